@@ -1,0 +1,23 @@
+"""On what a model is trained: MNIST, the drawn digits, random images, and the pipelines that bring them to a device."""
+
+from data.choose import NAMES, load, resolve
+from data.errors import DataError
+from data.pipelines import PIPELINES, Batch, Pipeline, open_pipeline, shuffle_order
+from data.sets import DataSet, ImageDataset, Split
+from data.synthetic import random_images
+
+__all__ = [
+    "NAMES",
+    "PIPELINES",
+    "Batch",
+    "DataError",
+    "DataSet",
+    "ImageDataset",
+    "Pipeline",
+    "Split",
+    "load",
+    "open_pipeline",
+    "random_images",
+    "resolve",
+    "shuffle_order",
+]

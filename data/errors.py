@@ -1,0 +1,23 @@
+"""The one error that a user of this package meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class DataError(Exception):
+    """The data cannot be had: the message says what is wrong, where, and what to do."""
+
+
+@contextmanager
+def system_errors_explained(root: Path) -> Iterator[None]:
+    """Turn the system's errors at work under a data root (no permission, disk full) into DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot use the data root {root} ({error}). Make room or permission there, or choose another one: "
+            "--perf-data-root=DIR for the benchmarks, --data-root=DIR elsewhere."
+        ) from error

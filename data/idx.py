@@ -1,0 +1,24 @@
+"""The IDX format that MNIST is published in: a uint8 array in, a file out.
+
+Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format". Reading is torchvision's part.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UINT8: Final = 8  # the format's code for unsigned bytes
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write `array`, uint8 of any shape, as an IDX file: magic number, big-endian sizes, then the bytes."""
+    if array.dtype != np.uint8:
+        raise ValueError(f"IDX files are written from uint8 arrays, not {array.dtype}")
+    with path.open("wb") as file:
+        file.write(struct.pack(f">BBBB{array.ndim}I", 0, 0, _UINT8, array.ndim, *array.shape))
+        file.write(np.ascontiguousarray(array).data)

@@ -1,0 +1,239 @@
+"""Input pipelines: how the samples of a split reach the device, in the same order and with the same bits.
+
+`dataloader` transforms one sample after the other in this process; `workers` does the same in worker processes
+and copies from pinned memory; `resident` keeps the whole split on the device as uint8 and normalizes there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from data.sets import Split
+
+PIPELINES: Final = ("dataloader", "workers", "resident")
+"""The kinds of input pipeline."""
+
+Batch = tuple[Tensor, Tensor]
+"""Images float32 (B, C, H, W) and labels int64 (B,)."""
+
+_GOLDEN: Final = 0x9E3779B9  # 2**32 / golden ratio: its multiples lie far apart (Knuth, TAOCP 3, section 6.4)
+_UNPINNED: Final = ("cpu", "mps")  # a device that shares the host's memory gains nothing from pinning
+
+
+def open_pipeline(
+    kind: str,
+    split: Split,
+    *,
+    batch_size: int,
+    device: torch.device,
+    seed: int,
+    workers: int = 2,
+    persistent: bool = True,
+) -> Pipeline:
+    """An input pipeline of one of the `PIPELINES`, to be closed after use.
+
+    `workers` processes, kept from epoch to epoch if `persistent`, start with the first epoch of a "workers"
+    pipeline; the other kinds have none. ValueError for an unknown kind, or a batch size or `workers` below 1.
+    """
+    if kind not in PIPELINES:
+        raise ValueError(f"unknown input pipeline {kind!r}: choose one of {', '.join(PIPELINES)}")
+    if batch_size < 1:
+        raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+    if kind == "dataloader":
+        return DataLoaderPipeline(split, batch_size, device, seed)
+    if kind == "resident":
+        return ResidentPipeline(split, batch_size, device, seed)
+    if workers < 1:
+        raise ValueError(f"the pipeline 'workers' needs at least 1 worker process, not {workers}")
+    return WorkersPipeline(split, batch_size, device, seed, workers=workers, persistent=persistent)
+
+
+def shuffle_order(samples: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch: a permutation, int64 (samples,), on the CPU. The global generator is left alone."""
+    # torch's CPU generator uses the low 32 bits of its seed: nearby (seed, epoch) pairs must differ there.
+    generator = torch.Generator().manual_seed((seed * _GOLDEN + epoch) % 2**32)
+    return torch.randperm(samples, generator=generator)
+
+
+class Pipeline(ABC):
+    """Batches of a split, epoch by epoch; a context manager that closes itself.
+
+    Each epoch's `batches` batches of `batch_size`, of which the last may be smaller, cover the `samples` once.
+    """
+
+    kind: str
+
+    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+        self.samples = len(split)
+        self.batch_size = batch_size
+        self.batches = -(-self.samples // batch_size)
+        self.device = device
+        self.seed = seed
+        self._closed = False
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number`, on the device. Each stays valid when others are taken after it."""
+        return map(self.to_device, self.host_epoch(number))
+
+    def host_epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The same batches before they are copied to the device. RuntimeError if the pipeline is closed."""
+        if self._closed:
+            raise RuntimeError(f"this {self.kind} pipeline is closed: open another one")
+        return self._host_batches(number)
+
+    @abstractmethod
+    def to_device(self, batch: Batch) -> Batch:
+        """Copy a batch of `host_epoch` to the device; a "workers" pipeline does not wait for the copy."""
+
+    def close(self) -> None:
+        """Give back what the pipeline holds; harmless when repeated. No epoch can begin after it."""
+        self._closed = True
+
+    @abstractmethod
+    def _host_batches(self, number: int) -> Iterator[Batch]: ...
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Order(Sampler[list[int]]):
+    """A DataLoader's batch sampler: the indices of each batch of the epoch that `number` says."""
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self.number = 0
+        self._samples, self._batch_size, self._seed = samples, batch_size, seed
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # Not a generator: the order is settled here and now, whatever `number` becomes afterwards.
+        return map(Tensor.tolist, torch.split(shuffle_order(self._samples, self._seed, self.number), self._batch_size))
+
+
+class DataLoaderPipeline(Pipeline):
+    """The usual program: a `DataLoader` in this process, one sample at a time, then a plain copy."""
+
+    kind = "dataloader"
+
+    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+        super().__init__(split, batch_size, device, seed)
+        self._dataset = split.dataset
+        self._order = _Order(self.samples, batch_size, seed)
+        self._loader = self._new_loader()
+
+    def to_device(self, batch: Batch) -> Batch:
+        images, labels = batch
+        return images.to(self.device), labels.to(self.device)
+
+    def _new_loader(self, **options: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            self._dataset,  # type: ignore[arg-type]  # any map-style data set will do, derived from Dataset or not
+            batch_sampler=self._order,
+            # Of its own, because a DataLoader draws its workers' base seed, from the global generator by default.
+            generator=torch.Generator().manual_seed(self.seed),
+            **options,
+        )
+
+    def _host_batches(self, number: int) -> Iterator[Batch]:
+        self._order.number = number
+        return ((images, labels) for images, labels in self._loader)
+
+
+class WorkersPipeline(DataLoaderPipeline):
+    """A `DataLoader` with worker processes, of one torch thread each, and pinned memory for an accelerator.
+
+    One epoch runs at a time: beginning another ends the one before it, whose iterator then raises RuntimeError.
+    """
+
+    kind = "workers"
+
+    def __init__(
+        self, split: Split, batch_size: int, device: torch.device, seed: int, *, workers: int, persistent: bool
+    ) -> None:
+        self._workers, self._persistent = workers, persistent
+        self._pinned = device.type not in _UNPINNED
+        self._running: Any = None  # the DataLoader's iterator, which owns the worker processes
+        self._turn = 0  # counts the epochs begun: an iterator of an earlier one must not take this one's batches
+        super().__init__(split, batch_size, device, seed)
+
+    def to_device(self, batch: Batch) -> Batch:
+        images, labels = batch
+        return images.to(self.device, non_blocking=self._pinned), labels.to(self.device, non_blocking=self._pinned)
+
+    def close(self) -> None:
+        super().close()
+        self._turn += 1
+        self._stop_workers()
+
+    def _new_loader(self, **options: Any) -> DataLoader[Batch]:
+        return super()._new_loader(
+            num_workers=self._workers, persistent_workers=self._persistent, pin_memory=self._pinned, **options
+        )
+
+    def _host_batches(self, number: int) -> Iterator[Batch]:
+        if not self._persistent:
+            self._stop_workers()  # those of an epoch that was left unfinished
+        self._turn += 1
+        turn = self._turn
+        try:
+            for batch in self._worker_batches(number):
+                yield batch
+                if self._turn != turn:
+                    raise RuntimeError("this epoch ended when another one of its pipeline began, or by close()")
+        finally:
+            if self._turn == turn and not self._persistent:
+                self._stop_workers()
+
+    def _worker_batches(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch; if anything fails, no worker is kept: a lost one would stall the next epoch."""
+        try:
+            self._order.number = number
+            self._running = iter(self._loader)
+            yield from ((images, labels) for images, labels in self._running)
+        except Exception:
+            self._stop_workers()
+            raise
+
+    def _stop_workers(self) -> None:
+        if self._running is not None:
+            # Private, but DataLoader's only way to stop its workers now and not at some garbage collection.
+            self._running._shutdown_workers()
+            self._running = None
+            self._loader = self._new_loader()
+
+
+class ResidentPipeline(Pipeline):
+    """The whole split on the device as uint8, moved there once: shuffled and normalized there, batch by batch."""
+
+    kind = "resident"
+
+    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+        super().__init__(split, batch_size, device, seed)
+        images = split.images if split.images.dim() == 4 else split.images.unsqueeze(1)
+        self._images, self._labels = images.to(device), split.labels.to(device)
+        # On the device: by a number from the host, a GPU would multiply with the inverse, which rounds otherwise.
+        self._grey = torch.tensor(127.5, device=device)
+
+    def to_device(self, batch: Batch) -> Batch:
+        return batch
+
+    def close(self) -> None:
+        super().close()
+        self._images = self._labels = torch.empty(0)
+
+    def _host_batches(self, number: int) -> Iterator[Batch]:
+        images, labels = self._images, self._labels
+        order = shuffle_order(self.samples, self.seed, number).to(self.device)
+        for part in torch.split(order, self.batch_size):
+            # The transforms' (x / 255 - 0.5) / 0.5 in one step less, bit for bit: doubling is exact, so
+            # x / 127.5 is twice x / 255, and 1 less is twice 0.5 less. index_select is 8 times as fast as indexing.
+            batch = images.index_select(0, part).float().div_(self._grey).sub_(1)
+            yield batch, labels.index_select(0, part)

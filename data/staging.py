@@ -1,0 +1,52 @@
+"""A place to make files that must appear whole or not at all.
+
+One process at a time works in `<root>/.<name>.partial`, under the lock `<root>/.<name>.lock`, and renames what it
+made into place. The system drops the lock of a killed process; the next one sweeps what it left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from data.errors import DataError
+
+_LOCK_TIMEOUT_S: Final = 120.0  # making the digits takes seconds, downloading MNIST rarely more than a minute
+
+
+def left_over(root: Path, name: str) -> bool:
+    """Whether a process is at work here, or was killed at it."""
+    return _workplace(root, name).exists()
+
+
+@contextmanager
+def staging(root: Path, name: str) -> Iterator[Path]:
+    """An empty folder under `root`, ours alone until the block ends and removed then.
+
+    OSError when `root` cannot be written; DataError when another process keeps the lock for two minutes.
+    """
+    work = _workplace(root, name)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock", timeout=_LOCK_TIMEOUT_S):
+            if work.exists():
+                shutil.rmtree(work)
+            work.mkdir()
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work)
+    except Timeout as error:
+        raise DataError(
+            f"another process has been preparing data in {root} for {_LOCK_TIMEOUT_S:.0f} s (lock "
+            f"{error.lock_file}). Wait until it is done, or stop it, then run again."
+        ) from error
+
+
+def _workplace(root: Path, name: str) -> Path:
+    return root / f".{name}.partial"
