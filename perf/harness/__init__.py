@@ -1,0 +1,1 @@
+"""workload → measurement → record → statistics → verdict → report; CONTRIBUTING.md shows the way through."""

@@ -1,0 +1,8 @@
+"""In: a run's benchmarks as pytest-benchmark has them, or a JSON file. Out: JSON on disk, or a `Run`.
+
+The only package that reads or writes record files.
+"""
+
+from perf.harness.record.run import SCHEMA_VERSION, Benchmark, Case, RecordError, Run, Scalar, finite, one_line
+
+__all__ = ["SCHEMA_VERSION", "Benchmark", "Case", "RecordError", "Run", "Scalar", "finite", "one_line"]

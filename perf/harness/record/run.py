@@ -1,0 +1,100 @@
+"""What a record holds in memory: a `Run` of `Benchmark`s and `Case`s. The schema of the file is `perf/schema.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+Scalar = str | int | float | bool | None
+Info = Mapping[str, Scalar | Mapping[str, Scalar]]
+
+
+class RecordError(Exception):
+    """A record that cannot be used: `str()` is one line naming the file, the place in it, and the reason."""
+
+    def __init__(self, source: str, place: str, reason: str) -> None:
+        super().__init__(one_line(f"{source}: {place}: {reason}" if place else f"{source}: {reason}"))
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks or control characters: file contents are quoted in messages."""
+    return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " "))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark of one run.
+
+    `seconds` holds the raw samples, each the mean of `iterations` calls [s per call]; it may be empty in a
+    foreign file, where only `stats` exists. `info` is pytest-benchmark's `extra_info`: ours when it has the key
+    `benchmark`, anything otherwise.
+    """
+
+    name: str
+    fullname: str
+    group: str | None
+    seconds: tuple[float, ...]
+    iterations: int
+    stats: Mapping[str, float]
+    info: Info = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        return isinstance(self.info.get("benchmark"), str)
+
+    def text(self, key: str) -> str | None:
+        """`info[key]` where it is a string, else None: a foreign file may hold anything under our names."""
+        value = self.info.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(self, key: str) -> float | None:
+        """`info[key]` where it is a finite number, else None."""
+        return finite(self.info.get(key))
+
+    def numbers(self, key: str) -> dict[str, float]:
+        """`info[key]` where it is a flat dictionary of numbers, else {}."""
+        value = self.info.get(key)
+        if not isinstance(value, Mapping):
+            return {}
+        return {k: n for k, v in value.items() if (n := finite(v)) is not None}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What became of one collected case: `outcome` is measured, skipped, failed, out-of-memory or not-run."""
+
+    name: str
+    outcome: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the suite, or a foreign pytest-benchmark file (`perf` is then empty).
+
+    `complete` is False where the run was killed, interrupted, or is still going on.
+    """
+
+    source: str
+    datetime: str
+    benchmarks: tuple[Benchmark, ...]
+    cases: tuple[Case, ...] = ()
+    complete: bool = True
+    fingerprint: Mapping[str, Scalar] = field(default_factory=dict)
+    perf: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def finite(value: object) -> float | None:
+    """`value` as a float where it is a finite number (no bool), else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,55 @@
+"""In: the cases of runs. Out: how many were measured, and why the others were not, in one line per run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from perf.harness.record.run import Case, Run
+from perf.harness.report.layout import Notes, shorten
+from perf.harness.report.rows import letters
+
+OUTCOMES = ("measured", "skipped", "out-of-memory", "not-run", "failed")
+# Said even where there are none: silence could be taken for either.
+ALWAYS = ("measured", "skipped", "failed")
+# Reasons and names in one line; the rest is counted.
+LISTED = 3
+MAX_REASON = 100
+
+
+def counts(runs: Sequence[Run]) -> list[Notes]:
+    """What became of the cases: one line per run that knows."""
+    lines = [
+        (f"{letter}: " if letter else "") + _tally(run.cases)
+        for run, letter in zip(runs, letters(len(runs)), strict=True)
+        if run.cases
+    ]
+    return [Notes(tuple(lines))] if lines else []
+
+
+def _tally(cases: Sequence[Case]) -> str:
+    known = Counter(case.outcome for case in cases)
+    outcomes = [name for name in OUTCOMES if known[name] or name in ALWAYS]
+    outcomes += sorted(set(known) - set(OUTCOMES))
+    return " · ".join(_outcome(name, [case for case in cases if case.outcome == name]) for name in outcomes)
+
+
+def _outcome(outcome: str, cases: Sequence[Case]) -> str:
+    text = f"{shorten(outcome.replace('-', ' '), MAX_REASON)} {len(cases)}"
+    if outcome == "skipped":
+        details = _reasons(cases)
+    elif outcome == "measured":
+        details = []
+    else:
+        details = [shorten(case.name.split("::")[-1], MAX_REASON) for case in cases]
+    if len(details) > LISTED:
+        details = [*details[:LISTED], f"and {len(details) - LISTED} more"]
+    return f"{text} ({'; '.join(details)})" if details else text
+
+
+def _reasons(cases: Sequence[Case]) -> list[str]:
+    """Each reason once, the most frequent first, with its number where there are several."""
+    found = Counter(shorten(case.reason, MAX_REASON) for case in cases if case.reason)
+    if len(found) == 1:
+        return [*found]
+    return [f"{number}: {reason}" for reason, number in found.most_common()]

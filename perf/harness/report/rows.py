@@ -1,0 +1,220 @@
+"""In: runs. Out: one `Row` per benchmark of ours, compared with the reference device and with the plain pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from perf.harness.record.run import Benchmark, Run, Scalar, one_line
+from perf.harness.report.bound import Bound, bound
+from perf.harness.report.machine import section
+from perf.harness.stats import Ratio, Summary, ratio, summarize
+
+KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run")
+SMOKE = "smoke"
+# In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
+# too long had 48 to 472%.
+UNSTEADY = 0.25
+PIPELINES = ("dataloader", "workers", "resident")
+# What every training loop begins with; the others are measured against it.
+PLAIN_PIPELINE = "dataloader"
+
+Key = tuple[Hashable, ...]
+
+
+class UnknownReference(ValueError):
+    """No such device in the files; `str()` is one line that names those there are."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark of the run in file `letter` ("" where there is one file).
+
+    `speedup` is over the reference device, `pipeline_speedup` over the plain pipeline on the same device; each is
+    for the same workload and batch size, and None where that was not measured.
+    """
+
+    benchmark: Benchmark
+    run: Run
+    letter: str
+    summary: Summary
+    reference: bool = False
+    speedup: Ratio | None = None
+    pipeline_speedup: Ratio | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.benchmark.text("benchmark") or ""
+
+    @property
+    def label(self) -> str:
+        """The device, with its file where there are several: `cuda`, `B:cuda`."""
+        device = self.benchmark.text("device") or "unknown"
+        return f"{self.letter}:{device}" if self.letter else device
+
+    @property
+    def batch_size(self) -> float | None:
+        return self.benchmark.number("batch_size")
+
+    @property
+    def pipeline(self) -> str | None:
+        return self.benchmark.text("pipeline")
+
+    @property
+    def samples_per_s(self) -> float | None:
+        """What one call processes over its median time, as the table shows it; else what the record says."""
+        samples = self.benchmark.number("samples_per_iteration")
+        rate = samples / self.summary.median if samples else self.benchmark.number("samples_per_s")
+        return rate if rate is not None and 0 < rate < math.inf else None
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether its samples scatter too much for a conclusion."""
+        return self.summary.spread is not None and self.summary.spread > UNSTEADY
+
+    @property
+    def bound(self) -> Bound | None:
+        return bound(self.benchmark, self.summary.median)
+
+    @property
+    def profile(self) -> str | None:
+        recorded = self.benchmark.text("profile") or self.run.perf.get("profile")
+        return recorded if isinstance(recorded, str) else None
+
+    @property
+    def workload(self) -> dict[str, Scalar]:
+        """What must be equal for two rows to be compared, apart from batch size and pipeline."""
+        digest = section(self.run.perf, "data").get("digest")
+        return {
+            "model": self.benchmark.text("model"),
+            "data set": self.benchmark.text("data"),
+            "data": digest if isinstance(digest, str) else None,
+            "profile": self.profile,
+            "precision": self.benchmark.text("precision"),
+            "epochs": self.benchmark.number("epochs"),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every row, sorted for reading; the label of the reference device; the benchmarks that are not ours."""
+
+    rows: tuple[Row, ...]
+    reference: str | None
+    foreign: tuple[Row, ...]
+
+
+def compare(runs: Sequence[Run], reference: str | None) -> Comparison:
+    """The rows of `runs` against the device called `reference` (`cuda`, `A:cpu`; None: the first CPU).
+
+    Raises UnknownReference.
+    """
+    every = [
+        Row(benchmark, run, letter, summary_of(benchmark))
+        for run, letter in zip(runs, letters(len(runs)), strict=True)
+        for benchmark in run.benchmarks
+    ]
+    rows = [row for row in every if row.benchmark.ours]
+    chosen = _choose(rows, reference)
+    index = _index(rows)
+    compared = [_compared(row, index, chosen) for row in rows]
+    return Comparison(
+        rows=tuple(sorted(compared, key=_order)),
+        reference=chosen,
+        foreign=tuple(row for row in every if not row.benchmark.ours),
+    )
+
+
+def letters(count: int) -> list[str]:
+    """A name for each of `count` files: A, B, … Z, AA, AB, …; one file needs none."""
+    if count == 1:
+        return [""]
+    names = []
+    for number in range(1, count + 1):
+        name = ""
+        while number:
+            number, digit = divmod(number - 1, 26)
+            name = chr(ord("A") + digit) + name
+        names.append(name)
+    return names
+
+
+def summary_of(benchmark: Benchmark) -> Summary:
+    """From the raw samples, else from pytest-benchmark's own statistics, the same quantities."""
+    if benchmark.seconds:
+        return summarize(benchmark.seconds)
+    median, rounds = benchmark.stats["median"], benchmark.stats.get("rounds", 1.0)
+    first, third = benchmark.stats.get("q1"), benchmark.stats.get("q3")
+    if first is None or third is None or third < first or rounds < 2:
+        return Summary(median, None, int(rounds))
+    return Summary(median, (third - first) / 2 / median, int(rounds))
+
+
+def samples_of(row: Row) -> Sequence[float]:
+    """What a ratio is made of: the raw samples, or the median alone, which gives no interval."""
+    return row.benchmark.seconds or (row.summary.median,)
+
+
+def _choose(rows: Sequence[Row], reference: str | None) -> str | None:
+    labels = list(dict.fromkeys(row.label for row in rows))
+    if reference is None:
+        cpus = [row.label for row in rows if row.benchmark.text("device") == "cpu"]
+        return next(iter([*cpus, *labels]), None)
+    if reference in labels:
+        return reference
+    for row in rows:
+        if reference == row.benchmark.text("device"):
+            return row.label
+    there = ", ".join(labels) or "none of Stepwatch"
+    raise UnknownReference(one_line(f"reference {reference!r}: no such device in these files, which have: {there}"))
+
+
+def _index(rows: Sequence[Row]) -> dict[Key, list[Row]]:
+    index: dict[Key, list[Row]] = {}
+    for row in rows:
+        index.setdefault(_key(row, row.label, row.pipeline), []).append(row)
+    return index
+
+
+def _key(row: Row, label: str, pipeline: str | None) -> Key:
+    """The work of `row`, on the device `label` with `pipeline`."""
+    return (label, row.kind, row.batch_size, pipeline, *row.workload.values())
+
+
+def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -> Row:
+    """`row` with its speedups."""
+    other = plain = None
+    if reference is not None and row.label != reference:
+        other = _only(index.get(_key(row, reference, row.pipeline), []), row)
+    if row.pipeline not in (None, PLAIN_PIPELINE):
+        plain = _only(index.get(_key(row, row.label, PLAIN_PIPELINE), []), row)
+    return replace(
+        row,
+        reference=row.label == reference,
+        speedup=None if other is None else ratio(samples_of(other), samples_of(row)),
+        pipeline_speedup=None if plain is None else ratio(samples_of(plain), samples_of(row)),
+    )
+
+
+def _only(candidates: Sequence[Row], row: Row) -> Row | None:
+    """The one candidate, or the one timed as `row` is; None where it would be a guess."""
+    if len(candidates) > 1:
+        timing = row.benchmark.text("timing")
+        candidates = [other for other in candidates if other.benchmark.text("timing") == timing]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    known = KINDS.index(row.kind) if row.kind in KINDS else len(KINDS)
+    pipeline = row.pipeline or ""
+    place = PIPELINES.index(pipeline) if pipeline in PIPELINES else len(PIPELINES)
+    return (
+        known,
+        row.kind,
+        row.benchmark.text("model") or "",
+        -1.0 if row.batch_size is None else row.batch_size,
+        place,
+        pipeline,
+        not row.reference,
+    )

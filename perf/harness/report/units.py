@@ -1,0 +1,92 @@
+"""In: seconds, bytes, counts, ratios. Out: short text for people; the only place that scales a unit."""
+
+from __future__ import annotations
+
+import math
+
+from perf.harness.stats import Ratio
+
+TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
+LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+# Longer numbers are written with an exponent, so that no column outgrows the page.
+PLAIN_LIMIT = 1e7
+# Rounded up to three digits, the largest floats are infinite; no file of ours has such a number.
+MAX_NUMBER = 1e300
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with `digits` significant digits and thousands separators: 0.0123, 12.3, 12,300, 1.23e+08."""
+    rounded = _rounded(value, digits)
+    if rounded == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(rounded)))
+    if abs(rounded) >= PLAIN_LIMIT or exponent < -digits:
+        return f"{rounded:.{digits - 1}e}"
+    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{max(-MAX_NUMBER, min(MAX_NUMBER, value)):.{digits - 1}e}")
+
+
+def seconds(value: float) -> str:
+    """A time [s] in the largest unit in which it is 1 or more: 812 µs, 1.23 ms, 8.61 s."""
+    return _scaled(value, TIMES)
+
+
+def size(value: float) -> str:
+    """An amount of memory [bytes]: 79.2 GiB."""
+    return _scaled(value, SIZES)
+
+
+def large(value: float, unit: str) -> str:
+    """A large number of something, with a decimal prefix: 611 kFLOP."""
+    number, prefix = _scaled(value, LARGE).split(" ")
+    return f"{number} {prefix}{unit}"
+
+
+def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
+    rounded = _rounded(value, 3)  # before the choice: 999.9 µs is 1.00 ms
+    # The scales as decimal literals are inexact: 1e-3 / 1e-3 may come out just below 1.
+    scale, unit = next(((s, u) for s, u in scales if rounded >= s * (1 - 1e-9)), scales[-1])
+    return f"{significant(value / scale)} {unit}"
+
+
+def count(value: float) -> str:
+    """A whole number, all digits: 101,770."""
+    return f"{value:,.0f}" if abs(value) < 1e12 else significant(value)
+
+
+def batch(value: float) -> str:
+    """A batch size, as benchmarks are called by it: 4096."""
+    return f"{value:.0f}" if abs(value) < 1e12 else significant(value)
+
+
+def rate(value: float) -> str:
+    """Something per second, without the unit: 85,400; from ten million on 19.7 M."""
+    return significant(value) if abs(value) < PLAIN_LIMIT else large(value, "")
+
+
+def percent(share: float) -> str:
+    """A share of a whole: 85%; one digit after the point where the whole number would be 0 or hide a small one."""
+    value = 100 * share
+    if value >= 9.95 or value == 0:
+        return f"{significant(value) if value >= 1000 else f'{value:.0f}'}%"
+    return f"{value:.1f}%" if value >= 0.05 else "<0.1%"
+
+
+def times(value: float) -> str:
+    """A ratio: 12.3×."""
+    return f"{significant(value)}×"
+
+
+# What a reference is of itself.
+ONE = "1×"
+
+
+def ratio(value: Ratio) -> str:
+    """A ratio and its interval: 12.3× [12.1, 12.6]."""
+    if value.low is None or value.high is None:
+        return times(value.point)
+    return f"{times(value.point)} [{significant(value.low)}, {significant(value.high)}]"
