@@ -1,0 +1,136 @@
+"""In: a name, as in `--perf-model=NAME`. Out: a `Recipe`: everything needed to train that network.
+
+A name is `simple_nn` (the reference network), a torchvision classification model (`resnet18`, …; weights are never
+downloaded), or a user's own `package.module:factory`, whose contract is in the README.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from model.networks import SimpleNN
+
+DEFAULT = "simple_nn"
+LEARNING_RATE = 0.01
+IMAGENET_CLASSES = 1000
+# The sizes that the classification models of torchvision are published for; all others take 224.
+SIDES = {"inception_v3": 299}
+# Their auxiliary heads return tuples and pay off only in long trainings; weights start from PyTorch's defaults.
+AUXILIARY = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
+
+Parameters = Iterable[nn.Parameter] | Iterator[nn.Parameter]
+
+
+class RecipeError(Exception):
+    """A model that cannot be used: `str()` says which, why, and what to do."""
+
+
+def sgd(parameters: Parameters, lr: float = LEARNING_RATE) -> Optimizer:
+    """The reference optimizer: SGD without momentum."""
+    return torch.optim.SGD(parameters, lr=lr)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained.
+
+    `build()` gives a fresh module on the CPU. It maps float images (B, *input_shape) to logits (B, classes);
+    `loss(logits, labels)` is a scalar; `optimizer(parameters)` updates them.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    input_shape: tuple[int, int, int] = (1, 28, 28)
+    classes: int = 10
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
+    optimizer: Callable[[Parameters], Optimizer] = sgd
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe for `name`. Raises RecipeError where there is none, or where it breaks the contract."""
+    if name == DEFAULT:
+        return Recipe(name, SimpleNN)
+    if ":" in name:
+        return _user_recipe(name)
+    return _torchvision_recipe(name)
+
+
+def _torchvision_recipe(name: str) -> Recipe:
+    from torchvision import models  # its import takes a second, which the reference network need not pay
+
+    known = [model for model in models.list_models(module=models)]
+    if name not in known:
+        close = difflib.get_close_matches(name, [DEFAULT, *known], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
+        raise RecipeError(f"unknown model {name!r}: {hint} (a model of your own is written package.module:factory)")
+    build = partial(
+        models.get_model,
+        name,
+        weights=None,
+        num_classes=IMAGENET_CLASSES,
+        **AUXILIARY.get(name, {}),
+    )
+    side = SIDES.get(name, 224)
+    return Recipe(name, build, input_shape=(3, side, side), classes=IMAGENET_CLASSES)
+
+
+def _user_recipe(name: str) -> Recipe:
+    """The recipe of `package.module:factory`; the factory's attributes override the defaults of `Recipe`."""
+    factory = _import_factory(name)
+    options: dict[str, Any] = {
+        key: getattr(factory, key) for key in ("input_shape", "classes", "loss", "optimizer") if hasattr(factory, key)
+    }
+    if "input_shape" in options:
+        options["input_shape"] = _checked_shape(name, options["input_shape"])
+    classes = options.get("classes", 10)
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
+        raise RecipeError(f"{name}: `classes` must be an integer of 2 or more, not {classes!r}")
+    for key in ("loss", "optimizer"):
+        if key in options and not callable(options[key]):
+            raise RecipeError(f"{name}: `{key}` must be callable, not {options[key]!r}")
+    return Recipe(name, partial(_built, name, factory), **options)
+
+
+def _import_factory(name: str) -> Callable[[], Any]:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise RecipeError(f"{name!r} is not of the form package.module:factory")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise RecipeError(
+            f"{name}: cannot import {module_name!r} ({error}); "
+            "run from the folder that holds it, or add that folder to PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise RecipeError(f"{name}: importing {module_name!r} raised {type(error).__name__}: {error}") from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise RecipeError(f"{name}: {module_name!r} ({module.__file__}) has no {attribute!r}")
+    if not callable(factory):
+        raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:
+    match shape:
+        case (int(channels), int(height), int(width)) if min(channels, height, width) > 0:
+            return channels, height, width
+    raise RecipeError(f"{name}: `input_shape` must be (channels, height, width) of one sample, not {shape!r}")
+
+
+def _built(name: str, factory: Callable[[], Any]) -> nn.Module:
+    module = factory()
+    if not isinstance(module, nn.Module):
+        raise RecipeError(f"{name}: the factory must return a torch.nn.Module, not {type(module).__name__}")
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise RecipeError(f"{name}: the module has no parameters to train")
+    return module

@@ -1,0 +1,89 @@
+"""In: a case's axes and pytest-benchmark's fixture. Out: the case measured, its `extra_info` filled.
+
+What the files `perf/test_*.py` share; each of them adds only its question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from perf.harness import devices
+from perf.harness.measure import Effort, Measurement, MeasurementError
+from perf.harness.settings import Settings
+from perf.harness.workload import Trainee, Workload, flop_per_sample
+
+# Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
+FALLING_STEPS = 8
+
+
+class Bench:
+    """One case: its workload, and the way from cold start to record.
+
+    `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        workload: Workload,
+        settings: Settings,
+        benchmark: Any,
+        device_name: str,
+        on_round: Callable[[int, int, float], None] | None,
+    ) -> None:
+        self.workload = workload
+        self.info: dict[str, Any] = benchmark.extra_info
+        self._benchmark = benchmark
+        device, profile = workload.device, settings.profile
+        self.measurement = Measurement(
+            benchmark.pedantic,
+            devices.synchronizer(device),
+            Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds),
+            asynchronous=device.asynchronous,
+            enabled=benchmark.enabled,
+            info=self.info,
+            on_round=on_round,
+        )
+        self.info.update(
+            benchmark=kind,
+            model=workload.recipe.name,
+            data=workload.data.name,
+            device=device.name,
+            device_name=device_name,
+            batch_size=workload.batch_size,
+            pipeline=workload.pipeline,
+            precision="fp32",
+            profile=profile.name,
+        )
+
+    def cold_trainee(self, first: Callable[[Trainee], object]) -> Trainee:
+        """A fresh network, built and called once on the clock, then restored to its first state."""
+        trainee = self.measurement.cold_start(self.workload.trainee, first)
+        self.info["parameters"] = trainee.parameters
+        trainee.restore()
+        return trainee
+
+    def record_rate(self, samples: int) -> None:
+        """What follows from the timed rounds, `samples` of the data set per call."""
+        self.info["samples_per_iteration"] = samples
+        self.info["peak_bytes"] = devices.peak_bytes(self.workload.device)
+        if self._benchmark.enabled:
+            self.info["samples_per_s"] = samples / self._benchmark.stats.stats.median
+
+    def record_flop(self, call: Callable[..., object]) -> None:
+        """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch."""
+        self.info["flop_per_sample"] = flop_per_sample(call, self.workload.minimal().batches(1)[0])
+
+    def record_losses(self, first: float, last: float, steps: int) -> None:
+        """Keep both losses. Raises MeasurementError where they show that nothing was trained."""
+        self.info["loss_first"] = first if math.isfinite(first) else None
+        self.info["loss_last"] = last if math.isfinite(last) else None
+        if not (math.isfinite(first) and math.isfinite(last)):
+            raise MeasurementError(f"the loss is not finite: {first:.4g} at first, {last:.4g} at last")
+        if steps >= FALLING_STEPS and not last < first:
+            raise MeasurementError(
+                f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
+                "a step that does not train is no training step"
+            )

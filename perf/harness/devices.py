@@ -1,0 +1,194 @@
+"""Which devices exist, why one does not, how to wait for it, and what memory it used.
+
+Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS take the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+PROC_STATUS = Path("/proc/self/status")
+PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
+PROC_MEMINFO = Path("/proc/meminfo")
+RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
+NVIDIA_SMI_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device asked for: `name` as the user wrote it; `absent` says why it cannot be used, or is None."""
+
+    name: str
+    absent: str | None = None
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device with its index: `cuda` is the first GPU."""
+        device = torch.device(self.name)
+        if device.type in ("cpu", "mps") or device.index is not None:
+            return device
+        return torch.device(device.type, 0)
+
+    @property
+    def asynchronous(self) -> bool:
+        return torch.device(self.name).type != "cpu"
+
+
+def expand(names: Sequence[str]) -> tuple[Device, ...]:
+    """The devices called `names`, with `all` replaced by every device that this machine has."""
+    wide: list[str] = []
+    for name in names:
+        wide += ["cpu", *_accelerators()] if name == "all" else [name]
+    return tuple(Device(name, why_absent(name)) for name in dict.fromkeys(wide))
+
+
+def _accelerators() -> list[str]:
+    """`cuda` for one, `cuda:0`, `cuda:1`, … for several."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return []
+    count = torch.accelerator.device_count()
+    if count == 1:
+        return [accelerator.type]
+    return [f"{accelerator.type}:{index}" for index in range(count)]
+
+
+def why_absent(name: str) -> str | None:
+    """Why the device called `name` cannot be used here, or None where it can."""
+    device = torch.device(name)
+    if device.type == "cpu":
+        return None
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None and accelerator.type == device.type:
+        count = torch.accelerator.device_count()
+        if (device.index or 0) < count:
+            return None
+        return f"this machine has {count} {device.type} device(s), numbered from 0"
+    if device.type == "cuda":
+        return _why_no_cuda()
+    if accelerator is not None:
+        return f"the accelerator of this machine is {accelerator.type}"
+    return f"torch {torch.__version__} finds no {device.type} device"
+
+
+def _why_no_cuda() -> str:
+    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever keeps CUDA from starting is the reason we are asked for
+        reason = str(error).split(". ")[0].strip().rstrip(".")
+    else:
+        reason = "CUDA starts but shows no GPU"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and "driver" not in reason:
+        return f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}"
+    return reason
+
+
+def synchronizer(device: Device) -> Callable[[], None]:
+    """A function that waits until `device` has finished all its work."""
+    if not device.asynchronous:
+        return _nothing
+    target = device.torch_device
+    return lambda: torch.accelerator.synchronize(target)
+
+
+def _nothing() -> None:
+    """A CPU has finished when the call returns."""
+
+
+def describe(device: Device) -> dict[str, str | int | None]:
+    """What a record keeps of a device that is present."""
+    target = device.torch_device
+    if target.type != "cuda":
+        return {"name": str(target) if device.asynchronous else "CPU"}
+    properties = torch.cuda.get_device_properties(target)
+    return {
+        "name": properties.name,
+        "multiprocessors": properties.multi_processor_count,
+        "memory_bytes": properties.total_memory,
+        "driver": _nvidia_driver(),
+    }
+
+
+def _nvidia_driver() -> str | None:
+    """The driver's version, asked of nvidia-smi, which comes with it; None where it does not answer."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.split("\n")[0].strip() or None
+
+
+def free(device: Device) -> None:
+    """Give back what the last case held, so that the next one starts as if alone; reset the peak."""
+    gc.collect()
+    if device.asynchronous:
+        torch.accelerator.empty_cache()
+        with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
+            torch.accelerator.reset_peak_memory_stats(device.torch_device)
+    else:
+        with contextlib.suppress(OSError):  # not on Linux, or not permitted: peak_bytes then says None
+            PROC_CLEAR_REFS.write_text(RESET_PEAK)
+
+
+def peak_bytes(device: Device) -> int | None:
+    """Peak memory since `free` [bytes]: of torch's allocator on an accelerator, of this process on the CPU."""
+    if not device.asynchronous:
+        return _proc_bytes(PROC_STATUS, "VmHWM")
+    with contextlib.suppress(RuntimeError, NotImplementedError):
+        return torch.accelerator.max_memory_allocated(device.torch_device)
+    return None
+
+
+def _proc_bytes(path: Path, key: str) -> int | None:
+    """The value of `key` in a /proc file of `key: N kB` lines [bytes]."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
+
+
+@contextlib.contextmanager
+def bounded_memory(device: Device) -> Iterator[None]:
+    """On a CPU, let an allocation beyond the machine's free memory fail here, before the kernel kills the process.
+
+    Linux promises more memory than it has; RLIMIT_DATA turns the broken promise into the error that
+    `is_out_of_memory` knows. Elsewhere, and for other devices, nothing is done.
+    """
+    used, available = _proc_bytes(PROC_STATUS, "VmData"), _proc_bytes(PROC_MEMINFO, "MemAvailable")
+    if device.asynchronous or used is None or available is None:
+        yield
+        return
+    import resource  # not on Windows, which has no /proc either
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = min(value for value in (used + available, *before) if value != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is torch's, or Python's, way of saying that an allocation failed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    )

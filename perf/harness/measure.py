@@ -1,0 +1,349 @@
+"""In: a callable and how to wait for its device. Out: timed rounds. The only module with a clock in it.
+
+Clock and synchronization are arguments, so that tests pass fakes. pytest-benchmark's `pedantic` is one too: it runs
+the timed loop, exactly W+N times, and keeps the samples.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from data import Pipeline
+from model import TrainingStep
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+PHASES = ("data_wait", "copy", "forward", "backward", "optimizer", "other")
+
+# Rounds of an asynchronous device hold enough calls to last this long: launching and waiting for a round costs tens
+# of microseconds, which then is less than 1% of it.
+ROUND_S = 0.01
+# Above this the record grows, and its interval does not shrink any more: neighbouring rounds are not independent.
+MAX_ROUNDS = 5_000
+# Warm-up: stable once this many blocks in a row are no faster than the best before them by more than 5%.
+WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
+# What is measured beside the rounds: a median of 30 calls, and not for longer than a second.
+ASIDE_CALLS, ASIDE_S = 30, 1.0
+# The terminal is written at most this often, between rounds.
+TICK_S = 0.5
+
+
+class MeasurementError(Exception):
+    """What was measured is not what it claims to be: `str()` says in one line what is wrong."""
+
+
+class Pedantic(Protocol):
+    """`benchmark.pedantic` of pytest-benchmark."""
+
+    def __call__(
+        self,
+        target: Callable[[], Any],
+        *,
+        setup: Callable[[], None] | None,
+        teardown: Callable[[], None] | None,
+        rounds: int,
+        warmup_rounds: int,
+        iterations: int,
+    ) -> Any: ...
+
+
+def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Clock:
+    """A timer that waits until the device has finished, then reads the clock [s].
+
+    Before a round it drains what the set-up left; after it, it waits for the round's work.
+    """
+
+    def timer() -> float:
+        synchronize()
+        return clock()
+
+    return timer
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure a case: exactly `rounds` where the user says so, else as the profile says.
+
+    That is `case_s` seconds, at least `min_rounds` rounds, but of long rounds only as many as fit into `long_s`.
+    """
+
+    case_s: float
+    min_rounds: int
+    long_s: float
+    rounds: int | None = None
+
+    def rounds_for(self, round_s: float) -> int:
+        """The rounds of a case whose round takes `round_s` seconds."""
+        if self.rounds is not None:
+            return self.rounds
+        fewest = max(1, min(self.min_rounds, int(self.long_s / round_s)))
+        return max(fewest, min(MAX_ROUNDS, int(self.case_s / round_s)))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """`call_s` is the best block's mean time of a call [s]; `stable` is False where time ran out before it settled."""
+
+    calls: int
+    call_s: float
+    stable: bool
+
+
+def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s: float) -> WarmUp:
+    """Call until it gets no faster: at least `least_s` (clocks rise, caches fill), at most about `most_s` seconds."""
+    best, patience, calls = float("inf"), WARM_PATIENCE, 0
+    begin = start = timer()
+    block = 1  # one call first: it may be a long one
+    while True:
+        for _ in range(block):
+            call()
+        end = timer()
+        mean = (end - start) / block
+        calls += block
+        patience = WARM_PATIENCE if mean < best * WARM_GAIN else patience - 1
+        best = min(best, mean)
+        spent = end - begin
+        if patience <= 0 and spent >= least_s:
+            return WarmUp(calls, best, stable=True)
+        if spent + mean > most_s:
+            return WarmUp(calls, best, stable=False)
+        block = max(1, min(WARM_BLOCK_CALLS, int((most_s - spent) / mean)))
+        start = timer()
+
+
+class Stopwatch(Protocol):
+    """Cuts time into named laps without stopping the device."""
+
+    def start(self) -> None: ...
+    def lap(self, name: str) -> None: ...
+    def seconds(self) -> dict[str, float]: ...
+
+
+class HostStopwatch:
+    """Laps on the host's clock, for a device that works while the host waits."""
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self._clock = clock
+        self._totals = dict.fromkeys(PHASES, 0.0)
+        self._last = 0.0
+
+    def start(self) -> None:
+        self._last = self._clock()
+
+    def lap(self, name: str) -> None:
+        now = self._clock()
+        self._totals[name] += now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        return dict(self._totals)
+
+
+class EventStopwatch:
+    """Laps on the device's own clock: events recorded between the phases, read after all the work is done.
+
+    The laps add up to the wall time: where the device is idle, an event is passed when the host records it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[tuple[str, torch.Event]] = []
+
+    def _record(self, name: str) -> None:
+        event = torch.Event(self._device, enable_timing=True)
+        event.record()
+        self._events.append((name, event))
+
+    def start(self) -> None:
+        self._record("start")
+
+    def lap(self, name: str) -> None:
+        self._record(name)
+
+    def seconds(self) -> dict[str, float]:
+        torch.accelerator.synchronize(self._device)
+        totals = dict.fromkeys(PHASES, 0.0)
+        for (_, before), (name, after) in zip(self._events, self._events[1:], strict=False):
+            totals[name] += before.elapsed_time(after) / 1e3  # elapsed_time is in milliseconds
+        return totals
+
+
+def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch) -> None:
+    """One epoch, as `model.train_epoch` runs it, with a lap after each phase; never timed as a whole for results."""
+    step.model.train()
+    stopwatch.start()
+    batches: Iterator[Any] = iter(pipeline.host_epoch(0))
+    total = torch.zeros((), device=next(step.model.parameters()).device)
+    while True:
+        batch = next(batches, None)
+        stopwatch.lap("data_wait")
+        if batch is None:
+            return
+        images, labels = pipeline.to_device(batch)
+        stopwatch.lap("copy")
+        step.optimizer.zero_grad(set_to_none=True)
+        stopwatch.lap("optimizer")
+        loss = step.forward(images, labels)
+        stopwatch.lap("forward")
+        step.backward(loss)
+        stopwatch.lap("backward")
+        step.update()
+        stopwatch.lap("optimizer")
+        total += loss.detach() * len(labels)
+        stopwatch.lap("other")
+
+
+class Measurement:
+    """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
+
+    `info` becomes the record's `extra_info`. Where not `enabled`, each call runs once, untimed, as a test.
+    """
+
+    def __init__(
+        self,
+        pedantic: Pedantic,
+        synchronize: Callable[[], None],
+        effort: Effort,
+        *,
+        asynchronous: bool,
+        enabled: bool,
+        info: dict[str, Any],
+        on_round: Callable[[int, int, float], None] | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.info = info
+        self.enabled = enabled
+        self.calls = 0  # made so far to warm up and in timed rounds
+        self.timer = device_timer(synchronize, clock)
+        self._pedantic = pedantic
+        self._synchronize = synchronize
+        self._effort = effort
+        self._asynchronous = asynchronous
+        self._on_round = on_round
+        self._clock = clock
+
+    def cold_start(self, build: Callable[[], T], first: Callable[[T], object]) -> T:
+        """Build and call once, timed together: context, allocator, kernel choice, compilation, worker start."""
+        start = self.timer()
+        built = build()
+        first(built)
+        self.info["cold_start_s"] = self.timer() - start
+        return built
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Warm up until stable, then time short calls: one to a round, or several where the device is asynchronous.
+
+        One call to a round is latency. Several, with one wait at the end, are throughput: what a training loop sees.
+        """
+        if not self.enabled:
+            self._once(call)
+            return
+        case_s = self._effort.case_s
+        warm = warm_up(call, self.timer, least_s=case_s / 4, most_s=case_s)
+        self.calls += warm.calls
+        self.info["warmup_calls"] = warm.calls
+        self.info["warmup_stable"] = warm.stable
+        iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous and warm.call_s > 0 else 1
+        self._rounds(call, warm.call_s * iterations, iterations=iterations)
+
+    def passes(self, call: Callable[[], object], restore: Callable[[], None]) -> None:
+        """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1."""
+        restore()
+        if not self.enabled:
+            self._once(call)
+            return
+        pass_s = self._warm_pass(call, 1)
+        self._rounds(call, pass_s, iterations=1, setup=restore)
+
+    def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
+        """One round to warm up, then time rounds of `calls_per_round` calls, with no pause in between."""
+        if not self.enabled:
+            self._once(call)
+            return
+        round_s = self._warm_pass(call, calls_per_round)
+        self._rounds(call, round_s, iterations=calls_per_round)
+
+    def _warm_pass(self, call: Callable[[], object], calls: int) -> float:
+        """Make `calls` calls; returns the time they took together [s]."""
+        start = self.timer()
+        for _ in range(calls):
+            call()
+        self.calls += calls
+        self.info["warmup_calls"] = calls
+        return self.timer() - start
+
+    def _once(self, call: Callable[[], object]) -> None:
+        self.calls += 1
+        self._pedantic(call, setup=None, teardown=None, rounds=1, warmup_rounds=0, iterations=1)
+
+    def _rounds(
+        self, call: Callable[[], object], round_s: float, *, iterations: int, setup: Callable[[], None] | None = None
+    ) -> None:
+        rounds = self._effort.rounds_for(round_s)
+        self.calls += rounds * iterations
+        self.info["timing"] = "throughput" if iterations > 1 else "latency"
+        self._pedantic(
+            call,
+            setup=setup,
+            teardown=self._ticker(rounds, round_s),
+            rounds=rounds,
+            warmup_rounds=0,
+            iterations=iterations,
+        )
+
+    def _ticker(self, rounds: int, round_s: float) -> Callable[[], None] | None:
+        """Called by `pedantic` between rounds, outside the timed region."""
+        on_round = self._on_round
+        if on_round is None:
+            return None
+        done, last = 0, self._clock()
+        on_round(0, rounds, rounds * round_s)
+
+        def tick() -> None:
+            nonlocal done, last
+            done += 1
+            if (now := self._clock()) - last >= TICK_S:
+                last = now
+                on_round(done, rounds, (rounds - done) * round_s)
+
+        return tick
+
+    def enqueue(self, call: Callable[[], object]) -> None:
+        """`enqueue_s`, the host's share of a call [s]: until it returns, with the device idle before."""
+        self.info["enqueue_s"] = self._median_s(call, start=self.timer, stop=self._clock)
+
+    def overhead(self, call: Callable[[], object]) -> None:
+        """`overhead_s`, the fixed cost of a call [s]: the time of `call`, made as small as it gets by the caller."""
+        self.info["overhead_s"] = self._median_s(call, start=self.timer, stop=self.timer)
+
+    def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
+        """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""
+        if not self.enabled:
+            return None
+        begin, warm = self.timer(), 0
+        while warm < ASIDE_CALLS and (warm == 0 or self.timer() - begin < ASIDE_S):
+            call()
+            warm += 1
+        times = []
+        for _ in range(warm):
+            before = start()
+            call()
+            times.append(stop() - before)
+        return statistics.median(times)
+
+    def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
+        """Where an epoch's time goes, from a pass of its own: `phases_s` adds up to `phases_wall_s` [s]."""
+        if not self.enabled:
+            return
+        stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
+        start = self.timer()
+        epoch_in_phases(step, pipeline, stopwatch)
+        self.info["phases_wall_s"] = self.timer() - start
+        self.info["phases_s"] = stopwatch.seconds()

@@ -1,0 +1,312 @@
+"""pytest's hooks and fixtures, in the order in which pytest calls them. Thin: the work is in the modules beside."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import traceback
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import DataError
+from model import RecipeError
+from perf.harness import devices, measure, preflight, stock
+from perf.harness.bench import Bench
+from perf.harness.measure import MeasurementError
+from perf.harness.progress import Progress
+from perf.harness.record import RecordError
+from perf.harness.record.read import load, parse
+from perf.harness.record.store import RunFile
+from perf.harness.report import header, render
+from perf.harness.settings import OPTIONS, SettingsError
+from perf.harness.suite import Suite, machine_info
+
+STAMP = "%Y%m%d_%H%M%S"
+# Quick answers first: a user who interrupts a run has seen the step.
+ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run")
+# Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
+DISABLE_GC = ("training_step", "inference")
+
+SUITE = pytest.StashKey[Suite]()
+PROGRESS = pytest.StashKey[Progress]()
+SAVE_AS = pytest.StashKey[str | None]()
+NO_BASELINE = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("stepwatch", "Stepwatch: how fast does this machine train?")
+    for option in OPTIONS:
+        group.addoption(option.flag, metavar=option.metavar, default=None, help=option.full_help.replace("%", "%%"))
+        parser.addini(option.ini, option.full_help, default="")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "axes(*names): device, batch_size, pipeline: what a benchmark varies")
+    preflight.check_swallowed(config)
+    if not preflight.measures(config):
+        return
+    stock.check_active(config)
+    stock.check_version()
+    suite = config.stash[SUITE] = preflight.resolved(config)
+    config.stash[PROGRESS] = Progress(config)
+    config.stash[SAVE_AS] = preflight.keep_own_records(config, suite.fingerprint_id)
+    config.stash[NO_BASELINE] = preflight.check_compare(config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    suite = config.stash.get(SUITE, None)
+    if suite is None:
+        return []
+    lines = header(parse(json.dumps({"benchmarks": [], "perf": suite.as_record()}), "this run"))
+    if note := config.stash[NO_BASELINE]:
+        lines.append(note)
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("axes")
+    suite = metafunc.config.stash.get(SUITE, None)
+    if marker is None or suite is None:
+        return
+    cases = [
+        pytest.param(device, size, pipeline, id="-".join(_id_parts(device, size, pipeline)))
+        for device, size, pipeline in suite.axes(marker.args)
+    ]
+    metafunc.parametrize(("device", "batch_size", "pipeline"), cases)
+
+
+def _id_parts(device: str, size: int | None, pipeline: str | None) -> list[str]:
+    return [device, *([f"bs{size}"] if size else []), *([pipeline] if pipeline else [])]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    suite = config.stash.get(SUITE, None)
+    if suite is None:
+        return
+    for item in items:
+        if (kind := _kind(item)) is None:
+            continue
+        device = suite.devices[_params(item)["device"]]
+        if device.absent:
+            item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
+            continue
+        # One mark with everything: marks do not merge.
+        timer = measure.device_timer(devices.synchronizer(device))
+        item.add_marker(pytest.mark.benchmark(group=kind, timer=timer, disable_gc=kind in DISABLE_GC))
+    items.sort(key=lambda item: ORDER.index(kind) if (kind := _kind(item)) in ORDER else len(ORDER))
+
+
+def _kind(item: pytest.Item) -> str | None:
+    """The benchmark that `item` is a case of, `training_step` say; None for an ordinary test."""
+    if item.get_closest_marker("axes") is None or not isinstance(item, pytest.Function):
+        return None
+    return (item.originalname or item.name).removeprefix("test_")
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    assert isinstance(item, pytest.Function)
+    return item.callspec.params
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items and (suite := items[0].config.stash.get(SUITE, None)) is not None:
+        suite.unfit.append(f"{len(items)} deselected")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None:
+        return
+    cases = [item for item in session.items if _kind(item)]
+    for item in cases:
+        suite.end(item.nodeid, "not-run")
+    files = {path.resolve() for path in preflight.PERF.glob("test_*.py")}
+    part = any("::" in str(argument) for argument in session.config.args) or files - {item.path for item in cases}
+    if part and not suite.unfit:  # what was deselected is said already
+        suite.unfit.append("a part of perf/")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Read the data, and refuse what cannot work, before the first case."""
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None or session.config.option.collectonly or not suite.cases or session.testsfailed:
+        return
+    session.config.stash[PROGRESS].say("reading the data …")
+    try:
+        suite.prepare()
+    except (SettingsError, RecipeError, DataError) as error:
+        raise pytest.UsageError(str(error)) from None
+    finally:
+        session.config.stash[PROGRESS].say("")
+
+
+@pytest.fixture
+def device() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def batch_size() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def pipeline() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def bench(
+    request: pytest.FixtureRequest,
+    benchmark: Any,
+    device: str,
+    batch_size: int | None,
+    pipeline: str | None,
+) -> Iterator[Bench]:
+    """One case, ready to be measured; device memory is empty before and after."""
+    config = request.config
+    suite, progress = config.stash[SUITE], config.stash[PROGRESS]
+    workload = suite.workload(device, batch_size, pipeline)
+    names = list(suite.cases)
+    node = request.node
+    on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
+    kind = _kind(node) or node.name
+    devices.free(workload.device)
+    with devices.bounded_memory(workload.device):
+        yield Bench(kind, workload, suite.settings, benchmark, suite.device_name(device), on_round)
+    benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
+    devices.free(workload.device)
+    progress.say("")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A measurement that came to nothing is one line, not a traceback through the harness."""
+    suite = item.config.stash.get(SUITE, None)
+    if suite is None or item.nodeid not in suite.cases:
+        return (yield)
+    try:
+        return (yield)
+    except MeasurementError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except Exception as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
+        message = f"out of memory on {_where(item)}: {_first_line(error)[:200]}"
+        suite.end(item.nodeid, "out-of-memory", message)
+        raise pytest.fail.Exception(message, pytrace=False) from None
+
+
+def _where(item: pytest.Item) -> str:
+    params = _params(item)
+    return f"{params['device']} at batch size {params['batch_size'] or item.config.stash[SUITE].batch_sizes[0]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    suite = item.config.stash.get(SUITE, None)
+    if suite is None or item.nodeid not in suite.cases:
+        return report
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        suite.end(item.nodeid, "skipped", reason.removeprefix("Skipped: "))
+    elif report.failed and suite.cases[item.nodeid].outcome != "out-of-memory":
+        suite.end(item.nodeid, "failed", _first_line(call.excinfo.value) if call.excinfo else "")
+    elif report.passed and report.when == "call":
+        suite.end(item.nodeid, "measured")
+    if report.failed or report.when == "call":
+        _write(item.config)  # before pytest says PASSED: what was said to be finished is on disk
+    return report
+
+
+def _write(config: pytest.Config) -> None:
+    """Put everything measured so far on disk; a file that cannot be written ends the run now, not after an hour."""
+    suite = config.stash[SUITE]
+    stock.drop(config, keep=lambda name: name not in suite.cases or suite.cases[name].outcome == "measured")
+    if not stock.benchmarks(config) or not suite.cases:
+        return
+    if suite.file is None:
+        now = datetime.datetime.now().strftime(STAMP)
+        folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / suite.fingerprint_id
+        suite.file = RunFile(folder, f"{now}_{os.getpid()}")
+    try:
+        suite.file.write(stock.document(config))
+    except RecordError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
+    suite = config.stash.get(SUITE, None)
+    return None if suite is None else machine_info(suite)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    if (suite := config.stash.get(SUITE, None)) is not None:
+        output_json["perf"] = suite.as_record()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark writes its own file
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    config = session.config
+    suite = config.stash.get(SUITE, None)
+    if suite is not None and not config.option.collectonly:
+        not_run = any(case.outcome == "not-run" for case in suite.cases.values())
+        suite.complete = not not_run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        _write(config)
+        if suite.file is not None and suite.why_no_baseline() is None:
+            suite.file.number(config.stash[SAVE_AS] or suite.file.stamp)
+    yield
+
+
+@pytest.hookimpl(tryfirst=True)  # a section printed after pytest-benchmark's is lost where that one raises
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    suite = config.stash.get(SUITE, None)
+    if suite is None or config.option.collectonly or not suite.cases:
+        return
+    terminalreporter.section("Stepwatch")
+    for line in _summary(config, suite):
+        terminalreporter.write_line(line)
+
+
+def _summary(config: pytest.Config, suite: Suite) -> list[str]:
+    if suite.file is None:
+        return [*_cases_only(suite), "Nothing was measured."]
+    lines = render([load(suite.file.path)]).splitlines()
+    lines.append("")
+    if reason := suite.why_no_baseline():
+        lines.append(f"Kept as {_shown(config, suite.file.path)}")
+        lines.append(f"It is no baseline for later runs: {reason}.")
+    else:
+        lines.append(f"Saved as {_shown(config, suite.file.path)}")
+        lines.append("Compare the next run with it: the same command and --benchmark-compare")
+    if note := config.stash[NO_BASELINE]:
+        lines.append(note)
+    return lines
+
+
+def _cases_only(suite: Suite) -> list[str]:
+    """One line per outcome and reason, for a run that has no record."""
+    counts = Counter((case.outcome, case.reason) for case in suite.cases.values())
+    return [f"{count} {outcome}" + (f": {reason}" if reason else "") for (outcome, reason), count in counts.items()]
+
+
+def _shown(config: pytest.Config, path: Path) -> str:
+    try:
+        return str(path.relative_to(config.invocation_params.dir))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,118 @@
+"""What is settled and what is refused when pytest starts, before anything is collected or measured."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+from data import DataError
+from model import RecipeError
+from perf.harness import devices, stock
+from perf.harness.record import RecordError
+from perf.harness.record.read import load
+from perf.harness.record.store import numbered
+from perf.harness.settings import OPTIONS, SettingsError, resolve
+from perf.harness.suite import Suite
+
+PERF = Path(__file__).resolve().parent.parent
+DATA_ROOT = Path(data.__file__).resolve().parent
+DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's, relative to wherever one stands
+
+
+def check_swallowed(config: pytest.Config) -> None:
+    """`--benchmark-compare perf/` takes the path as the name of a run; then `perf/` is not even collected."""
+    wanted = config.getoption("benchmark_compare", None)
+    if isinstance(wanted, str) and (config.invocation_params.dir / wanted.split("::")[0]).is_dir():
+        raise pytest.UsageError(
+            f"--benchmark-compare took {wanted!r} for the run to compare with; put the path first: "
+            f"pytest {wanted} --benchmark-compare"
+        )
+
+
+def measures(config: pytest.Config) -> bool:
+    """Whether `perf/` is to be collected: the suite's own tests need nothing of this."""
+    if config.option.help or config.option.version:
+        return False
+    paths = [(config.invocation_params.dir / str(argument).split("::")[0]).resolve() for argument in config.args]
+    return any(path == PERF or path in PERF.parents or PERF in path.parents for path in paths)
+
+
+def resolved(config: pytest.Config) -> Suite:
+    """The run's settings, and all that follows from them. Raises pytest.UsageError for a user's mistake."""
+    if config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("benchmarks that run at the same time measure each other; run perf/ without -n")
+    typed = {option.name: config.getoption(option.flag) for option in OPTIONS}
+    ini = {option.name: config.getini(option.ini) for option in OPTIONS}
+    if (here := str(config.invocation_params.dir)) not in sys.path:
+        sys.path.append(here)  # for `--perf-model=package.module:factory`
+    try:
+        settings = resolve(typed, ini, str(config.inipath or "the ini file"), DATA_ROOT)
+        if settings.threads is not None:
+            config.add_cleanup(partial(torch.set_num_threads, torch.get_num_threads()))
+            torch.set_num_threads(settings.threads)
+        suite = Suite.resolve(settings)
+    except (SettingsError, RecipeError, DataError) as error:
+        raise pytest.UsageError(str(error)) from None
+    for device in devices.expand(settings.require_devices):
+        if device.absent:
+            raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
+    return suite
+
+
+def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
+    """Key the storage by the fingerprint, and let nobody but us save into it: only we know what is whole.
+
+    Returns the name that the user gave the run by `--benchmark-save`, if any.
+    """
+    base = str(config.option.benchmark_storage)
+    if base == DEFAULT_STORAGE:
+        base = f"file://{config.rootpath / '.benchmarks'}"
+    if base.startswith("file://") or "://" not in base:
+        config.option.benchmark_storage = f"{base.rstrip('/')}/{fingerprint_id}"
+    name: str | None = config.option.benchmark_save
+    config.option.benchmark_save = config.option.benchmark_autosave = None
+    if not stock.wants_own_table(config):
+        config.option.benchmark_quiet = True
+    return name
+
+
+def check_compare(config: pytest.Config) -> str:
+    """See whether `--benchmark-compare` has something to compare with: a note if not. Raises pytest.UsageError."""
+    wanted = config.option.benchmark_compare
+    if config.option.benchmark_compare_fail and not wanted:
+        raise pytest.UsageError(
+            "--benchmark-compare-fail needs --benchmark-compare: what is this run to be compared with?"
+        )
+    if not wanted:
+        return ""
+    folder = Path(str(config.option.benchmark_storage).removeprefix("file://"))
+    runs = [path for machine in sorted(folder.glob("*")) for path in numbered(machine)]
+    if wanted is True and not runs:
+        if config.option.benchmark_compare_fail:
+            raise pytest.UsageError(
+                f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
+            )
+        config.option.benchmark_compare = []  # pytest-benchmark warns, which -W error turns into a crash
+        return (
+            f"NO BASELINE: no earlier run of this machine with these settings in {folder}; this run will be the first"
+        )
+    if isinstance(wanted, str):
+        _check_named(wanted, folder, runs)
+    return ""
+
+
+def _check_named(wanted: str, folder: Path, runs: list[Path]) -> None:
+    """`--benchmark-compare=NAME`: a file, or the beginning of the name of a run in `folder`."""
+    if Path(wanted).is_file():
+        try:
+            load(Path(wanted))
+        except RecordError as error:
+            raise pytest.UsageError(f"--benchmark-compare: {error}") from None
+    elif not any(folder.glob(f"*/{wanted.rstrip('*')}*.json")):
+        there = ", ".join(path.stem for path in runs) or "none"
+        raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; there: {there}")

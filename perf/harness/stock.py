@@ -1,0 +1,92 @@
+"""The private parts of pytest-benchmark that cannot be avoided, in one place, with a version check."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_benchmark
+
+# `fixture.has_error`, `session.benchmarks` and `FileStorage.get` were read in these versions.
+OLDEST, NEXT_MAJOR = (5, 2), (6, 0)
+# A user who gives one of these wants to see pytest-benchmark's own table.
+DISPLAY_OPTIONS = (
+    "--benchmark-sort", "--benchmark-group-by", "--benchmark-columns", "--benchmark-name", "--benchmark-time-unit",
+    "--benchmark-histogram", "--benchmark-verbose", "--benchmark-cprofile", "--benchmark-compare",
+)  # fmt: skip
+
+CONSTANTS = pytest.StashKey[tuple[dict[str, Any], dict[str, Any]]]()
+
+
+def check_version() -> None:
+    """Raises pytest.UsageError where pytest-benchmark is not of a version that this module knows."""
+    found = pytest_benchmark.__version__
+    version = tuple(int(part) for part in found.split(".")[:2])
+    if not OLDEST <= version < NEXT_MAJOR:
+        raise pytest.UsageError(
+            f"pytest-benchmark {found} is not supported; install one from 5.2 up to 6: "
+            "pip install 'pytest-benchmark>=5.2,<6'"
+        )
+
+
+def check_active(config: pytest.Config) -> None:
+    """Raises pytest.UsageError where the plugin is switched off."""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("Stepwatch measures through pytest-benchmark, which is switched off (-p no:benchmark)")
+
+
+def typed(config: pytest.Config) -> list[str]:
+    """The arguments as typed: on the command line, in PYTEST_ADDOPTS and in `addopts`."""
+    added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    return [*config.getini("addopts"), *added, *config.invocation_params.args]
+
+
+def wants_own_table(config: pytest.Config) -> bool:
+    return any(argument.split("=")[0] in DISPLAY_OPTIONS for argument in map(str, typed(config)))
+
+
+def storage_folder(config: pytest.Config) -> Path | None:
+    """Where pytest-benchmark keeps its files, or None where they go to a server."""
+    storage = config._benchmarksession.storage  # type: ignore[attr-defined]
+    if not hasattr(storage, "default_machine_id"):
+        return None
+    return Path(storage.get("x")).parent
+
+
+def session_of(config: pytest.Config) -> Any:
+    return config._benchmarksession  # type: ignore[attr-defined]
+
+
+def benchmarks(config: pytest.Config) -> list[Any]:
+    """The measured benchmarks of this run, a live list."""
+    measured: list[Any] = session_of(config).benchmarks
+    return measured
+
+
+def drop(config: pytest.Config, keep: Callable[[str], bool]) -> None:
+    """Forget the benchmarks whose full name is not to be kept: failed after timing, or cut off in the middle."""
+    kept = benchmarks(config)
+    kept[:] = [bench for bench in kept if keep(bench.fullname)]
+
+
+def document(config: pytest.Config) -> dict[str, Any]:
+    """The pytest-benchmark JSON of everything measured so far, raw samples included."""
+    session = session_of(config)
+    if CONSTANTS not in config.stash:  # git and the machine are asked once a run, not after each benchmark
+        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+        config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+        config.stash[CONSTANTS] = (session.get_machine_info(), commit)
+    machine, commit = config.stash[CONSTANTS]
+    made: dict[str, Any] = config.hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=session.benchmarks,
+        include_data=True,
+        machine_info=machine,
+        commit_info=commit,
+    )
+    config.hook.pytest_benchmark_update_json(config=config, benchmarks=session.benchmarks, output_json=made)
+    return made

@@ -1,0 +1,162 @@
+"""What one run of the suite knows: its settings, devices and data, what became of each case, and its file."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from data import PIPELINES, DataSet
+from model import Recipe, load_recipe
+from perf.harness import devices
+from perf.harness.devices import Device
+from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
+from perf.harness.record import SCHEMA_VERSION, Case, Scalar
+from perf.harness.record.store import RunFile
+from perf.harness.settings import Settings, SettingsError
+from perf.harness.workload import Workload, check_contract, data_name, default_batch_sizes, load_data
+
+# The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
+TRAINING_RUN_PIPELINE = "resident"
+
+
+@dataclass
+class Suite:
+    """One run. `cases` is by node id, in the order of running; `data` is there once the run has begun."""
+
+    settings: Settings
+    recipe: Recipe
+    devices: Mapping[str, Device]
+    batch_sizes: tuple[int, ...]
+    data_name: str
+    environment: Mapping[str, Scalar]
+    device_facts: Mapping[str, Mapping[str, Scalar]]
+    fingerprint: Mapping[str, Scalar]
+    data: DataSet | None = None
+    cases: dict[str, Case] = field(default_factory=dict)
+    # Why this run is no baseline although every case that ran has passed: a selection, an interrupt.
+    unfit: list[str] = field(default_factory=list)
+    file: RunFile | None = None
+    complete: bool = False
+
+    @classmethod
+    def resolve(cls, settings: Settings) -> Suite:
+        """Everything that can be known before data is read. Raises RecipeError and DataError."""
+        recipe = load_recipe(settings.model)
+        name = data_name(recipe, settings)
+        facts = environment()
+        wanted = devices.expand(settings.devices)
+        return cls(
+            settings=settings,
+            recipe=recipe,
+            devices={device.name: device for device in wanted},
+            batch_sizes=settings.batch_sizes or default_batch_sizes(recipe),
+            data_name=name,
+            environment=facts,
+            device_facts=device_facts(wanted),
+            fingerprint=fingerprint(facts, settings.model, name, settings.profile.name),
+        )
+
+    @property
+    def fingerprint_id(self) -> str:
+        return fingerprint_id(self.fingerprint)
+
+    def prepare(self) -> None:
+        """Read the data and try the network once. Raises DataError, RecipeError and SettingsError."""
+        check_contract(self.recipe)
+        data = load_data(self.recipe, self.settings)
+        if (largest := max(self.batch_sizes)) > len(data.train):
+            raise SettingsError(
+                f"batch size {largest} is more than the {len(data.train):,} training samples of {data.name} in the "
+                f"profile {self.settings.profile.name}; take a smaller one"
+            )
+        self.data = data
+
+    def axes(self, names: Sequence[str]) -> list[tuple[str, int | None, str | None]]:
+        """The cases of a benchmark with these axes: (device, batch size, pipeline), None where it has not the axis.
+
+        By default the slow pipelines run at the first batch size only: they load sample by sample, so that the
+        batch size changes nothing but the length of the run.
+        """
+        sizes = self.batch_sizes if "batch_size" in names else (None,)
+        cases: list[tuple[str, int | None, str | None]] = []
+        for device in self.devices:
+            for size in sizes:
+                for pipeline in self._pipelines(size) if "pipeline" in names else (None,):
+                    cases.append((device, size, pipeline))
+        return cases
+
+    def _pipelines(self, batch_size: int | None) -> tuple[str, ...]:
+        if self.settings.pipelines is not None:
+            return self.settings.pipelines
+        return PIPELINES if batch_size == self.batch_sizes[0] else ("resident",)
+
+    def workload(self, device: str, batch_size: int | None, pipeline: str | None) -> Workload:
+        """The workload of one case; a training run, which has neither axis, takes the first of each."""
+        if self.data is None:
+            raise RuntimeError("Suite.prepare() comes first")
+        if batch_size is None:
+            batch_size = self.batch_sizes[0]
+            pipeline = (self.settings.pipelines or (TRAINING_RUN_PIPELINE,))[0]
+        return Workload(self.recipe, self.data, self.devices[device], batch_size, pipeline, self.settings.seed)
+
+    def device_name(self, device: str) -> str:
+        """The model of the device: the GPU's or the CPU's."""
+        facts = self.device_facts[device]
+        return str(self.environment["cpu_model"] if device == "cpu" else facts["name"])
+
+    def end(self, name: str, outcome: str, reason: str = "") -> None:
+        self.cases[name] = Case(name, outcome, reason)
+
+    def why_no_baseline(self) -> str | None:
+        """Why later runs must not be compared with this one, or None where they may."""
+        reasons = list(self.unfit)
+        for outcome in ("failed", "out-of-memory", "not-run"):
+            count = sum(case.outcome == outcome for case in self.cases.values())
+            if count:
+                reasons.append(f"{count} {outcome}")
+        return ", ".join(reasons) or None
+
+    def as_record(self) -> dict[str, Any]:
+        """The top-level key `perf` of the JSON."""
+        record: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "complete": self.complete,
+            "fingerprint": dict(self.fingerprint),
+            "fingerprint_id": self.fingerprint_id,
+            "host_name": socket.gethostname(),
+            "kernel": platform.release(),
+            "profile": self.settings.profile.name,
+            "settings": self.settings.as_record(),
+            "environment": dict(self.environment),
+            "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
+            "cases": [asdict(case) for case in self.cases.values()],
+            "data": {"name": self.data_name},
+        }
+        if self.data is not None:
+            record["data"] |= {
+                "digest": self.data.digest,
+                "train_samples": len(self.data.train),
+                "test_samples": len(self.data.test),
+                "note": self.data.note,
+            }
+        return record
+
+
+def machine_info(suite: Suite) -> dict[str, Any]:
+    """pytest-benchmark's `machine_info`: what decides the speed, and nothing that jitters between two runs.
+
+    Its own has clock readings and the host name in it, and warns at each compare that they differ.
+    """
+    facts = suite.environment
+    return {
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "system": facts["system"],
+        "python_implementation": platform.python_implementation(),
+        "python_version": facts["python"],
+        "cpu": {"brand_raw": facts["cpu_model"], "count": facts["cpu_cores"], "arch": platform.machine()},
+        "fingerprint": dict(suite.fingerprint),
+    }

@@ -1,0 +1,27 @@
+"""How long does one epoch take, the input pipeline included, and where does the time go?"""
+
+import pytest
+
+from model import train_epoch
+from perf.harness.bench import Bench
+
+# Batches whose mean loss is compared before and after: enough to see it fall, few enough to cost nothing.
+LOSS_BATCHES = 8
+
+
+@pytest.mark.axes("device", "batch_size", "pipeline")
+def test_epoch(bench: Bench) -> None:
+    work = bench.workload
+    samples = len(work.data.train)
+    with work.open(work.data.train) as pipeline:
+        trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
+        batches = work.batches(LOSS_BATCHES)
+        loss_first = trainee.mean_loss(batches)
+
+        bench.measurement.passes(lambda: train_epoch(trainee.step, pipeline.epoch(0)), restore=trainee.restore)
+        bench.record_rate(samples)
+
+        bench.record_losses(loss_first, trainee.mean_loss(batches), pipeline.batches)
+        trainee.restore()
+        bench.measurement.phases(trainee.step, pipeline, work.device.torch_device)
+    bench.record_flop(trainee.step)

@@ -1,0 +1,25 @@
+"""How long does a forward pass take in inference mode, the mini-batch being on the device already?"""
+
+import pytest
+
+from perf.harness.bench import Bench
+from perf.harness.measure import MeasurementError
+from perf.harness.workload import rotate
+
+
+@pytest.mark.axes("device", "batch_size")
+def test_inference(bench: Bench) -> None:
+    work = bench.workload
+    trainee = bench.cold_trainee(first=lambda fresh: fresh.infer(*work.batches(1)[0]))
+    batches = work.batches()
+    trainee.model.eval()
+    infer = rotate(trainee.infer, batches)
+
+    bench.measurement.run(infer)
+    bench.record_rate(work.batch_size)
+
+    if not trainee.infer(*batches[0]).isfinite().all():
+        raise MeasurementError("the network's output is not finite")
+    bench.measurement.enqueue(infer)
+    bench.measurement.overhead(rotate(trainee.infer, work.minimal().batches()))
+    bench.record_flop(trainee.infer)

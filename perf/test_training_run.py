@@ -1,0 +1,31 @@
+"""The reference comparison: how long do 5 epochs take on each device, and what accuracy do they reach?"""
+
+import pytest
+from torch import Tensor
+
+from model import evaluate, train_epoch
+from perf.harness.bench import Bench
+
+EPOCHS = 5
+
+
+@pytest.mark.axes("device")
+def test_training_run(bench: Bench) -> None:
+    work = bench.workload
+    losses: list[Tensor] = []
+    with work.open(work.data.train) as pipeline:
+        trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
+
+        def train() -> None:
+            losses[:] = [train_epoch(trainee.step, pipeline.epoch(number)) for number in range(EPOCHS)]
+
+        bench.measurement.passes(train, restore=trainee.restore)
+        bench.record_rate(EPOCHS * len(work.data.train))
+
+    by_epoch = [loss.item() for loss in losses]
+    with work.open(work.data.test) as test:
+        bench.info["accuracy"] = evaluate(trainee.model, test.epoch())
+    bench.info["epochs"] = EPOCHS
+    bench.info["losses"] = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
+    bench.record_losses(by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
+    bench.record_flop(trainee.step)

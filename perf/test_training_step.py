@@ -1,0 +1,24 @@
+"""How long does one training step take, the mini-batch being on the device already?"""
+
+import pytest
+
+from perf.harness.bench import Bench
+from perf.harness.workload import rotate
+
+
+@pytest.mark.axes("device", "batch_size")
+def test_training_step(bench: Bench) -> None:
+    work = bench.workload
+    trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*work.batches(1)[0]))
+    batches = work.batches()
+    loss_first = trainee.mean_loss(batches)
+    trainee.model.train()
+    step = rotate(trainee.step, batches)
+
+    bench.measurement.run(step)
+    bench.record_rate(work.batch_size)
+
+    bench.record_losses(loss_first, trainee.mean_loss(batches), bench.measurement.calls)
+    bench.measurement.enqueue(step)
+    bench.measurement.overhead(rotate(trainee.step, work.minimal().batches()))
+    bench.record_flop(trainee.step)

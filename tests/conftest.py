@@ -1,0 +1,44 @@
+"""What the tests share: warnings are errors, and one set of drawn digits."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from data import load
+
+# Two threads that share their cores with anything else wait for each other at every operation; the tests measure
+# nothing, and run several times faster with one. The variable is for the processes that they start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+TESTS = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if TESTS in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+@pytest.fixture(scope="session")
+def digits_root(tmp_path_factory):
+    """A data root with the drawn digits in it, made once."""
+    root = tmp_path_factory.mktemp("data")
+    load("digits", root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory):
+    """A data root with the real MNIST in it, where the files lie beside the project; else the test is skipped."""
+    files = sorted((TESTS.parent.parent / "shared" / "mnist").glob("*-ubyte.gz"))
+    if len(files) != 4:
+        pytest.skip("the real MNIST is not beside the project, in ../shared/mnist")
+    raw = tmp_path_factory.mktemp("mnist") / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, raw)
+    return raw.parent.parent

@@ -1,0 +1,145 @@
+"""Devices: the true reason where one is absent, and the memory limit that turns a kill into an error."""
+
+import pytest
+import torch
+
+from perf.harness import devices
+from perf.harness.devices import Device
+
+
+class FakeAccelerator:
+    """`torch.accelerator` of a machine with `count` devices of one kind, recording what it is asked."""
+
+    def __init__(self, kind, count):
+        self.kind, self.count, self.calls = kind, count, []
+
+    def current_accelerator(self, check_available=False):
+        return torch.device(self.kind) if self.count else None
+
+    def device_count(self):
+        return self.count
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def make(kind, count):
+        fake = FakeAccelerator(kind, count)
+        monkeypatch.setattr(torch, "accelerator", fake)
+        return fake
+
+    return make
+
+
+def test_the_cpu_is_always_there():
+    assert devices.why_absent("cpu") is None
+    assert not Device("cpu").asynchronous
+
+
+def test_all_is_the_cpu_and_one_gpu_by_its_short_name(machine):
+    machine("cuda", 1)
+    assert devices.expand(["all"]) == (Device("cpu"), Device("cuda"))
+
+
+def test_all_numbers_several_gpus(machine):
+    machine("cuda", 2)
+    assert [device.name for device in devices.expand(["cuda", "all"])] == ["cuda", "cpu", "cuda:0", "cuda:1"]
+
+
+def test_all_on_a_machine_without_an_accelerator_is_the_cpu(machine):
+    machine("cuda", 0)
+    assert devices.expand(["all"]) == (Device("cpu"),)
+
+
+def test_a_gpu_number_too_high_says_how_many_there_are(machine):
+    machine("cuda", 2)
+    assert devices.why_absent("cuda:1") is None
+    assert devices.why_absent("cuda:2") == "this machine has 2 cuda device(s), numbered from 0"
+
+
+def test_another_kind_of_accelerator_is_named(machine):
+    machine("xpu", 1)
+    assert devices.why_absent("mps") == "the accelerator of this machine is xpu"
+    assert devices.why_absent("xpu") is None
+
+
+def test_a_torch_without_cuda_is_the_reason(machine, monkeypatch):
+    machine("cuda", 0)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    assert devices.why_absent("cuda") == f"torch {torch.__version__} is built without CUDA"
+
+
+@pytest.mark.parametrize(
+    ("torch_says", "visible", "reason"),
+    [
+        ("Found no NVIDIA driver on your system. Please check", None, "Found no NVIDIA driver on your system"),
+        ("Found no NVIDIA driver on your system. Please check", "", "Found no NVIDIA driver on your system"),
+        ("No CUDA GPUs are available", "", "hidden by CUDA_VISIBLE_DEVICES=''"),
+        ("No CUDA GPUs are available", None, "No CUDA GPUs are available"),
+        (None, None, "CUDA starts but shows no GPU"),
+    ],
+)
+def test_the_reason_why_cuda_does_not_start(machine, monkeypatch, torch_says, visible, reason):
+    def init():
+        if torch_says:
+            raise RuntimeError(torch_says)
+
+    machine("cuda", 0)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.why_absent("cuda") == reason
+
+
+def test_cuda_without_a_number_is_the_first_gpu():
+    assert Device("cuda").torch_device == torch.device("cuda:0")
+    assert Device("cuda:3").torch_device == torch.device("cuda:3")
+    assert Device("cpu").torch_device == torch.device("cpu")
+
+
+def test_an_accelerator_is_waited_for_by_its_own_index(machine):
+    fake = machine("cuda", 2)
+    devices.synchronizer(Device("cuda:1"))()
+    assert fake.calls == [("synchronize", torch.device("cuda:1"))]
+
+
+def test_memory_of_an_accelerator_is_given_back_and_its_peak_reset(machine):
+    fake = machine("cuda", 1)
+    devices.free(Device("cuda"))
+    assert fake.calls == [("empty_cache",), ("reset_peak_memory_stats", torch.device("cuda:0"))]
+
+
+def test_the_peak_of_the_cpu_sees_what_the_case_allocated():
+    devices.free(Device("cpu"))
+    before = devices.peak_bytes(Device("cpu"))
+    if before is None:
+        pytest.skip("this system keeps no peak in /proc")
+    torch.ones(64 * 2**20, dtype=torch.uint8)
+    after = devices.peak_bytes(Device("cpu"))
+    assert 56 * 2**20 < after - before < 200 * 2**20
+
+
+def test_an_allocation_beyond_the_memory_fails_instead_of_killing_the_process():
+    available = devices._proc_bytes(devices.PROC_MEMINFO, "MemAvailable")
+    if available is None:
+        pytest.skip("this system has no /proc/meminfo")
+    with devices.bounded_memory(Device("cpu")), pytest.raises(Exception) as failure:
+        [torch.empty(available // 4, dtype=torch.uint8) for _ in range(8)]  # promised only: never written
+    assert devices.is_out_of_memory(failure.value)
+    torch.empty(available // 4, dtype=torch.uint8)  # the limit is gone
+
+
+def test_only_an_allocation_failure_is_out_of_memory():
+    assert devices.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert devices.is_out_of_memory(MemoryError())
+    assert not devices.is_out_of_memory(RuntimeError("shapes differ"))
+    assert not devices.is_out_of_memory(ValueError("can't allocate memory"))
+
+
+def test_an_nvidia_driver_that_does_not_answer_is_no_error(monkeypatch):
+    monkeypatch.setattr(devices.subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError()))
+    assert devices._nvidia_driver() is None

@@ -1,0 +1,100 @@
+"""Who may import whom: the way through the house goes one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A PurePath or a StringIO touches no disk.
+CLOCK_AND_DISK = ("time", "datetime", "os", "tempfile", "pathlib.Path", "io.open")
+
+# (files, modules that they must not import, directly; a prefix stands for all below it)
+RULES = [
+    ("model/*.py", ("perf", "pytest", "tests")),
+    ("model/[!_]*.py", ("data",)),
+    ("model/__init__.py", ("data",)),
+    ("data/*.py", ("model", "perf", "pytest", "tests")),
+    ("perf/harness/stats.py", ("torch", "pytest", *CLOCK_AND_DISK, "data", "model")),
+    ("perf/harness/report/*.py", ("torch", "pytest", *CLOCK_AND_DISK, "data", "model")),
+    ("perf/harness/record/*.py", ("torch", "pytest", "time", "data", "model")),
+    ("perf/harness/measure.py", ("pytest", "perf.harness.stats", "perf.harness.report", "pathlib")),
+    ("perf/__main__.py", ("torch", "pytest", "data", "model")),
+]
+# The files that may import a module at all.
+ONLY = {
+    "pytest": ("perf/harness/plugin.py", "perf/harness/preflight.py", "perf/harness/stock.py",
+               "perf/harness/progress.py", "perf/test_*.py", "perf/proof/*.py"),
+    "pytest_benchmark": ("perf/harness/stock.py",),
+    "time": ("perf/harness/measure.py", "perf/proof/*.py", "model/__main__.py"),
+    "perf.harness.plugin": ("conftest.py",),
+    "perf.harness.record.write": ("perf/harness/record/*.py", "perf/__main__.py"),
+}  # fmt: skip
+
+
+def imported(source: str) -> set[str]:
+    """Every module that `source` imports, anywhere in it: `from a import b` counts as `a` and `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide where a name comes from"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def uses(source: str, module: str) -> bool:
+    return any(name == module or name.startswith(module + ".") for name in imported(source))
+
+
+def violations(path: Path, source: str) -> list[str]:
+    found = []
+    for pattern, forbidden in RULES:
+        if path.full_match(pattern) if hasattr(path, "full_match") else path.match(pattern):
+            found += [f"{path} imports {module}" for module in forbidden if uses(source, module)]
+    for module, allowed in ONLY.items():
+        if uses(source, module) and not any(path.match(pattern) for pattern in allowed):
+            found.append(f"{path} imports {module}")
+    return found
+
+
+def sources() -> list[Path]:
+    return [
+        path.relative_to(ROOT) for folder in ("model", "data", "perf") for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+
+
+def test_no_module_breaks_a_rule():
+    assert [line for path in sources() for line in violations(path, (ROOT / path).read_text())] == []
+
+
+def test_every_rule_is_about_files_that_exist():
+    for pattern in [pattern for pattern, _ in RULES] + [p for patterns in ONLY.values() for p in patterns]:
+        assert list(ROOT.glob(pattern)), pattern
+
+
+@pytest.mark.parametrize(
+    ("path", "planted"),
+    [
+        ("model/training.py", "from data import load"),
+        ("model/__main__.py", "import pytest"),
+        ("data/sets.py", "def late():\n    import perf.harness.settings"),
+        ("perf/harness/stats.py", "import torch.nn as nn"),
+        ("perf/harness/report/units.py", "from pathlib import Path"),
+        ("perf/harness/record/run.py", "import torch"),
+        ("perf/harness/measure.py", "from perf.harness import stats"),
+        ("perf/harness/bench.py", "import pytest"),
+        ("perf/harness/suite.py", "from time import perf_counter"),
+        ("perf/harness/suite.py", "import pytest_benchmark.session"),
+        ("perf/test_epoch.py", "from perf.harness.plugin import SUITE"),
+        ("perf/harness/suite.py", "from perf.harness.record.write import write_text"),
+    ],
+)
+def test_a_planted_violation_is_found(path, planted):
+    assert violations(Path(path), planted) != []
+
+
+def test_a_module_of_a_similar_name_is_no_violation():
+    assert violations(Path("model/training.py"), "import database, pytestify") == []

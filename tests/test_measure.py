@@ -1,0 +1,295 @@
+"""The timed loop, with fake devices and fake clocks: what is on the clock, how often things run, and in what order."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from model import TrainingStep
+from perf.harness import measure
+from perf.harness.measure import Effort, EventStopwatch, HostStopwatch, Measurement, device_timer, warm_up
+
+STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
+
+
+class AsyncDevice:
+    """A device that queues work: a call returns after `enqueue_s` of the host's time; `synchronize` waits for all."""
+
+    def __init__(self, enqueue_s=1e-6):
+        self.now = 0.0  # the host's clock
+        self.free_at = 0.0  # when the device has done what is queued
+        self.enqueue_s = enqueue_s
+        self.longest_queue_s = 0.0
+
+    def clock(self):
+        return self.now
+
+    def launch(self, work_s):
+        self.now += self.enqueue_s
+        self.free_at = max(self.free_at, self.now) + work_s
+        self.longest_queue_s = max(self.longest_queue_s, self.free_at - self.now)
+
+    def synchronize(self):
+        self.now = max(self.now, self.free_at)
+
+
+def pedantic(timer, samples):
+    """As pytest-benchmark's `pedantic` runs: set-up outside the clock, timer, calls, timer, tear-down."""
+
+    def run(target, *, setup, teardown, rounds, warmup_rounds, iterations):
+        assert warmup_rounds == 0
+        for _ in range(rounds):
+            if setup:
+                setup()
+            start = timer()
+            for _ in range(iterations):
+                target()
+            samples.append((timer() - start) / iterations)
+            if teardown:
+                teardown()
+
+    return run
+
+
+def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_round=None):
+    samples = []
+    made = Measurement(
+        pedantic(device_timer(device.synchronize, device.clock), samples),
+        device.synchronize,
+        effort or STANDARD,
+        asynchronous=asynchronous,
+        enabled=enabled,
+        info={},
+        on_round=on_round,
+        clock=device.clock,
+    )
+    return made, samples
+
+
+def test_the_timer_waits_for_the_work_and_not_for_the_set_up():
+    device = AsyncDevice()
+    made, samples = measurement(device, replace(STANDARD, rounds=3))
+    made.passes(lambda: device.launch(0.010), restore=lambda: device.launch(0.030))
+    assert samples == pytest.approx([0.010] * 3, rel=1e-3)
+
+
+def test_a_timer_that_does_not_wait_would_read_the_launch_alone():
+    """The fault that the timer is there against, planted."""
+    device = AsyncDevice()
+    timer = device_timer(lambda: None, device.clock)
+    start = timer()
+    device.launch(0.010)
+    assert timer() - start == pytest.approx(1e-6)
+
+
+def test_rounds_of_an_asynchronous_device_hold_several_calls_and_say_throughput():
+    device = AsyncDevice(enqueue_s=1e-6)
+    made, samples = measurement(device)
+    made.run(lambda: device.launch(100e-6))
+    assert made.info["timing"] == "throughput"
+    assert samples == pytest.approx([100e-6] * len(samples), rel=0.02)
+    assert device.longest_queue_s < 2 * measure.ROUND_S  # no queue of thousands of calls
+
+
+def test_rounds_of_a_cpu_hold_one_call_and_say_latency():
+    device = AsyncDevice()
+    made, samples = measurement(device, asynchronous=False)
+    made.run(lambda: device.launch(1e-3))
+    assert made.info["timing"] == "latency"
+    assert len(samples) == 499  # 0.5 s of rounds of 1 ms and 1 µs
+
+
+def test_passes_run_exactly_one_warm_up_and_the_rounds_asked_for():
+    events = []
+    device = AsyncDevice()
+    made, samples = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
+    made.passes(lambda: (events.append("pass"), device.launch(1.0)), restore=lambda: events.append("restore"))
+    assert events == ["restore", "pass"] * 4
+    assert len(samples) == 3
+    assert (made.calls, made.info["warmup_calls"]) == (4, 1)
+
+
+def test_a_stream_is_never_paused_and_counts_its_calls():
+    device = AsyncDevice()
+    made, samples = measurement(device, replace(STANDARD, rounds=2), asynchronous=False)
+    made.stream(lambda: device.launch(0.01), calls_per_round=10)
+    assert samples == pytest.approx([0.01] * 2, rel=1e-3)
+    assert made.calls == 30
+
+
+def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
+    calls = []
+    device = AsyncDevice()
+    made, _ = measurement(device, enabled=False)
+    made.run(lambda: calls.append("run"))
+    made.passes(lambda: calls.append("pass"), restore=lambda: None)
+    made.stream(lambda: calls.append("stream"), calls_per_round=8)
+    made.enqueue(lambda: calls.append("enqueue"))
+    made.overhead(lambda: calls.append("overhead"))
+    assert calls == ["run", "pass", "stream"]
+    assert made.info["enqueue_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("round_s", "rounds"),
+    [(1e-9, measure.MAX_ROUNDS), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (30.0, 1), (1000.0, 1)],
+)
+def test_rounds_fill_the_time_but_a_long_case_takes_few(round_s, rounds):
+    assert replace(STANDARD, case_s=4.0).rounds_for(round_s) == rounds
+
+
+def test_rounds_asked_for_are_the_rounds_made():
+    assert replace(STANDARD, rounds=7).rounds_for(1000.0) == 7
+
+
+def test_warm_up_goes_on_while_calls_get_faster():
+    device = AsyncDevice(enqueue_s=0.0)
+    costs = itertools.chain((0.1 * 0.99**n + 0.001 for n in range(600)), itertools.repeat(0.001))
+    warm = warm_up(
+        lambda: device.launch(next(costs)), device_timer(device.synchronize, device.clock), least_s=0, most_s=99
+    )
+    assert warm.stable
+    assert warm.calls > 100
+    assert warm.call_s < 0.05
+
+
+def test_warm_up_that_never_settles_ends_in_time_and_says_so():
+    device = AsyncDevice(enqueue_s=0.0)
+    costs = (0.05 * 0.9**n for n in itertools.count())
+    warm = warm_up(
+        lambda: device.launch(next(costs)), device_timer(device.synchronize, device.clock), least_s=0, most_s=0.3
+    )
+    assert not warm.stable
+    assert device.now <= 0.35
+
+
+def test_warm_up_of_a_long_call_makes_one():
+    device = AsyncDevice()
+    warm = warm_up(lambda: device.launch(60.0), device_timer(device.synchronize, device.clock), least_s=1, most_s=4)
+    assert (warm.calls, warm.stable) == (1, False)
+
+
+def test_warm_up_lasts_at_least_as_long_as_asked_for():
+    device = AsyncDevice()
+    warm = warm_up(lambda: device.launch(1e-3), device_timer(device.synchronize, device.clock), least_s=1.0, most_s=4.0)
+    assert warm.stable
+    assert 1.0 <= device.now < 1.1
+
+
+def test_the_host_share_is_the_time_until_the_call_returns():
+    device = AsyncDevice(enqueue_s=20e-6)
+    made, _ = measurement(device)
+    made.enqueue(lambda: device.launch(5e-3))
+    made.overhead(lambda: device.launch(1e-3))
+    assert made.info["enqueue_s"] == pytest.approx(20e-6)
+    assert made.info["overhead_s"] == pytest.approx(1.02e-3)
+
+
+def test_what_is_measured_aside_takes_about_two_seconds_at_most():
+    device = AsyncDevice()
+    made, _ = measurement(device)
+    made.overhead(lambda: device.launch(0.4))
+    assert device.now < 3.0
+
+
+def test_the_cold_start_covers_building_and_the_first_call():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device)
+    built = made.cold_start(lambda: device.launch(0.2) or "network", first=lambda _: device.launch(0.3))
+    assert built == "network"
+    assert made.info["cold_start_s"] == pytest.approx(0.5)
+
+
+def test_progress_is_told_between_rounds_and_at_most_twice_a_second():
+    told = []
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(
+        device, replace(STANDARD, case_s=2.0), asynchronous=False, on_round=lambda *told_of: told.append(told_of)
+    )
+    made.run(lambda: device.launch(1e-3))
+    assert told[0] == (0, pytest.approx(2000, abs=1), pytest.approx(2.0, rel=0.01))
+    assert 3 <= len(told) <= 6
+    assert [left for _, _, left in told] == sorted((left for _, _, left in told), reverse=True)
+
+
+class FakePipeline:
+    """Two batches, each of which costs the host a known time to get and to copy."""
+
+    def __init__(self, device, wait_s, copy_s):
+        self.device, self.wait_s, self.copy_s = device, wait_s, copy_s
+
+    def host_epoch(self, _number):
+        for _ in range(2):
+            self.device.now += self.wait_s
+            yield torch.ones(4, 1), torch.zeros(4, dtype=torch.int64)
+
+    def to_device(self, batch):
+        self.device.now += self.copy_s
+        return batch
+
+
+class SlowStep(TrainingStep):
+    """A training step whose parts cost a known time on a fake clock."""
+
+    def __init__(self, device):
+        model = nn.Linear(1, 2)
+        super().__init__(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy)
+        self.device = device
+
+    def forward(self, images, labels):
+        self.device.now += 0.3
+        return super().forward(images, labels)
+
+    def backward(self, loss):
+        self.device.now += 0.5
+        super().backward(loss)
+
+    def update(self):
+        self.device.now += 0.7
+        super().update()
+
+
+def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
+    device = AsyncDevice()
+    made, _ = measurement(device, asynchronous=False)
+    made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
+    expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
+    assert made.info["phases_s"] == pytest.approx(expected)
+    assert made.info["phases_wall_s"] == pytest.approx(sum(expected.values()))
+
+
+def test_a_stopwatch_adds_up_laps_of_the_same_name():
+    ticks = iter([0.0, 1.0, 3.0, 6.0])
+    stopwatch = HostStopwatch(lambda: next(ticks))
+    stopwatch.start()
+    for name in ("copy", "forward", "copy"):
+        stopwatch.lap(name)
+    assert stopwatch.seconds() == dict.fromkeys(measure.PHASES, 0.0) | {"copy": 4.0, "forward": 2.0}
+
+
+def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
+    device = AsyncDevice(enqueue_s=0.0)
+
+    class Event:
+        def __init__(self, _device, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = max(device.now, device.free_at)
+
+        def elapsed_time(self, later):
+            return (later.at - self.at) * 1e3
+
+    waits = []
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda target: waits.append(target))
+    stopwatch = EventStopwatch(torch.device("cuda:0"))
+    stopwatch.start()
+    for name, work_s in (("copy", 0.1), ("forward", 0.2), ("copy", 0.3)):
+        device.launch(work_s)
+        stopwatch.lap(name)
+    assert stopwatch.seconds() == pytest.approx(dict.fromkeys(measure.PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
+    assert waits == [torch.device("cuda:0")]

@@ -1,0 +1,292 @@
+"""The networks, the training step, the epoch, the evaluation, and what a model's name stands for."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from model import Recipe, RecipeError, TrainingStep, evaluate, load_recipe, train_epoch
+from model.__main__ import main
+from model.networks import SimpleNN
+from perf.harness.workload import check_contract
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_MNIST = ROOT.parent / "shared" / "mnist"
+
+
+def batch(size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, 1, 28, 28, generator=generator), torch.randint(10, (size,), generator=generator)
+
+
+def fresh_step(seed=0, dtype=torch.float32, lr=0.01):
+    torch.manual_seed(seed)
+    model = SimpleNN().to(dtype)
+    return TrainingStep(model, torch.optim.SGD(model.parameters(), lr=lr), functional.cross_entropy)
+
+
+def test_the_reference_network_is_784_128_10():
+    assert [tuple(parameter.shape) for parameter in SimpleNN().parameters()] == [(128, 784), (128,), (10, 128), (10,)]
+
+
+@given(size=st.integers(1, 65), seed=st.integers(0, 2**32))
+def test_any_batch_gives_logits_of_its_size_and_a_finite_loss(size, seed):
+    step = fresh_step(seed)
+    images, labels = batch(size, seed)
+    assert step.model(images).shape == (size, 10)
+    loss = step(images, labels)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert not loss.requires_grad
+
+
+@given(size=st.integers(1, 65), seed=st.integers(0, 2**32))
+def test_gradients_agree_with_float64(size, seed):
+    step, exact = fresh_step(seed), fresh_step(seed, torch.float64)
+    exact.model.load_state_dict({name: value.double() for name, value in step.model.state_dict().items()})
+    images, labels = batch(size, seed)
+    step.backward(step.forward(images, labels))
+    exact.backward(exact.forward(images.double(), labels))
+    for ours, theirs in zip(step.model.parameters(), exact.model.parameters(), strict=True):
+        error = (ours.grad.double() - theirs.grad).norm() / theirs.grad.norm()
+        assert error < 1e-5  # float32 has 6e-8; 784 additions lose a digit
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu"])
+def test_the_cpu_and_other_devices_agree(device):
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None or accelerator.type != device:
+        pytest.skip(f"no {device} device here")
+    here, there = fresh_step(), fresh_step()
+    there.model.to(device)
+    for number in range(5):
+        images, labels = batch(64, number)
+        torch.testing.assert_close(
+            here(images, labels), there(images.to(device), labels.to(device)).cpu(), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_step_is_the_plain_pytorch_of_any_tutorial():
+    step = fresh_step()
+    model = copy.deepcopy(step.model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    images, labels = batch(64)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        assert torch.equal(step(images, labels), loss.detach())
+    assert all(torch.equal(a, b) for a, b in zip(step.model.parameters(), model.parameters(), strict=True))
+
+
+def test_an_epoch_trains_on_every_batch_and_returns_the_mean_loss_per_sample():
+    batches = [batch(64, 1), batch(64, 2), batch(7, 3)]
+    step, same = fresh_step(lr=0.0), fresh_step(lr=0.0)
+    per_sample = [functional.cross_entropy(same.model(images), labels, reduction="sum") for images, labels in batches]
+    assert train_epoch(step, batches).item() == pytest.approx(sum(per_sample).item() / 135, rel=1e-5)
+
+
+def test_an_epoch_lowers_the_loss():
+    batches = [batch(64, number) for number in range(4)]
+    step = fresh_step(lr=0.1)
+    losses = [train_epoch(step, batches).item() for _ in range(5)]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_evaluation_counts_the_correct_ones_and_leaves_the_mode_alone():
+    class Echo(nn.Module):
+        """Says that every image is of class 3."""
+
+        def forward(self, images):
+            assert not self.training
+            return functional.one_hot(torch.full((len(images),), 3), 10).float()
+
+    model = Echo().train()
+    labels = torch.tensor([3, 3, 3, 1])
+    assert evaluate(model, [(torch.zeros(4, 1), labels), (torch.zeros(1, 1), labels[3:])]) == 3 / 5
+    assert model.training
+
+
+@pytest.mark.parametrize("work", [lambda: train_epoch(fresh_step(), []), lambda: evaluate(SimpleNN(), [])])
+def test_no_batches_are_an_error_and_no_result(work):
+    with pytest.raises(ValueError, match="needs at least one batch"):
+        work()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "squeezenet1_0"])
+def test_a_torchvision_model_trains_on_what_its_recipe_says(name):
+    recipe = load_recipe(name)
+    assert recipe.input_shape == (3, 224, 224)
+    model = recipe.build()
+    step = TrainingStep(model, recipe.optimizer(model.parameters()), recipe.loss)
+    loss = step(torch.randn(2, *recipe.input_shape), torch.tensor([0, recipe.classes - 1]))
+    assert loss.isfinite()
+
+
+def test_two_builds_of_a_recipe_share_nothing():
+    recipe = load_recipe("simple_nn")
+    first, second = recipe.build(), recipe.build()
+    assert first is not second
+    assert {p.data_ptr() for p in first.parameters()}.isdisjoint(p.data_ptr() for p in second.parameters())
+
+
+def write_module(folder, monkeypatch, text):
+    (folder / "mine.py").write_text(f"from torch import nn\nimport torch\n{text}\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+
+def test_the_attributes_of_a_users_factory_are_its_recipe(tmp_path, monkeypatch):
+    text = "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n"
+    text += "make.input_shape = (3, 2, 2)\nmake.classes = 3\nmake.loss = nn.MultiMarginLoss()\n"
+    text += "make.optimizer = lambda parameters: torch.optim.Adam(parameters, lr=0.5)"
+    write_module(tmp_path, monkeypatch, text)
+    recipe = load_recipe("mine:make")
+    check_contract(recipe)
+    model = recipe.build()
+    assert (recipe.input_shape, recipe.classes) == ((3, 2, 2), 3)
+    assert isinstance(recipe.loss, nn.MultiMarginLoss)
+    assert isinstance(recipe.optimizer(model.parameters()), torch.optim.Adam)
+
+
+def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
+    text = "class Net(nn.Linear):\n    input_shape = (1, 1, 4)\n    classes = 2\n"
+    text += "    def __init__(self):\n        super().__init__(4, 2)\n"
+    text += "    def forward(self, x):\n        return super().forward(x.flatten(1))"
+    write_module(tmp_path, monkeypatch, text)
+    check_contract(load_recipe("mine:Net"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet81", "unknown model 'resnet81': did you mean resnet18"),
+        ("☃", "unknown model '☃': see torchvision.models.list_models()"),
+        ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
+        ("mine:", "is not of the form package.module:factory"),
+        (":make", "is not of the form package.module:factory"),
+        ("mine:missing", "has no 'missing'"),
+        ("mine:nn", "'nn' must be callable"),
+        ("mine:flat", "`input_shape` must be (channels, height, width)"),
+        ("mine:single", "`classes` must be an integer of 2 or more, not 1"),
+        ("mine:lossless", "`loss` must be callable, not 'mse'"),
+        ("mine:text", "the factory must return a torch.nn.Module, not str"),
+        ("mine:frozen", "no parameters to train"),
+        ("mine:wrong", "must return logits (2, 10), not (2, 5)"),
+        ("mine:tuple_", "must return logits (2, 10), not tuple"),
+        ("mine:picky", "the network fails on images (2, 1, 28, 28) float32"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused_by_name(tmp_path, monkeypatch, name, says):
+    text = """
+def flat(): ...
+flat.input_shape = (784,)
+def single(): ...
+single.classes = 1
+def lossless(): ...
+lossless.loss = "mse"
+def text(): return "network"
+def frozen(): return nn.ReLU()
+def wrong(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+def picky(): return nn.Linear(3, 10)
+class Tuple(nn.Linear):
+    def forward(self, images): return super().forward(images.flatten(1)), None
+def tuple_(): return Tuple(784, 10)
+"""
+    write_module(tmp_path, monkeypatch, text)
+    with pytest.raises(RecipeError) as refusal:
+        check_contract(load_recipe(name))
+    assert says in str(refusal.value)
+
+
+def test_a_module_that_fails_to_import_says_what_it_raised(tmp_path, monkeypatch):
+    write_module(tmp_path, monkeypatch, "1 / 0")
+    with pytest.raises(RecipeError, match="importing 'mine' raised ZeroDivisionError: division by zero"):
+        load_recipe("mine:make")
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(AttributeError):
+        load_recipe("simple_nn").classes = 3
+    assert Recipe("x", SimpleNN).input_shape == (1, 28, 28)
+
+
+def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
+    assert main([f"--data-root={digits_root}", "--data=digits", "--device=cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Data: digits"
+    losses = [float(line.removeprefix(f"Epoch [{n}/5], Loss: ")) for n, line in enumerate(lines[1:6], start=1)]
+    assert losses == sorted(losses, reverse=True)
+    accuracy = float(lines[6].removeprefix("Accuracy on the 10,000 test images: ").removesuffix("%"))
+    assert 90 <= accuracy < 100
+    assert lines[7].startswith("Training time: ")
+    assert lines[7].endswith(" s (5 epochs on cpu, resident pipeline)")
+
+
+def test_the_same_seed_gives_the_same_losses_through_any_pipeline(digits_root, capsys):
+    printed = []
+    for pipeline in ("resident", "dataloader"):
+        main(
+            [
+                f"--data-root={digits_root}",
+                "--data=digits",
+                "--epochs=1",
+                "--device=cpu",
+                f"--pipeline={pipeline}",
+                "--batch-size=512",
+            ]
+        )
+        printed.append(capsys.readouterr().out.splitlines()[1:3])
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--device=gpu", "--device=gpu:"),
+        ("--device=meta", "--device=meta:"),
+        ("--epochs=0", "must be 1 or more, not 0"),
+        ("--batch-size=many", "invalid whole number value: 'many'"),
+        ("--lr=nan", "must be 0.0 or more, not nan"),
+        ("--pipeline=fast", "invalid choice: 'fast'"),
+        ("--data=cifar", "invalid choice: 'cifar'"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_4(option, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([option])
+    assert end.value.code == 4
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_the_command_runs_from_another_folder(digits_root, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "model",
+        "--epochs=1",
+        "--data=digits",
+        f"--data-root={digits_root}",
+        "--batch-size=4096",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Epoch [1/1], Loss: " in done.stdout
+
+
+def test_real_mnist_reaches_91_percent(mnist_root, capsys):
+    assert main([f"--data-root={mnist_root}", "--data=mnist", "--device=cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert float(lines[6].split(": ")[1].removesuffix("%")) >= 91

@@ -1,0 +1,312 @@
+"""The plugin, as users meet it: what is collected, skipped, refused, saved, and said. Each run is in this process."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from perf.harness import measure
+from perf.harness.workload import Trainee
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PERF = ROOT / "perf"
+STEP = PERF / "test_training_step.py"
+QUICK = (
+    "--perf-profile=smoke",
+    "--perf-rounds=3",
+    "--perf-batch-size=64",
+    "--perf-pipeline=resident",
+)
+
+
+@pytest.fixture
+def perf(pytester, digits_root, monkeypatch):
+    """Runs pytest in this process on the real `perf/`, with storage and data of its own."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--perf-data-root={digits_root}", "--perf-data=digits")
+    storage = f"--benchmark-storage={pytester.path / 'kept'}"
+
+    def run(*arguments, quick=True):
+        return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
+
+    return run
+
+
+def kept(pytester):
+    """The record files of the runs so far, by name."""
+    return sorted((pytester.path / "kept").rglob("*.json"))
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_every_benchmark_is_collected_under_its_stable_id(perf):
+    result = perf(PERF, "--collect-only", "-q", quick=False)
+    for case in (
+        "test_training_step.py::test_training_step[cpu-bs64]",
+        "test_training_step.py::test_training_step[cuda-bs4096]",
+        "test_inference.py::test_inference[cpu-bs512]",
+        "test_epoch.py::test_epoch[cpu-bs64-dataloader]",
+        "test_epoch.py::test_epoch[cpu-bs4096-resident]",
+        "test_input_pipeline.py::test_input_pipeline[cpu-bs64-workers]",
+        "test_training_run.py::test_training_run[cpu]",
+    ):
+        result.stdout.fnmatch_lines([f"perf/{case.replace('[', '[[]')}"])
+    result.stdout.no_fnmatch_line("*bs512-dataloader*")
+    assert result.ret == 0
+
+
+def test_pipelines_asked_for_run_at_every_batch_size(perf):
+    result = perf(PERF, "--collect-only", "-q", "--perf-pipeline=dataloader", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*test_epoch[[]cpu-bs4096-dataloader]"])
+    result.stdout.no_fnmatch_line("*resident*")
+
+
+def test_a_run_measures_saves_and_reports(perf, pytester):
+    result = perf(PERF, "--perf-device=cpu")
+    assert result.ret == 0
+    result.assert_outcomes(passed=5)
+    (path,) = kept(pytester)
+    assert path.name.startswith("0001_")
+    assert path.parent.parent.name.startswith("smoke-simple_nn-digits-")
+    result.stdout.fnmatch_lines(["*Training step*SMOKE*", "*measured 5*", "Saved as *0001_*"])
+    document = read(path)
+    assert document["perf"]["complete"] is True
+    assert all(len(benchmark["stats"]["data"]) == 3 for benchmark in document["benchmarks"])
+
+
+def test_a_record_fits_its_schema(perf, pytester):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = read(PERF / "schema.json")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    perf(PERF, "--perf-device=cpu,cuda", f"--benchmark-json={pytester.path / 'out.json'}")
+    document = read(pytester.path / "out.json")
+    validator = jsonschema.Draft202012Validator(schema)
+    assert [error.message for error in validator.iter_errors(document)] == []
+    for key in ("phases_s", "accuracy", "enqueue_s", "loss_last"):
+        assert any(key in benchmark["extra_info"] for benchmark in document["benchmarks"]), key
+    document["benchmarks"][0]["extra_info"]["cold_start_s"] = "soon"
+    assert not validator.is_valid(document)
+
+
+def test_the_cuda_cases_skip_with_the_true_reason(perf, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = perf(STEP, "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["cuda*absent: unplugged", "*skipped 1 (cuda: unplugged)*", "SKIPPED*cuda: unplugged"])
+
+
+def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(perf, pytester, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = perf(STEP, "--perf-device=cuda")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*1 skipped: cuda: unplugged", "Nothing was measured."])
+    assert kept(pytester) == []
+
+
+def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured(perf, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = perf(PERF, "--perf-require-device=cpu,cuda:3")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --perf-require-device: cuda:3 is absent: unplugged"])
+    result.stdout.no_fnmatch_line("*passed*")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--perf-batch-size=lots"], "--perf-batch-size: 'lots' is not a whole number"),
+        (["--perf-model=resnet81"], "unknown model 'resnet81': did you mean resnet18*"),
+        (["--perf-model=resnet18", "--perf-data=digits"], "resnet18 takes 3×224×224 images*leave the data set*"),
+        (["--perf-batch-size=7000"], "batch size 7000 is more than the 6,400 training samples of digits*"),
+        (["--benchmark-compare-fail=median:5%"], "--benchmark-compare-fail needs --benchmark-compare*"),
+        (["--benchmark-compare", "--benchmark-compare-fail=median:5%"], "NO BASELINE for --benchmark-compare-fail*"),
+        (["--benchmark-compare=0007"], "--benchmark-compare=0007: no such run in *; there: none"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_4(perf, pytester, arguments, says):
+    result = perf(STEP, "--perf-device=cpu", *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{says}"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+    assert kept(pytester) == []
+
+
+def test_a_path_after_benchmark_compare_is_refused_with_the_fix(pytester, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = pytester.runpytest_inprocess("--benchmark-compare", "perf/")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: --benchmark-compare took 'perf/'*put the path first: pytest perf/ --benchmark-compare"]
+    )
+
+
+def test_a_switched_off_pytest_benchmark_is_refused(pytester, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = pytester.runpytest_inprocess("-p", "no:benchmark", "perf/")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: Stepwatch measures through pytest-benchmark, which is switched off*"])
+
+
+def test_parallel_benchmarks_are_refused(pytester, digits_root):
+    pytest.importorskip("xdist")
+    result = pytester.runpytest_inprocess("-n2", str(STEP), f"--perf-data-root={digits_root}")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: benchmarks that run at the same time measure each other*"])
+
+
+def test_the_first_compare_has_no_baseline_and_the_second_compares(perf, pytester):
+    first = perf(PERF, "--perf-device=cpu", "--benchmark-compare", "-W", "error")
+    assert first.ret == 0
+    first.stdout.fnmatch_lines(["NO BASELINE: no earlier run*", "Saved as *0001_*"])
+    second = perf(PERF, "--perf-device=cpu", "--benchmark-compare", "-W", "error")
+    assert second.ret == 0
+    second.stdout.no_fnmatch_line("NO BASELINE*")
+    second.stdout.fnmatch_lines(["Saved as *0002_*", "*test_training_step[[]cpu-bs64] (0001*"])
+
+
+def test_the_machine_info_is_the_same_in_every_run(perf, pytester):
+    for name in ("a", "b"):
+        perf(STEP, "--perf-device=cpu", f"--benchmark-json={pytester.path / name}.json")
+    a, b = (read(pytester.path / f"{name}.json")["machine_info"] for name in "ab")
+    assert a == b
+    assert a["fingerprint"]["torch"]
+    assert os.uname().nodename not in json.dumps(a)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([PERF, "-k", "step"], "It is no baseline for later runs: 4 deselected."),
+        ([STEP], "It is no baseline for later runs: a part of perf/."),
+        ([f"{STEP}::test_training_step"], "It is no baseline for later runs: a part of perf/."),
+    ],
+)
+def test_a_run_of_some_cases_is_kept_but_never_the_baseline(perf, pytester, arguments, reason):
+    result = perf("--perf-device=cpu", *arguments)
+    result.stdout.fnmatch_lines(["Kept as *partial_*", reason])
+    assert [path.name[:8] for path in kept(pytester)] == ["partial_"]
+    again = perf("--perf-device=cpu", *arguments, "--benchmark-compare")
+    again.stdout.fnmatch_lines(["NO BASELINE*"])
+
+
+def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):
+    perf(STEP, "--perf-device=cpu")
+    (path,) = kept(pytester)
+    result = perf(STEP, "--perf-device=cpu", f"--benchmark-compare={path.stem}")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs64] (*"])
+
+
+def test_a_step_that_trains_nothing_fails_in_one_line_and_is_not_saved(perf, pytester, monkeypatch):
+    """A broken step looks fast: here the update is left out."""
+    monkeypatch.setattr("model.training.TrainingStep.update", lambda self: None)
+    result = perf(PERF, "--perf-device=cpu", "-k", "step or inference")
+    result.assert_outcomes(failed=1, passed=1, deselected=3)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["the loss does not fall: *", "*failed 1*"])
+    assert "Traceback" not in result.stdout.str()
+    (path,) = kept(pytester)
+    document = read(path)
+    assert [benchmark["name"] for benchmark in document["benchmarks"]] == ["test_inference[cpu-bs64]"]
+    assert [case["outcome"] for case in document["perf"]["cases"]] == ["failed", "measured"]
+
+
+def test_a_loss_that_is_not_finite_fails(perf, monkeypatch):
+    monkeypatch.setattr(Trainee, "mean_loss", lambda self, batches: float("nan"))
+    result = perf(STEP, "--perf-device=cpu")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the loss is not finite: nan at first, nan at last"])
+
+
+def test_out_of_memory_names_the_batch_size_and_the_next_case_runs(perf, pytester, monkeypatch):
+    original = Trainee.mean_loss
+
+    def full(self, batches):
+        if len(batches[0][0]) == 512:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+        return original(self, batches)
+
+    monkeypatch.setattr(Trainee, "mean_loss", full)
+    result = perf(STEP, "--perf-device=cpu", "--perf-batch-size=512,64")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["out of memory on cpu at batch size 512: CUDA out of memory*", "*out of memory 1 (*bs512*"]
+    )
+    (path,) = kept(pytester)
+    assert [case["outcome"] for case in read(path)["perf"]["cases"]] == ["out-of-memory", "measured"]
+
+
+def test_benchmark_disable_runs_each_case_once_as_a_test(perf, pytester):
+    result = perf(PERF, "--perf-device=cpu", "--benchmark-disable")
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["Nothing was measured."])
+    assert kept(pytester) == []
+
+
+def test_the_name_of_benchmark_save_is_the_name_of_the_run(perf, pytester):
+    perf(PERF, "--perf-device=cpu", "--benchmark-save=before")
+    assert [path.name for path in kept(pytester)] == ["0001_before.json"]
+
+
+def test_the_stock_table_comes_when_it_is_asked_for(perf):
+    assert "Name (time in" not in perf(STEP, "--perf-device=cpu").stdout.str()
+    assert "Name (time in" in perf(STEP, "--perf-device=cpu", "--benchmark-columns=median").stdout.str()
+
+
+def test_an_ini_file_sets_the_options(perf, pytester):
+    result = perf(STEP, "--collect-only", "-q", "-o", "perf_batch_size=7", "-o", "perf_device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs7]"])
+
+
+def test_threads_asked_for_are_used_and_given_back(perf, pytester):
+    assert torch.get_num_threads() == 1
+    perf(STEP, "--perf-device=cpu", "--perf-threads=2")
+    assert torch.get_num_threads() == 1
+    assert read(kept(pytester)[0])["perf"]["environment"]["threads"] == 2
+
+
+def test_what_is_finished_is_on_disk_before_the_next_case_begins(perf, pytester, monkeypatch):
+    seen = []
+    original = measure.Measurement.cold_start
+
+    def spy(self, build, first):
+        seen.append([len(read(path)["benchmarks"]) for path in kept(pytester)])
+        return original(self, build, first)
+
+    monkeypatch.setattr(measure.Measurement, "cold_start", spy)
+    perf(PERF, "--perf-device=cpu", "-k", "step or inference or run")
+    assert seen == [[], [1], [2]]
+
+
+def test_the_report_is_at_most_100_columns_wide(perf):
+    lines = perf(PERF, "--perf-device=cpu").stdout.str().split("Stepwatch =")[1].splitlines()
+    assert [line for line in lines[1:] if len(line) > 100 and not line.startswith("Saved as")] == []
+
+
+def test_output_that_is_no_terminal_has_no_control_characters(perf):
+    result = perf(STEP, "--perf-device=cpu")
+    assert "\x1b" not in result.stdout.str() + result.stderr.str()
+
+
+def test_the_suites_own_tests_are_run_without_any_of_this(pytester):
+    pytester.makepyfile("def test_plain(): pass")
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*Stepwatch*")
+    assert not (pytester.path / ".benchmarks").exists() or not any((pytester.path / ".benchmarks").iterdir())
+
+
+def test_it_runs_from_another_folder(pytester, digits_root):
+    command = [sys.executable, "-m", "pytest", STEP, *QUICK, "--perf-device=cpu", f"--perf-data-root={digits_root}"]
+    command += ["-p", "no:cacheprovider", f"--benchmark-storage={pytester.path / 'kept'}"]
+    result = pytester.run(*command)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 passed*"])

@@ -1,0 +1,118 @@
+"""What a run knows of itself: its cases, its fingerprint, and why it is no baseline."""
+
+from pathlib import Path
+
+import pytest
+
+from perf.harness import environment, suite
+from perf.harness.settings import SettingsError, resolve
+from perf.harness.suite import Suite
+from perf.harness.workload import MINIMAL_BATCH, Workload, endless, load_data
+
+
+def settled(root, **typed):
+    typed = {"data": "digits", "profile": "smoke", "device": "cpu"} | typed
+    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "ini", Path(root))
+
+
+@pytest.fixture
+def run(digits_root):
+    made = Suite.resolve(settled(digits_root))
+    made.prepare()
+    return made
+
+
+def test_slow_pipelines_run_at_the_first_batch_size_only(digits_root):
+    made = Suite.resolve(settled(digits_root))
+    cases = made.axes(("device", "batch_size", "pipeline"))
+    assert cases == [
+        ("cpu", 64, "dataloader"), ("cpu", 64, "workers"), ("cpu", 64, "resident"),
+        ("cpu", 512, "resident"), ("cpu", 4096, "resident"),
+    ]  # fmt: skip
+
+
+def test_a_training_run_takes_the_first_batch_size_and_the_resident_pipeline(run):
+    assert run.axes(("device",)) == [("cpu", None, None)]
+    work = run.workload("cpu", None, None)
+    assert (work.batch_size, work.pipeline) == (64, "resident")
+
+
+def test_smoke_takes_a_subset_and_standard_the_whole_set(digits_root, run):
+    assert (len(run.data.train), len(run.data.test)) == (6_400, 1_000)
+    standard = settled(digits_root, profile="standard")
+    whole = load_data(run.recipe, standard)
+    assert (len(whole.train), len(whole.test)) == (60_000, 10_000)
+
+
+def test_a_batch_that_exceeds_the_data_is_refused(digits_root):
+    made = Suite.resolve(settled(digits_root, batch_size="64,6401"))
+    with pytest.raises(SettingsError, match=r"batch size 6401 is more than the 6,400 training samples of digits"):
+        made.prepare()
+
+
+def test_a_steps_batches_are_32_distinct_full_ones(run):
+    for batch_size in (64, 4096):
+        batches = run.workload("cpu", batch_size, None).batches()
+        assert [len(labels) for _, labels in batches] == [batch_size] * 32
+        assert len({images.sum().item() for images, _ in batches}) == 32
+
+
+def test_a_stream_of_batches_goes_on_from_epoch_to_epoch(run):
+    work = run.workload("cpu", 4096, "resident")
+    with work.full_batches() as pipeline:
+        stream = endless(pipeline)
+        first, second = next(stream), next(stream)
+    assert pipeline.batches == 1
+    assert not first[0].equal(second[0])
+
+
+def test_the_minimal_workload_has_two_samples(run):
+    work = run.workload("cpu", 64, None)
+    assert isinstance(work, Workload)
+    assert len(work.minimal().batches(1)[0][1]) == MINIMAL_BATCH
+
+
+def test_a_restored_network_is_the_one_that_was_built(run):
+    work = run.workload("cpu", 64, None)
+    trainee, twin = work.trainee(), work.trainee()
+    batches = work.batches(4)
+    first = trainee.mean_loss(batches)
+    for batch in batches:
+        trainee.step(*batch)
+    assert trainee.mean_loss(batches) < first
+    trainee.restore()
+    assert trainee.mean_loss(batches) == first
+    assert all(a.equal(b) for a, b in zip(trainee.model.parameters(), twin.model.parameters(), strict=True))
+
+
+def test_the_fingerprint_changes_with_what_decides_the_speed_and_with_nothing_else(monkeypatch, digits_root):
+    first = Suite.resolve(settled(digits_root)).fingerprint_id
+    monkeypatch.setattr(suite.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(environment, "memory_bytes", lambda: 1)
+    assert Suite.resolve(settled(digits_root, seed="7")).fingerprint_id == first
+    assert Suite.resolve(settled(digits_root, profile="standard")).fingerprint_id != first
+    monkeypatch.setattr(environment, "cpu_model", lambda: "Another CPU")
+    assert Suite.resolve(settled(digits_root)).fingerprint_id != first
+
+
+def test_a_fingerprints_name_is_fit_for_a_folder():
+    fields = {"profile": "smoke", "model": "my.package:factory/../x y", "data": "random"}
+    name = environment.fingerprint_id(fields)
+    assert name.startswith("smoke-my.package_factory_.._x_y-random-")
+    assert len(environment.fingerprint_id(fields | {"model": "m" * 500})) < 80
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "unfit", "reason"),
+    [
+        (["measured", "skipped"], [], None),
+        (["measured", "failed", "failed"], [], "2 failed"),
+        (["measured", "out-of-memory"], [], "1 out-of-memory"),
+        (["measured", "not-run"], ["3 deselected"], "3 deselected, 1 not-run"),
+    ],
+)
+def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, outcomes, unfit, reason):
+    run.unfit = unfit
+    for number, outcome in enumerate(outcomes):
+        run.end(f"case {number}", outcome)
+    assert run.why_no_baseline() == reason
