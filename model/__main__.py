@@ -95,7 +95,7 @@ def train(options: argparse.Namespace, data: DataSet) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        data = load(options.data, options.data_root)
+        data = load(options.data, options.data_root.expanduser())
         print(f"Data: {data.name}" + (f" ({data.note})" if data.note else ""), flush=True)
         train(options, data)
     except DataError as error:

@@ -18,10 +18,11 @@ def test_epoch(bench: Bench) -> None:
         batches = work.batches(LOSS_BATCHES)
         loss_first = trainee.mean_loss(batches)
 
-        bench.measurement.passes(lambda: train_epoch(trainee.step, pipeline.epoch(0)), restore=trainee.restore)
+        bench.measurement.passes(
+            lambda: train_epoch(trainee.step, pipeline.epoch(0)),
+            restore=trainee.restore,
+            warm_pass=lambda: bench.measurement.phases(trainee.step, pipeline, work.device.torch_device),
+        )
         bench.record_rate(samples)
-
         bench.record_losses(loss_first, trainee.mean_loss(batches), pipeline.batches)
-        trainee.restore()
-        bench.measurement.phases(trainee.step, pipeline, work.device.torch_device)
     bench.record_flop(trainee.step)

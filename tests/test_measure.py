@@ -72,7 +72,7 @@ def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_roun
 def test_the_timer_waits_for_the_work_and_not_for_the_set_up():
     device = AsyncDevice()
     made, samples = measurement(device, replace(STANDARD, rounds=3))
-    made.passes(lambda: device.launch(0.010), restore=lambda: device.launch(0.030))
+    made.passes(lambda: device.launch(0.010), lambda: device.launch(0.030), lambda: device.launch(0.020))
     assert samples == pytest.approx([0.010] * 3, rel=1e-3)
 
 
@@ -106,8 +106,12 @@ def test_passes_run_exactly_one_warm_up_and_the_rounds_asked_for():
     events = []
     device = AsyncDevice()
     made, samples = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
-    made.passes(lambda: (events.append("pass"), device.launch(1.0)), restore=lambda: events.append("restore"))
-    assert events == ["restore", "pass"] * 4
+    made.passes(
+        lambda: (events.append("pass"), device.launch(1.0)),
+        restore=lambda: events.append("restore"),
+        warm_pass=lambda: events.append("warm"),
+    )
+    assert events == ["restore", "warm"] + ["restore", "pass"] * 3
     assert len(samples) == 3
     assert (made.calls, made.info["warmup_calls"]) == (4, 1)
 
@@ -125,7 +129,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     device = AsyncDevice()
     made, _ = measurement(device, enabled=False)
     made.run(lambda: calls.append("run"))
-    made.passes(lambda: calls.append("pass"), restore=lambda: None)
+    made.passes(lambda: calls.append("pass"), restore=lambda: None, warm_pass=lambda: calls.append("warm"))
     made.stream(lambda: calls.append("stream"), calls_per_round=8)
     made.enqueue(lambda: calls.append("enqueue"))
     made.overhead(lambda: calls.append("overhead"))
@@ -135,7 +139,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
 
 @pytest.mark.parametrize(
     ("round_s", "rounds"),
-    [(1e-9, measure.MAX_ROUNDS), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (30.0, 1), (1000.0, 1)],
+    [(1e-9, measure.MAX_ROUNDS), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (29.0, 2), (31.0, 1), (1000.0, 1)],
 )
 def test_rounds_fill_the_time_but_a_long_case_takes_few(round_s, rounds):
     assert replace(STANDARD, case_s=4.0).rounds_for(round_s) == rounds

@@ -54,6 +54,7 @@ def test_lists_keep_their_order_and_lose_their_duplicates():
         ("rounds", "0", "--perf-rounds: 0 is out of range"),
         ("threads", "-1", "--perf-threads: -1 is out of range"),
         ("seed", "-1", "--perf-seed: -1 is out of range; it must be 0 or more"),
+        ("data_root", " ", "--perf-data-root: is empty; name a folder"),
         ("seed", "9" * 30, "is out of range"),
     ],
 )
@@ -61,6 +62,10 @@ def test_a_wrong_value_is_refused_with_its_origin(name, text, says):
     with pytest.raises(SettingsError) as refusal:
         settle(**{name: text})
     assert says in str(refusal.value)
+
+
+def test_a_tilde_is_the_home_folder():
+    assert settle(data_root="~/sets").data_root == Path.home() / "sets"
 
 
 def test_a_wrong_ini_value_names_the_ini_file():

@@ -71,7 +71,7 @@ def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_count
 class Effort:
     """How long to measure a case: exactly `rounds` where the user says so, else as the profile says.
 
-    That is `case_s` seconds, at least `min_rounds` rounds, but of long rounds only as many as fit into `long_s`.
+    That is `case_s` seconds, at least `min_rounds` rounds, but of long rounds as few as fit into `long_s`.
     """
 
     case_s: float
@@ -80,11 +80,11 @@ class Effort:
     rounds: int | None = None
 
     def rounds_for(self, round_s: float) -> int:
-        """The rounds of a case whose round takes `round_s` seconds."""
+        """The rounds of a case whose round takes `round_s` seconds; two at least, for an interval, unless long."""
         if self.rounds is not None:
             return self.rounds
-        fewest = max(1, min(self.min_rounds, int(self.long_s / round_s)))
-        return max(fewest, min(MAX_ROUNDS, int(self.case_s / round_s)))
+        within_long = max(int(self.long_s / round_s), 2 if round_s <= self.long_s else 1)
+        return max(min(self.min_rounds, within_long), min(MAX_ROUNDS, int(self.case_s / round_s)))
 
 
 @dataclass(frozen=True)
@@ -253,13 +253,16 @@ class Measurement:
         iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous and warm.call_s > 0 else 1
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
-    def passes(self, call: Callable[[], object], restore: Callable[[], None]) -> None:
-        """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1."""
+    def passes(self, call: Callable[[], object], restore: Callable[[], None], warm_pass: Callable[[], object]) -> None:
+        """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1.
+
+        `warm_pass` does what `call` does, and may look closer at it: its time is not recorded.
+        """
         restore()
         if not self.enabled:
             self._once(call)
             return
-        pass_s = self._warm_pass(call, 1)
+        pass_s = self._warm(warm_pass, 1)
         self._rounds(call, pass_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
@@ -267,10 +270,10 @@ class Measurement:
         if not self.enabled:
             self._once(call)
             return
-        round_s = self._warm_pass(call, calls_per_round)
+        round_s = self._warm(call, calls_per_round)
         self._rounds(call, round_s, iterations=calls_per_round)
 
-    def _warm_pass(self, call: Callable[[], object], calls: int) -> float:
+    def _warm(self, call: Callable[[], object], calls: int) -> float:
         """Make `calls` calls; returns the time they took together [s]."""
         start = self.timer()
         for _ in range(calls):
@@ -340,8 +343,6 @@ class Measurement:
 
     def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
         """Where an epoch's time goes, from a pass of its own: `phases_s` adds up to `phases_wall_s` [s]."""
-        if not self.enabled:
-            return
         stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
         start = self.timer()
         epoch_in_phases(step, pipeline, stopwatch)

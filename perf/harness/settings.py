@@ -115,6 +115,12 @@ def _batch_sizes(text: str) -> tuple[int, ...]:
     return tuple(_whole(item, 1) for item in _items(text))
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; name a folder")
+    return Path(text).expanduser()
+
+
 def _one_of(text: str, choices: tuple[str, ...]) -> str:
     return _choices(text, choices)[0] if "," not in text else _reject_list(text)
 
@@ -161,7 +167,7 @@ OPTIONS = (
            str.strip),
     Option("data", "NAME", "auto", "mnist, digits (embedded), or auto: mnist where its files are present",
            lambda text: _one_of(text, NAMES)),
-    Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", Path),
+    Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder),
     Option("profile", "NAME", "standard", "smoke: a subset, for a first look; standard: the whole data set",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))]),
     Option("rounds", "N", None, "timed rounds per case (default: as many as fit into the profile's time)",

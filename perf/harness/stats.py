@@ -111,7 +111,7 @@ def _blocks(samples: Sequence[float]) -> list[Sequence[float]]:
 def _student(freedom: float) -> float:
     """Student's t at the upper end of a two-sided interval of CONFIDENCE; `freedom` need not be whole."""
     # Imported here: SciPy takes longer to import than the rest of a report, and only comparisons need it.
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
