@@ -1,4 +1,4 @@
-"""What the tests share: warnings are errors, and one set of drawn digits."""
+"""What the tests share: one thread, warnings as errors, and one set of drawn digits."""
 
 import os
 import shutil
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from data import load
+
+settings.register_profile("stepwatch", deadline=None)  # no test depends on elapsed time
+settings.load_profile("stepwatch")
 
 # Two threads that share their cores with anything else wait for each other at every operation; the tests measure
 # nothing, and run several times faster with one. The variable is for the processes that they start.

@@ -107,6 +107,14 @@ def test_an_accelerator_is_waited_for_by_its_own_index(machine):
     assert fake.calls == [("synchronize", torch.device("cuda:1"))]
 
 
+def test_a_case_runs_with_its_own_gpu_as_the_current_one(machine):
+    fake = machine("cuda", 2)
+    devices.current(Device("cuda:1"))
+    with devices.current(Device("cpu")):
+        pass
+    assert fake.calls == [("device_index", 1)]
+
+
 def test_memory_of_an_accelerator_is_given_back_and_its_peak_reset(machine):
     fake = machine("cuda", 1)
     devices.free(Device("cuda"))

@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from perf.harness import measure
+from perf.harness import devices, measure
+from perf.harness.devices import Device
 from perf.harness.workload import Trainee
 
 pytest_plugins = ["pytester"]
@@ -100,6 +102,58 @@ def test_the_cuda_cases_skip_with_the_true_reason(perf, monkeypatch):
     result = perf(STEP, "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["cuda*absent: unplugged", "*skipped 1 (cuda: unplugged)*", "SKIPPED*cuda: unplugged"])
+
+
+class FakeEvent:
+    """An event of a device that works while the host waits: passed when it is recorded."""
+
+    def __init__(self, device, enable_timing):
+        self.at = None
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, later):
+        return (later.at - self.at) * 1e3
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with one GPU, as far as it can be told without one: `cuda` is the CPU under another name."""
+    facts = {"name": "Fake GPU", "multiprocessors": 7, "memory_bytes": 2**33, "driver": "1.2"}
+    describe = devices.describe
+    waits = []
+    monkeypatch.setattr(devices, "why_absent", lambda name: None)
+    monkeypatch.setattr(Device, "torch_device", torch.device("cpu"))
+    monkeypatch.setattr(devices, "describe", lambda device: facts if device.asynchronous else describe(device))
+    monkeypatch.setattr(torch, "Event", FakeEvent)
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
+    return waits
+
+
+def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu):
+    result = perf(PERF)
+    result.assert_outcomes(passed=10)
+    assert gpu  # it was waited for
+    document = read(kept(pytester)[0])
+    info = {benchmark["name"]: benchmark["extra_info"] for benchmark in document["benchmarks"]}
+    step = info["test_training_step[cuda-bs64]"]
+    assert (step["device_name"], step["timing"], step["peak_bytes"]) == ("Fake GPU", "throughput", 123 * 2**20)
+    assert info["test_training_step[cpu-bs64]"]["timing"] == "latency"
+    assert step["samples_per_iteration"] == 64
+    phases = info["test_epoch[cuda-bs64-resident]"]
+    assert sum(phases["phases_s"].values()) == pytest.approx(phases["phases_wall_s"], rel=0.05)
+    result.stdout.fnmatch_lines(
+        [
+            "cuda *Fake GPU, 7 *",
+            "*speedup vs cpu*",
+            "*64  cuda *× [[]*",
+            "Training step*: *cuda *",
+        ]
+    )
 
 
 def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(perf, pytester, monkeypatch):

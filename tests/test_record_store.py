@@ -120,7 +120,7 @@ def test_a_killed_run_keeps_every_benchmark_that_it_reported(tmp_path, digits_ro
 
 def test_an_interrupted_run_keeps_what_it_finished_and_says_so(tmp_path, digits_root):
     code, path, reported, said = stopped(tmp_path, digits_root, signal.SIGINT)
-    assert code == 2  # pytest's own exit code for an interrupt
+    assert code == 2, said  # pytest's own exit code for an interrupt
     assert path.name.startswith("partial_")
     assert reported <= names(path) == names(tmp_path / "out.json")
     assert json.loads(path.read_text())["perf"]["complete"] is False

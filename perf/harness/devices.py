@@ -131,6 +131,14 @@ def _nvidia_driver() -> str | None:
     return answer.stdout.split("\n")[0].strip() or None
 
 
+def current(device: Device) -> contextlib.AbstractContextManager[object]:
+    """Make `device` the current one of its kind: an event is recorded on the current device's stream."""
+    index = device.torch_device.index
+    if not device.asynchronous or index is None:
+        return contextlib.nullcontext()
+    return torch.accelerator.device_index(index)
+
+
 def free(device: Device) -> None:
     """Give back what the last case held, so that the next one starts as if alone; reset the peak."""
     gc.collect()

@@ -69,18 +69,18 @@ FINGERPRINT_KEYS = ("cpu_model", "cpu_cores", "cpu_capability", "threads", "torc
 
 def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str) -> dict[str, Scalar]:
     """What must be equal for two records to be compared; never clocks, temperatures, load or host names."""
-    accelerators = expanded_accelerators()
+    present = accelerators()
     return {
         **{key: facts[key] for key in FINGERPRINT_KEYS},
-        "accelerators": "; ".join(f"{a['name']}" for a in accelerators) or None,
-        "driver": next((a.get("driver") for a in accelerators), None),
+        "accelerators": "; ".join(str(facts["name"]) for facts in present) or None,
+        "driver": next((facts.get("driver") for facts in present), None),
         "model": model,
         "data": data,
         "profile": profile,
     }
 
 
-def expanded_accelerators() -> list[dict[str, str | int | None]]:
+def accelerators() -> list[dict[str, str | int | None]]:
     """The facts of every accelerator of this machine, measured or not."""
     return [devices.describe(device) for device in devices.expand(["all"]) if device.asynchronous]
 

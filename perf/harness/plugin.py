@@ -22,7 +22,7 @@ from perf.harness.progress import Progress
 from perf.harness.record import RecordError
 from perf.harness.record.read import load, parse
 from perf.harness.record.store import RunFile
-from perf.harness.report import header, render
+from perf.harness.report import PAGE, header, render
 from perf.harness.settings import OPTIONS, SettingsError
 from perf.harness.suite import Suite, machine_info
 
@@ -179,7 +179,7 @@ def bench(
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     kind = _kind(node) or node.name
     devices.free(workload.device)
-    with devices.bounded_memory(workload.device):
+    with devices.current(workload.device), devices.bounded_memory(workload.device):
         yield Bench(kind, workload, suite.settings, benchmark, suite.device_name(device), on_round)
     benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
     devices.free(workload.device)
@@ -286,7 +286,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _summary(config: pytest.Config, suite: Suite) -> list[str]:
     if suite.file is None:
         return [*_cases_only(suite), "Nothing was measured."]
-    lines = render([load(suite.file.path)]).splitlines()
+    terminal = config.get_terminal_writer()
+    width = min(PAGE, terminal.fullwidth) if config.stash[PROGRESS].active else PAGE
+    lines = render([load(suite.file.path)], width=width).splitlines()
     lines.append("")
     if reason := suite.why_no_baseline():
         lines.append(f"Kept as {_shown(config, suite.file.path)}")
