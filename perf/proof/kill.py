@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [
     sys.executable, "-m", "pytest", str(ROOT / "perf"), "-v", "-p", "no:cacheprovider", "--perf-device=cpu",
     "--perf-profile=smoke", "--perf-batch-size=64,512", "--perf-rounds=20", "--perf-pipeline=resident",
-    "--perf-data=digits",
+    "--perf-data=digits", "--perf-threads=1",
 ]  # fmt: skip
 
 
