@@ -1,6 +1,7 @@
 """`python -m model`: train the reference network, then print its accuracy and the training time."""
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def train(options: argparse.Namespace, data: DataSet) -> None:
-    """Train and report; the clock runs while training only, and stops when the device has finished."""
+def train(options: argparse.Namespace, data: DataSet) -> float:
+    """Train and report, return the last loss; the clock runs while training only, until the device has finished."""
     device = options.device
     torch.manual_seed(options.seed)
     model = SimpleNN().to(device)
@@ -90,6 +91,7 @@ def train(options: argparse.Namespace, data: DataSet) -> None:
         accuracy = evaluate(model, test.epoch())
     print(f"Accuracy on the {len(data.test):,} test images: {accuracy:.2%}")
     print(f"Training time: {seconds:.2f} s ({options.epochs} epochs on {device}, {options.pipeline} pipeline)")
+    return loss.item()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = load(options.data, options.data_root.expanduser())
         print(f"Data: {data.name}" + (f" ({data.note})" if data.note else ""), flush=True)
-        train(options, data)
+        if not math.isfinite(train(options, data)):
+            print(f"python -m model: the loss is not finite; try a lower --lr than {options.lr:g}", file=sys.stderr)
+            return 1
     except DataError as error:
         print(f"python -m model: {error}", file=sys.stderr)
         return WRONG_USE

@@ -128,7 +128,10 @@ def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:
 
 
 def _built(name: str, factory: Callable[[], Any]) -> nn.Module:
-    module = factory()
+    try:
+        module = factory()
+    except Exception as error:
+        raise RecipeError(f"{name}: the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise RecipeError(f"{name}: the factory must return a torch.nn.Module, not {type(module).__name__}")
     if not any(parameter.requires_grad for parameter in module.parameters()):

@@ -207,6 +207,22 @@ def test_the_cold_start_covers_building_and_the_first_call():
     assert made.info["cold_start_s"] == pytest.approx(0.5)
 
 
+def test_what_other_programs_used_during_the_rounds_is_recorded():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, replace(STANDARD, case_s=2.0), asynchronous=False)
+    made._foreign_cpu_s = lambda: device.now * 0.7
+    made.run(lambda: device.launch(1e-3))
+    assert made.info["others_cores"] == pytest.approx(0.7)
+
+
+def test_the_load_of_a_moment_is_not_recorded():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
+    made._foreign_cpu_s = lambda: device.now * 0.7
+    made.run(lambda: device.launch(1e-3))
+    assert "others_cores" not in made.info
+
+
 def test_progress_is_told_between_rounds_and_at_most_twice_a_second():
     told = []
     device = AsyncDevice(enqueue_s=0.0)

@@ -178,6 +178,7 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
         ("mine:flat", "`input_shape` must be (channels, height, width)"),
         ("mine:single", "`classes` must be an integer of 2 or more, not 1"),
         ("mine:lossless", "`loss` must be callable, not 'mse'"),
+        ("mine:broken", "the factory raised ValueError: boom"),
         ("mine:text", "the factory must return a torch.nn.Module, not str"),
         ("mine:frozen", "no parameters to train"),
         ("mine:wrong", "must return logits (2, 10), not (2, 5)"),
@@ -193,6 +194,7 @@ def single(): ...
 single.classes = 1
 def lossless(): ...
 lossless.loss = "mse"
+def broken(): raise ValueError("boom")
 def text(): return "network"
 def frozen(): return nn.ReLU()
 def wrong(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
@@ -267,6 +269,12 @@ def test_a_wrong_option_is_one_line_and_exit_4(option, says, capsys):
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+def test_a_training_that_diverges_says_so_and_fails(digits_root, capsys):
+    arguments = [f"--data-root={digits_root}", "--data=digits", "--epochs=1", "--lr=1e9", "--batch-size=4096"]
+    assert main([*arguments, "--device=cpu"]) == 1
+    assert "the loss is not finite; try a lower --lr than 1e+09" in capsys.readouterr().err
 
 
 def test_the_command_runs_from_another_folder(digits_root, tmp_path):

@@ -186,6 +186,7 @@ def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured
         (["--perf-batch-size=7000"], "batch size 7000 is more than the 6,400 training samples of digits*"),
         (["--benchmark-compare-fail=median:5%"], "--benchmark-compare-fail needs --benchmark-compare*"),
         (["--benchmark-compare", "--benchmark-compare-fail=median:5%"], "NO BASELINE for --benchmark-compare-fail*"),
+        (["--perf-model=math:sqrt"], "math:sqrt: the factory raised TypeError*"),
         (["--benchmark-compare=0007"], "--benchmark-compare=0007: no such run in *; there: none"),
     ],
 )
@@ -204,6 +205,12 @@ def test_a_path_after_benchmark_compare_is_refused_with_the_fix(pytester, monkey
     result.stderr.fnmatch_lines(
         ["ERROR: --benchmark-compare took 'perf/'*put the path first: pytest perf/ --benchmark-compare"]
     )
+
+
+def test_a_json_file_that_cannot_be_written_is_refused_at_once(perf, pytester):
+    result = perf(STEP, "--perf-device=cpu", f"--benchmark-json={pytester.path / 'no' / 'where.json'}")
+    assert result.ret == 4
+    result.stdout.no_fnmatch_line("*passed*")
 
 
 def test_a_switched_off_pytest_benchmark_is_refused(pytester, monkeypatch):

@@ -514,9 +514,15 @@ def test_what_differs_between_rows_gets_a_column_and_what_does_not_gets_none():
 def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
     rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
     text = render([run(*rows)], width=200)
-    assert "UNSTEADY on cpu: training step at batch 64. Spreads above ±25% are" in text
+    assert "UNSTEADY on cpu: training step at batch 64. Spreads above ±25%, or another" in text
     assert "reaches 512 samples/s at batch 512." in text
     assert "UNSTEADY" not in CPU_TEXT
+
+
+@pytest.mark.parametrize(("crowding", "unsteady"), [(0.3, True), (0.2, False), (None, False)])
+def test_times_from_crowded_cores_are_unsteady_however_close_together(crowding, unsteady):
+    text = render([run(benchmark("training_step", samples=STEADY, crowding=crowding))])
+    assert ("UNSTEADY on cpu: training step at batch 64." in text) == unsteady
 
 
 def test_the_way_to_a_gpu_names_a_file_only_where_a_shell_takes_it():

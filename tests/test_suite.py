@@ -1,5 +1,8 @@
 """What a run knows of itself: its cases, its fingerprint, and why it is no baseline."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,3 +119,25 @@ def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, out
     for number, outcome in enumerate(outcomes):
         run.end(f"case {number}", outcome)
     assert run.why_no_baseline() == reason
+
+
+def test_other_programs_are_seen_and_our_own_work_is_not():
+    if environment.foreign_cpu_s() is None:
+        pytest.skip("this system has no /proc/stat")
+    burn = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    before = environment.foreign_cpu_s()
+    # A process of another parent is foreign: the shell leaves it behind.
+    subprocess.run(["sh", "-c", f"{sys.executable} -c '{burn}' & "], check=True, stdout=subprocess.DEVNULL)
+    deadline = 60 * 10
+    while environment.foreign_cpu_s() - before < 0.4 and deadline:
+        time.sleep(0.1)
+        deadline -= 1
+    assert environment.foreign_cpu_s() - before >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "few"), [(0.0, 2, 0.0), (0.5, 2, 0.5), (0.9, 1, 0.0), (1.5, 1, 0.5), (60.0, 16, 74.0)]
+)
+def test_crowding_is_the_cores_that_are_missing(monkeypatch, others, threads, few):
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: 2)
+    assert environment.crowding(others, threads) == pytest.approx(few)

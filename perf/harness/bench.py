@@ -9,7 +9,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from perf.harness import devices
+from perf.harness.environment import crowding, foreign_cpu_s
 from perf.harness.measure import Effort, Measurement, MeasurementError
 from perf.harness.settings import Settings
 from perf.harness.workload import Trainee, Workload, flop_per_sample
@@ -45,6 +48,7 @@ class Bench:
             enabled=benchmark.enabled,
             info=self.info,
             on_round=on_round,
+            foreign_cpu_s=foreign_cpu_s,
         )
         self.info.update(
             benchmark=kind,
@@ -69,6 +73,9 @@ class Bench:
         """What follows from the timed rounds, `samples` of the data set per call."""
         self.info["samples_per_iteration"] = samples
         self.info["peak_bytes"] = devices.peak_bytes(self.workload.device)
+        if (others := self.info.get("others_cores")) is not None:
+            threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
+            self.info["crowding"] = crowding(others, threads)
         if self._benchmark.enabled:
             self.info["samples_per_s"] = samples / self._benchmark.stats.stats.median
 

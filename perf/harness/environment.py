@@ -17,6 +17,8 @@ from perf.harness.devices import Device
 from perf.harness.record import Scalar
 
 CPUINFO = Path("/proc/cpuinfo")
+STAT = Path("/proc/stat")
+CHILDREN = "/proc/self/task/*/children"
 
 
 def usable_cores() -> int:
@@ -54,6 +56,27 @@ def environment() -> dict[str, Scalar]:
         "python": platform.python_version(),
         "system": platform.system(),
     }
+
+
+def foreign_cpu_s() -> float | None:
+    """CPU seconds since boot that everything but this process and its children took, steal included; None off Linux.
+
+    Of proc(5), `cpu`: user nice system idle iowait irq softirq steal, in clock ticks; user has the guests' in it.
+    """
+    try:
+        fields = [int(field) for field in STAT.read_text().split("\n", 1)[0].split()[1:9]]
+        children = [pid for path in Path("/").glob(CHILDREN[1:]) for pid in path.read_text().split()]
+        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in children]
+    except (OSError, ValueError, IndexError):  # a child ended meanwhile, too
+        return None
+    ticks = sum(fields) - fields[3] - fields[4] - sum(int(stat[11]) + int(stat[12]) for stat in stats)
+    own = os.times()
+    return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system - own.children_user - own.children_system
+
+
+def crowding(others: float, threads: int) -> float:
+    """How many cores too few there are for `threads` of ours beside the `others` that other programs keep busy."""
+    return max(0.0, others + threads - (os.cpu_count() or 1))
 
 
 def device_facts(wanted: Sequence[Device]) -> dict[str, dict[str, Scalar]]:

@@ -31,6 +31,8 @@ MAX_ROUNDS = 5_000
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
 # What is measured beside the rounds: a median of 30 calls, and not for longer than a second.
 ASIDE_CALLS, ASIDE_S = 30, 1.0
+# The kernel counts CPU time in hundredths of a second: the load of a shorter time is not known.
+LOAD_S = 0.3
 # The terminal is written at most this often, between rounds.
 TICK_S = 0.5
 
@@ -216,9 +218,11 @@ class Measurement:
         enabled: bool,
         info: dict[str, Any],
         on_round: Callable[[int, int, float], None] | None = None,
+        foreign_cpu_s: Callable[[], float | None] = lambda: None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.info = info
+        self._foreign_cpu_s = foreign_cpu_s
         self.enabled = enabled
         self.calls = 0  # made so far to warm up and in timed rounds
         self.timer = device_timer(synchronize, clock)
@@ -292,6 +296,7 @@ class Measurement:
         rounds = self._effort.rounds_for(round_s)
         self.calls += rounds * iterations
         self.info["timing"] = "throughput" if iterations > 1 else "latency"
+        start, foreign = self.timer(), self._foreign_cpu_s()
         self._pedantic(
             call,
             setup=setup,
@@ -300,6 +305,9 @@ class Measurement:
             warmup_rounds=0,
             iterations=iterations,
         )
+        after, wall_s = self._foreign_cpu_s(), self.timer() - start
+        if foreign is not None and after is not None and wall_s >= LOAD_S:
+            self.info["others_cores"] = max(0.0, (after - foreign) / wall_s)
 
     def _ticker(self, rounds: int, round_s: float) -> Callable[[], None] | None:
         """Called by `pedantic` between rounds, outside the timed region."""

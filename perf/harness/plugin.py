@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     suite = config.stash[SUITE] = preflight.resolved(config)
     config.stash[PROGRESS] = Progress(config)
     config.stash[SAVE_AS] = preflight.keep_own_records(config, suite.fingerprint_id)
+    preflight.check_json(config)
     config.stash[NO_BASELINE] = preflight.check_compare(config)
 
 
@@ -176,6 +177,7 @@ def bench(
     workload = suite.workload(device, batch_size, pipeline)
     names = list(suite.cases)
     node = request.node
+    benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     kind = _kind(node) or node.name
     devices.free(workload.device)
@@ -276,7 +278,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 @pytest.hookimpl(tryfirst=True)  # a section printed after pytest-benchmark's is lost where that one raises
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     suite = config.stash.get(SUITE, None)
-    if suite is None or config.option.collectonly or not suite.cases:
+    if suite is None or suite.data is None:  # nothing was begun
         return
     terminalreporter.section("Stepwatch")
     for line in _summary(config, suite):
@@ -296,8 +298,6 @@ def _summary(config: pytest.Config, suite: Suite) -> list[str]:
     else:
         lines.append(f"Saved as {_shown(config, suite.file.path)}")
         lines.append("Compare the next run with it: the same command and --benchmark-compare")
-    if note := config.stash[NO_BASELINE]:
-        lines.append(note)
     return lines
 
 

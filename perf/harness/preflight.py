@@ -64,6 +64,13 @@ def resolved(config: pytest.Config) -> Suite:
     return suite
 
 
+def check_json(config: pytest.Config) -> None:
+    """pytest-benchmark opens the file of `--benchmark-json` when everything is measured, and loses the report."""
+    target = config.option.benchmark_json
+    if isinstance(target, Path) and (target.is_dir() or not target.resolve().parent.is_dir()):
+        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; name a file in a folder that exists")
+
+
 def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
     """Key the storage by the fingerprint, and let nobody but us save into it: only we know what is whole.
 
@@ -99,7 +106,7 @@ def check_compare(config: pytest.Config) -> str:
             )
         config.option.benchmark_compare = []  # pytest-benchmark warns, which -W error turns into a crash
         return (
-            f"NO BASELINE: no earlier run of this machine with these settings in {folder}; this run will be the first"
+            f"NO BASELINE: no earlier run of this machine with these settings in {folder}; nothing to compare with yet"
         )
     if isinstance(wanted, str):
         _check_named(wanted, folder, runs)

@@ -47,8 +47,8 @@ def _unsteady(rows: Sequence[Row]) -> list[str]:
             pipeline = f" with {row.pipeline}" if row.pipeline else ""
             found.setdefault(row.label, []).append(f"{row.kind.replace('_', ' ')}{pipeline}{batch}")
     return [
-        f"UNSTEADY on {label}: {', '.join(names)}. Spreads above ±{units.percent(UNSTEADY)} are mostly from "
-        "something else that used the machine: measure again before you decide."
+        f"UNSTEADY on {label}: {', '.join(names)}. Spreads above ±{units.percent(UNSTEADY)}, or another program on "
+        "the same cores meanwhile: these times are not the machine's. Measure again while nothing else runs."
         for label, names in found.items()
     ]
 
