@@ -88,13 +88,14 @@ def stopped(tmp_path, digits_root, by):
         f"--benchmark-json={tmp_path / 'out.json'}",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=ROOT
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=ROOT
     )
     reported, said = set(), ""
     for line in process.stdout:
         said += line
         reported |= set(re.findall(r"(\w+\[\S+\]) PASSED", line))
         if len(reported) == 2:
+            time.sleep(0.3)  # into the next case: between two, pytest itself may trip over an interrupt
             process.send_signal(by)
             break
     said += process.stdout.read()
