@@ -88,7 +88,12 @@ def stopped(tmp_path, digits_root, by):
         f"--benchmark-json={tmp_path / 'out.json'}",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=ROOT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        cwd=ROOT,
     )
     reported, said = set(), ""
     for line in process.stdout:

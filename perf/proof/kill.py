@@ -70,7 +70,8 @@ def main(times: int, seed: int) -> int:
                   f"{len(said - kept)} missing", flush=True)  # fmt: skip
         code = start(storage, log).wait()
         litter = [path.name for path in storage.rglob("*") if path.is_file() and path.suffix != ".json"]
-        print(f"missing {lost}, broken files 0 of {len(records(storage))}, litter {len(litter)}, next run exit {code}")
+        readable = len(records(storage))  # it raises at the first that is not
+        print(f"missing {lost}, all of {readable} files readable, litter {len(litter)}, next run exit {code}")
         return int(lost > 0 or code != 0)
 
 
