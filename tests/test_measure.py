@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from model import TrainingStep
 from perf.harness import measure
-from perf.harness.measure import Effort, EventStopwatch, HostStopwatch, Measurement, device_timer, warm_up
+from perf.harness.measure import Effort, Measurement, device_timer, warm_up
+from perf.harness.phases import PHASES, EventStopwatch, HostStopwatch
 
 STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
 
@@ -54,7 +55,7 @@ def pedantic(timer, samples):
     return run
 
 
-def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_round=None):
+def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_round=None, foreign_cpu_s=lambda: None):
     samples = []
     made = Measurement(
         pedantic(device_timer(device.synchronize, device.clock), samples),
@@ -64,6 +65,7 @@ def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_roun
         enabled=enabled,
         info={},
         on_round=on_round,
+        foreign_cpu_s=foreign_cpu_s,
         clock=device.clock,
     )
     return made, samples
@@ -207,20 +209,20 @@ def test_the_cold_start_covers_building_and_the_first_call():
     assert made.info["cold_start_s"] == pytest.approx(0.5)
 
 
-def test_what_other_programs_used_during_the_rounds_is_recorded():
+@pytest.mark.parametrize(
+    ("rounds", "others"),
+    [
+        pytest.param(500, pytest.approx(0.7), id="half a second"),
+        pytest.param(3, None, id="a moment, in which the kernel's clock has not moved"),
+    ],
+)
+def test_what_other_programs_used_during_the_rounds_is_recorded_where_it_can_be_known(rounds, others):
     device = AsyncDevice(enqueue_s=0.0)
-    made, _ = measurement(device, replace(STANDARD, case_s=2.0), asynchronous=False)
-    made._foreign_cpu_s = lambda: device.now * 0.7
+    made, _ = measurement(
+        device, replace(STANDARD, rounds=rounds), asynchronous=False, foreign_cpu_s=lambda: device.now * 0.7
+    )
     made.run(lambda: device.launch(1e-3))
-    assert made.info["others_cores"] == pytest.approx(0.7)
-
-
-def test_the_load_of_a_moment_is_not_recorded():
-    device = AsyncDevice(enqueue_s=0.0)
-    made, _ = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
-    made._foreign_cpu_s = lambda: device.now * 0.7
-    made.run(lambda: device.launch(1e-3))
-    assert "others_cores" not in made.info
+    assert made.info.get("others_cores") == others
 
 
 def test_progress_is_told_between_rounds_and_at_most_twice_a_second():
@@ -287,7 +289,7 @@ def test_a_stopwatch_adds_up_laps_of_the_same_name():
     stopwatch.start()
     for name in ("copy", "forward", "copy"):
         stopwatch.lap(name)
-    assert stopwatch.seconds() == dict.fromkeys(measure.PHASES, 0.0) | {"copy": 4.0, "forward": 2.0}
+    assert stopwatch.seconds() == dict.fromkeys(PHASES, 0.0) | {"copy": 4.0, "forward": 2.0}
 
 
 def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
@@ -311,5 +313,5 @@ def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
     for name, work_s in (("copy", 0.1), ("forward", 0.2), ("copy", 0.3)):
         device.launch(work_s)
         stopwatch.lap(name)
-    assert stopwatch.seconds() == pytest.approx(dict.fromkeys(measure.PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
+    assert stopwatch.seconds() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
     assert waits == [torch.device("cuda:0")]

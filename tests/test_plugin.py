@@ -165,7 +165,7 @@ def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(per
     monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = perf(STEP, "--perf-device=cuda")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*1 skipped: cuda: unplugged", "Nothing was measured."])
+    result.stdout.fnmatch_lines(["measured 0 · skipped 1 (cuda: unplugged) · failed 0", "Nothing was measured."])
     assert kept(pytester) == []
 
 
@@ -312,8 +312,26 @@ def test_out_of_memory_names_the_batch_size_and_the_next_case_runs(perf, pyteste
 def test_benchmark_disable_runs_each_case_once_as_a_test(perf, pytester):
     result = perf(PERF, "--perf-device=cpu", "--benchmark-disable")
     result.assert_outcomes(passed=5)
-    result.stdout.fnmatch_lines(["Nothing was measured."])
+    result.stdout.fnmatch_lines(["measured 0 · ran once 5 *", "Nothing was measured."])
     assert kept(pytester) == []
+
+
+def test_a_measured_case_whose_clean_up_fails_leaves_the_record(perf, pytester, monkeypatch):
+    calls = iter(range(9))
+
+    def free(device):
+        if next(calls) == 1:
+            raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(devices, "free", free)
+    perf(STEP, "--perf-device=cpu").assert_outcomes(passed=1, errors=1)
+    (path,) = kept(pytester)
+    document = read(path)
+    assert path.name.startswith("partial_")
+    assert document["benchmarks"] == []
+    assert [(case["outcome"], case["reason"]) for case in document["perf"]["cases"]] == [
+        ("failed", "the device is lost")
+    ]
 
 
 def test_the_name_of_benchmark_save_is_the_name_of_the_run(perf, pytester):

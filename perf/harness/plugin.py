@@ -6,7 +6,6 @@ import datetime
 import json
 import os
 import traceback
-from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from perf.harness import devices, measure, preflight, stock
 from perf.harness.bench import Bench
 from perf.harness.measure import MeasurementError
 from perf.harness.progress import Progress
-from perf.harness.record import RecordError
+from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
 from perf.harness.record.store import RunFile
 from perf.harness.report import PAGE, header, render
@@ -64,10 +63,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     suite = config.stash.get(SUITE, None)
     if suite is None:
         return []
-    lines = header(parse(json.dumps({"benchmarks": [], "perf": suite.as_record()}), "this run"))
+    lines = header(_empty_run(suite))
     if note := config.stash[NO_BASELINE]:
         lines.append(note)
     return lines
+
+
+def _empty_run(suite: Suite) -> Run:
+    """The run as the report sees it where there is no record: no benchmarks, but what became of the cases."""
+    return parse(json.dumps({"benchmarks": [], "perf": suite.as_record()}), "this run")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -230,7 +234,7 @@ def pytest_runtest_makereport(
     elif report.failed and suite.cases[item.nodeid].outcome != "out-of-memory":
         suite.end(item.nodeid, "failed", _first_line(call.excinfo.value) if call.excinfo else "")
     elif report.passed and report.when == "call":
-        suite.end(item.nodeid, "measured")
+        suite.end(item.nodeid, "ran-once" if stock.disabled(item.config) else "measured")
     if report.failed or report.when == "call":
         _write(item.config)  # before pytest says PASSED: what was said to be finished is on disk
     return report
@@ -240,9 +244,9 @@ def _write(config: pytest.Config) -> None:
     """Put everything measured so far on disk; a file that cannot be written ends the run now, not after an hour."""
     suite = config.stash[SUITE]
     stock.drop(config, keep=lambda name: name not in suite.cases or suite.cases[name].outcome == "measured")
-    if not stock.benchmarks(config) or not suite.cases:
-        return
     if suite.file is None:
+        if not stock.benchmarks(config) or not suite.cases:
+            return
         now = datetime.datetime.now().strftime(STAMP)
         folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / suite.fingerprint_id
         suite.file = RunFile(folder, f"{now}_{os.getpid()}")
@@ -286,11 +290,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _summary(config: pytest.Config, suite: Suite) -> list[str]:
-    if suite.file is None:
-        return [*_cases_only(suite), "Nothing was measured."]
     terminal = config.get_terminal_writer()
     width = min(PAGE, terminal.fullwidth) if config.stash[PROGRESS].active else PAGE
-    lines = render([load(suite.file.path)], width=width).splitlines()
+    run = _empty_run(suite) if suite.file is None else load(suite.file.path)
+    lines = render([run], width=width).splitlines()
+    if suite.file is None:
+        return lines
     lines.append("")
     if reason := suite.why_no_baseline():
         lines.append(f"Kept as {_shown(config, suite.file.path)}")
@@ -299,12 +304,6 @@ def _summary(config: pytest.Config, suite: Suite) -> list[str]:
         lines.append(f"Saved as {_shown(config, suite.file.path)}")
         lines.append("Compare the next run with it: the same command and --benchmark-compare")
     return lines
-
-
-def _cases_only(suite: Suite) -> list[str]:
-    """One line per outcome and reason, for a run that has no record."""
-    counts = Counter((case.outcome, case.reason) for case in suite.cases.values())
-    return [f"{count} {outcome}" + (f": {reason}" if reason else "") for (outcome, reason), count in counts.items()]
 
 
 def _shown(config: pytest.Config, path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_benchmark
 
-# `fixture.has_error`, `session.benchmarks` and `FileStorage.get` were read in these versions.
+# `session.benchmarks`, `.disabled` and `.storage`, `FileStorage.get` and `fixture.skipped` were read in these versions.
 OLDEST, NEXT_MAJOR = (5, 2), (6, 0)
 # A user who gives one of these wants to see pytest-benchmark's own table.
 DISPLAY_OPTIONS = (
@@ -51,7 +51,7 @@ def wants_own_table(config: pytest.Config) -> bool:
 
 def storage_folder(config: pytest.Config) -> Path | None:
     """Where pytest-benchmark keeps its files, or None where they go to a server."""
-    storage = config._benchmarksession.storage  # type: ignore[attr-defined]
+    storage = session_of(config).storage
     if not hasattr(storage, "default_machine_id"):
         return None
     return Path(storage.get("x")).parent
@@ -59,6 +59,11 @@ def storage_folder(config: pytest.Config) -> Path | None:
 
 def session_of(config: pytest.Config) -> Any:
     return config._benchmarksession  # type: ignore[attr-defined]
+
+
+def disabled(config: pytest.Config) -> bool:
+    """Whether each benchmark runs once, as a test, and nothing is timed."""
+    return bool(session_of(config).disabled)
 
 
 def benchmarks(config: pytest.Config) -> list[Any]:

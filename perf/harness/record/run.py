@@ -65,7 +65,10 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Case:
-    """What became of one collected case: `outcome` is measured, skipped, failed, out-of-memory or not-run."""
+    """What became of one collected case: `outcome` is measured, skipped, failed, out-of-memory or not-run.
+
+    With `--benchmark-disable`, which leaves no record, it is ran-once.
+    """
 
     name: str
     outcome: str

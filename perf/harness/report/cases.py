@@ -9,7 +9,7 @@ from perf.harness.record.run import Case, Run
 from perf.harness.report.layout import Notes, shorten
 from perf.harness.report.rows import letters
 
-OUTCOMES = ("measured", "skipped", "out-of-memory", "not-run", "failed")
+OUTCOMES = ("measured", "ran-once", "skipped", "out-of-memory", "not-run", "failed")
 # Said even where there are none: silence could be taken for either.
 ALWAYS = ("measured", "skipped", "failed")
 # Reasons and names in one line; the rest is counted.
@@ -38,7 +38,7 @@ def _outcome(outcome: str, cases: Sequence[Case]) -> str:
     text = f"{shorten(outcome.replace('-', ' '), MAX_REASON)} {len(cases)}"
     if outcome == "skipped":
         details = _reasons(cases)
-    elif outcome == "measured":
+    elif outcome in ("measured", "ran-once"):
         details = []
     else:
         details = [shorten(case.name.split("::")[-1], MAX_REASON) for case in cases]

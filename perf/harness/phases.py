@@ -1,0 +1,98 @@
+"""In: a training step and an input pipeline. Out: where an epoch's time goes, phase by phase.
+
+Phases are split without stopping the device between them, in a pass whose total is no result: a lap costs time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+
+from data import Pipeline
+from model import TrainingStep
+
+PHASES = ("data_wait", "copy", "forward", "backward", "optimizer", "other")
+
+
+class Stopwatch(Protocol):
+    """Cuts time into named laps without stopping the device."""
+
+    def start(self) -> None: ...
+    def lap(self, name: str) -> None: ...
+    def seconds(self) -> dict[str, float]: ...
+
+
+class HostStopwatch:
+    """Laps on the host's clock, for a device that works while the host waits."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._totals = dict.fromkeys(PHASES, 0.0)
+        self._last = 0.0
+
+    def start(self) -> None:
+        self._last = self._clock()
+
+    def lap(self, name: str) -> None:
+        now = self._clock()
+        self._totals[name] += now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        return dict(self._totals)
+
+
+class EventStopwatch:
+    """Laps on the device's own clock: events recorded between the phases, read after all the work is done.
+
+    The laps add up to the wall time: where the device is idle, an event is passed when the host records it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[tuple[str, torch.Event]] = []
+
+    def _record(self, name: str) -> None:
+        event = torch.Event(self._device, enable_timing=True)
+        event.record()
+        self._events.append((name, event))
+
+    def start(self) -> None:
+        self._record("start")
+
+    def lap(self, name: str) -> None:
+        self._record(name)
+
+    def seconds(self) -> dict[str, float]:
+        torch.accelerator.synchronize(self._device)
+        totals = dict.fromkeys(PHASES, 0.0)
+        for (_, before), (name, after) in zip(self._events, self._events[1:], strict=False):
+            totals[name] += before.elapsed_time(after) / 1e3  # elapsed_time is in milliseconds
+        return totals
+
+
+def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch) -> None:
+    """One epoch, as `model.train_epoch` runs it, with a lap after each phase; never timed as a whole for results."""
+    step.model.train()
+    stopwatch.start()
+    batches: Iterator[Any] = iter(pipeline.host_epoch(0))
+    total = torch.zeros((), device=next(step.model.parameters()).device)
+    while True:
+        batch = next(batches, None)
+        stopwatch.lap("data_wait")
+        if batch is None:
+            return
+        images, labels = pipeline.to_device(batch)
+        stopwatch.lap("copy")
+        step.optimizer.zero_grad(set_to_none=True)
+        stopwatch.lap("optimizer")
+        loss = step.forward(images, labels)
+        stopwatch.lap("forward")
+        step.backward(loss)
+        stopwatch.lap("backward")
+        step.update()
+        stopwatch.lap("optimizer")
+        total += loss.detach() * len(labels)
+        stopwatch.lap("other")
