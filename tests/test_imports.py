@@ -18,17 +18,18 @@ RULES = [
     ("data/*.py", ("model", "perf", "pytest", "tests")),
     ("perf/harness/stats.py", ("torch", "pytest", *CLOCK_AND_DISK, "data", "model")),
     ("perf/harness/report/*.py", ("torch", "pytest", *CLOCK_AND_DISK, "data", "model")),
+    ("perf/harness/gate/*.py", ("torch", "pytest", *CLOCK_AND_DISK, "data", "model")),
     ("perf/harness/record/*.py", ("torch", "pytest", "time", "data", "model")),
     ("perf/harness/measure.py", ("pytest", "perf.harness.stats", "perf.harness.report", "pathlib")),
     ("perf/__main__.py", ("torch", "pytest", "data", "model")),
 ]
 # The files that may import a module at all.
 ONLY = {
-    "pytest": ("perf/harness/plugin.py", "perf/harness/preflight.py", "perf/harness/stock.py",
+    "pytest": ("perf/harness/plugin/*.py", "perf/harness/preflight.py", "perf/harness/stock.py",
                "perf/harness/progress.py", "perf/test_*.py", "perf/proof/*.py"),
     "pytest_benchmark": ("perf/harness/stock.py",),
     "time": ("perf/harness/measure.py", "perf/proof/*.py", "model/__main__.py"),
-    "perf.harness.plugin": ("conftest.py",),
+    "perf.harness.plugin": ("conftest.py", "perf/harness/plugin/*.py"),
     "perf.harness.record.write": ("perf/harness/record/*.py", "perf/__main__.py"),
 }  # fmt: skip
 
@@ -83,6 +84,7 @@ def test_every_rule_is_about_files_that_exist():
         ("data/sets.py", "def late():\n    import perf.harness.settings"),
         ("perf/harness/stats.py", "import torch.nn as nn"),
         ("perf/harness/report/units.py", "from pathlib import Path"),
+        ("perf/harness/gate/paired.py", "import time"),
         ("perf/harness/record/run.py", "import torch"),
         ("perf/harness/measure.py", "from perf.harness import stats"),
         ("perf/harness/bench.py", "import pytest"),

@@ -21,6 +21,19 @@ def test_the_defaults_are_the_reference_comparison():
     assert (settings.batch_sizes, settings.pipelines, settings.rounds, settings.threads) == (None,) * 4
     assert settings.seed == 0
     assert settings.require_devices == ()
+    assert (settings.gate, settings.inconclusive, settings.paired) == ("fail", "warn", False)
+    assert (settings.min_effect, settings.time_budget_s) == (0.025, 600.0)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("1.5m", 90.0), ("1h", 3600.0)])
+def test_a_time_has_a_unit(text, seconds):
+    assert settle(time_budget=text).time_budget_s == seconds
+
+
+def test_a_gate_that_is_off_is_no_gate():
+    assert settle(against="main").paired
+    assert settle(against_python="python3").paired
+    assert not settle(against="main", gate="off").paired
 
 
 def test_the_command_line_wins_over_the_ini_file():
@@ -55,6 +68,14 @@ def test_lists_keep_their_order_and_lose_their_duplicates():
         ("threads", "-1", "--perf-threads: -1 is out of range"),
         ("seed", "-1", "--perf-seed: -1 is out of range; it must be 0 or more"),
         ("data_root", " ", "--perf-data-root: is empty; name a folder"),
+        ("against", " ", "--perf-against: is empty"),
+        ("gate", "on", "--perf-gate: 'on' is not one of off, warn, fail"),
+        ("min_effect", "2.5", "--perf-min-effect: '2.5' is not a share from 0.5% to 50%, written like 2.5%"),
+        ("min_effect", "0.1%", "--perf-min-effect: '0.1%' is not a share"),
+        ("min_effect", "nan%", "--perf-min-effect: 'nan%' is not a share"),
+        ("time_budget", "10", "--perf-time-budget: '10' is not a time, written like 90s, 10m or 1h"),
+        ("time_budget", "0m", "--perf-time-budget: '0m' is not a time"),
+        ("inconclusive", "pass", "--perf-inconclusive: 'pass' is not one of warn, fail"),
         ("seed", "9" * 30, "is out of range"),
     ],
 )
@@ -75,7 +96,7 @@ def test_a_wrong_ini_value_names_the_ini_file():
 
 def test_every_option_says_its_default_in_its_help():
     for option in OPTIONS:
-        assert "default" in option.full_help or option.name == "require-device"
+        assert "default" in option.full_help or option.name in ("require-device", "against", "against-python")
         assert option.ini == option.flag.removeprefix("--").replace("-", "_")
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,11 @@ from typing import Any
 import torch
 
 from data import NAMES, PIPELINES
+
+# Below, the launch-to-launch spread of fresh processes hides it; above, a stopwatch will do.
+LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+LONGEST_S = 24 * 3600
 
 
 class SettingsError(Exception):
@@ -60,6 +67,17 @@ class Settings:
     seed: int
     require_devices: tuple[str, ...]
     profile: Profile
+    against: str | None
+    against_python: str | None
+    gate: str
+    min_effect: float
+    time_budget_s: float
+    inconclusive: str
+
+    @property
+    def paired(self) -> bool:
+        """Whether base and head are to be measured side by side."""
+        return self.gate != "off" and (self.against is not None or self.against_python is not None)
 
     def as_record(self) -> dict[str, str | int | None]:
         """What a record keeps: flat, and without paths, which differ between machines."""
@@ -129,6 +147,31 @@ def _reject_list(text: str) -> str:
     raise ValueError(f"{text!r} is a list; give one value")
 
 
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
+
+
+def _effect(text: str) -> float:
+    """`2.5%` is 0.025."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not text.strip().endswith("%") or not LEAST_EFFECT <= percent / 100 <= MOST_EFFECT:
+        raise ValueError(f"{text!r} is not a share from {LEAST_EFFECT:.1%} to {MOST_EFFECT:.0%}, written like 2.5%")
+    return percent / 100
+
+
+def _duration(text: str) -> float:
+    """`90s`, `10m` or `1h` in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not 0 < (seconds := float(found[1]) * SECONDS[found[2]]) <= LONGEST_S:
+        raise ValueError(f"{text!r} is not a time, written like 90s, 10m or 1h, of 24h at most")
+    return seconds
+
+
 @dataclass(frozen=True)
 class Option:
     """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file. `default` is text, as typed."""
@@ -177,6 +220,18 @@ OPTIONS = (
     Option("seed", "N", "0", "seed of weights, shuffling and random images", lambda text: _whole(text, 0)),
     Option("require-device", "LIST", None, "exit with 4 before anything is measured where one of these is absent",
            _devices),
+    Option("against", "REF|DIR", None,
+           "gate: measure a git ref, or another checkout, side by side with the working tree", _text),
+    Option("against-python", "EXE", None, "gate: measure base with this Python, which may have another torch", _text),
+    Option("gate", "MODE", "fail",
+           "what a SLOWER benchmark does: fail, warn, or off (then --perf-against is ignored)",
+           lambda text: _one_of(text, ("off", "warn", "fail"))),
+    Option("min-effect", "SHARE", "2.5%", "the smallest slowdown that matters; twice of it is ruled out by SAME",
+           _effect),
+    Option("time-budget", "TIME", "10m", "how long the gate may take; what is undecided then is INCONCLUSIVE",
+           _duration),
+    Option("inconclusive", "MODE", "warn", "INCONCLUSIVE, where nothing failed: warn exits with 10, fail with 1",
+           lambda text: _one_of(text, ("warn", "fail"))),
 )  # fmt: skip
 
 
@@ -210,4 +265,10 @@ def resolve(
         seed=values["seed"],
         require_devices=values["require-device"] or (),
         profile=values["profile"],
+        against=values["against"],
+        against_python=values["against-python"],
+        gate=values["gate"],
+        min_effect=values["min-effect"],
+        time_budget_s=values["time-budget"],
+        inconclusive=values["inconclusive"],
     )

@@ -17,6 +17,7 @@ from model import RecipeError
 from perf.harness import devices, measure, preflight, stock
 from perf.harness.bench import Bench
 from perf.harness.measure import MeasurementError
+from perf.harness.plugin.state import PROGRESS, SUITE
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
@@ -31,8 +32,6 @@ ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run"
 # Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
 DISABLE_GC = ("training_step", "inference")
 
-SUITE = pytest.StashKey[Suite]()
-PROGRESS = pytest.StashKey[Progress]()
 SAVE_AS = pytest.StashKey[str | None]()
 NO_BASELINE = pytest.StashKey[str]()
 
