@@ -1,0 +1,126 @@
+"""Against stored runs: planted slowdowns are found, unchanged code is not accused, few runs decide nothing."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf.harness.gate.paired import Rule
+from perf.harness.gate.stored import judge, judge_all
+from perf.harness.gate.verdict import ALPHA, Verdict
+
+ONE = Rule(1)
+
+
+def runs(random, count, spread, center=1e-3):
+    """The medians of `count` runs of the same code, whose logs are normal with the deviation `spread`."""
+    return [center * math.exp(random.gauss(0, spread)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("count", [5, 20])
+def test_the_interval_covers_no_change_in_98_of_100_runs(count):
+    source = random.Random(count)
+    trials = 2000
+    covered = 0
+    for _ in range(trials):
+        *stored, head = runs(source, count + 1, 0.05)
+        found = judge("step", head, stored, ONE)
+        covered += found.low <= 1 <= found.high
+    assert covered / trials == pytest.approx(0.98, abs=4 * math.sqrt(0.98 * 0.02 / trials))
+
+
+@pytest.mark.parametrize("spread", [0.003, 0.05])
+def test_unchanged_code_is_called_slower_in_at_most_one_run_of_100(spread):
+    source = random.Random(7)
+    trials, benchmarks = 2000, 12
+    accused = 0
+    for _ in range(trials):
+        stored = {str(i): runs(source, 5, spread) for i in range(benchmarks)}
+        head = {name: runs(source, 1, spread)[0] for name in stored}
+        accused += any(found.verdict is Verdict.SLOWER for found in judge_all(head, stored, 0.025))
+    # 3 standard errors above the rate that is allowed.
+    assert accused / trials <= ALPHA + 3 * math.sqrt(ALPHA / trials)
+
+
+def test_a_planted_slowdown_of_half_is_found_where_runs_hardly_differ():
+    source = random.Random(1)
+    found = [judge("step", 1.5 * runs(source, 1, 0.02)[0], runs(source, 8, 0.02), Rule(12)) for _ in range(200)]
+    assert {judgement.verdict for judgement in found} == {Verdict.SLOWER}
+    assert all(1.3 < judgement.ratio < 1.7 and judgement.smallest_detectable < judgement.ratio for judgement in found)
+
+
+def test_a_speedup_is_mirrored():
+    assert judge("step", 1e-3 / 1.5, [1e-3] * 5, ONE).verdict is Verdict.FASTER
+
+
+def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
+    stored = [1e-3 * factor for factor in (0.9, 0.95, 1.0, 1.05, 1.1)]
+    found = judge("step", 1.2e-3, stored, Rule(12))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reason == "5 stored runs differ by ±8.3%; only a slowdown above 94% would show"
+    assert found.low < found.ratio < found.high < found.smallest_detectable
+    assert judge("step", 1e-3 * found.smallest_detectable, stored, Rule(12)).verdict is Verdict.SLOWER
+
+
+@pytest.mark.parametrize(
+    ("stored", "verdict", "reason"),
+    [
+        ([], Verdict.NEW, ""),
+        ([2e-3], Verdict.INCONCLUSIVE, "1 stored run cannot say how much two runs differ"),
+        ([2e-3, 2e-3], Verdict.INCONCLUSIVE, "2 stored runs cannot say how much two runs differ"),
+        ([2e-3] * 4, Verdict.INCONCLUSIVE, "4 stored runs cannot say how much two runs differ"),
+    ],
+)
+def test_fewer_than_5_runs_decide_nothing(stored, verdict, reason):
+    found = judge("step", 3e-3, stored, ONE)
+    assert (found.verdict, found.reason, found.launches) == (verdict, reason, len(stored))
+    assert (found.low, found.high) == (None, None)
+    assert found.ratio == (pytest.approx(1.5) if stored else None)
+
+
+def test_identical_runs_are_not_taken_for_certain():
+    """Five equal times are chance, or a clock that cannot tell them apart."""
+    assert judge("step", 1.01e-3, [1e-3] * 5, ONE).verdict is Verdict.SAME
+    assert judge("step", 1.02e-3, [1e-3] * 5, Rule(12)).verdict is not Verdict.SLOWER
+    assert judge("step", 1.06e-3, [1e-3] * 5, Rule(12)).verdict is Verdict.SLOWER
+
+
+def test_a_change_below_the_minimum_effect_is_never_slower():
+    assert judge("step", 1.024e-3, [1e-3] * 1000, ONE).verdict is Verdict.SAME
+    assert judge("step", 1.026e-3, [1e-3] * 1000, ONE).verdict is Verdict.SLOWER
+    assert judge("step", 1.026e-3, [1e-3] * 1000, Rule(1, 0.05)).verdict is Verdict.SAME
+
+
+def test_a_smoke_run_decides_nothing():
+    found = judge("step", 9e-3, [1e-3] * 9, ONE, smoke=True)
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run decides nothing")
+
+
+def test_a_run_is_judged_over_all_that_it_shares_with_the_stored_ones():
+    stored = {"a": [1e-3] * 5, "b": [1e-3] * 5, "gone": [4e-3] * 5}
+    found = {judgement.name: judgement for judgement in judge_all({"a": 1e-3, "b": 2e-3, "new": 1.0}, stored, 0.025)}
+    assert {name: judgement.verdict for name, judgement in found.items()} == {
+        "a": Verdict.SAME, "b": Verdict.SLOWER, "new": Verdict.NEW, "gone": Verdict.MISSING,
+    }  # fmt: skip
+    assert (found["new"].head_s, found["gone"].base_s) == (1.0, pytest.approx(4e-3))
+
+
+times = st.floats(1e-6, 1e3)
+
+
+@given(times, st.lists(times, min_size=5, max_size=20), st.integers(-20, 20))
+def test_the_unit_of_time_changes_nothing(head, stored, power):
+    scale = 2.0**power
+    one, other = judge("x", head, stored, ONE), judge("x", head * scale, [time * scale for time in stored], ONE)
+    assert other.ratio == pytest.approx(one.ratio, rel=1e-6)
+    assert other.high == pytest.approx(one.high, rel=1e-6)
+    assert abs(one.high - 1.05) < 1e-9 or one.verdict is other.verdict
+
+
+@given(st.floats(1e-18, 1e10), st.lists(st.floats(1e-18, 1e10), max_size=9))
+def test_any_times_get_a_finite_judgement(head, stored):
+    found = judge("x", head, stored, ONE)
+    numbers = [found.ratio, found.low, found.high, found.base_s, found.smallest_detectable]
+    assert all(number is None or math.isfinite(number) for number in numbers)
