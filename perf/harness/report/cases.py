@@ -9,7 +9,7 @@ from perf.harness.record.run import Case, Run
 from perf.harness.report.layout import Notes, shorten
 from perf.harness.report.rows import letters
 
-OUTCOMES = ("measured", "ran-once", "skipped", "out-of-memory", "not-run", "failed")
+OUTCOMES = ("measured", "ran-once", "skipped", "out-of-memory", "not-run", "slower", "failed")
 # Said even where there are none: silence could be taken for either.
 ALWAYS = ("measured", "skipped", "failed")
 # Reasons and names in one line; the rest is counted.
@@ -31,14 +31,15 @@ def _tally(cases: Sequence[Case]) -> str:
     known = Counter(case.outcome for case in cases)
     outcomes = [name for name in OUTCOMES if known[name] or name in ALWAYS]
     outcomes += sorted(set(known) - set(OUTCOMES))
-    return " · ".join(_outcome(name, [case for case in cases if case.outcome == name]) for name in outcomes)
+    return " · ".join(outcome(name, [case for case in cases if case.outcome == name]) for name in outcomes)
 
 
-def _outcome(outcome: str, cases: Sequence[Case]) -> str:
-    text = f"{shorten(outcome.replace('-', ' '), MAX_REASON)} {len(cases)}"
-    if outcome == "skipped":
+def outcome(name: str, cases: Sequence[Case]) -> str:
+    """How many `cases` came to `name`, and why, or which: `skipped 12 (no CUDA)`."""
+    text = f"{shorten(name.replace('-', ' '), MAX_REASON)} {len(cases)}"
+    if name == "skipped":
         details = _reasons(cases)
-    elif outcome in ("measured", "ran-once"):
+    elif name in ("measured", "ran-once"):
         details = []
     else:
         details = [shorten(case.name.split("::")[-1], MAX_REASON) for case in cases]

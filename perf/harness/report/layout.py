@@ -27,7 +27,7 @@ MAX_LINE = 300
 GAP = 2
 INDENT = "    "
 # For a terminal that cannot show them: one character each, so that columns stay in line.
-SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-"})
+SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-", "→": ">"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""In: judgements on base and head. Out: text: what changed, how sure that is, and how many were compared.
+
+For any gate: the judgements say what they rest on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from perf.harness.gate.verdict import Judgement, Verdict, exit_code, tally
+from perf.harness.record.run import Case
+from perf.harness.report import units
+from perf.harness.report.cases import outcome
+from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, markdown, page, shorten
+
+FORMATS = ("terminal", "github", "json")
+ORDER = tuple(Verdict)
+# Not compared: one side has no time.
+ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
+MAX_REASON = 160
+# With one reason, so many benchmarks are named; of more, only the number is said.
+NAMED = 2
+NONE = "–"
+
+
+def render_verdicts(
+    judgements: Sequence[Judgement],
+    *,
+    width: int,
+    verbose: bool,
+    format: str = "terminal",
+    notes: Sequence[str] = (),
+    skipped: Sequence[Case] = (),
+    unselected: int = 0,
+    last: Sequence[Block] = (),
+) -> str:
+    """The verdicts in one of FORMATS, without a line end; `notes` come first, `last` comes last.
+
+    Raises ValueError for an unknown format.
+    """
+    if format == "json":
+        return as_json(judgements, notes)
+    blocks: list[Block] = [Heading("Stepwatch"), *map(Paragraph, notes)]
+    blocks += [*verdicts(judgements, verbose=verbose, skipped=skipped, unselected=unselected), *last]
+    if format == "github":
+        return markdown(blocks)
+    if format == "terminal":
+        return page(blocks, max(1, width))
+    raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}")
+
+
+def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
+    """For programs: every judgement, the number of each verdict, and the exit code that follows."""
+    found = {
+        "exit_code": exit_code(judgements),
+        "verdicts": {str(verdict): number for verdict, number in _counted(judgements)},
+        "notes": list(notes),
+        "gate": [judgement.as_record() for judgement in judgements],
+    }
+    # ASCII: a control sequence in a name stays an escape.
+    return json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)
+
+
+def verdicts(
+    judgements: Sequence[Judgement], *, verbose: bool, skipped: Sequence[Case] = (), unselected: int = 0
+) -> list[Block]:
+    """A table of what is not SAME (`verbose`: of everything), the reasons, and the counts.
+
+    `skipped` are head's skipped cases; `unselected` of base's benchmarks were not to be measured.
+    """
+    ordered = sorted(judgements, key=_badness)
+    names = _names(ordered)
+    shown = [
+        (name, judgement)
+        for name, judgement in zip(names, ordered, strict=True)
+        if verbose or judgement.verdict is not Verdict.SAME
+    ]
+    blocks: list[Block] = [_table(shown)] if shown else [Paragraph(_nothing(ordered))]
+    if reasons := _reasons(shown):
+        blocks.append(Notes(tuple(reasons)))
+    if any(judgement.low is not None for _, judgement in shown):
+        blocks.append(Paragraph("change: of head's time over base's; […]: its 98% interval."))
+    return [*blocks, Notes(tuple(_counts(ordered, skipped, unselected)))]
+
+
+def short_name(name: str) -> str:
+    """`training_step[cpu-bs64]` of `perf/test_training_step.py::test_training_step[cpu-bs64]`."""
+    path, bracket, parameters = name.partition("[")
+    return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
+
+
+def change(ratio: float) -> str:
+    """A ratio of times as people say it: +6.4%, -12%, +1,230%."""
+    percent = 100 * (ratio - 1)
+    if abs(percent) < 9.95:
+        return f"{round(percent, 1) + 0.0:+.1f}%"  # + 0.0: no -0.0%
+    return f"{percent:+.0f}%" if percent < 999.5 else f"+{units.significant(percent)}%"
+
+
+def changed(judgement: Judgement) -> str:
+    """The change and its interval, as far as they are known."""
+    if judgement.ratio is None:
+        return NONE
+    if judgement.low is None or judgement.high is None:
+        return change(judgement.ratio)
+    return f"{change(judgement.ratio)} [{change(judgement.low)}, {change(judgement.high)}]"
+
+
+def times(judgement: Judgement) -> str:
+    """`1.23 ms → 1.31 ms`."""
+    base, head = (NONE if time is None else units.seconds(time) for time in (judgement.base_s, judgement.head_s))
+    return f"{base} → {head}"
+
+
+def _badness(judgement: Judgement) -> tuple[int, float]:
+    return ORDER.index(judgement.verdict), -(judgement.ratio or 0.0)
+
+
+def _names(judgements: Sequence[Judgement]) -> list[str]:
+    """Short names, and whole ones where two are short for the same."""
+    found = Counter(short_name(judgement.name) for judgement in judgements)
+    return [short if found[short := short_name(one.name)] == 1 else one.name for one in judgements]
+
+
+def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
+    judgements = [judgement for _, judgement in shown]
+    columns = (
+        Column("benchmark", tuple(name for name, _ in shown), right=False, flexible=True),
+        Column("base → head", tuple(map(times, judgements)), spare=1),
+        Column("change", tuple(map(changed, judgements))),
+        Column("verdict", tuple(str(judgement.verdict) for judgement in judgements), right=False),
+    )
+    return Table("Verdicts", columns)
+
+
+def _nothing(judgements: Sequence[Judgement]) -> str:
+    if not judgements:
+        return "Nothing was compared."
+    return f"Nothing changed in {len(judgements)} benchmark{'s' * (len(judgements) != 1)}."
+
+
+def _reasons(shown: Sequence[tuple[str, Judgement]]) -> list[str]:
+    """Each reason once, with the benchmarks that it holds for, in the order of the table."""
+    holders: dict[str, list[str]] = {}
+    for name, judgement in shown:
+        if judgement.reason:
+            holders.setdefault(judgement.reason, []).append(name)
+    return [f"{_holders(names)}: {shorten(reason, MAX_REASON)}" for reason, names in holders.items()]
+
+
+def _holders(names: Sequence[str]) -> str:
+    return f"{len(names)} benchmarks" if len(names) > NAMED else ", ".join(names)
+
+
+def _counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int) -> list[str]:
+    found = tally(judgements)
+    compared = sum(number for verdict, number in found.items() if verdict not in ONE_SIDED)
+    counts = [f"compared {compared}", f"missing {found[Verdict.MISSING]}", f"new {found[Verdict.NEW]}"]
+    if skipped:
+        counts.append(outcome("skipped", skipped))
+    if unselected:
+        counts.append(f"not selected {unselected}")
+    verdicts = [f"{number} {verdict}" for verdict, number in _counted(judgements)]
+    return [" · ".join(line) for line in (counts, verdicts) if line]
+
+
+def _counted(judgements: Sequence[Judgement]) -> list[tuple[Verdict, int]]:
+    found = tally(judgements)
+    return [(verdict, found[verdict]) for verdict in ORDER if found[verdict]]
