@@ -47,9 +47,23 @@ GOOD = {
         entry("training_run", "cpu", "resident", 0.5, epochs=5, accuracy=0.92, losses={"1": 0.5}, loss_last=0.3),
         {"name": "test_foreign", "stats": {"median": 1e-6, "rounds": 9}, "extra_info": {}},
     ],
+    "commit_info": {"id": "0123456789abcdef", "dirty": False},
     "perf": {
         "schema_version": 1,
         "complete": True,
+        "unfit": [],
+        "baseline": {
+            "name": "default",
+            "accepted": "2026-11-23T10:48:00+00:00",
+            "runs": [
+                {
+                    "source": "0001_a.json",
+                    "datetime": "2026-11-23",
+                    "commit": "0123456789abcdef",
+                    "medians": {"perf/test_epoch.py::test_epoch[cpu-bs64]": 0.5, "test_foreign": 1e-6},
+                }
+            ],
+        },
         "fingerprint": {"cpu_model": "EPYC", "threads": 2},
         "fingerprint_id": "standard-1",
         "host_name": "box",
@@ -170,7 +184,7 @@ def test_an_interrupt_is_exit_code_130(good, monkeypatch, capsys):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("perf.__main__.render", interrupt)
+    monkeypatch.setattr("perf.commands.report.render", interrupt)
     assert main(["report", str(good)]) == 130
     assert capsys.readouterr() == ("", "")
 
@@ -317,6 +331,33 @@ def test_any_file_is_reported_or_refused(good, capsys, content, format, two):
     out, err = capsys.readouterr()
     assert code in (0, 4)
     assert (code == 0) == (err == "") == (out != "")
+    assert err.count("\n") <= 1 and err.rstrip("\n").isprintable()
+    lines = out.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert format != "terminal" or max(map(len, lines)) <= 100
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
+@given(mutated(), st.sampled_from(["terminal", "github", "json"]), st.sampled_from(["base", "head", "baseline"]))
+def test_any_file_is_compared_or_refused(good, capsys, content, format, side):
+    folder = good.with_name("kept") / "standard-1"
+    path = (folder if side == "baseline" else good.parent) / (
+        "baseline-default.json" if side == "baseline" else "mutated.json"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    if side == "baseline":
+        code = main(["baseline", "show", "--storage", str(folder.parent)])
+    else:
+        files = [str(path), str(good)] if side == "base" else [str(good), str(path)]
+        code = main(["compare", *files, "--format", format])
+    out, err = capsys.readouterr()
+    assert code in (0, 1, 4, 10)
+    assert (err == "") == (out != "") and (code != 4 or err)
     assert err.count("\n") <= 1 and err.rstrip("\n").isprintable()
     lines = out.split("\n")
     assert all(line.isprintable() for line in lines)

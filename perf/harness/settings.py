@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from typing import Any
 import torch
 
 from data import NAMES, PIPELINES
+from perf.harness.gate.verdict import effect
 
-# Below, the launch-to-launch spread of fresh processes hides it; above, a stopwatch will do.
-LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_S = 24 * 3600
 
@@ -153,17 +151,6 @@ def _text(text: str) -> str:
     return text.strip()
 
 
-def _effect(text: str) -> float:
-    """`2.5%` is 0.025."""
-    try:
-        percent = float(text.strip().removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not text.strip().endswith("%") or not LEAST_EFFECT <= percent / 100 <= MOST_EFFECT:
-        raise ValueError(f"{text!r} is not a share from {LEAST_EFFECT:.1%} to {MOST_EFFECT:.0%}, written like 2.5%")
-    return percent / 100
-
-
 def _duration(text: str) -> float:
     """`90s`, `10m` or `1h` in seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
@@ -227,7 +214,7 @@ OPTIONS = (
            "what a SLOWER benchmark does: fail, warn, or off (then --perf-against is ignored)",
            lambda text: _one_of(text, ("off", "warn", "fail"))),
     Option("min-effect", "SHARE", "2.5%", "the smallest slowdown that matters; twice of it is ruled out by SAME",
-           _effect),
+           effect),
     Option("time-budget", "TIME", "10m", "how long the gate may take; what is undecided then is INCONCLUSIVE",
            _duration),
     Option("inconclusive", "MODE", "warn", "INCONCLUSIVE, where nothing failed: warn exits with 10, fail with 1",

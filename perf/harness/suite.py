@@ -14,6 +14,7 @@ from perf.harness import devices
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
+from perf.harness.record.run import spoiled
 from perf.harness.record.store import RunFile
 from perf.harness.settings import Settings, SettingsError
 from perf.harness.workload import Workload, check_contract, data_name, default_batch_sizes, load_data
@@ -112,18 +113,14 @@ class Suite:
 
     def why_no_baseline(self) -> str | None:
         """Why later runs must not be compared with this one, or None where they may."""
-        reasons = list(self.unfit)
-        for outcome in ("failed", "out-of-memory", "not-run"):
-            count = sum(case.outcome == outcome for case in self.cases.values())
-            if count:
-                reasons.append(f"{count} {outcome}")
-        return ", ".join(reasons) or None
+        return ", ".join([*self.unfit, *spoiled(self.cases.values())]) or None
 
     def as_record(self) -> dict[str, Any]:
         """The top-level key `perf` of the JSON."""
         record: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "complete": self.complete,
+            "unfit": list(self.unfit),
             "fingerprint": dict(self.fingerprint),
             "fingerprint_id": self.fingerprint_id,
             "host_name": socket.gethostname(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from typing import Any
 # shared 2-core machine, they find 5% and never accuse an unchanged commit.
 MARGIN, TARGET = 0.4, 2.0
 DEFAULT_MIN_EFFECT = 0.025
+# Below, the launch-to-launch spread of fresh processes hides it; above, a stopwatch will do.
+LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
 # Over all benchmarks, metrics and looks of one gate, the chance to call unchanged code SLOWER.
 ALPHA = 0.01
 
@@ -55,6 +58,17 @@ class Judgement:
     def as_record(self) -> dict[str, Any]:
         """The entry of `perf.gate` in the JSON."""
         return asdict(self)
+
+
+def effect(text: str) -> float:
+    """A minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not text.strip().endswith("%") or not LEAST_EFFECT <= percent / 100 <= MOST_EFFECT:
+        raise ValueError(f"{text!r} is not a share from {LEAST_EFFECT:.1%} to {MOST_EFFECT:.0%}, written like 2.5%")
+    return percent / 100
 
 
 def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:

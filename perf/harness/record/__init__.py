@@ -3,6 +3,28 @@
 The only package that reads or writes record files.
 """
 
-from perf.harness.record.run import SCHEMA_VERSION, Benchmark, Case, RecordError, Run, Scalar, finite, one_line
+from perf.harness.record.run import (
+    SCHEMA_VERSION,
+    Baseline,
+    Benchmark,
+    Case,
+    Medians,
+    RecordError,
+    Run,
+    Scalar,
+    finite,
+    one_line,
+)
 
-__all__ = ["SCHEMA_VERSION", "Benchmark", "Case", "RecordError", "Run", "Scalar", "finite", "one_line"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Baseline",
+    "Benchmark",
+    "Case",
+    "Medians",
+    "RecordError",
+    "Run",
+    "Scalar",
+    "finite",
+    "one_line",
+]

@@ -12,7 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from perf.harness.record.run import SCHEMA_VERSION, Benchmark, Case, Info, RecordError, Run, Scalar, finite
+from perf.harness.record.run import (
+    SCHEMA_VERSION,
+    Baseline,
+    Benchmark,
+    Case,
+    Info,
+    Medians,
+    RecordError,
+    Run,
+    Scalar,
+    finite,
+)
 
 # A run with every raw sample takes a few MB; parsing takes about ten times the file in memory.
 MAX_BYTES = 512 * 2**20
@@ -35,6 +46,11 @@ class _Invalid(Exception):
 
 def load(path: Path) -> Run:
     """Reads `path`; raises RecordError, and nothing else, where it is no usable record."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of the record file `path`. Raises RecordError where it cannot be one."""
     source = str(path)
     try:
         if path.exists() and not path.is_file():
@@ -42,14 +58,13 @@ def load(path: Path) -> Run:
             raise RecordError(source, "", "a folder" if path.is_dir() else "not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise RecordError(source, "", f"larger than {MAX_BYTES // 2**20} MiB: not a benchmark file")
-        text = path.read_bytes().decode("utf-8-sig")  # Windows shells write the mark in front
+        return path.read_bytes().decode("utf-8-sig")  # Windows shells write the mark in front
     except UnicodeDecodeError as error:
         raise RecordError(source, f"byte {error.start}", "not UTF-8 text") from error
     except OSError as error:
         raise RecordError(source, "", f"cannot be read: {error.strerror or error}") from error
     except (ValueError, MemoryError) as error:  # ValueError: a NUL in the path
         raise RecordError(source, "", f"cannot be read: {error}") from error
-    return parse(text, source)
 
 
 def parse(text: str, source: str) -> Run:
@@ -110,6 +125,40 @@ def _run(root: object, source: str) -> Run:
         fingerprint=_fingerprint(perf.get("fingerprint", {})),
         perf=perf,
         machine=_mapping(root.get("machine_info", {}), "machine_info"),
+        commit=_commit(root.get("commit_info")),
+        unfit=tuple(
+            _text(reason, f"perf.unfit[{i}]") for i, reason in enumerate(_list(perf.get("unfit", []), "perf.unfit"))
+        ),
+        baseline=_baseline(perf["baseline"]) if "baseline" in perf else None,
+    )
+
+
+def _commit(info: object) -> str:
+    """The id in `commit_info`, which a foreign file need not have."""
+    commit = info.get("id") if isinstance(info, Mapping) else None
+    return commit if isinstance(commit, str) else ""
+
+
+def _baseline(value: object) -> Baseline:
+    fields = _mapping(value, "perf.baseline")
+    return Baseline(
+        name=_text(fields.get("name"), "perf.baseline.name"),
+        accepted=_text(fields.get("accepted"), "perf.baseline.accepted"),
+        runs=tuple(
+            _medians(item, f"perf.baseline.runs[{i}]")
+            for i, item in enumerate(_list(fields.get("runs"), "perf.baseline.runs"))
+        ),
+    )
+
+
+def _medians(item: object, place: str) -> Medians:
+    fields = _mapping(item, place)
+    medians = _mapping(fields.get("medians"), f"{place}.medians")
+    return Medians(
+        source=_text(fields.get("source"), f"{place}.source"),
+        datetime=_text(fields.get("datetime"), f"{place}.datetime"),
+        commit=_text(fields.get("commit"), f"{place}.commit"),
+        seconds={name: _seconds(median, f"{place}.medians.{_quote(name)}") for name, median in medians.items()},
     )
 
 

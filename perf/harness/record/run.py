@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +28,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " "))
 
 
+def own_name(full_name: str) -> str:
+    """`test_epoch[cpu]` of `perf/test_epoch.py::test_epoch[cpu]`."""
+    path, bracket, parameters = full_name.partition("[")
+    return path.rsplit("::", 1)[-1] + bracket + parameters
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One benchmark of one run.
@@ -41,6 +50,10 @@ class Benchmark:
     iterations: int
     stats: Mapping[str, float]
     info: Info = field(default_factory=dict)
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.seconds) if self.seconds else self.stats["median"]
 
     @property
     def ours(self) -> bool:
@@ -65,7 +78,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Case:
-    """What became of one collected case: `outcome` is measured, skipped, failed, out-of-memory or not-run.
+    """What became of one collected case: `outcome` is measured, skipped, slower, failed, out-of-memory or not-run.
 
     With `--benchmark-disable`, which leaves no record, it is ran-once.
     """
@@ -75,11 +88,41 @@ class Case:
     reason: str = ""
 
 
+# Case outcomes of a run that others must not be compared with; skipped is none: there was nothing to measure.
+SPOILING = ("failed", "slower", "out-of-memory", "not-run")
+
+
+def spoiled(cases: Iterable[Case]) -> list[str]:
+    """`2 failed`: what keeps a run with these cases from being a baseline."""
+    found = Counter(case.outcome for case in cases)
+    return [f"{found[outcome]} {outcome}" for outcome in SPOILING if found[outcome]]
+
+
+@dataclass(frozen=True)
+class Medians:
+    """One run as a comparison needs it: the median of each benchmark by full name [s]."""
+
+    source: str
+    datetime: str
+    commit: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Runs that were accepted under a name; `accepted` is when, as ISO 8601 has it."""
+
+    name: str
+    accepted: str
+    runs: tuple[Medians, ...]
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of the suite, or a foreign pytest-benchmark file (`perf` is then empty).
 
-    `complete` is False where the run was killed, interrupted, or is still going on.
+    `complete` is False where the run was killed, interrupted, or is still going on; `unfit` says why it measured
+    only a part of the cases. An accepted baseline is its newest run, with all of them in `baseline`.
     """
 
     source: str
@@ -90,6 +133,33 @@ class Run:
     fingerprint: Mapping[str, Scalar] = field(default_factory=dict)
     perf: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    unfit: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+
+    @property
+    def file_name(self) -> str:
+        return re.split(r"[/\\]", self.source)[-1]
+
+    @property
+    def smoke(self) -> bool:
+        return self.perf.get("profile") == "smoke"
+
+    @property
+    def medians(self) -> tuple[Medians, ...]:
+        """What this file says of runs: one, or those of an accepted baseline."""
+        if self.baseline is not None:
+            return self.baseline.runs
+        seconds = {benchmark.fullname: benchmark.median_s for benchmark in self.benchmarks}
+        return (Medians(self.file_name, self.datetime, self.commit, seconds),)
+
+    @property
+    def why_partial(self) -> str | None:
+        """Why this is not a whole run in which every case went well, or None where it is."""
+        reasons = [*([] if self.complete else ["it did not finish"]), *self.unfit, *spoiled(self.cases)]
+        if not reasons and self.file_name.startswith("partial_"):
+            reasons.append("it was kept as partial")
+        return ", ".join(reasons) or None
 
 
 def finite(value: object) -> float | None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from perf.harness.gate.verdict import Judgement, Verdict, exit_code, tally
-from perf.harness.record.run import Case
+from perf.harness.record.run import Case, own_name
 from perf.harness.report import units
 from perf.harness.report.cases import outcome
 from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, markdown, page, shorten
@@ -87,8 +87,7 @@ def verdicts(
 
 def short_name(name: str) -> str:
     """`training_step[cpu-bs64]` of `perf/test_training_step.py::test_training_step[cpu-bs64]`."""
-    path, bracket, parameters = name.partition("[")
-    return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
+    return own_name(name).removeprefix("test_")
 
 
 def change(ratio: float) -> str:

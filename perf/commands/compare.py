@@ -1,0 +1,82 @@
+"""`python -m perf compare`: head against stored runs, with verdicts and their exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from perf.commands.output import add_output, deliver, width
+from perf.harness.gate.runs import Base, Compared, compare
+from perf.harness.gate.verdict import DEFAULT_MIN_EFFECT, EXIT_FAILED, Verdict, effect, exit_code
+from perf.harness.record.read import load
+from perf.harness.record.run import Run, one_line
+from perf.harness.report.layout import Block, Fixed, Paragraph
+from perf.harness.report.verdicts import FORMATS, render_verdicts
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="say what changed between stored runs and a later one",
+        description="Say what changed from the stored runs BASE to the run HEAD, all of one machine with the same "
+        "settings. Exit code: 1 where a benchmark is SLOWER or MISSING, 10 where one is INCONCLUSIVE, else 0.",
+    )
+    parser.add_argument("bases", metavar="BASE", nargs="+", type=Path, help="JSON of a run, or of a baseline")
+    parser.add_argument("head", metavar="HEAD", type=Path, help="JSON of the run to judge")
+    parser.add_argument(
+        "--min-effect",
+        metavar="SHARE",
+        type=_effect,
+        default=DEFAULT_MIN_EFFECT,
+        help=f"the smallest slowdown that matters (default: {DEFAULT_MIN_EFFECT:.1%})".replace("%", "%%"),
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="show what is the same, too")
+    add_output(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _effect(text: str) -> float:
+    try:
+        return effect(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    bases, head = [load(path) for path in arguments.bases], load(arguments.head)
+    found = compare(bases, head, arguments.min_effect)
+    if not found.overlap:
+        print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
+        return EXIT_FAILED
+    text = render_verdicts(
+        found.judgements,
+        width=width(arguments.output),
+        verbose=arguments.verbose,
+        format=arguments.format,
+        notes=found.notes,
+        skipped=found.skipped,
+        unselected=found.unselected,
+        last=_way_out(found, bases),
+    )
+    deliver(text, arguments.output)
+    return exit_code(found.judgements)
+
+
+def _nothing_shared(bases: Sequence[Run], head: Run) -> str:
+    shared = f"{bases[-1].source} and {head.source} have no benchmark in common"
+    names = [next(iter(run.medians[-1].seconds), "nothing") for run in (bases[-1], head)]
+    return f"{shared}: {names[0][:80]} … and {names[1][:80]} …"
+
+
+def _way_out(found: Compared, bases: Sequence[Run]) -> list[Block]:
+    """How to decide what stored runs cannot."""
+    if not any(judgement.verdict is Verdict.INCONCLUSIVE for judgement in found.judgements):
+        return []
+    return [
+        Paragraph("To decide what is INCONCLUSIVE, measure both sides side by side:"),
+        Fixed((f"    pytest perf/ --perf-against={Base.of('', bases).git_ref}",), hang=8),
+    ]

@@ -1,0 +1,28 @@
+"""In: text. Out: the terminal, as wide and in the characters that it has, or a file."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from perf.harness.record.write import write_text
+from perf.harness.report import PAGE, encodable
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write there instead of to the terminal")
+
+
+def width(output: Path | None = None) -> int:
+    """The columns of a page that goes to `output`, or to the terminal."""
+    return PAGE if output is not None else min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
+
+
+def deliver(text: str, output: Path | None = None) -> None:
+    """Write `text` and a line end. Raises RecordError where the file cannot be written."""
+    if output is not None:
+        write_text(output, text + "\n")
+    else:
+        sys.stdout.write(encodable(text + "\n", sys.stdout.encoding or "utf-8"))

@@ -1,0 +1,36 @@
+"""`python -m perf report`: what one or several runs say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perf.commands.output import add_output, deliver, width
+from perf.harness.record.read import load
+from perf.harness.report import FORMATS, render
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="print what one or several runs say",
+        description="Print what one or several runs say: the JSON files of `pytest perf/ --benchmark-json=FILE`, "
+        "of other machines too.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a run")
+    parser.add_argument(
+        "--reference",
+        metavar="DEVICE",
+        help="what speedups are over: cpu, cuda, or A:cpu, B:cuda, … of several files (default: the first cpu)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
+    add_output(parser)
+    parser.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    runs = [load(path) for path in arguments.files]
+    text = render(runs, format=arguments.format, reference=arguments.reference, width=width(arguments.output))
+    deliver(text, arguments.output)
+    return 0
