@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from perf.commands import compare, report
+from perf.commands import baseline, compare, report
 from perf.harness.gate.runs import Incomparable
 from perf.harness.record.run import RecordError, one_line
 from perf.harness.report import UnknownReference
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=help_)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (report, compare):
+    for command in (report, compare, baseline):
         command.add(commands)
     return parser
 

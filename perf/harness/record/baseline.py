@@ -1,0 +1,131 @@
+"""Accepted baselines: `<storage>/<fingerprint id>/baseline-<name>.json`, protected, and never touched by a run.
+
+Such a file is the document of its newest run, with the medians of every accepted run in `perf.baseline`: whatever
+reads a run reads it, and it needs no other file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from perf.harness.record.read import load, read_text
+from perf.harness.record.run import Baseline, Medians, RecordError, Run
+from perf.harness.record.store import numbered
+from perf.harness.record.write import write_text
+
+DEFAULT_NAME = "default"
+# So many of the newest runs tell how much runs differ; older ones tell of another month's machine.
+MOST_RUNS = 20
+READ_ONLY = 0o444
+PREFIX = "baseline-"
+NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
+# The storage itself, its fingerprints, and pytest-benchmark's folder of system and Python version in each.
+DEPTHS = ("", "*/", "*/*/")
+
+
+def baselines(storage: Path, name: str | None = None) -> list[Path]:
+    """The accepted baselines of every fingerprint, or those called `name`."""
+    return [path for path in _files(storage, f"{PREFIX}*.json") if name in (None, name_of(path))]
+
+
+def name_of(path: Path) -> str:
+    return path.stem.removeprefix(PREFIX)
+
+
+def baseline(storage: Path, name: str) -> Path:
+    """The one baseline called `name`. Raises RecordError where there is none, or one in each of several folders."""
+    found = baselines(storage, checked(name))
+    if len(found) > 1:
+        folders = ", ".join(str(path.parent) for path in found)
+        raise RecordError(str(storage), "", f"several baselines {name!r}; name one by --storage: {folders}")
+    if not found:
+        there = ", ".join(sorted({name_of(path) for path in baselines(storage)})) or "none"
+        raise RecordError(str(storage), "", f"no baseline {name!r}; there: {there}")
+    return found[0]
+
+
+def checked(name: str) -> str:
+    """`name`, fit for a file. Raises RecordError."""
+    if not re.fullmatch(NAME, name):
+        raise RecordError(repr(name), "", "not a name for a baseline: letters, digits and . _ - only")
+    return name
+
+
+def find_run(storage: Path, wanted: str) -> Path:
+    """`wanted` is a file, or the beginning of the name of one run in `storage`. Raises RecordError."""
+    if Path(wanted).is_file():
+        return Path(wanted)
+    found = [path for path in _files(storage, "*.json") if wanted and path.name.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(map(str, found[:3]))
+    reason = f"several runs have such a name: {several}; name the file" if found else f"no such run in {storage}"
+    raise RecordError(wanted or "''", "", reason)
+
+
+def newest_runs(storage: Path) -> list[Path]:
+    """The newest whole runs of the fingerprint that was measured last, oldest first; of smoke runs only if need be.
+
+    Raises RecordError where there is none.
+    """
+    folders = {path.parent for path in _files(storage, "[0-9]*.json") if numbered(path.parent)}
+    runs = sorted((numbered(folder) for folder in folders), key=lambda paths: paths[-1].stat().st_mtime, reverse=True)
+    if not runs:
+        raise RecordError(str(storage), "", "no whole run there; run pytest perf/ first")
+    return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
+
+
+def why_unacceptable(run: Run) -> str | None:
+    """Why nothing may be compared with `run` for good, or None where it may."""
+    if not run.fingerprint:
+        return "it has no fingerprint, so that nobody knows on what it was measured"
+    if run.smoke:
+        return "a smoke run decides nothing"
+    if run.why_partial:
+        return f"not a whole run: {run.why_partial}"
+    return None if run.benchmarks else "nothing was measured"
+
+
+def target(storage: Path, run: Run, name: str) -> Path:
+    """Where the baseline `name` of the fingerprint of `run` lies. Raises RecordError."""
+    folder = run.perf.get("fingerprint_id")
+    if not isinstance(folder, str) or not re.fullmatch(NAME, folder):
+        raise RecordError(run.source, "perf.fingerprint_id", "not a name of a folder")
+    inside = storage.name == folder  # named by --storage itself
+    return (storage if inside else storage / folder) / f"{PREFIX}{checked(name)}.json"
+
+
+def accept(path: Path, newest: Path, name: str, accepted: str, runs: Sequence[Medians]) -> None:
+    """Write the baseline `path` from `runs`, the document of `newest` among them. Raises RecordError."""
+    document: dict[str, Any] = json.loads(read_text(newest))
+    document["perf"]["baseline"] = as_record(Baseline(name, accepted, tuple(runs)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(str(path), "", f"cannot be written: {error.strerror}") from error
+    write_text(path, json.dumps(document, indent=1), READ_ONLY)
+
+
+def as_record(baseline: Baseline) -> dict[str, Any]:
+    """The entry `perf.baseline` of the JSON."""
+    record = asdict(baseline)
+    for run in record["runs"]:
+        run["medians"] = run.pop("seconds")
+    return record
+
+
+def remove(path: Path) -> None:
+    """Raises RecordError where the file cannot be removed."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise RecordError(str(path), "", f"cannot be removed: {error.strerror}") from error
+
+
+def _files(storage: Path, pattern: str) -> list[Path]:
+    return sorted(path for depth in DEPTHS for path in storage.glob(depth + pattern) if path.is_file())
