@@ -1,7 +1,10 @@
 """What the tests share: one thread, warnings as errors, and one set of drawn digits."""
 
+import gc
+import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+PERF = ROOT / "perf"
+STEP = PERF / "test_training_step.py"
+QUICK = (
+    "--perf-profile=smoke",
+    "--perf-rounds=3",
+    "--perf-batch-size=64",
+    "--perf-pipeline=resident",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -46,3 +58,28 @@ def mnist_root(tmp_path_factory):
     for file in files:
         shutil.copy(file, raw)
     return raw.parent.parent
+
+
+@pytest.fixture
+def perf(pytester, digits_root, monkeypatch):
+    """Runs pytest in this process on the real `perf/`, with storage and data of its own."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--perf-data-root={digits_root}", "--perf-data=digits")
+    storage = f"--benchmark-storage={pytester.path / 'kept'}"
+
+    def run(*arguments, quick=True):
+        result = pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()  # pytest-benchmark 5.2 opens the file of --benchmark-json twice and closes it once
+        return result
+
+    return run
+
+
+def kept(pytester):
+    """The record files of the runs so far, by name."""
+    return sorted((pytester.path / "kept").rglob("*.json"))
+
+
+def read(path):
+    return json.loads(path.read_text())

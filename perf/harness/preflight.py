@@ -13,9 +13,6 @@ import data
 from data import DataError
 from model import RecipeError
 from perf.harness import devices, stock
-from perf.harness.record import RecordError
-from perf.harness.record.read import load
-from perf.harness.record.store import numbered
 from perf.harness.settings import OPTIONS, SettingsError, resolve
 from perf.harness.suite import Suite
 
@@ -86,40 +83,3 @@ def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
     if not stock.wants_own_table(config):
         config.option.benchmark_quiet = True
     return name
-
-
-def check_compare(config: pytest.Config) -> str:
-    """See whether `--benchmark-compare` has something to compare with: a note if not. Raises pytest.UsageError."""
-    wanted = config.option.benchmark_compare
-    if config.option.benchmark_compare_fail and not wanted:
-        raise pytest.UsageError(
-            "--benchmark-compare-fail needs --benchmark-compare: what is this run to be compared with?"
-        )
-    if not wanted:
-        return ""
-    folder = Path(str(config.option.benchmark_storage).removeprefix("file://"))
-    runs = [path for machine in sorted(folder.glob("*")) for path in numbered(machine)]
-    if wanted is True and not runs:
-        if config.option.benchmark_compare_fail:
-            raise pytest.UsageError(
-                f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
-            )
-        config.option.benchmark_compare = []  # pytest-benchmark warns, which -W error turns into a crash
-        return (
-            f"NO BASELINE: no earlier run of this machine with these settings in {folder}; nothing to compare with yet"
-        )
-    if isinstance(wanted, str):
-        _check_named(wanted, folder, runs)
-    return ""
-
-
-def _check_named(wanted: str, folder: Path, runs: list[Path]) -> None:
-    """`--benchmark-compare=NAME`: a file, or the beginning of the name of a run in `folder`."""
-    if Path(wanted).is_file():
-        try:
-            load(Path(wanted))
-        except RecordError as error:
-            raise pytest.UsageError(f"--benchmark-compare: {error}") from None
-    elif not any(folder.glob(f"*/{wanted.rstrip('*')}*.json")):
-        there = ", ".join(path.stem for path in runs) or "none"
-        raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; there: {there}")

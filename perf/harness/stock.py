@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,27 @@ def typed(config: pytest.Config) -> list[str]:
 
 def wants_own_table(config: pytest.Config) -> bool:
     return any(argument.split("=")[0] in DISPLAY_OPTIONS for argument in map(str, typed(config)))
+
+
+def take_checks(config: pytest.Config) -> list[Any]:
+    """The checks of --benchmark-compare-fail, which are then no longer pytest-benchmark's."""
+    checks = list(config.option.benchmark_compare_fail or ())
+    config.option.benchmark_compare_fail = []
+    return checks
+
+
+def failure(check: Any, current: Any, base: Mapping[str, float], shown: Callable[[float], str]) -> str:
+    """What `check` has against the benchmark `current`, in one line with `{base}` in it; "" where it passes."""
+    name, limit = check.field, check.threshold
+    share = "Percentage" in type(check).__name__
+    option = f"(--benchmark-compare-fail={name}:{limit:g}{'%' * share})"
+    if name not in base:
+        return f"{name} is not known of {{base}} {option}"
+    if not check.fails(current, base):
+        return ""
+    above = check.compute(current, base)
+    more = f"{above:.0f}%" if share else shown(above)
+    return f"{name} {shown(current[name])} is {more} above {shown(base[name])} of {{base}} {option}"
 
 
 def storage_folder(config: pytest.Config) -> Path | None:

@@ -13,6 +13,7 @@ from model import Recipe, load_recipe
 from perf.harness import devices
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
+from perf.harness.gate.verdict import Judgement
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
 from perf.harness.record.run import spoiled
 from perf.harness.record.store import RunFile
@@ -41,6 +42,7 @@ class Suite:
     unfit: list[str] = field(default_factory=list)
     file: RunFile | None = None
     complete: bool = False
+    judgements: list[Judgement] = field(default_factory=list)
 
     @classmethod
     def resolve(cls, settings: Settings) -> Suite:
@@ -130,6 +132,7 @@ class Suite:
             "environment": dict(self.environment),
             "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
             "cases": [asdict(case) for case in self.cases.values()],
+            "gate": [judgement.as_record() for judgement in self.judgements],
             "data": {"name": self.data_name},
         }
         if self.data is not None:

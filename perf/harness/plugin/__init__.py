@@ -17,10 +17,13 @@ from model import RecipeError
 from perf.harness import devices, measure, preflight, stock
 from perf.harness.bench import Bench
 from perf.harness.measure import MeasurementError
+from perf.harness.plugin import stored
+from perf.harness.plugin.items import is_part, kind, params
 from perf.harness.plugin.state import PROGRESS, SUITE
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
+from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import PAGE, header, render
 from perf.harness.settings import OPTIONS, SettingsError
@@ -31,9 +34,11 @@ STAMP = "%Y%m%d_%H%M%S"
 ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run")
 # Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
 DISABLE_GC = ("training_step", "inference")
+# Failures that were given their outcome, and reason, where they were found.
+SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 
 SAVE_AS = pytest.StashKey[str | None]()
-NO_BASELINE = pytest.StashKey[str]()
+COMPARED = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROGRESS] = Progress(config)
     config.stash[SAVE_AS] = preflight.keep_own_records(config, suite.fingerprint_id)
     preflight.check_json(config)
-    config.stash[NO_BASELINE] = preflight.check_compare(config)
+    config.stash[COMPARED] = stored.settle(config, suite)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -63,7 +68,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if suite is None:
         return []
     lines = header(_empty_run(suite))
-    if note := config.stash[NO_BASELINE]:
+    if note := config.stash[COMPARED]:
         lines.append(note)
     return lines
 
@@ -94,28 +99,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if suite is None:
         return
     for item in items:
-        if (kind := _kind(item)) is None:
+        if (group := kind(item)) is None:
             continue
-        device = suite.devices[_params(item)["device"]]
+        device = suite.devices[params(item)["device"]]
         if device.absent:
             item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
             continue
         # One mark with everything: marks do not merge.
         timer = measure.device_timer(devices.synchronizer(device))
-        item.add_marker(pytest.mark.benchmark(group=kind, timer=timer, disable_gc=kind in DISABLE_GC))
-    items.sort(key=lambda item: ORDER.index(kind) if (kind := _kind(item)) in ORDER else len(ORDER))
-
-
-def _kind(item: pytest.Item) -> str | None:
-    """The benchmark that `item` is a case of, `training_step` say; None for an ordinary test."""
-    if item.get_closest_marker("axes") is None or not isinstance(item, pytest.Function):
-        return None
-    return (item.originalname or item.name).removeprefix("test_")
-
-
-def _params(item: pytest.Item) -> dict[str, Any]:
-    assert isinstance(item, pytest.Function)
-    return item.callspec.params
+        item.add_marker(pytest.mark.benchmark(group=group, timer=timer, disable_gc=group in DISABLE_GC))
+    items.sort(key=lambda item: ORDER.index(group) if (group := kind(item)) in ORDER else len(ORDER))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -127,12 +120,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     suite = session.config.stash.get(SUITE, None)
     if suite is None:
         return
-    cases = [item for item in session.items if _kind(item)]
+    cases = [item for item in session.items if kind(item)]
     for item in cases:
         suite.end(item.nodeid, "not-run")
-    files = {path.resolve() for path in preflight.PERF.glob("test_*.py")}
-    part = any("::" in str(argument) for argument in session.config.args) or files - {item.path for item in cases}
-    if part and not suite.unfit:  # what was deselected is said already
+    if is_part(session.config, cases) and not suite.unfit:  # what was deselected is said already
         suite.unfit.append("a part of perf/")
 
 
@@ -182,10 +173,9 @@ def bench(
     node = request.node
     benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
-    kind = _kind(node) or node.name
     devices.free(workload.device)
     with devices.current(workload.device), devices.bounded_memory(workload.device):
-        yield Bench(kind, workload, suite.settings, benchmark, suite.device_name(device), on_round)
+        yield Bench(kind(node) or node.name, workload, suite.settings, benchmark, suite.device_name(device), on_round)
     benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
     devices.free(workload.device)
     progress.say("")
@@ -211,8 +201,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def _where(item: pytest.Item) -> str:
-    params = _params(item)
-    return f"{params['device']} at batch size {params['batch_size'] or item.config.stash[SUITE].batch_sizes[0]}"
+    axes = params(item)
+    return f"{axes['device']} at batch size {axes['batch_size'] or item.config.stash[SUITE].batch_sizes[0]}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -230,7 +220,7 @@ def pytest_runtest_makereport(
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
         suite.end(item.nodeid, "skipped", reason.removeprefix("Skipped: "))
-    elif report.failed and suite.cases[item.nodeid].outcome != "out-of-memory":
+    elif report.failed and suite.cases[item.nodeid].outcome not in SAID:
         suite.end(item.nodeid, "failed", _first_line(call.excinfo.value) if call.excinfo else "")
     elif report.passed and report.when == "call":
         suite.end(item.nodeid, "ran-once" if stock.disabled(item.config) else "measured")
@@ -242,7 +232,7 @@ def pytest_runtest_makereport(
 def _write(config: pytest.Config) -> None:
     """Put everything measured so far on disk; a file that cannot be written ends the run now, not after an hour."""
     suite = config.stash[SUITE]
-    stock.drop(config, keep=lambda name: name not in suite.cases or suite.cases[name].outcome == "measured")
+    stock.drop(config, keep=lambda name: name not in suite.cases or suite.cases[name].outcome in TIMED)
     if suite.file is None:
         if not stock.benchmarks(config) or not suite.cases:
             return

@@ -78,9 +78,10 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Case:
-    """What became of one collected case: `outcome` is measured, skipped, slower, failed, out-of-memory or not-run.
+    """What became of one case: `outcome` is measured, skipped, failed, out-of-memory or not-run.
 
-    With `--benchmark-disable`, which leaves no record, it is ran-once.
+    Of a run that is compared: slower, inconclusive (where that fails), or missing: stored runs have it, and this one
+    has not. With `--benchmark-disable`, which leaves no record, it is ran-once.
     """
 
     name: str
@@ -88,8 +89,10 @@ class Case:
     reason: str = ""
 
 
+# Case outcomes that leave their times in the record.
+TIMED = ("measured", "slower", "inconclusive")
 # Case outcomes of a run that others must not be compared with; skipped is none: there was nothing to measure.
-SPOILING = ("failed", "slower", "out-of-memory", "not-run")
+SPOILING = ("failed", "slower", "inconclusive", "missing", "out-of-memory", "not-run")
 
 
 def spoiled(cases: Iterable[Case]) -> list[str]:

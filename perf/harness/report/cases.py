@@ -9,7 +9,17 @@ from perf.harness.record.run import Case, Run
 from perf.harness.report.layout import Notes, shorten
 from perf.harness.report.rows import letters
 
-OUTCOMES = ("measured", "ran-once", "skipped", "out-of-memory", "not-run", "slower", "failed")
+OUTCOMES = (
+    "measured",
+    "ran-once",
+    "skipped",
+    "out-of-memory",
+    "not-run",
+    "slower",
+    "inconclusive",
+    "missing",
+    "failed",
+)
 # Said even where there are none: silence could be taken for either.
 ALWAYS = ("measured", "skipped", "failed")
 # Reasons and names in one line; the rest is counted.

@@ -1,0 +1,107 @@
+"""In: `--benchmark-compare`. Out: the stored runs to compare with, or a note that there are none; or a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from perf.harness.gate.runs import Base, Incomparable, differences
+from perf.harness.record import RecordError, Run
+from perf.harness.record.baseline import DEFAULT_NAME, MOST_RUNS, PREFIX, baselines, name_of
+from perf.harness.record.read import load
+from perf.harness.record.store import numbered
+from perf.harness.suite import Suite
+
+
+@dataclass(frozen=True)
+class Found:
+    """`base` is None where there is nothing to compare with yet, and `note` then says so; `newest` is its last file."""
+
+    note: str = ""
+    base: Base | None = None
+    newest: Run | None = None
+
+
+def find(config: pytest.Config, suite: Suite) -> Found:
+    """What this run is to be compared with. Raises pytest.UsageError."""
+    option, wanted = config.option, config.option.benchmark_compare
+    if option.benchmark_compare_fail and not wanted:
+        raise pytest.UsageError(
+            "--benchmark-compare-fail needs --benchmark-compare: what is this run to be compared with?"
+        )
+    folder = Path(str(option.benchmark_storage).removeprefix("file://"))
+    if not wanted:
+        return Found()
+    if _times_nothing(config):
+        raise pytest.UsageError("--benchmark-compare compares times, and nothing is timed: leave out one of the two")
+    try:
+        if isinstance(wanted, str):
+            label, paths = _named(wanted, folder)
+            if len(paths) == 1:
+                option.benchmark_compare = str(paths[0])  # pytest-benchmark knows no name of ours
+            return _read(label, paths, suite)
+        return _default(config, folder, suite)
+    except (RecordError, Incomparable) as error:
+        raise pytest.UsageError(f"--benchmark-compare: {error}") from None
+
+
+def _times_nothing(config: pytest.Config) -> bool:
+    option = config.option
+    disabled = option.benchmark_disable and not option.benchmark_enable
+    return disabled or (option.benchmark_skip and not option.benchmark_only)
+
+
+def _default(config: pytest.Config, folder: Path, suite: Suite) -> Found:
+    """The accepted baseline of this fingerprint, else its newest whole runs."""
+    accepted = folder / f"{PREFIX}{DEFAULT_NAME}.json"
+    if accepted.is_file():
+        config.option.benchmark_compare = str(accepted)
+        return _read(_label(accepted), [accepted], suite)
+    runs = _runs(folder)[-MOST_RUNS:]
+    if runs:
+        return _read(f"the newest {len(runs)} whole runs" if len(runs) > 1 else runs[0].name, runs, suite)
+    if config.option.benchmark_compare_fail:
+        raise pytest.UsageError(
+            f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
+        )
+    config.option.benchmark_compare = []  # pytest-benchmark warns, which -W error turns into a crash
+    return Found(
+        f"NO BASELINE: no earlier run of this machine with these settings in {folder}; nothing to compare with yet"
+    )
+
+
+def _runs(folder: Path) -> list[Path]:
+    return [path for machine in sorted(folder.glob("*")) for path in numbered(machine)]
+
+
+def _named(wanted: str, folder: Path) -> tuple[str, list[Path]]:
+    """An accepted baseline, a file, or the beginning of the names of runs; its label and its files."""
+    if accepted := baselines(folder, wanted) or baselines(folder.parent, wanted):
+        return _label(accepted[0]), accepted[:1]
+    if Path(wanted).is_file():
+        return Path(wanted).name, [Path(wanted)]
+    beginning = wanted.rstrip("*")
+    found = [path for path in sorted(folder.glob("*/*.json")) if beginning and path.name.startswith(beginning)]
+    if not found:
+        there = ", ".join([*map(name_of, baselines(folder)), *(path.stem for path in _runs(folder))]) or "none"
+        raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; there: {there}")
+    return (found[0].name if len(found) == 1 else f"{len(found)} runs {beginning}…"), found
+
+
+def _label(accepted: Path) -> str:
+    return f"baseline {name_of(accepted)}"
+
+
+def _read(label: str, paths: list[Path], suite: Suite) -> Found:
+    """Base from `paths`, all of this run's fingerprint. Raises RecordError, Incomparable and pytest.UsageError."""
+    files = [load(path) for path in paths]
+    base = Base.of(label, files)
+    if base.fingerprint and (fields := differences(base.fingerprint, suite.fingerprint)):
+        raise pytest.UsageError(
+            f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
+            "To see two machines or settings beside each other: python -m perf report A.json B.json; to judge another "
+            "torch: --perf-against-python=EXE"
+        )
+    return Found(base=base, newest=files[-1])

@@ -1,0 +1,176 @@
+"""Hooks of a run that is compared with stored runs; registered only then. Each benchmark is judged as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perf.harness import stock
+from perf.harness.gate.paired import Rule
+from perf.harness.gate.runs import Base
+from perf.harness.gate.stored import judge, missing
+from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, EXIT_OK, Judgement, Verdict, tally
+from perf.harness.plugin.base import Found, find
+from perf.harness.plugin.items import is_part, kind
+from perf.harness.record import Run
+from perf.harness.report import PAGE
+from perf.harness.report.layout import Block, Fixed, Paragraph, clean, page, shorten
+from perf.harness.report.units import seconds
+from perf.harness.report.verdicts import changed, verdicts
+from perf.harness.suite import Suite
+
+# A name from a stored file, in a test's name.
+MAX_NAME = 200
+
+
+def settle(config: pytest.Config, suite: Suite) -> str:
+    """Set up the comparison that was asked for; a line about it for the header. Raises pytest.UsageError."""
+    found = find(config, suite)
+    if found.base is None or found.newest is None:
+        return found.note
+    judging = suite.settings.gate != "off"
+    checks = stock.take_checks(config)
+    if judging or checks:
+        config.pluginmanager.register(StoredGate(suite, found.base, found.newest, judging, checks), "stepwatch-stored")
+    return _said(found)
+
+
+def _said(found: Found) -> str:
+    assert found.base is not None
+    known = "" if found.base.fingerprint else ", which has no fingerprint: whether its machine is this one is not known"
+    return f"compare   with {found.base.label}{known}"
+
+
+class Missing(pytest.Item):
+    """A benchmark that the stored runs have and this run has not."""
+
+    fixturenames = ("benchmark",)  # so that --benchmark-only does not skip it
+    benchmark = ""  # its full name, whatever characters are in it
+
+    def runtest(self) -> None:
+        """StoredGate fails it before it comes to this."""
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.name
+
+
+class StoredGate:
+    """The verdicts of one run against `base`; `checks` are those of --benchmark-compare-fail, against `newest`."""
+
+    def __init__(self, suite: Suite, base: Base, newest: Run, judging: bool, checks: list[Any]) -> None:
+        self.suite, self.settings = suite, suite.settings
+        self.base, self.newest = base, newest
+        self.judging, self.checks = judging, checks
+        self.smoke = base.smoke or suite.settings.profile.name == "smoke"
+        self.stored_s: dict[str, list[float]] = {}
+        self.rule = Rule(1, suite.settings.min_effect)
+        self.exit = ""  # why the exit code is another than pytest's
+
+    @pytest.hookimpl(tryfirst=True)  # before -k chooses, so that it may choose what is missing, too
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        cases = {item.nodeid: item for item in items if kind(item)}
+        if not cases or session.testsfailed:
+            return
+        self.stored_s = self.base.seconds(cases)
+        shared = self.stored_s.keys() & cases.keys()
+        if not shared:
+            raise pytest.UsageError(
+                f"--benchmark-compare: {self.base.label} and this run have no benchmark in common; there: "
+                f"{clean(', '.join(list(self.stored_s)[:3]))[:MAX_NAME]}"
+            )
+        self.rule = Rule(len(shared), self.settings.min_effect)
+        if self.judging and not config.option.collectonly and not is_part(config, cases.values()):
+            items += [_missing_item(session, name) for name in self.stored_s if name not in cases]
+
+    @pytest.hookimpl(tryfirst=True)  # before the mark that skips it
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        case = self.suite.cases.get(item.nodeid)
+        mark = item.get_closest_marker("skip")
+        if self.judging and case and mark and item.nodeid in self.stored_s:
+            self._fail_missing(item.nodeid, str(mark.kwargs.get("reason", "skipped")))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        if isinstance(item, Missing):
+            self._fail_missing(item.benchmark, "this run has no such case")
+        yield
+        measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
+        if measured is None or item.nodeid not in self.suite.cases:
+            return
+        if self.judging:
+            self._judge(item.nodeid, measured.stats.median)
+        self._check(item.nodeid, measured)
+
+    def _judge(self, name: str, median_s: float) -> None:
+        found = judge(name, median_s, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
+        self.suite.judgements.append(found)
+        if self.settings.gate != "fail":
+            return
+        if found.verdict is Verdict.SLOWER:
+            self._fail(name, "slower", f"SLOWER: {_line(found)} against {self.base.label}")
+        if found.verdict is Verdict.INCONCLUSIVE and self.settings.inconclusive == "fail":
+            self._fail(name, "inconclusive", f"INCONCLUSIVE: {_line(found)}: {found.reason}")
+
+    def _check(self, name: str, measured: Any) -> None:
+        """--benchmark-compare-fail, which pytest-benchmark answers with a traceback."""
+        for benchmark in self.newest.benchmarks if name in self.stored_s else ():
+            if benchmark.fullname != name:
+                continue
+            for check in self.checks:
+                if says := stock.failure(check, measured, benchmark.stats, seconds):
+                    self._fail(name, "slower", says.format(base=self.newest.file_name))
+
+    def _fail_missing(self, name: str, why: str) -> None:
+        self.suite.judgements.append(missing(name, self.stored_s[name], why))
+        text = f"MISSING: {self.base.label} has it, and {why}"
+        if self.settings.gate == "warn":
+            pytest.skip(text)
+        self._fail(name, "missing", text)
+
+    def _fail(self, name: str, outcome: str, reason: str) -> None:
+        self.suite.end(name, outcome, reason)
+        raise pytest.fail.Exception(reason, pytrace=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        undecided = tally(self.suite.judgements)[Verdict.INCONCLUSIVE]
+        if session.exitstatus == EXIT_OK and undecided and self.settings.gate == "fail":
+            session.exitstatus = EXIT_INCONCLUSIVE
+            self.exit = f"exit code {EXIT_INCONCLUSIVE}: {undecided} INCONCLUSIVE, and nothing failed. "
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        if not self.judging or self.suite.data is None:  # nothing was begun
+            return
+        terminalreporter.section(f"Stepwatch: against {self.base.label}")
+        width = min(PAGE, config.get_terminal_writer().fullwidth) if terminalreporter.isatty else PAGE
+        for line in page(self._blocks(config.option.verbose > 0), width).splitlines():
+            terminalreporter.write_line(line)
+
+    def _blocks(self, verbose: bool) -> list[Block]:
+        found = self.suite.judgements
+        judged = {judgement.name for judgement in found}
+        skipped = [case for case in self.suite.cases.values() if case.outcome == "skipped" and case.name not in judged]
+        unselected = len(self.stored_s.keys() - judged - self.suite.cases.keys())
+        blocks: list[Block] = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
+        if any(judgement.verdict is Verdict.INCONCLUSIVE for judgement in found):
+            blocks.append(Paragraph(f"{self.exit}To decide what is INCONCLUSIVE, measure both sides side by side:"))
+            blocks.append(Fixed((f"    pytest perf/ --perf-against={self.base.git_ref}",), hang=8))
+        return blocks
+
+
+def _missing_item(session: pytest.Session, name: str) -> Missing:
+    shown = shorten(clean(name[: 2 * MAX_NAME]), MAX_NAME)
+    path = session.config.rootpath / shown.partition("::")[0]
+    item: Missing = Missing.from_parent(session, name=shown, nodeid=shown, path=path)
+    item.benchmark = name
+    return item
+
+
+def _line(judgement: Judgement) -> str:
+    base, head = judgement.base_s or 0.0, judgement.head_s or 0.0
+    return f"{seconds(base)} → {seconds(head)}, {changed(judgement)}"

@@ -1,0 +1,389 @@
+"""`pytest perf/ --benchmark-compare`, as users meet it: what is judged, failed, refused and said.
+
+The suite is a toy of two benchmarks, and its clock goes as fast as a test wants: no test depends on real time.
+"""
+
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+
+from perf.__main__ import main
+from perf.harness import measure, preflight
+from perf.harness.settings import PROFILES
+from tests.conftest import PERF, kept, read
+from tests.stored_runs import scaled
+
+pytest_plugins = ["pytester"]
+
+TOY = """
+import pytest
+
+@pytest.mark.axes("device", "batch_size")
+def test_{0}(benchmark, device, batch_size, pipeline):
+    benchmark.pedantic(int, rounds=3)
+"""
+FACTORS = (0.99, 1.0, 1.0, 1.0, 1.01)
+STEP = "toy/test_training_step.py::test_training_step[[]cpu-bs64]"
+
+
+class Toy:
+    """Runs pytest on the toy suite; `speeds` has the seconds that each benchmark takes."""
+
+    def __init__(self, pytester, digits_root):
+        self.pytester = pytester
+        self.folder = pytester.path / "toy"
+        self.speeds = {"training_step": 1e-3, "inference": 2e-3}
+        self.storage = pytester.path / "kept"
+        self.common = (
+            f"--perf-data-root={digits_root}", "--perf-data=digits", "--perf-batch-size=64", "--perf-device=cpu",
+            f"--benchmark-storage={self.storage}", "-p", "no:xdist",
+        )  # fmt: skip
+
+    def run(self, *arguments):
+        arguments = [*map(str, arguments)]
+        if not any(argument.startswith("toy") for argument in arguments):
+            arguments.insert(0, "toy")
+        return self.pytester.runpytest_inprocess(*self.common, *arguments)
+
+    def compare(self, *arguments):
+        return self.run("--benchmark-compare", *arguments)
+
+    def store(self, factors=FACTORS):
+        """Whole runs whose times are the toy's, multiplied; returns their paths."""
+        assert self.run().ret == 0
+        (first,) = kept(self.pytester)
+        document = read(first)
+        paths = []
+        for number, factor in enumerate(factors, start=1):
+            made = scaled(document, factor) | {"datetime": f"2026-11-{number:02}T10:00:00+00:00"}
+            paths.append(first.with_name(f"{number:04}_run.json"))
+            paths[-1].write_text(json.dumps(made))
+        first.unlink()
+        return paths
+
+    def slow(self, factor=1.5):
+        self.speeds["training_step"] = factor * 1e-3
+
+    def newest(self):
+        return read(max(kept(self.pytester), key=lambda path: path.stat().st_mtime_ns))
+
+
+@pytest.fixture
+def toy(pytester, digits_root, monkeypatch):
+    made = Toy(pytester, digits_root)
+    made.folder.mkdir()
+    for name in made.speeds:
+        (made.folder / f"test_{name}.py").write_text(TOY.format(name))
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    now = [0.0]
+
+    def timer():
+        now[0] += next(speed for name, speed in made.speeds.items() if name in os.environ["PYTEST_CURRENT_TEST"])
+        return now[0]
+
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setattr(preflight, "PERF", made.folder)
+    monkeypatch.setattr(measure, "device_timer", lambda synchronize: timer)
+    # Nobody decides on smoke; this is its size under the name of the other.
+    monkeypatch.setitem(PROFILES, "standard", replace(PROFILES["smoke"], name="standard"))
+    return made
+
+
+def outcomes(document):
+    return [case["outcome"] for case in document["perf"]["cases"]]
+
+
+def test_unchanged_code_passes_and_says_so(toy):
+    toy.store()
+    result = toy.compare("-W", "error")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "compare   with the newest 5 whole runs",
+            "*Stepwatch: against the newest 5 whole runs*",
+            "Nothing changed in 2 benchmarks.",
+            "compared 2 · missing 0 · new 0",
+            "2 SAME",
+            "*Name (time in *",  # pytest-benchmark's own table comes after
+        ]
+    )
+    assert [entry["verdict"] for entry in toy.newest()["perf"]["gate"]] == ["SAME", "SAME"]
+
+
+def test_verbose_shows_what_is_the_same(toy):
+    toy.store()
+    toy.compare("-v").stdout.fnmatch_lines(["inference[[]cpu-bs64] *2.00 ms → 2.00 ms *+0.0% *SAME"])
+
+
+def test_a_slowdown_is_a_failed_test_of_one_line(toy, pytester):
+    toy.store()
+    toy.slow()
+    result = toy.compare(f"--junit-xml={pytester.path / 'junit.xml'}", "-W", "error")
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "SLOWER: 1.00 ms → 1.50 ms, +50% [[]*] against the newest 5 whole runs",
+            "training_step[[]cpu-bs64] *1.00 ms → 1.50 ms *SLOWER",
+            "1 SLOWER · 1 SAME",
+            f"FAILED {STEP} - *",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str() and "def test_" not in result.stdout.str()
+    (suite,) = ElementTree.parse(pytester.path / "junit.xml").getroot()
+    assert suite.get("failures") == "1"
+
+
+def test_a_slow_run_keeps_its_data_and_is_no_baseline(toy, pytester):
+    toy.store()
+    toy.slow()
+    for _ in range(2):  # the second would pass if the first had become the baseline
+        result = toy.compare()
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["It is no baseline for later runs: 1 slower."])
+    document = toy.newest()
+    assert outcomes(document) == ["slower", "measured"]
+    assert [entry["name"] for entry in document["benchmarks"]] == [
+        "test_training_step[cpu-bs64]", "test_inference[cpu-bs64]",
+    ]  # fmt: skip
+    assert sum(path.name.startswith("partial_") for path in kept(pytester)) == 2
+    assert main(["baseline", "accept", "partial", f"--storage={toy.storage}"]) == 4
+
+
+def test_the_last_failed_are_the_slow_ones(toy):
+    toy.store()
+    toy.slow()
+    assert toy.compare().ret == 1
+    again = toy.compare("--lf")
+    assert again.ret == 1
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*not selected 1*"])
+
+
+def test_a_gate_that_warns_says_it_and_passes(toy):
+    toy.store()
+    toy.slow()
+    result = toy.compare("--perf-gate=warn")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["training_step* *SLOWER", "1 SLOWER · 1 SAME"])
+
+
+def test_a_gate_that_is_off_leaves_the_stock_table(toy):
+    toy.store()
+    toy.slow()
+    result = toy.compare("--perf-gate=off")
+    assert result.ret == 0
+    assert "SLOWER" not in result.stdout.str() and "Name (time in" in result.stdout.str()
+
+
+def test_one_stored_run_decides_nothing_and_exits_with_10(toy):
+    toy.store([1.0])
+    toy.slow()
+    result = toy.compare("-W", "error")
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(
+        [
+            "training_step[[]cpu-bs64] *+50%  INCONCLUSIVE",
+            "*: 1 stored run cannot say how much two runs differ",
+            "exit code 10: 2 INCONCLUSIVE, and nothing failed. To decide what is INCONCLUSIVE, measure both*",
+            "    pytest perf/ --perf-against=*",
+        ]
+    )
+    assert outcomes(toy.newest()) == ["measured", "measured"]
+    assert toy.compare("--perf-gate=warn").ret == 0
+
+
+def test_inconclusive_fails_where_that_is_asked_for(toy):
+    toy.store([1.0])
+    result = toy.compare("--perf-inconclusive=fail")
+    assert result.ret == 1
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["INCONCLUSIVE: 1.00 ms → 1.00 ms, +0.0%: 1 stored run cannot say *"])
+    assert outcomes(toy.newest()) == ["inconclusive"] * 2
+    assert len(toy.newest()["benchmarks"]) == 2
+
+
+def test_a_smoke_run_decides_nothing(toy):
+    assert toy.run("--perf-profile=smoke").ret == 0
+    result = toy.compare("--perf-profile=smoke")
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["*: a smoke run decides nothing"])
+
+
+def drop(toy, name="inference"):
+    (toy.folder / f"test_{name}.py").unlink()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--benchmark-only"], ["-k", "inference or training"]])
+def test_what_the_stored_runs_have_and_this_run_has_not_fails(toy, arguments):
+    toy.store()
+    drop(toy)
+    result = toy.compare(*arguments)
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "MISSING: the newest 5 whole runs has it, and this run has no such case",
+            "*It is no baseline for later runs: 1 missing*",
+            "inference[[]cpu-bs64] *2.00 ms → – *MISSING",
+            "compared 1 · missing 1 · new 0",
+        ]
+    )
+    assert outcomes(toy.newest()) == ["measured", "missing"]
+
+
+def test_a_selection_misses_nothing(toy):
+    toy.store()
+    for arguments in (["-k", "step"], ["toy/test_training_step.py"]):
+        result = toy.run(*arguments, "--benchmark-compare")
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["compared 1 · missing 0 · new 0 · not selected 1"])
+
+
+def test_a_missing_one_is_said_where_the_gate_warns(toy):
+    toy.store()
+    drop(toy)
+    result = toy.compare("--perf-gate=warn")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["compared 1 · missing 1 · new 0"])
+
+
+def test_a_case_that_is_skipped_is_missing_where_the_stored_runs_have_it(toy, monkeypatch):
+    paths = toy.store()
+    for path in paths:
+        path.write_text(path.read_text().replace("cpu-bs64", "cuda-bs64"))
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = toy.compare("--perf-device=cpu,cuda")
+    assert result.ret == 1
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(["MISSING: the newest 5 whole runs has it, and cuda: unplugged", "2 MISSING · 2 NEW"])
+
+
+def test_a_new_benchmark_is_counted(toy):
+    toy.store()
+    (toy.folder / "test_epoch.py").write_text(TOY.format("epoch"))
+    toy.speeds["epoch"] = 1.0
+    result = toy.compare()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["epoch[[]cpu-bs64] *– → 1.00 s *NEW", "compared 2 · missing 0 · new 1"])
+
+
+def test_nothing_in_common_is_refused(toy):
+    toy.store()
+    for name in ("training_step", "inference"):
+        drop(toy, name)
+    (toy.folder / "test_epoch.py").write_text(TOY.format("epoch"))
+    result = toy.compare()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: --benchmark-compare: the newest 5 whole runs and this run have no benchmark in common*"]
+    )
+    result.stdout.no_fnmatch_line("*passed*")
+
+
+def test_another_fingerprint_is_refused_before_anything_is_measured(toy, pytester):
+    path = toy.store()[0]
+    document = read(path)
+    document["perf"]["fingerprint"] |= {"torch": "1.0", "threads": 64}
+    other = pytester.path / "other.json"
+    other.write_text(json.dumps(document))
+    result = toy.run(f"--benchmark-compare={other}")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: *other.json was not made as this run would be: *threads: 64 → 1, torch: 1.0 → *perf report*"]
+    )
+    result.stdout.no_fnmatch_line("*passed*")
+    document["perf"]["host_name"] = "another"
+    document["perf"]["fingerprint"] = read(path)["perf"]["fingerprint"]
+    other.write_text(json.dumps(document))
+    assert toy.run(f"--benchmark-compare={other}").ret == 10  # one run only
+
+
+def test_a_stored_run_that_cannot_be_read_is_refused(toy):
+    path = toy.store()[2]
+    path.write_text("{")
+    result = toy.compare()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare: *0003_run.json: line 1, column 2: not JSON*"])
+
+
+@pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-skip"])
+def test_a_comparison_of_nothing_timed_is_refused(toy, option):
+    toy.store()
+    result = toy.compare(option)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare compares times, and nothing is timed*"])
+
+
+def test_the_accepted_baseline_is_what_runs_are_compared_with(toy, pytester):
+    toy.store()
+    assert main(["baseline", "accept", f"--storage={toy.storage}"]) == 0
+    (baseline,) = toy.storage.rglob("baseline-default.json")
+    before = baseline.read_bytes()
+    for path in toy.storage.rglob("0*.json"):  # they are faster now, and that changes nothing
+        path.write_text(json.dumps(scaled(read(path), 0.5)))
+    for arguments in (["--benchmark-compare"], ["--benchmark-compare=default"]):
+        result = toy.run(*arguments, "-W", "error")
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["compare   with baseline default", "2 SAME", "*Name (time in*"])
+    assert baseline.read_bytes() == before
+    assert baseline.stat().st_mode & 0o222 == 0
+
+
+def test_a_baseline_of_another_fingerprint_is_refused_by_name(toy):
+    toy.store()
+    assert main(["baseline", "accept", "--name=v1", f"--storage={toy.storage}"]) == 0
+    result = toy.run("--benchmark-compare=v1", "--perf-profile=smoke")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: *baseline-v1.json was not made as this run would be: profile: standard → smoke*"]
+    )
+
+
+def test_stored_runs_can_be_named(toy):
+    toy.store()
+    result = toy.run("--benchmark-compare=0003")
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["compare   with 0003_run.json"])
+    assert toy.run("--benchmark-compare=000").ret == 0  # five of them
+
+
+def test_a_failed_check_of_pytest_benchmark_is_a_failed_test_of_one_line(toy, pytester):
+    toy.store([1.0])
+    toy.slow()
+    result = toy.compare("--benchmark-compare-fail=median:5%")
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["median 1.50 ms is 50% above 1.00 ms of 0001_run.json (--benchmark-compare-fail=median:5%)"]
+    )
+    assert "Performance has regressed" not in result.stdout.str() + result.stderr.str()
+    assert outcomes(toy.newest()) == ["slower", "measured"]
+    only = toy.compare("--benchmark-compare-fail=max:1e-4", "--perf-gate=off")
+    assert only.ret == 1
+    only.stdout.fnmatch_lines(
+        ["max 1.50 ms is 500 µs above 1.00 ms of 0001_run.json (--benchmark-compare-fail=max:0.0001)"]
+    )
+
+
+def test_a_record_with_verdicts_fits_its_schema(toy, pytester):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = read(PERF / "schema.json")["$defs"]
+    toy.store()
+    toy.slow()
+    drop(toy)
+    toy.compare()
+    gate = {"$ref": "#/$defs/perf", "$defs": schema}
+    validator = jsonschema.Draft202012Validator(gate)
+    perf = toy.newest()["perf"]
+    assert {entry["verdict"] for entry in perf["gate"]} == {"SLOWER", "MISSING"}
+    assert [error.message for error in validator.iter_errors(perf)] == []
+    perf["gate"][0]["verdict"] = "FINE"
+    assert not validator.is_valid(perf)
+    assert main(["baseline", "accept", "0001", f"--storage={toy.storage}"]) == 0
+    (baseline,) = toy.storage.rglob("baseline-default.json")
+    assert [error.message for error in validator.iter_errors(read(baseline)["perf"])] == []
