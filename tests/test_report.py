@@ -11,11 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perf.harness.record import Benchmark, Case, Run
-from perf.harness.report import FORMATS, UnknownReference, encodable, header, render, units
+from perf.harness.report import FORMATS, UnknownReference, encodable, header, render
 from perf.harness.report.bound import Bound, device_bound, epoch_bound, host_bound
-from perf.harness.report.layout import Column, clean, fit, shorten
 from perf.harness.report.rows import compare, letters
-from perf.harness.stats import Ratio
 
 # Samples whose median is 1 and whose interval is narrow: ×m, they are a benchmark of m seconds.
 STEADY = (0.99, 1.01, 1.0, 0.99, 1.01, 1.0, 1.0)
@@ -637,56 +635,7 @@ def test_a_long_fact_goes_on_in_the_next_line_under_the_first():
     )
 
 
-# Units
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (units.seconds(999.6e-6), "1.00 ms"),
-        (units.seconds(999.4e-6), "999 µs"),
-        (units.seconds(1e-3), "1.00 ms"),
-        (units.seconds(1e-6), "1.00 µs"),
-        (units.seconds(1e-9), "1.00 ns"),
-        (units.seconds(8.614), "8.61 s"),
-        (units.seconds(4321), "4,320 s"),
-        (units.seconds(3e-12), "0.00300 ns"),
-        (units.size(79.2 * 2**30), "79.2 GiB"),
-        (units.size(12), "12.0 B"),
-        (units.size(2**20), "1.00 MiB"),
-        (units.rate(85432), "85,400"),
-        (units.rate(9.9949e6), "9,990,000"),
-        (units.rate(1.97e7), "19.7 M"),
-        (units.large(611_000, "FLOP"), "611 kFLOP"),
-        (units.count(101770), "101,770"),
-        (units.batch(4096), "4096"),
-        (units.percent(0.931), "93%"),
-        (units.percent(0.0994), "9.9%"),
-        (units.percent(0.0996), "10%"),
-        (units.percent(0.0001), "<0.1%"),
-        (units.percent(0), "0%"),
-        (units.times(12.34), "12.3×"),
-        (units.ratio(Ratio(12.34, 12.1, 12.6)), "12.3× [12.1, 12.6]"),
-        (units.ratio(Ratio(2.0)), "2.00×"),
-    ],
-)
-def test_numbers_have_three_digits_and_the_unit_that_fits(text, expected):
-    assert text == expected
-
-
-SCALES = {"s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
-
-
-@given(st.floats(min_value=1e-15, max_value=1e9))
-def test_a_time_reads_back_as_it_was(value):
-    number, unit = units.seconds(value).split(" ")
-    assert float(number.replace(",", "")) * SCALES[unit] == pytest.approx(value, rel=0.0051)
-    assert unit in ("s", "ns") or 1 <= float(number) < 1000
-
-
-def test_the_largest_numbers_are_survived():
-    assert units.significant(1.797e308) == "1.00e+300"
-    assert units.size(1.797e308) and units.seconds(1.797e308) and units.percent(1e308) and units.batch(1e308)
+# The page
 
 
 def test_a_table_does_not_rewrite_numbers_and_names_that_look_like_them():
@@ -694,45 +643,6 @@ def test_a_table_does_not_rewrite_numbers_and_names_that_look_like_them():
     for format in ("terminal", "github"):
         text = render([run(*rows)], format=format)
         assert " 0.270" in text and " 007 " in text and " 1e5 " in text
-
-
-@given(st.floats(min_value=5e-324, max_value=1e300))
-def test_any_number_has_at_most_nine_characters_and_reads_back(value):
-    text = units.significant(value)
-    assert len(text) <= 9
-    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.0051)
-
-
-# The page
-
-
-def columns_of(line):
-    """How many columns a terminal needs for `line`."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
-
-
-def test_strangers_text_becomes_one_line_of_one_column_characters():
-    assert clean("a\x1b[31mb\nc\x9bd\u202ee\ud800") == "a\\x1b[31mb\\nc\\x9bd\\u202ee\\ud800"
-    assert clean("naïve µ × cafe\u0301 日 z\u0337") == "naïve µ × café \\u65e5 z\\u0337"
-
-
-def test_a_long_name_loses_its_middle():
-    assert shorten("test_training_step[cuda-bs4096]", 15) == "test_tr…bs4096]"
-    assert [shorten("abc", n) for n in (1, 2, 3)] == ["…", "a…", "abc"]
-
-
-def test_on_a_narrow_page_names_give_way_first_and_spare_columns_next():
-    columns = [
-        Column("name", ("n" * 30,), right=False, flexible=True),
-        Column("a", ("12345",), spare=1),
-        Column("b", ("67890",), spare=2),
-    ]
-    kept, dropped = fit(columns, 30)
-    assert [c.cells[0] for c in kept] == ["nnnnnnnn…nnnnnnn", "12345", "67890"] and dropped == []
-    kept, dropped = fit(columns, 20)
-    assert [len(c.cells[0]) for c in kept] == [13, 5] and dropped == ["b"]
-    kept, dropped = fit(columns, 9)
-    assert [len(c.cells[0]) for c in kept] == [9] and dropped == ["b", "a"]
 
 
 def test_what_was_left_out_is_named():
@@ -816,6 +726,11 @@ runs_of_anything = st.builds(
         },
     ),
 )
+
+
+def columns_of(line):
+    """How many columns a terminal needs for `line`."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -1,0 +1,27 @@
+"""Any text in, what fits a page out."""
+
+from perf.harness.report.layout import Column, clean, fit, shorten
+
+
+def test_strangers_text_becomes_one_line_of_one_column_characters():
+    assert clean("a\x1b[31mb\nc\x9bd\u202ee\ud800") == "a\\x1b[31mb\\nc\\x9bd\\u202ee\\ud800"
+    assert clean("naïve µ × cafe\u0301 日 z\u0337") == "naïve µ × café \\u65e5 z\\u0337"
+
+
+def test_a_long_name_loses_its_middle():
+    assert shorten("test_training_step[cuda-bs4096]", 15) == "test_tr…bs4096]"
+    assert [shorten("abc", n) for n in (1, 2, 3)] == ["…", "a…", "abc"]
+
+
+def test_on_a_narrow_page_names_give_way_first_and_spare_columns_next():
+    columns = [
+        Column("name", ("n" * 30,), right=False, flexible=True),
+        Column("a", ("12345",), spare=1),
+        Column("b", ("67890",), spare=2),
+    ]
+    kept, dropped = fit(columns, 30)
+    assert [c.cells[0] for c in kept] == ["nnnnnnnn…nnnnnnn", "12345", "67890"] and dropped == []
+    kept, dropped = fit(columns, 20)
+    assert [len(c.cells[0]) for c in kept] == [13, 5] and dropped == ["b"]
+    kept, dropped = fit(columns, 9)
+    assert [len(c.cells[0]) for c in kept] == [9] and dropped == ["b", "a"]
