@@ -26,6 +26,9 @@ SIDES = {"inception_v3": 299}
 # Their auxiliary heads return tuples and pay off only in long trainings; weights start from PyTorch's defaults.
 AUXILIARY = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 
+# What a user's package cannot be called.
+OWN_PACKAGES = ("model", "data", "perf")
+
 Parameters = Iterable[nn.Parameter] | Iterator[nn.Parameter]
 
 
@@ -106,10 +109,12 @@ def _import_factory(name: str) -> Callable[[], Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise RecipeError(
-            f"{name}: cannot import {module_name!r} ({error}); "
-            "run from the folder that holds it, or add that folder to PYTHONPATH"
-        ) from error
+        package = module_name.split(".")[0]
+        if package in OWN_PACKAGES:
+            hint = f"a package called `{package}` is Stepwatch's own here: import the factory from one of another name"
+        else:
+            hint = "run from the folder that holds it, or add that folder to PYTHONPATH"
+        raise RecipeError(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
     except Exception as error:
         raise RecipeError(f"{name}: importing {module_name!r} raised {type(error).__name__}: {error}") from error
     factory = getattr(module, attribute, None)

@@ -1,4 +1,4 @@
-"""`python -m perf COMMAND`: what can be done with recorded runs, without measuring and without torch.
+"""`python -m perf COMMAND`: what can be done with recorded runs, and what the gate can tell on this machine.
 
 The commands are in `perf/commands/`, one per module; here is what they share: options, errors, exit codes.
 """
@@ -11,15 +11,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from perf.commands import baseline, compare, report
+from perf.commands import baseline, compare, report, selftest
+from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
 from perf.harness.gate.runs import Incomparable
 from perf.harness.record.run import RecordError, one_line
 from perf.harness.report import UnknownReference
 
-# As pytest has it: what was asked for cannot be done.
-EXIT_USAGE = 4
-# As shells count: 128 + SIGINT, 128 + SIGPIPE.
-EXIT_INTERRUPT, EXIT_PIPE = 130, 141
+# As shells count: 128 + SIGPIPE.
+EXIT_PIPE = 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m perf", description="Work with the recorded runs of Stepwatch.")
+    parser = _Parser(prog="python -m perf", description="Work with the recorded runs of Stepwatch, and try its gate.")
 
     def help_(arguments: argparse.Namespace) -> int:
         parser.print_help()
@@ -57,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=help_)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (report, compare, baseline):
+    for command in (report, compare, baseline, selftest):
         command.add(commands)
     return parser
 

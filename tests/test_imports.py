@@ -29,7 +29,7 @@ ONLY = {
     "pytest": ("perf/harness/plugin/*.py", "perf/harness/preflight.py", "perf/harness/stock.py",
                "perf/harness/progress.py", "perf/test_*.py", "perf/proof/*.py"),
     "pytest_benchmark": ("perf/harness/stock.py",),
-    "time": ("perf/harness/measure.py", "perf/proof/*.py", "model/__main__.py"),
+    "time": ("perf/harness/measure.py", "perf/harness/paired/*.py", "perf/proof/*.py", "model/__main__.py"),
     "perf.harness.plugin": ("conftest.py", "perf/harness/plugin/*.py"),
     "perf.harness.record.write": ("perf/harness/record/*.py", "perf/commands/output.py"),
 }  # fmt: skip

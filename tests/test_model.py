@@ -171,6 +171,7 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
         ("resnet81", "unknown model 'resnet81': did you mean resnet18"),
         ("☃", "unknown model '☃': see torchvision.models.list_models()"),
         ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
+        ("model.nets:make", "a package called `model` is Stepwatch's own here"),
         ("mine:", "is not of the form package.module:factory"),
         (":make", "is not of the form package.module:factory"),
         ("mine:missing", "has no 'missing'"),

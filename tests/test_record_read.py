@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record import RecordError, Run
 from perf.harness.record import read as reading
 from perf.harness.record.read import load, parse
@@ -276,3 +277,28 @@ def test_any_bytes_are_a_run_or_a_record_error(tmp_path_factory, content):
         load(path)
     except RecordError as error:
         assert str(error).isprintable()
+
+
+JUDGED = {"name": "a", "verdict": "SLOWER", "reason": "", "ratio": 1.1, "low": 1.05, "high": 1.15, "base_s": 1e-3,
+          "head_s": 1.1e-3, "launches": 4, "smallest_detectable": None}  # fmt: skip
+
+
+def test_the_verdicts_of_a_gate_come_back_as_they_were_written():
+    (judgement,) = parse(changed([JUDGED], "perf", "gate"), "x").judgements
+    assert judgement == Judgement(**JUDGED | {"verdict": Verdict.SLOWER})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"verdict": "BAD"}, r"perf.gate\[0\].verdict: BAD is none of SLOWER, "),
+        ({"ratio": -1}, r"perf.gate\[0\].ratio: expected a ratio of times, found -1"),
+        ({"low": "x"}, r"perf.gate\[0\].low"),
+        ({"base_s": 0}, r"perf.gate\[0\].base_s: expected a time above 0"),
+        ({"launches": -4}, r"perf.gate\[0\].launches: expected a whole number"),
+        ({"name": None}, r"perf.gate\[0\].name: expected a text"),
+    ],
+)
+def test_a_verdict_that_cannot_be_one_is_refused_by_its_place(wrong, says):
+    with pytest.raises(RecordError, match=says):
+        parse(changed([JUDGED | wrong], "perf", "gate"), "x")

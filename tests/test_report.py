@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record import Benchmark, Case, Run
 from perf.harness.report import FORMATS, UnknownReference, encodable, header, render
 from perf.harness.report.bound import Bound, device_bound, epoch_bound, host_bound
@@ -752,3 +753,10 @@ def test_whatever_the_names_and_numbers_programs_can_read_csv_and_json(runs):
     table = render(runs, format="csv").split("\n")
     assert len(list(csv.reader(table))) == len(table) == total + 1
     assert all(line.isprintable() for line in render(runs, format="github").split("\n"))
+
+
+def test_a_run_of_the_gate_is_reported_by_its_verdicts():
+    slower = Judgement("perf/test_x.py::test_x[cpu]", Verdict.SLOWER, "", 1.1, 1.05, 1.15, 1e-3, 1.1e-3, 4)
+    text = render([replace(run(), judgements=(slower,))])
+    assert "x[cpu]     1.00 ms → 1.10 ms  +10% [+5.0%, +15%]  SLOWER" in text
+    assert "Nothing was measured" not in text

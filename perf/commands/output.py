@@ -10,6 +10,11 @@ from pathlib import Path
 from perf.harness.record.write import write_text
 from perf.harness.report import PAGE, encodable
 
+# As pytest has it: what was asked for cannot be done.
+EXIT_USAGE = 4
+# As shells count: 128 + SIGINT.
+EXIT_INTERRUPT = 130
+
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", type=Path, help="write there instead of to the terminal")

@@ -87,10 +87,17 @@ class Bench:
         """Keep both losses. Raises MeasurementError where they show that nothing was trained."""
         self.info["loss_first"] = first if math.isfinite(first) else None
         self.info["loss_last"] = last if math.isfinite(last) else None
-        if not (math.isfinite(first) and math.isfinite(last)):
-            raise MeasurementError(f"the loss is not finite: {first:.4g} at first, {last:.4g} at last")
-        if steps >= FALLING_STEPS and not last < first:
-            raise MeasurementError(
-                f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
-                "a step that does not train is no training step"
-            )
+        if problem := training_problem(first, last, steps):
+            raise MeasurementError(problem)
+
+
+def training_problem(first: float, last: float, steps: int) -> str:
+    """What the losses before and after `steps` steps say against the training, or nothing."""
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
+    if steps >= FALLING_STEPS and not last < first:
+        return (
+            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
+            "a step that does not train is no training step"
+        )
+    return ""

@@ -61,6 +61,19 @@ def resolved(config: pytest.Config) -> Suite:
     return suite
 
 
+def check_paired(config: pytest.Config) -> None:
+    """Refuse what would let the gate pass without having judged anything."""
+    option = config.option
+    for flag, given in (
+        ("--benchmark-compare", option.benchmark_compare),
+        ("--benchmark-compare-fail", option.benchmark_compare_fail),
+        ("--benchmark-disable", option.benchmark_disable),
+        ("--benchmark-skip", option.benchmark_skip),
+    ):
+        if given:
+            raise pytest.UsageError(f"{flag} and --perf-against exclude each other: the gate compares side by side")
+
+
 def check_json(config: pytest.Config) -> None:
     """pytest-benchmark opens the file of `--benchmark-json` when everything is measured, and loses the report."""
     target = config.option.benchmark_json

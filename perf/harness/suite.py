@@ -43,6 +43,8 @@ class Suite:
     file: RunFile | None = None
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
+    # How the gate was run: the sides, how long it took, and what else used the machine.
+    gate: dict[str, Scalar] = field(default_factory=dict)
 
     @classmethod
     def resolve(cls, settings: Settings) -> Suite:
@@ -135,6 +137,8 @@ class Suite:
             "gate": [judgement.as_record() for judgement in self.judgements],
             "data": {"name": self.data_name},
         }
+        if self.gate:
+            record["gate_run"] = dict(self.gate)
         if self.data is not None:
             record["data"] |= {
                 "digest": self.data.digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -18,7 +19,8 @@ from perf.harness import devices, measure, preflight, stock
 from perf.harness.bench import Bench
 from perf.harness.measure import MeasurementError
 from perf.harness.plugin import stored
-from perf.harness.plugin.items import is_part, kind, params
+from perf.harness.plugin.items import case_id, is_part, kind, params
+from perf.harness.plugin.paired import PairedGate
 from perf.harness.plugin.state import PROGRESS, SUITE
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
@@ -60,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROGRESS] = Progress(config)
     config.stash[SAVE_AS] = preflight.keep_own_records(config, suite.fingerprint_id)
     preflight.check_json(config)
+    if suite.settings.paired:
+        preflight.check_paired(config)
+        config.pluginmanager.register(PairedGate(config), "stepwatch-paired")
     config.stash[COMPARED] = stored.settle(config, suite)
 
 
@@ -68,6 +73,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if suite is None:
         return []
     lines = header(_empty_run(suite))
+    if suite.settings.against and suite.settings.gate == "off":
+        lines.append(f"gate      off: --perf-against={suite.settings.against} is ignored")
     if note := config.stash[COMPARED]:
         lines.append(note)
     return lines
@@ -84,14 +91,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None or suite is None:
         return
     cases = [
-        pytest.param(device, size, pipeline, id="-".join(_id_parts(device, size, pipeline)))
+        pytest.param(device, size, pipeline, id=case_id(device, size, pipeline))
         for device, size, pipeline in suite.axes(marker.args)
     ]
     metafunc.parametrize(("device", "batch_size", "pipeline"), cases)
-
-
-def _id_parts(device: str, size: int | None, pipeline: str | None) -> list[str]:
-    return [device, *([f"bs{size}"] if size else []), *([pipeline] if pipeline else [])]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -282,6 +285,7 @@ def _summary(config: pytest.Config, suite: Suite) -> list[str]:
     terminal = config.get_terminal_writer()
     width = min(PAGE, terminal.fullwidth) if config.stash[PROGRESS].active else PAGE
     run = _empty_run(suite) if suite.file is None else load(suite.file.path)
+    run = dataclasses.replace(run, judgements=())  # they have a section of their own
     lines = render([run], width=width).splitlines()
     if suite.file is None:
         return lines

@@ -18,8 +18,14 @@ def kind(item: pytest.Item) -> str | None:
 
 
 def params(item: pytest.Item) -> dict[str, Any]:
+    """The axes of a case, by name."""
     assert isinstance(item, pytest.Function)
     return item.callspec.params
+
+
+def case_id(device: str, batch_size: int | None, pipeline: str | None) -> str:
+    """What stands in brackets: the baseline's key, and so short and stable."""
+    return "-".join([device, *([f"bs{batch_size}"] if batch_size else []), *([pipeline] if pipeline else [])])
 
 
 def is_part(config: pytest.Config, cases: Iterable[pytest.Item]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record.run import (
     SCHEMA_VERSION,
     Baseline,
@@ -32,6 +33,8 @@ MAX_DIGITS = 39
 # Shorter than a cycle of light across an atom, longer than three centuries: not a measured time [s].
 MIN_SECONDS, MAX_SECONDS = 1e-18, 1e10
 # What of `stats` is a time; `iqr`, `stddev` and `total` may be 0 or any other number.
+SIDES = ("base_s", "head_s")
+RATIOS = ("ratio", "low", "high", "smallest_detectable")
 TIMES = ("min", "max", "mean", "median", "q1", "q3")
 
 
@@ -130,6 +133,9 @@ def _run(root: object, source: str) -> Run:
             _text(reason, f"perf.unfit[{i}]") for i, reason in enumerate(_list(perf.get("unfit", []), "perf.unfit"))
         ),
         baseline=_baseline(perf["baseline"]) if "baseline" in perf else None,
+        judgements=tuple(
+            _judgement(item, f"perf.gate[{i}]") for i, item in enumerate(_list(perf.get("gate", []), "perf.gate"))
+        ),
     )
 
 
@@ -137,6 +143,31 @@ def _commit(info: object) -> str:
     """The id in `commit_info`, which a foreign file need not have."""
     commit = info.get("id") if isinstance(info, Mapping) else None
     return commit if isinstance(commit, str) else ""
+
+
+def _judgement(item: object, place: str) -> Judgement:
+    fields = _mapping(item, place)
+    verdict = _text(fields.get("verdict"), f"{place}.verdict")
+    if verdict not in list(Verdict):
+        raise _Invalid(f"{place}.verdict", f"{_quote(verdict)} is none of {', '.join(Verdict)}")
+    times = {key: None if fields.get(key) is None else _seconds(fields[key], f"{place}.{key}") for key in SIDES}
+    ratios = {key: None if fields.get(key) is None else _ratio(fields[key], f"{place}.{key}") for key in RATIOS}
+    launches = fields.get("launches", 0)
+    return Judgement(
+        name=_text(fields.get("name"), f"{place}.name"),
+        verdict=Verdict(verdict),
+        reason=_text(fields.get("reason", ""), f"{place}.reason"),
+        launches=launches if launches == 0 else _count(launches, f"{place}.launches"),
+        **times,
+        **ratios,
+    )
+
+
+def _ratio(value: object, place: str) -> float:
+    number = finite(value)
+    if number is None or number < 0:
+        raise _Invalid(place, f"expected a ratio of times, found {_quote(value)}")
+    return number
 
 
 def _baseline(value: object) -> Baseline:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from perf.harness.gate.verdict import Judgement
+
 SCHEMA_VERSION = 1
 
 Scalar = str | int | float | bool | None
@@ -139,6 +141,7 @@ class Run:
     commit: str = ""
     unfit: tuple[str, ...] = ()
     baseline: Baseline | None = None
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def file_name(self) -> str:

@@ -35,6 +35,15 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def keep(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace the file by `document`, at once: a reader sees the old one or the new one. Raises RecordError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(str(path), "", f"cannot be written: {error.strerror}") from error
+    write_text(path, json.dumps(plain(document), indent=1))
+
+
 def numbered(folder: Path) -> list[Path]:
     """The whole runs in `folder`, oldest first."""
     return sorted(folder.glob(NUMBERED))
@@ -49,11 +58,7 @@ class RunFile:
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Replace the file by `document`, at once: a reader sees the old one or the new one. Raises RecordError."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(str(self.path), "", f"cannot be written: {error.strerror}") from error
-        write_text(self.path, json.dumps(plain(document), indent=1))
+        keep(self.path, document)
         self._sweep()
 
     def _sweep(self) -> None:

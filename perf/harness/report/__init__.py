@@ -16,6 +16,7 @@ from perf.harness.report.layout import Block, Fixed, Heading, Paragraph, encodab
 from perf.harness.report.machine import facts, same_machine
 from perf.harness.report.rows import SMOKE, UnknownReference, compare, letters
 from perf.harness.report.tables import footnotes, tables
+from perf.harness.report.verdicts import verdicts
 
 __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render"]
 
@@ -47,8 +48,9 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *footnotes(comparison),
         *counts(runs),
         *conclusion(comparison),
+        *[block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)],
     ]
-    if not comparison.rows and not comparison.foreign:
+    if not comparison.rows and not comparison.foreign and not any(run.judgements for run in runs):
         blocks.append(Paragraph("Nothing was measured."))
     if format == "github":
         return markdown(blocks)

@@ -1,0 +1,93 @@
+"""`python -m perf selftest`: plant a slowdown, run the gate, and count what it finds."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE, deliver, width
+from perf.harness.gate.trial import SLOWDOWNS, Outcome, Trial, summarize
+from perf.harness.report.selftest import FORMATS, one_trial, render_selftest
+
+MOST_GATES = 1000
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "selftest",
+        help="see what the gate can tell on this machine",
+        description="Plant a slowdown of a known size, run the gate, and count what it finds. Each gate takes about a "
+        "minute; nothing else should run meanwhile, unless that is what you want to know.",
+    )
+    parser.add_argument(
+        "--gates", metavar="N", type=_gates, default=5, help="gates of each size (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--inject", metavar="LIST", type=_shares, default="0%,5%,10%", help="sizes to plant (default: 0%%,5%%,10%%)"
+    )
+    parser.add_argument(
+        "--kind", choices=SLOWDOWNS, default=SLOWDOWNS[0], help="what is planted (default: %(default)s)"
+    )
+    parser.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write the table there as well")
+    parser.set_defaults(run=_selftest)
+
+
+def _gates(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_GATES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gates, 1 to {MOST_GATES}")
+    return int(text)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    shares = []
+    for item in text.split(","):
+        number = item.strip().removesuffix("%")
+        if not item.strip().endswith("%") or not number.replace(".", "", 1).isdecimal() or not float(number) <= 100:
+            raise argparse.ArgumentTypeError(f"{item!r} is not a size, written like 5%, of 100% at most")
+        shares.append(float(number) / 100)
+    return tuple(dict.fromkeys(shares))
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from perf.harness.paired import selftest  # torch, which the other commands do without
+
+    try:
+        settings = selftest.settings(arguments.device)
+    except selftest.DeviceUnusable as error:
+        print(f"python -m perf selftest: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    done: list[Outcome] = []
+    trials: list[Trial] = []
+    interrupted = False
+    try:
+        for share in arguments.inject:
+            trials = []
+            for trial in selftest.run(settings, arguments.kind, share, arguments.gates, _say):
+                trials.append(trial)
+                _say("")
+                print(one_trial(trial, len(trials), arguments.gates), flush=True)
+            done.append(summarize(trials))
+            trials = []
+    except KeyboardInterrupt:
+        interrupted = True
+        _say("")
+        if trials:
+            done.append(summarize(trials))
+        if not done:
+            raise
+    deliver("\n" + render_selftest(done, width=width(), format=arguments.format))
+    if arguments.output is not None:
+        deliver(render_selftest(done, width=width(arguments.output), format=arguments.format), arguments.output)
+    return EXIT_INTERRUPT if interrupted else 0
+
+
+def _say(text: str) -> None:
+    """Show `text` on a terminal, until the next one."""
+    if sys.stderr.isatty():
+        room = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:room]}\x1b[K", end="", file=sys.stderr, flush=True)

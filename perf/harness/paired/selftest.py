@@ -1,0 +1,124 @@
+"""In: a size and a kind of slowdown. Out: what the gate finds of it on this machine, gate after gate."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import data
+from perf.harness import devices
+from perf.harness.environment import foreign_cpu_s
+from perf.harness.gate.paired import Rule
+from perf.harness.gate.trial import Trial
+from perf.harness.paired.schedule import HEAD, Case, Gate, Round, Watcher
+from perf.harness.paired.sides import Side, sides
+from perf.harness.settings import Settings, SettingsError, resolve
+from perf.harness.suite import Suite
+
+# What is gated: steps, inference and an epoch; for a slow input, what has an input.
+STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
+INPUTS = (
+    ("epoch", 64, "resident"),
+    ("epoch", 512, "resident"),
+    ("input_pipeline", 64, "resident"),
+    ("input_pipeline", 512, "resident"),
+)
+
+
+def cases(kind: str, device: str) -> list[Case]:
+    """The benchmarks of a self-test."""
+    return [
+        Case(f"{name}[{device}-bs{size}{f'-{pipeline}' if pipeline else ''}]", name, device, size, pipeline)
+        for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
+    ]
+
+
+class DeviceUnusable(Exception):
+    """A device on which nothing can be tested: `str()` says which and why."""
+
+
+def settings(device: str) -> Settings:
+    """The settings of a self-test: the defaults of `pytest perf/`, on one device. Raises DeviceUnusable."""
+    root = Path(data.__file__).resolve().parent
+    try:
+        made = resolve({"device": device}, {}, "", root)
+    except SettingsError as error:
+        raise DeviceUnusable(str(error).replace("--perf-device", "--device", 1)) from None
+    wanted = devices.expand(made.devices)
+    if len(wanted) != 1:
+        raise DeviceUnusable(f"--device: {device!r} is {len(wanted)} devices; test them one by one")
+    if wanted[0].absent:
+        raise DeviceUnusable(f"--device: {device} is absent: {wanted[0].absent}")
+    return replace(made, devices=(wanted[0].name,))
+
+
+def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[str], None]) -> Iterator[Trial]:
+    """`gates` gates of this code against itself, with a slowdown of `share` planted in head; none where it is 0."""
+    todo = cases(kind, settings.devices[0])
+    suite = Suite.resolve(settings)
+    inject = {"kind": kind, "share": share} if share else None
+    with sides(settings, suite.data_name, 1) as (base, head):
+        both = {base.name: base, head.name: head}
+        for _ in range(gates):
+            yield _one(settings, both, todo, inject, share, kind, say)
+
+
+def _one(
+    settings: Settings,
+    both: dict[str, Side],
+    todo: Sequence[Case],
+    inject: dict[str, object] | None,
+    share: float,
+    kind: str,
+    say: Callable[[str], None],
+) -> Trial:
+    seen = _Seen(say)
+    gate = Gate(
+        todo,
+        lambda name: both[name].launch(inject if name == HEAD else None),
+        Rule(len(todo), settings.min_effect),
+        budget_s=settings.time_budget_s,
+        cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else (),
+        watcher=seen,
+    )
+    before = foreign_cpu_s()
+    judgements = gate.run()
+    seconds, after = gate.elapsed_s, foreign_cpu_s()
+    return Trial(
+        kind=kind,
+        share=share,
+        judgements=tuple(judgements),
+        seconds=seconds,
+        others_cores=None if before is None or after is None else max(0.0, after - before) / seconds,
+        injected=tuple(seen.injected),
+        stock=tuple(seen.stock_ratios()),
+    )
+
+
+class _Seen(Watcher):
+    """What a self-test keeps of each launch: the size of the slowdown, and the medians that a stored run would have."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.injected: list[float] = []
+        self._medians: dict[str, list[tuple[float, float]]] = {}
+
+    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+        if share == 0.0:
+            self._say(f"launch {launch}: {case.name}, {undecided} undecided")
+
+    def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
+        if injected is not None:
+            self.injected.append(injected)
+        base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (0, 1))
+        self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))
+
+    def stock_ratios(self) -> Iterator[float]:
+        """Head's median over that of an earlier process of base, as a stored run has it."""
+        for launches in self._medians.values():
+            for (stored, _), (_, new) in itertools.pairwise(launches):
+                yield new / stored

@@ -1,0 +1,189 @@
+"""One worker process: builds a benchmark of one side, and runs visits of it, as its parent asks.
+
+Run as a script, by any Python 3.11 or later that has torch: `perf` is imported from this checkout, `model` and `data`
+from the side's own folder. Requests come on stdin and replies go to stdout, a line of JSON each; what the subject
+prints goes to stderr. It ends when stdin does, and on Linux when its parent does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perf.harness.paired.subject import Subject
+    from perf.harness.suite import Suite
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# An environment may lie inside of the project.
+NOT_SUBJECT = (CHECKOUT / "perf", Path(sys.prefix).resolve())
+# prctl(2): the signal that the kernel sends when the parent ends, however it ends.
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with(parent: int) -> None:
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)
+
+
+def _only_perf_from_here(roots: list[str]) -> None:
+    """Let `perf` come from this checkout, and everything else from `roots` first, in their order."""
+    sys.path[:] = [str(CHECKOUT), *(entry for entry in sys.path if entry)]
+    import perf.harness  # noqa: F401  its folder is fixed from here on
+
+    sys.path[:1] = roots
+
+
+class Worker:
+    """The commands, each a method from its arguments to its reply."""
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        from perf.harness.settings import resolve
+        from perf.harness.suite import Suite
+
+        self._root = Path(start["root"]).resolve()
+        self._inject = start.get("inject")
+        self._settings = resolve(start["options"], {}, "", Path(start["data_root"]))
+        if (threads := self._settings.threads) is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        self._suite: Suite = Suite.resolve(self._settings)
+        self._check_origin()
+        self._subject: Subject | None = None
+        self._steps = 0
+        self._core: int | None = None
+        self._asynchronous = False
+        self._held = contextlib.ExitStack()
+
+    def _check_origin(self) -> None:
+        """A model that this side lacks may be found further down the path: the other side's. Raises RecipeError."""
+        name, colon, _ = self._settings.model.partition(":")
+        if colon:
+            file = Path(str(sys.modules[name].__file__)).resolve()
+            if not file.is_relative_to(self._root):
+                from model import RecipeError
+
+                raise RecipeError(f"{name} is not in {self._root}, but in {file}")
+
+    def cases(self, kinds: dict[str, list[str]]) -> dict[str, Any]:
+        """What this side is, and the axes of its cases of each of `kinds`."""
+        import torch
+
+        suite = self._suite
+        return {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "shapes": f"{'×'.join(map(str, suite.recipe.input_shape))} to {suite.recipe.classes} classes",
+            "cases": {kind: [list(axes) for axes in suite.axes(names)] for kind, names in kinds.items()},
+            "sources": self._sources(),
+        }
+
+    def _sources(self) -> dict[str, str]:
+        """The digest of each file of the subject that was imported, by its path below the side's root."""
+        found = {}
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if not file or not file.endswith(".py"):
+                continue
+            path = Path(file).resolve()
+            if path.is_file() and path.is_relative_to(self._root) and not any(map(path.is_relative_to, NOT_SUBJECT)):
+                found[str(path.relative_to(self._root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+    def load(self) -> dict[str, Any]:
+        """Read the data and try the network."""
+        self._suite.prepare()
+        assert self._suite.data is not None
+        return {"data": self._suite.data.digest, "sources": self._sources()}
+
+    def prepare(self, kind: str, device: str, batch_size: int | None, pipeline: str | None) -> dict[str, Any]:
+        """Build a benchmark and warm it up; the reply has the time of a step [s]."""
+        from perf.harness import devices
+        from perf.harness.paired import inject, subject
+
+        self.close()
+        work = self._suite.workload(device, batch_size, pipeline)
+        devices.free(work.device)
+        self._held.enter_context(devices.current(work.device))
+        self._asynchronous = work.device.asynchronous
+        self._synchronize = devices.synchronizer(work.device)
+        extra = inject.Extra(**self._inject) if self._inject else None
+        self._subject = subject.build(kind, work, *inject.places(extra))
+        self._held.callback(self._subject.close)
+        self._steps = 0
+        step_s = self._warm_up()
+        if extra is None:
+            return {"step_s": step_s}
+        return {"step_s": step_s, "injected": extra.calibrate(self._times, step_s)}
+
+    def _warm_up(self) -> float:
+        from perf.harness.paired.visit import warm_up
+
+        return warm_up(self._times)
+
+    def _times(self, steps: int) -> tuple[float, ...]:
+        walls: list[float] = self.visit(steps)["wall_s"]
+        return tuple(walls)
+
+    def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
+        """Run `steps` steps, on `core` where one is named."""
+        from perf.harness.paired.visit import device_visit, host_visit
+
+        assert self._subject is not None
+        if core != self._core and core is not None:
+            os.sched_setaffinity(0, {core})
+            self._core = core
+        self._steps += steps
+        run = self._subject.steps
+        made = device_visit(run, steps, self._synchronize) if self._asynchronous else host_visit(run, steps)
+        return {"wall_s": made.wall_s, "cpu_s": made.cpu_s}
+
+    def finish(self) -> dict[str, Any]:
+        """Whether the results of all those steps are right: `problem` is empty then."""
+        assert self._subject is not None
+        problem = self._subject.problem(self._steps)
+        self.close()
+        return {"problem": problem}
+
+    def close(self) -> dict[str, Any]:
+        self._held.close()
+        self._subject = None
+        return {}
+
+
+COMMANDS = ("cases", "load", "prepare", "visit", "finish", "close")
+
+
+def main() -> None:
+    start = json.loads(sys.stdin.readline())
+    _die_with(start["parent"])
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the subject may print; that is no reply
+    _only_perf_from_here(start["roots"])
+    worker: Worker | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if worker is None:
+                worker = Worker(start)
+            assert request["do"] in COMMANDS
+            reply = getattr(worker, request["do"])(**request["with"])
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

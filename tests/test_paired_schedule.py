@@ -1,0 +1,456 @@
+"""The paired gate's schedule, with fake workers and a fake clock: who is launched when, and what ends it."""
+
+import itertools
+import random
+
+import pytest
+
+from perf.harness.gate.paired import LEAST_ROUNDS, LOOKS, Rule
+from perf.harness.gate.verdict import Verdict
+from perf.harness.paired.link import SideError, SideLost
+from perf.harness.paired.schedule import (
+    BASE,
+    CASE_S,
+    HEAD,
+    LEAST_STEPS,
+    MOST_STEPS,
+    ROUNDS_PER_CORE,
+    VISIT_S,
+    Case,
+    Gate,
+    Watcher,
+)
+
+STEP_S = 1e-3
+START_S = 2.0  # what a fake worker takes to load
+
+
+class Lab:
+    """Fake workers of both sides on one fake clock.
+
+    `ratios` gives head's time over base's by case and launch; `faults` what a side does on a command for a case.
+    """
+
+    def __init__(self, *, step_s=STEP_S, ratio=lambda case, launch: 1.0, faults=None, replies=None, cores=()):
+        self.now = 0.0
+        self.step_s = step_s
+        self.ratio = ratio
+        self.faults = faults or {}
+        self.replies = replies or {}
+        self.cores = cores
+        self.workers = []
+        self.most_alive = 0
+        self.visits = []  # (launch, case, side, core, steps)
+        self.prepared = []  # (launch, case), once for both sides
+
+    @property
+    def launch_number(self):
+        return sum(worker.side == HEAD for worker in self.workers)
+
+    def clock(self):
+        return self.now
+
+    def start(self, side):
+        if error := self.faults.get((side, "start", None)):
+            raise error
+        worker = FakeWorker(self, side)
+        self.workers.append(worker)
+        self.most_alive = max(self.most_alive, sum(worker.alive for worker in self.workers))
+        return worker
+
+    def gate(self, *cases, budget_s=1e6, watcher=None, seed=1):
+        cases = [case if isinstance(case, Case) else named(case) for case in cases]
+        return Gate(
+            cases,
+            self.start,
+            Rule(len(cases)),
+            budget_s=budget_s,
+            cores=self.cores,
+            watcher=watcher or Watcher(),
+            clock=self.clock,
+            rng=random.Random(seed),
+        )
+
+    def rounds(self, launch=1):
+        """The visits of one launch, two by two."""
+        made = [visit for visit in self.visits if visit[0] == launch]
+        return list(zip(made[::2], made[1::2], strict=True))
+
+
+def named(name):
+    return Case(name, name, "cpu", 64, None)
+
+
+class FakeWorker:
+    def __init__(self, lab, side):
+        self.lab = lab
+        self.side = side
+        self.alive = True
+        self.case = None
+        self.waiting = []
+
+    def request(self, do, **arguments):
+        assert self.alive, "a request to a worker that has gone"
+        self.waiting.append((do, arguments))
+
+    def reply(self, limit_s):
+        do, arguments = self.waiting.pop(0)
+        if do == "prepare":
+            self.case = arguments["kind"]
+        key = (self.side, do, self.case)
+        fault = self.lab.faults.get(key)
+        if isinstance(fault, list):  # one for each time; None for none
+            fault = fault.pop(0) if fault else None
+        if fault is not None:
+            self.alive = self.alive and not isinstance(fault, SideLost)
+            raise fault
+        made = getattr(self, do)(**arguments)
+        return made | self.lab.replies.get(key, {})
+
+    def load(self):
+        self.lab.now += START_S / 2
+        return {"data": "abc", "sources": {"model/mlp.py": "1"}}
+
+    def prepare(self, kind, device, batch_size, pipeline):
+        if self.side == HEAD:
+            self.lab.prepared.append((self.lab.launch_number, kind))
+        return {"step_s": self.lab.step_s}
+
+    def visit(self, steps, core):
+        launch = self.lab.launch_number
+        self.lab.visits.append((launch, self.case, self.side, core, steps))
+        factor = self.lab.ratio(self.case, launch) if self.side == HEAD else 1.0
+        self.lab.now += steps * self.lab.step_s * factor
+        return {"wall_s": [self.lab.step_s * factor] * (steps - 1), "cpu_s": [self.lab.step_s * factor] * (steps - 1)}
+
+    def finish(self):
+        return {"problem": ""}
+
+    def close(self):
+        self.alive = False
+
+
+def verdicts(judgements):
+    return {judged.name: str(judged.verdict) for judged in judgements}
+
+
+def test_the_same_code_is_same_after_the_first_look():
+    lab = Lab()
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.launches, judged.ratio) == (Verdict.SAME, LOOKS[0], 1.0)
+
+
+def test_every_round_visits_both_sides_in_a_random_order():
+    lab = Lab()
+    lab.gate("a").run()
+    sides = [(first[2], second[2]) for first, second in lab.rounds()]
+    assert {tuple(sorted(pair)) for pair in sides} == {(BASE, HEAD)}
+    heads_first = sum(pair[0] == HEAD for pair in sides)
+    assert 0.3 < heads_first / len(sides) < 0.7
+    assert len({pair for pair in itertools.pairwise(pair[0] for pair in sides)}) == 4  # no pattern of two
+
+
+def test_all_visits_of_a_round_are_on_one_core_and_the_core_rotates():
+    lab = Lab(cores=(4, 7, 9))
+    lab.gate("a").run()
+    rounds = lab.rounds()
+    assert all(first[3] == second[3] for first, second in rounds)
+    cores = [first[3] for first, _ in rounds]
+    expected = [(4, 7, 9)[number // ROUNDS_PER_CORE % 3] for number in range(len(cores))]
+    assert ROUNDS_PER_CORE == 10
+    assert cores == expected
+
+
+def test_without_cores_nothing_is_pinned():
+    lab = Lab()
+    lab.gate("a").run()
+    assert {visit[3] for visit in lab.visits} == {None}
+
+
+def test_each_launch_has_a_fresh_worker_of_each_side_and_never_more_than_two_are_alive():
+    lab = Lab()
+    lab.gate("a", "b").run()
+    assert [worker.side for worker in lab.workers].count(BASE) == LOOKS[0]
+    assert [worker.side for worker in lab.workers].count(HEAD) == LOOKS[0]
+    assert lab.most_alive == 2
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_a_launch_takes_all_undecided_benchmarks_in_random_order():
+    lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
+    names = ["a", "b", "c", "d"]
+    lab.gate(*names).run()
+    orders = [[case for launch, case in lab.prepared if launch == number + 1] for number in range(LOOKS[-1])]
+    assert all(sorted(order) == names for order in orders)
+    assert len({tuple(order) for order in orders}) > 8
+
+
+@pytest.mark.parametrize("command", ["load", "prepare", "visit", "finish"])
+def test_workers_are_closed_after_an_interrupt(command):
+    case = None if command == "load" else "a"
+    lab = Lab(faults={(HEAD, command, case): KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        lab.gate("a").run()
+    assert len(lab.workers) == 2
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_a_worker_is_closed_where_the_other_cannot_be_started():
+    lab = Lab(faults={(BASE, "start", None): SideLost("python9 cannot be started: No such file or directory")})
+    for seed in range(4):  # in whichever order
+        (judged,) = lab.gate("a", seed=seed).run()
+        assert judged.verdict is Verdict.INCONCLUSIVE
+        assert judged.reason == "base: python9 cannot be started: No such file or directory"
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_a_benchmark_that_is_decided_early_is_left_out_of_later_launches():
+    lab = Lab(ratio=lambda case, launch: {"steady": 1.0, "slow": 1.1}.get(case) or (1.15 if launch % 2 else 1 / 1.15))
+    found = {judged.name: judged for judged in lab.gate("steady", "slow", "unsteady").run()}
+    assert verdicts(found.values()) == {"steady": "SAME", "slow": "SLOWER", "unsteady": "INCONCLUSIVE"}
+    assert [found[name].launches for name in ("steady", "slow", "unsteady")] == [LOOKS[0], LOOKS[0], LOOKS[-1]]
+    launched = [case for _, case in lab.prepared]
+    assert [launched.count(name) for name in ("steady", "slow", "unsteady")] == [4, 4, 16]
+
+
+def test_a_slower_benchmark_says_by_how_much():
+    (judged,) = Lab(ratio=lambda case, launch: 1.1).gate("a").run()
+    assert judged.verdict is Verdict.SLOWER
+    assert judged.ratio == pytest.approx(1.1)
+    assert (judged.base_s, judged.head_s) == pytest.approx((1e-3, 1.1e-3))
+
+
+def test_launches_that_differ_too_much_are_inconclusive_after_the_last_look():
+    lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.launches) == (Verdict.INCONCLUSIVE, 16)
+    assert judged.reason == "16 launches differ too much"
+    assert judged.smallest_detectable > 1.05
+    assert lab.launch_number == 16
+
+
+def test_the_time_budget_ends_it_and_the_message_names_the_option():
+    lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
+    (judged,) = lab.gate("a", budget_s=30).run()
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reason == "the time budget of 30 s is used up; give it more with --perf-time-budget"
+    assert judged.low < 1 < judged.high  # what is known is said
+
+
+def test_nothing_is_launched_that_does_not_fit():
+    """A launch takes 2 s to load and 1.5 s of rounds: four fit into 17 s, a fifth does not."""
+    lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
+    (judged,) = lab.gate("a", budget_s=17).run()
+    assert lab.launch_number == judged.launches == 4
+    assert lab.now < 17
+
+
+def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():
+    """With three of four decided, a launch that took 8 s takes about a quarter of that: there is room for it."""
+    lab = Lab(ratio=lambda case, launch: 1.0 if case != "d" else 1.15 if launch % 2 else 1 / 1.15)
+    found = {judged.name: judged for judged in lab.gate("a", "b", "c", "d", budget_s=36).run()}
+    assert found["d"].launches > LOOKS[0]
+    assert lab.now < 36 + 2
+
+
+def test_a_budget_that_ends_within_a_launch_leaves_the_rest_inconclusive():
+    lab = Lab()
+    found = lab.gate("a", "b", "c", "d", budget_s=6).run()
+    assert {judged.verdict for judged in found} == {Verdict.INCONCLUSIVE}
+    assert sorted(judged.launches for judged in found) == [0, 1, 1, 1]
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
+    lab = Lab(step_s=2.0)
+    (judged,) = lab.gate("a", budget_s=600).run()
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reason == (
+        "4 launches of 40 rounds take 21 min, the time budget is less; give more with --perf-time-budget, "
+        "or take a smaller batch"
+    )
+    assert lab.visits == []
+
+
+def test_a_budget_of_seconds_is_compared_in_seconds():
+    (judged,) = Lab().gate("a", budget_s=5).run()
+    assert judged.reason.startswith("4 launches of 107 rounds take 6 s, the time budget is less;")
+
+
+def test_a_refused_benchmark_does_not_keep_the_others_from_being_measured():
+    lab = Lab(replies={(side, "prepare", "long"): {"step_s": 2.0} for side in (BASE, HEAD)})
+    assert verdicts(lab.gate("long", "short", budget_s=600).run()) == {"long": "INCONCLUSIVE", "short": "SAME"}
+
+
+@pytest.mark.parametrize("command", ["prepare", "visit", "finish"])
+def test_a_head_that_answers_an_error_is_invalid_and_the_others_go_on_with_the_same_workers(command):
+    lab = Lab(faults={(HEAD, command, "bad"): SideError("RuntimeError: shapes do not match")})
+    found = {judged.name: judged for judged in lab.gate("good", "bad", "better").run()}
+    assert verdicts(found.values()) == {"good": "SAME", "bad": "INVALID", "better": "SAME"}
+    assert found["bad"].reason == "head: RuntimeError: shapes do not match"
+    assert len(lab.workers) == 2 * LOOKS[0]
+
+
+@pytest.mark.parametrize(("side", "verdict"), [(HEAD, "INVALID"), (BASE, "INCONCLUSIVE")])
+@pytest.mark.parametrize("command", ["prepare", "visit", "finish"])
+@pytest.mark.parametrize("how", ["ended by itself with exit code 3", "did not answer for 180 s"])
+def test_a_worker_that_is_lost_costs_its_benchmark_and_the_rest_go_on_in_a_new_pair(side, verdict, command, how):
+    lab = Lab(faults={(side, command, "bad"): SideLost(f"its process {how}")})
+    found = {judged.name: judged for judged in lab.gate("good", "bad", "better").run()}
+    assert verdicts(found.values()) == {"good": "SAME", "bad": verdict, "better": "SAME"}
+    assert found["bad"].reason == f"{side}: its process {how}"
+    assert found["good"].launches == found["better"].launches == LOOKS[0]
+    assert lab.most_alive == 2
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_a_head_that_answers_an_error_while_base_is_lost_needs_a_new_pair():
+    lab = Lab(
+        faults={
+            (HEAD, "prepare", "bad"): SideError("RuntimeError: no"),
+            (BASE, "prepare", "bad"): SideLost("its process ended by itself with exit code 3"),
+        }
+    )
+    for seed in range(4):
+        found = {judged.name: judged for judged in lab.gate("good", "bad", "better", seed=seed).run()}
+        assert verdicts(found.values()) == {"good": "SAME", "bad": "INVALID", "better": "SAME"}
+
+
+def test_a_base_that_answers_an_error_says_nothing_about_the_change():
+    lab = Lab(faults={(BASE, "prepare", "a"): SideError("RuntimeError: old and broken")})
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INCONCLUSIVE, "base: RuntimeError: old and broken")
+
+
+def test_where_both_sides_fail_it_is_heads_fault_to_mend():
+    lab = Lab(faults={(side, "prepare", "a"): SideError(f"of {side}") for side in (BASE, HEAD)})
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INVALID, "head: of head")
+
+
+def test_a_head_that_cannot_load_is_invalid_for_every_benchmark():
+    lab = Lab(faults={(HEAD, "load", None): SideError("RecipeError: the network fails")})
+    found = lab.gate("a", "b").run()
+    assert {(judged.verdict, judged.reason) for judged in found} == {
+        (Verdict.INVALID, "head: RecipeError: the network fails")
+    }
+    assert not any(worker.alive for worker in lab.workers)
+
+
+def test_a_wrong_result_of_head_is_invalid_however_fast_it_was():
+    problem = "the loss is not finite: 2.3 at first, nan at last"
+    lab = Lab(replies={(HEAD, "finish", "a"): {"problem": problem}}, ratio=lambda case, launch: 0.5)
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INVALID, f"head: {problem}")
+    assert judged.launches == 0  # what it measured does not count
+
+
+def test_a_wrong_result_of_base_is_inconclusive():
+    lab = Lab(replies={(BASE, "finish", "a"): {"problem": "the loss does not fall"}})
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INCONCLUSIVE, "base: the loss does not fall")
+
+
+def test_sides_that_train_on_different_data_are_not_compared():
+    lab = Lab(replies={(HEAD, "load", None): {"data": "xyz"}})
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INVALID, "base and head train on different data")
+    assert lab.visits == []
+
+
+class Editor(Lab):
+    """Someone saves a file of head after two launches."""
+
+    def start(self, side):
+        if self.launch_number == 2:
+            self.replies[(HEAD, "load", None)] = {"sources": {"model/mlp.py": "2"}}
+        return super().start(side)
+
+
+def test_a_source_file_that_is_changed_meanwhile_is_noticed():
+    (judged,) = Editor().gate("a").run()
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reason == "head's model/mlp.py was changed while it was measured"
+    assert judged.launches < LOOKS[0]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "steps", "rounds"),
+    [
+        (2e-5, MOST_STEPS, round(CASE_S / (2 * 64 * 2e-5))),
+        (1e-3, 7, 107),
+        (3e-3, 3, 83),
+        (5e-3, LEAST_STEPS, 75),
+        (0.1, LEAST_STEPS, LEAST_ROUNDS),
+    ],
+)
+def test_the_step_time_decides_the_steps_of_a_visit_and_the_rounds(step_s, steps, rounds):
+    lab = Lab(step_s=step_s)
+    lab.gate("a").run()
+    assert (LEAST_STEPS, MOST_STEPS, VISIT_S) == (2, 64, 6e-3)
+    assert {visit[4] for visit in lab.visits} == {steps}
+    assert len(lab.rounds()) == rounds >= LEAST_ROUNDS
+
+
+class Notes(Watcher):
+    def __init__(self):
+        self.worked, self.done, self.looks = [], [], []
+
+    def working(self, launch, case, share, undecided):
+        self.worked.append((launch, case.name, share, undecided))
+
+    def measured(self, case, rounds, injected):
+        self.done.append((case.name, len(rounds), injected))
+
+    def looked(self, launches, decided, undecided, elapsed_s):
+        self.looks.append((launches, verdicts(decided), [case.name for case in undecided], elapsed_s))
+
+
+def test_the_watcher_is_told_each_round_each_launch_and_each_look():
+    notes = Notes()
+    lab = Lab(ratio=lambda case, launch: 1.0 if case == "steady" else 1.15 if launch % 2 else 1 / 1.15)
+    lab.replies[(HEAD, "prepare", "steady")] = {"injected": 0.05}
+    lab.gate("steady", "unsteady", watcher=notes).run()
+    assert notes.worked[0][0] == 1
+    assert {launch for launch, *_ in notes.worked} == set(range(1, 17))
+    shares = [share for launch, name, share, _ in notes.worked if (launch, name) == (1, "steady")]
+    assert (shares[0], len(shares), shares) == (0.0, 107, sorted(shares))
+    assert max(shares) < 1
+    assert {entry for entry in notes.done if entry[0] == "steady"} == {("steady", 107, 0.05)}
+    assert [look[:3] for look in notes.looks] == [
+        (4, {"steady": "SAME"}, ["unsteady"]),
+        (6, {}, ["unsteady"]),
+        (8, {}, ["unsteady"]),
+        (12, {}, ["unsteady"]),
+        (16, {"unsteady": "INCONCLUSIVE"}, []),
+    ]
+    assert notes.looks[-1][3] == pytest.approx(lab.now)
+
+
+def test_the_watcher_is_told_of_a_benchmark_that_failed_when_it_did():
+    notes = Notes()
+    Lab(faults={(HEAD, "prepare", "bad"): SideError("no")}).gate("good", "bad", watcher=notes).run()
+    assert [look[:3] for look in notes.looks] == [(1, {"bad": "INVALID"}, ["good"]), (4, {"good": "SAME"}, [])]
+
+
+def test_an_interrupt_leaves_what_is_known():
+    faults = {(HEAD, "visit", "unsteady"): [None] * 107 * 5 + [KeyboardInterrupt()]}
+    lab = Lab(ratio=lambda case, launch: 1.0 if case == "steady" else 1.15 if launch % 2 else 1 / 1.15, faults=faults)
+    gate = lab.gate("unsteady", "steady")
+    with pytest.raises(KeyboardInterrupt):
+        gate.run()
+    unsteady, steady = gate.judgements()
+    assert (steady.verdict, steady.launches) == (Verdict.SAME, 4)
+    assert (unsteady.verdict, unsteady.reason, unsteady.launches) == (Verdict.INCONCLUSIVE, "interrupted", 5)
+    assert unsteady.low < unsteady.high
+
+
+def test_an_interrupt_before_anything_is_known_leaves_every_benchmark_named():
+    lab = Lab(faults={(BASE, "load", None): KeyboardInterrupt()})
+    gate = lab.gate("a", "b")
+    with pytest.raises(KeyboardInterrupt):
+        gate.run()
+    assert [(judged.name, judged.reason, judged.ratio) for judged in gate.judgements()] == [
+        ("a", "interrupted", None),
+        ("b", "interrupted", None),
+    ]

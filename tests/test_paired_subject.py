@@ -1,0 +1,243 @@
+"""What a step of each benchmark is when it is measured in visits, and the slowdowns that a self-test plants in it."""
+
+import contextlib
+import math
+import time
+
+import pytest
+import torch
+
+from model import TrainingStep
+from perf.harness.gate.trial import SLOWDOWNS
+from perf.harness.paired import inject, subject
+from perf.harness.paired.inject import Extra, places
+from perf.harness.paired.subject import KINDS, build
+from perf.harness.settings import resolve
+from perf.harness.suite import Suite
+from perf.harness.workload import Trainee
+
+
+@pytest.fixture(scope="module")
+def work(digits_root):
+    """A workload of two full batches in an epoch."""
+    typed = {"data": "digits", "profile": "smoke", "device": "cpu", "batch-size": "3200"}
+    suite = Suite.resolve(resolve(typed, {}, "", digits_root))
+    suite.prepare()
+    return suite.workload("cpu", 3200, "resident")
+
+
+@pytest.fixture
+def built():
+    """Builds subjects that are closed in the end."""
+    made = []
+
+    def build_one(*arguments):
+        made.append(build(*arguments))
+        return made[-1]
+
+    yield build_one
+    for one in made:
+        one.close()
+
+
+class Count:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *arguments):
+        self.calls += 1
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often the network was trained by a step, and asked."""
+    found = {"step": 0, "infer": 0}
+    step, infer = TrainingStep.__call__, Trainee.infer
+
+    def counted_step(self, *batch):
+        found["step"] += 1
+        return step(self, *batch)
+
+    def counted_infer(self, *batch):
+        found["infer"] += 1
+        return infer(self, *batch)
+
+    monkeypatch.setattr(TrainingStep, "__call__", counted_step)
+    monkeypatch.setattr(Trainee, "infer", counted_infer)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_visit_runs_that_many_steps_and_marks_before_the_first_and_after_each(kind, work, built, calls):
+    one = built(kind, work)
+    marks = Count()
+    one.steps(3, marks)
+    one.steps(2, marks)
+    assert marks.calls == (3 + 1) + (2 + 1)
+    expected = {"training_step": (5, 0), "epoch": (5, 0), "inference": (0, 5), "input_pipeline": (0, 0)}[kind]
+    assert (calls["step"], calls["infer"]) == expected
+
+
+@pytest.mark.parametrize("kind", ["training_step", "epoch"])
+def test_the_marks_lie_between_the_steps(kind, work, built, monkeypatch):
+    events = []
+    step = TrainingStep.__call__
+    monkeypatch.setattr(TrainingStep, "__call__", lambda self, *batch: (events.append("step"), step(self, *batch))[1])
+    built(kind, work).steps(3, lambda: events.append("mark"))
+    assert events == ["mark"] + ["step", "mark"] * 3
+
+
+def test_an_input_pipeline_loads_a_batch_in_each_step(work, built, monkeypatch):
+    loaded = []
+    endless = subject.endless
+
+    def seen(pipeline):
+        for batch in endless(pipeline):
+            loaded.append(len(batch[1]))
+            yield batch
+
+    monkeypatch.setattr(subject, "endless", seen)
+    built("input_pipeline", work).steps(5, lambda: None)
+    assert loaded == [3200] * 5  # two batches are an epoch: it goes on
+
+
+def test_an_epoch_is_the_projects_own_and_goes_on_over_epochs(work, built, monkeypatch):
+    slices = []
+    train_epoch = subject.train_epoch
+
+    def seen(step, batches):
+        batches = list(batches)
+        slices.append([images.sum().item() for images, _ in batches])
+        return train_epoch(step, batches)
+
+    monkeypatch.setattr(subject, "train_epoch", seen)
+    one = built("epoch", work)
+    for count in (2, 3):
+        one.steps(count, lambda: None)
+    assert [len(piece) for piece in slices] == [2, 3]
+    assert len({value for piece in slices for value in piece}) == 5  # shuffled anew in each epoch of two batches
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_planted_is_called_once_in_a_step(kind, work, built):
+    in_step, in_input = Count(), Count()
+    one = built(kind, work, in_step, in_input)
+    before = (in_step.calls, in_input.calls)
+    one.steps(4, lambda: None)
+    expected = {"training_step": (4, 0), "inference": (4, 0), "epoch": (4, 4), "input_pipeline": (0, 4)}[kind]
+    assert (in_step.calls - before[0], in_input.calls - before[1]) == expected
+
+
+@pytest.mark.parametrize("kind", ["training_step", "epoch"])
+def test_training_that_works_has_no_problem(kind, work, built):
+    one = built(kind, work)
+    one.steps(10, lambda: None)
+    assert one.problem(10) == ""
+
+
+@pytest.mark.parametrize("kind", ["training_step", "epoch"])
+def test_a_loss_that_does_not_fall_is_a_problem(kind, work, built, monkeypatch):
+    one = built(kind, work)
+    monkeypatch.setattr(TrainingStep, "update", lambda self: None)
+    one.steps(10, lambda: None)
+    assert one.problem(10).startswith("the loss does not fall: 2.")
+    assert one.problem(2) == ""  # too few to tell
+
+
+@pytest.mark.parametrize("kind", ["training_step", "epoch"])
+def test_a_loss_that_is_not_finite_is_a_problem(kind, work, built):
+    one = built(kind, work)
+    with torch.no_grad():
+        next(one.trainee.model.parameters()).fill_(math.nan)
+    assert one.problem(1).startswith("the loss is not finite: 2.")
+
+
+def test_an_output_that_is_not_finite_is_a_problem(work, built):
+    one = built("inference", work)
+    assert one.problem(1) == ""
+    with torch.no_grad():
+        next(one.trainee.model.parameters()).fill_(math.nan)
+    assert one.problem(1) == "the network's output is not finite"
+
+
+def test_each_benchmark_has_the_mode_of_its_network(work, built):
+    assert built("training_step", work).trainee.model.training
+    assert not built("inference", work).trainee.model.training
+
+
+def test_a_closed_subject_gives_back_its_pipeline(work, monkeypatch):
+    events = []
+    original = type(work).full_batches
+
+    @contextlib.contextmanager
+    def full_batches(self):
+        with original(self) as pipeline:
+            events.append("open")
+            yield pipeline
+        events.append("closed")
+
+    monkeypatch.setattr(type(work), "full_batches", full_batches)
+    for kind in ("epoch", "input_pipeline"):
+        one = build(kind, work)
+        one.steps(1, lambda: None)
+        assert events == ["open"]
+        one.close()
+        assert events == ["open", "closed"]
+        events.clear()
+
+
+class Loaded:
+    """Steps of a known time, longer by what `extra` does; every other visit is disturbed."""
+
+    def __init__(self, extra, step_s, per_amount):
+        self.extra, self.step_s, self.per_amount = extra, step_s, per_amount
+        self.visits = 0
+
+    def __call__(self, count):
+        self.visits += 1
+        noise = 1.5 if self.visits % 3 == 0 else 1.0
+        return (noise * (self.step_s + self.extra._amount * self.per_amount),) * (count - 1)
+
+
+@pytest.mark.parametrize("guess", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.5])
+def test_calibration_finds_the_share_from_any_first_guess(share, guess, monkeypatch):
+    extra = Extra("compute", share)
+    monkeypatch.setattr(extra, "_first_guess", lambda seconds: guess * seconds / 1e-8)
+    reached = extra.calibrate(Loaded(extra, 1e-3, 1e-8), 1e-3)
+    assert reached == pytest.approx(share, rel=0.01)
+
+
+def test_nothing_is_planted_before_calibration(monkeypatch):
+    extra = Extra("sleep", 0.05)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))
+    extra()
+
+
+@pytest.mark.parametrize("kind", SLOWDOWNS)
+def test_each_kind_of_slowdown_does_something(kind, monkeypatch):
+    extra = Extra(kind, 0.05)
+    extra._amount = 0.001 if kind == "sleep" else 50.0
+    done = []
+    if kind == "sleep":
+        monkeypatch.setattr(time, "sleep", done.append)
+    elif kind == "allocation":
+        empty = torch.empty
+        monkeypatch.setattr(torch, "empty", lambda size, dtype: (done.append(size), empty(size, dtype=dtype))[1])
+    else:
+        monkeypatch.setattr(inject, "range", lambda count: (done.append(count), range(count))[1], raising=False)
+        extra._do = lambda amount: Extra._compute(amount)
+    extra()
+    assert done == {"sleep": [0.001], "allocation": [inject.FRESH_BYTES]}.get(kind, [50])
+
+
+def test_an_unknown_slowdown_is_refused():
+    with pytest.raises(ValueError, match="'heat' is none of compute, sleep, allocation, input"):
+        Extra("heat", 0.05)
+
+
+def test_a_slowdown_is_planted_in_the_step_or_in_the_input():
+    compute, slow_input = Extra("compute", 0.05), Extra("input", 0.05)
+    assert places(None) == (None, None)
+    assert places(compute) == (compute, None)
+    assert places(slow_input) == (None, slow_input)

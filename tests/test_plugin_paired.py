@@ -1,0 +1,486 @@
+"""The paired gate in pytest, as users meet it: verdicts as tests, exit codes, files, refusals.
+
+Workers and launches are fakes, but in the last test.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from perf.harness.gate.verdict import Judgement, Verdict
+from perf.harness.paired.link import SideError, SideLost
+from perf.harness.paired.sides import SideUnusable
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PERF = ROOT / "perf"
+STEP = PERF / "test_training_step.py"
+NAMES = (
+    "training_step[cpu-bs64]",
+    "inference[cpu-bs64]",
+    "input_pipeline[cpu-bs64-resident]",
+    "epoch[cpu-bs64-resident]",
+)
+SIDES = ("base", "head")
+KNOWN = {"base_s": 1.0e-3, "head_s": 1.1e-3, "launches": 4, "smallest_detectable": 1.03}
+SLOWER = {"verdict": Verdict.SLOWER, "ratio": 1.1, "low": 1.08, "high": 1.12, **KNOWN}
+SAME = {"verdict": Verdict.SAME, "ratio": 1.0, "low": 0.99, "high": 1.01, **KNOWN}
+UNDECIDED = {"verdict": Verdict.INCONCLUSIVE, "reason": "16 launches differ too much", **SAME} | {
+    "verdict": Verdict.INCONCLUSIVE, "high": 1.2
+}  # fmt: skip
+INVALID = {"verdict": Verdict.INVALID, "reason": "head: the loss is not finite: 2.3 at first, nan at last"}
+
+
+class World:
+    """What the fakes say: the verdict on each benchmark, and what a worker of each side answers."""
+
+    def __init__(self):
+        self.found = dict.fromkeys(NAMES, SAME)
+        self.unusable = self.interrupt = None
+        self.facts = {
+            side: {"python": "3.11.7", "torch": "2.9", "shapes": "A", "sources": {"m.py": side}} for side in SIDES
+        }
+        self.more = {side: {} for side in SIDES}
+        self.less = {side: () for side in SIDES}
+        self.errors = {}
+        self.open = 0
+        self.gates = []
+
+    @contextlib.contextmanager
+    def sides(self, settings, data_name, threads):
+        if self.unusable:
+            raise SideUnusable(self.unusable)
+        self.open += 1
+        yield tuple(FakeSide(self, name) for name in SIDES)
+        self.open -= 1
+
+    def judge(self, case):
+        short = case.name.rpartition("::")[2].removeprefix("test_")
+        return Judgement(case.name, **self.found[short])
+
+
+class FakeSide:
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.title = {"base": "main (0123456789)", "head": "the working tree"}[name]
+
+    def launch(self, inject=None):
+        self.world.open += 1
+        return FakeLink(self.world, self.name)
+
+
+class FakeLink:
+    def __init__(self, world, side):
+        self.world, self.side = world, side
+
+    def request(self, do, kinds):
+        self.kinds = kinds
+
+    def reply(self, limit_s):
+        if error := self.world.errors.get(self.side):
+            raise error
+        axes = {
+            ("device", "batch_size"): ("cpu", 64, None),
+            ("device", "batch_size", "pipeline"): ("cpu", 64, "resident"),
+        }
+        cases = {kind: [list(axes[tuple(names)])] for kind, names in self.kinds.items()}
+        for kind in cases:
+            cases[kind] = [] if kind in self.world.less[self.side] else cases[kind]
+            cases[kind] += self.world.more[self.side].get(kind, [])
+        return {**self.world.facts[self.side], "cases": cases}
+
+    def close(self):
+        self.world.open -= 1
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World()
+
+    class FakeGate:
+        elapsed_s = 12.0
+
+        def __init__(self, cases, launch, rule, *, budget_s, cores, watcher):
+            self.cases, self.rule, self.budget_s, self.watcher = cases, rule, budget_s, watcher
+            made.gates.append(self)
+
+        def run(self):
+            self.watcher.working(1, self.cases[0], 0.0, len(self.cases))
+            if made.interrupt:
+                raise made.interrupt
+            decided = self.judgements()
+            self.watcher.looked(4, decided[1:], self.cases[:1], 12.0)
+
+        def judgements(self):
+            return [made.judge(case) for case in self.cases]
+
+    monkeypatch.setattr("perf.harness.plugin.paired.sides", made.sides)
+    monkeypatch.setattr("perf.harness.plugin.paired.Gate", FakeGate)
+    return made
+
+
+@pytest.fixture
+def gate(world, pytester, digits_root, monkeypatch):
+    """Runs pytest in this process with `--perf-against=main`; a warning is an error."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "300")  # pytest cuts its short summary
+    storage = f"--benchmark-storage={pytester.path / 'kept'}"
+    common = ("-p", "no:xdist", "-W", "error", f"--perf-data-root={digits_root}", "--perf-data=digits", storage)
+    quick = ("--perf-profile=smoke", "--perf-batch-size=64", "--perf-pipeline=resident")
+
+    def run(*arguments, against="main", device="cpu", cache=False, path=PERF):
+        options = [*common, *quick, f"--perf-against={against}", f"--perf-device={device}"]
+        options += ["-o", f"cache_dir={pytester.path / 'cache'}"] if cache else ["-p", "no:cacheprovider"]
+        result = pytester.runpytest_inprocess(path, *options, *map(str, arguments), no_reraise_ctrlc=True)
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
+        assert "\x1b" not in result.stdout.str()
+        assert "PytestBenchmarkWarning" not in result.stdout.str() + result.stderr.str()
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert world.open == 0  # worktrees and workers
+        return result
+
+    return run
+
+
+def kept(pytester):
+    return sorted((pytester.path / "kept").rglob("*.json"))
+
+
+def read(path):
+    return json.loads(Path(path).read_text())
+
+
+def test_the_same_code_passes_and_the_sides_are_named(gate):
+    result = gate()
+    result.assert_outcomes(passed=4, skipped=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "gate      base: main (0123456789); head: the working tree",
+            "after 4 launches, 12 s: 3 SAME; undecided: *",
+            "*Stepwatch: base against head*",
+            "base: main (0123456789); head: the working tree.",
+            "Nothing changed in 4 benchmarks.",
+            "Measured for 12 s with 1 thread*",
+            "Kept as *gate_*.json",
+        ]
+    )
+
+
+def test_the_same_sources_are_said_to_be_the_same_code(gate, world):
+    gate().stdout.no_fnmatch_line("*same code*")
+    world.facts["base"] = world.facts["head"]
+    gate().stdout.fnmatch_lines(["base: *; base and head are the same code."])
+
+
+def test_another_torch_is_said(gate, world):
+    world.facts["base"] = world.facts["base"] | {"torch": "2.8"}
+    gate().stdout.fnmatch_lines(["base: *; torch: base 2.8, head 2.9."])
+
+
+def test_a_slower_benchmark_is_a_failed_test_in_one_line(gate, world):
+    world.found["inference[cpu-bs64]"] = SLOWER
+    result = gate("-rf")
+    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    assert result.ret == 1
+    line = "SLOWER, +10% [[]+8.0%, +12%], 1.00 ms → 1.10 ms"
+    result.stdout.fnmatch_lines(
+        [
+            line,
+            "*1 SLOWER · 3 SAME*",
+            f"FAILED *test_inference[[]cpu-bs64] - *{line}",
+            "*1 failed, 3 passed, 1 skipped*",
+        ]
+    )
+    assert "runtest" not in result.stdout.str()
+
+
+def test_junit_counts_a_slower_benchmark_as_a_failure(gate, world, pytester):
+    world.found["inference[cpu-bs64]"] = SLOWER
+    gate(f"--junitxml={pytester.path / 'out.xml'}")
+    suite = ElementTree.parse(pytester.path / "out.xml").find("testsuite")
+    assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("1", "0", "5")
+    (failure,) = suite.iter("failure")
+    assert failure.get("message").endswith("SLOWER, +10% [+8.0%, +12%], 1.00 ms → 1.10 ms")
+
+
+def test_last_failed_measures_the_slower_benchmark_again_and_nothing_else(gate, world):
+    world.found["inference[cpu-bs64]"] = SLOWER
+    gate(cache=True)
+    result = gate("--lf", cache=True)
+    result.assert_outcomes(failed=1)
+    assert [case.name.rpartition("::")[2] for case in world.gates[-1].cases] == ["test_inference[cpu-bs64]"]
+    assert world.gates[-1].rule.benchmarks == 1
+
+
+def test_an_inconclusive_benchmark_is_a_skip_and_exit_10(gate, world):
+    world.found["inference[cpu-bs64]"] = UNDECIDED
+    result = gate("-rs")
+    result.assert_outcomes(passed=3, skipped=2)
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(
+        [
+            "*1 INCONCLUSIVE · 3 SAME*",
+            "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it a failure.",
+            "SKIPPED *INCONCLUSIVE, *16 launches differ too much",
+        ]
+    )
+
+
+def test_a_failure_outweighs_what_is_inconclusive(gate, world):
+    world.found |= {"inference[cpu-bs64]": UNDECIDED, "training_step[cpu-bs64]": SLOWER}
+    assert gate().ret == 1
+
+
+def test_inconclusive_can_be_made_a_failure(gate, world):
+    world.found["inference[cpu-bs64]"] = UNDECIDED
+    result = gate("--perf-inconclusive=fail")
+    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    assert result.ret == 1
+
+
+def test_a_gate_that_warns_exits_with_0_and_says_so(gate, world):
+    world.found |= {"inference[cpu-bs64]": SLOWER, "training_step[cpu-bs64]": UNDECIDED}
+    result = gate("--perf-gate=warn")
+    result.assert_outcomes(passed=3, skipped=2)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["--perf-gate=warn: 1 of them would fail the run."])
+
+
+def test_a_gate_that_is_off_measures_as_always(gate, world):
+    result = gate("--perf-gate=off", "--perf-rounds=1", path=STEP)
+    result.assert_outcomes(passed=1)
+    assert world.gates == []
+    result.stdout.fnmatch_lines(["*measured 1*"])
+
+
+def test_a_benchmark_that_base_has_not_is_new_and_passes(gate, world):
+    world.less["base"] = ("inference",)
+    result = gate()
+    result.assert_outcomes(passed=4, skipped=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["compared 3 · missing 0 · new 1 · *", "1 NEW · 3 SAME"])
+    assert len(world.gates[0].cases) == world.gates[0].rule.benchmarks == 3
+
+
+def test_a_model_that_base_has_not_is_new_and_said(gate, world):
+    world.errors["base"] = SideError("RecipeError: unknown model 'simple_nn'")
+    result = gate()
+    assert result.ret == 0
+    assert world.gates == []
+    result.stdout.fnmatch_lines(["base: *; base has no such model: RecipeError: unknown model", "4 NEW"])
+
+
+def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
+    world.more["base"] = {"inference": [["cpu", 128, None]]}
+    result = gate("-rf")
+    result.assert_outcomes(failed=1, passed=4, skipped=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "compared 4 · missing 1 · new 0 *",
+            "FAILED *test_inference[[]cpu-bs128] - *MISSING, base has it, head has not",
+        ]
+    )
+
+
+def test_the_names_chosen_apply_to_what_is_missing_too(gate, world):
+    world.more["base"] = {"inference": [["cpu", 128, None]]}
+    gate("-k", "step").assert_outcomes(passed=1, deselected=5)
+    gate("-k", "bs128").assert_outcomes(failed=1, deselected=5)
+    assert len(world.gates) == 1  # nothing is measured for what is missing
+
+
+def test_of_a_benchmark_picked_by_its_id_nothing_is_missing(gate, world):
+    world.more["base"] = {"training_step": [["cpu", 128, None]]}
+    gate(path=f"{STEP}::test_training_step[cpu-bs64]").assert_outcomes(passed=1)
+
+
+def test_an_invalid_result_fails_with_its_message(gate, world):
+    world.found["epoch[cpu-bs64-resident]"] = INVALID
+    result = gate("-rf")
+    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["INVALID, head: the loss is not finite: 2.3 at first, nan at last"])
+
+
+def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
+    world.facts["base"] = world.facts["base"] | {"shapes": "B"}
+    result = gate()
+    result.assert_outcomes(failed=4, skipped=1)
+    assert (result.ret, world.gates) == (1, [])
+    result.stdout.fnmatch_lines(["INVALID, shapes differ: base takes B, head A"])
+
+
+def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = gate("-rs", device="cpu,cuda")
+    result.assert_outcomes(passed=4, skipped=6)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["SKIPPED*cuda: unplugged"])
+
+
+def test_a_required_device_that_is_absent_is_refused(gate, world, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = gate("--perf-require-device=cuda")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-require-device: cuda is absent: unplugged"])
+
+
+def test_nothing_to_judge_is_refused(gate, world, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = gate(device="cuda")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-against: nothing of this can be judged: *cuda: unplugged*"])
+
+
+@pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-disable", "--benchmark-skip"])
+def test_what_would_judge_nothing_or_twice_is_refused(gate, world, option):
+    result = gate(option)
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(
+        [f"ERROR: {option} and --perf-against exclude each other: the gate compares side by side"]
+    )
+
+
+def test_benchmark_only_judges_all_the_same(gate):
+    gate("--benchmark-only").assert_outcomes(passed=4, skipped=1)
+
+
+def test_a_bad_ref_is_one_line_and_exit_4_before_anything_is_measured(gate, world):
+    world.unusable = "--perf-against: 'nowhere' is neither a folder nor a commit"
+    result = gate()
+    assert (result.ret, world.gates) == (4, [])
+    assert result.stderr.str().strip() == f"ERROR: {world.unusable}"
+    assert "collected" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_side_that_cannot_say_what_it_has_is_refused(gate, world, side):
+    world.errors[side] = SideLost("its process ended by itself with exit code 1: No module named torch")
+    result = gate()
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-against: a side cannot be measured: *No module named torch"])
+
+
+def test_an_interrupt_prints_and_keeps_what_is_known(gate, world, pytester):
+    world.interrupt = KeyboardInterrupt()
+    world.found = dict.fromkeys(NAMES, UNDECIDED | {"reason": "interrupted"}) | {"inference[cpu-bs64]": SLOWER}
+    result = gate()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*1 SLOWER · 3 INCONCLUSIVE", "Kept as *gate_*.json"])
+    (path,) = kept(pytester)
+    assert read(path)["perf"]["complete"] is False
+
+
+def test_collecting_alone_measures_nothing(gate, world, pytester):
+    result = gate("--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs64]"])
+    assert (world.gates, kept(pytester)) == ([], [])
+
+
+def test_the_record_is_kept_beside_the_others_and_where_it_is_wanted_and_fits_its_schema(gate, world, pytester):
+    jsonschema = pytest.importorskip("jsonschema")
+    world.found["inference[cpu-bs64]"] = SLOWER
+    world.found["training_step[cpu-bs64]"] = INVALID
+    gate(f"--benchmark-json={pytester.path / 'out.json'}")
+    (path,) = kept(pytester)
+    assert path.name.startswith("gate_")
+    assert path.parent.name.startswith("smoke-simple_nn-digits-") or path.parent.parent.name.startswith("smoke-")
+    document = read(path)
+    assert read(pytester.path / "out.json") == document
+    validator = jsonschema.Draft202012Validator(read(PERF / "schema.json"))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    found = {entry["name"].rpartition("test_")[2]: entry for entry in document["perf"]["gate"]}
+    slower = found["inference[cpu-bs64]"]
+    assert {key: slower[key] for key in SLOWER} == SLOWER
+    assert found["training_step[cpu-bs64]"]["ratio"] is None
+    run = document["perf"]["gate_run"]
+    assert (run["base"], run["head"], run["seconds"], run["min_effect"]) == (
+        "main (0123456789)", "the working tree", 12.0, 0.025,
+    )  # fmt: skip
+    assert document["perf"]["complete"] is True
+    slower["verdict"] = "SLOW"
+    assert not validator.is_valid(document)
+
+
+def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measured(gate, world, pytester):
+    result = gate(f"--benchmark-json={pytester.path / 'no' / 'where.json'}")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["*cannot be written; name a file in a folder that exists"])
+
+
+def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
+    gate()
+    result = gate("--perf-gate=off", "--benchmark-compare", "--perf-rounds=1", path=STEP)
+    result.stdout.fnmatch_lines(["NO BASELINE*"])
+
+
+MODEL = """
+import torch
+from torch import nn
+
+WASTE = {waste}
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+        self.wasted = torch.ones(256, 256)
+
+    def forward(self, images):
+        for _ in range(WASTE):
+            self.wasted @ self.wasted
+        return self.layers(images)
+
+
+def factory():
+    return Network()
+
+
+factory.input_shape = (1, 28, 28)
+factory.classes = 10
+"""
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", *identity, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+def test_a_true_slowdown_of_a_users_model_is_found_from_end_to_end(tmp_path, digits_root):
+    project = tmp_path / "project"
+    (project / "pkg").mkdir(parents=True)
+    git(project, "init", "-q", "-b", "main")
+    for waste in (0, 2):
+        (project / "pkg/networks.py").write_text(MODEL.format(waste=waste))
+        git(project, "add", ".")
+        git(project, "commit", "-q", "-m", f"waste {waste}")
+    command = [sys.executable, "-m", "pytest", PERF, "-k", "training_step and bs64", "-p", "no:cacheprovider"]
+    command += ["--perf-model=pkg.networks:factory", "--perf-against=HEAD~1", "--perf-device=cpu"]
+    command += ["--perf-batch-size=64", "--perf-profile=smoke", f"--perf-data-root={digits_root}", "--perf-data=digits"]
+    command += [f"--benchmark-storage={tmp_path / 'kept'}"]
+    result = subprocess.run(list(map(str, command)), cwd=project, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "SLOWER" in result.stdout
+    assert "1 failed" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert len(git(project, "worktree", "list").splitlines()) == 1
+    (path,) = (tmp_path / "kept").rglob("gate_*.json")
+    (judged,) = read(path)["perf"]["gate"]
+    assert (judged["verdict"], judged["ratio"] > 1.05) == ("SLOWER", True)

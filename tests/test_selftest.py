@@ -1,0 +1,172 @@
+"""The self-test of the gate: what its trials come to, its words, and its command line; nothing is measured."""
+
+import pytest
+
+from perf.__main__ import main
+from perf.harness.gate.trial import Trial, summarize
+from perf.harness.gate.verdict import Judgement, Verdict
+from perf.harness.paired import selftest
+from perf.harness.paired.schedule import Case
+from perf.harness.report.selftest import one_trial, render_selftest
+
+
+def judged(name, verdict, detectable=1.03):
+    return Judgement(name, verdict, ratio=1.0, low=0.99, high=1.01, launches=4, smallest_detectable=detectable)
+
+
+SAME = (judged("a", Verdict.SAME), judged("b", Verdict.SAME, 1.034))
+NULL = [Trial("compute", 0.0, SAME, 50.0, 0.12, (), (1.0, 1.08))] * 2
+FOUND = [
+    Trial(
+        "compute", 0.05, (judged("a", Verdict.SLOWER), judged("b", Verdict.SLOWER)), 60.0, None, (0.049, 0.051), (1.06,)
+    )
+]
+MISSED = [Trial("sleep", 0.02, (judged("a", Verdict.INCONCLUSIVE), judged("b", Verdict.INVALID, None)), 61.0, 0.5)]
+ACCUSED = [Trial("compute", 0.0, (judged("a", Verdict.SLOWER), judged("b", Verdict.SAME)), 55.0, 0.3)]
+
+
+def test_trials_are_summed_up():
+    found = summarize(NULL)
+    assert (found.gates, found.benchmarks, found.slower, found.same, found.other) == (2, 4, 0, 4, 0)
+    assert (found.gates_with_slower, found.launches, found.seconds) == (0, 4.0, 50.0)
+    assert (found.stock_flagged, found.stock_pairs, found.reached) == (2, 4, None)
+    assert found.detectable == pytest.approx(0.032)
+    planted = summarize(FOUND)
+    assert (planted.slower, planted.gates_with_slower, planted.others_cores) == (2, 1, None)
+    assert planted.reached == pytest.approx(0.05)
+    assert summarize(MISSED).other == 1
+
+
+def test_no_trials_cannot_be_summed_up():
+    with pytest.raises(ValueError, match="no trials"):
+        summarize([])
+
+
+def test_the_table_and_the_words_of_a_machine_that_misses_a_small_slowdown():
+    outcomes = [summarize(trials) for trials in (NULL, FOUND, MISSED)]
+    assert (
+        render_selftest(outcomes, width=100)
+        == """\
+What the gate can tell on this machine
+
+Self-test
+
+planted     reached  gates  SLOWER  SAME  INCONCL.  other  launches  s/gate  load  median:5%
+----------  -------  -----  ------  ----  --------  -----  --------  ------  ----  ---------
+nothing           –      2  0 of 4     4         0      0       4.0      50  0.12     2 of 4
+5% compute     5.0%      1  2 of 2     0         0      0       4.0      60     –     1 of 1
+2% sleep          –      1  0 of 2     0         1      1       4.0      61  0.50     0 of 0
+
+Nothing planted: false alarms 0 of 4 benchmarks, in 0 of 2 gates.
+5% compute: found 2 of 2 benchmarks.
+2% sleep: found 0 of 2 benchmarks.
+median:5%: how often --benchmark-compare-fail=median:5% would have failed: head of a launch, base of
+the one before. load: cores that other programs used. reached: the slowdown as measured in the
+worker.
+The smallest slowdown that shows here, typically: 3.2%.
+It accused nothing unchanged in 2 gates, but misses slowdowns of 2% sleep."""
+    )
+
+
+@pytest.mark.parametrize(
+    ("trials", "advice"),
+    [
+        ((NULL, FOUND), "--perf-gate=fail is safe to switch on, as far as 2 unchanged gates can tell."),
+        (
+            (ACCUSED, FOUND),
+            "It accused unchanged code: do not let it fail a build here (--perf-gate=warn), and say so to us.",
+        ),
+    ],
+)
+def test_the_last_word_is_whether_the_gate_may_fail_a_build(trials, advice):
+    text = render_selftest([summarize(some) for some in trials], width=1000)
+    assert text.splitlines()[-1] == advice
+
+
+def test_without_a_null_or_without_a_slowdown_there_is_no_such_word():
+    for trials in (NULL, FOUND):
+        assert "safe" not in render_selftest([summarize(trials)], width=100)
+
+
+def test_markdown_is_a_table_too():
+    lines = render_selftest([summarize(NULL)], width=100, format="github").splitlines()
+    assert lines[0] == "## What the gate can tell on this machine"
+    assert any(line.startswith("| nothing ") for line in lines)
+
+
+def test_one_gate_is_one_line():
+    assert one_trial(NULL[0], 1, 2) == "nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12"
+    assert one_trial(MISSED[0], 3, 5) == "2% sleep, gate 3 of 5: 1 INCONCLUSIVE · 1 INVALID, 61 s, load 0.50"
+
+
+def test_a_slow_input_is_looked_for_where_there_is_an_input():
+    assert selftest.cases("sleep", "cpu")[0] == Case("training_step[cpu-bs64]", "training_step", "cpu", 64, None)
+    assert {case.kind for case in selftest.cases("input", "cuda")} == {"epoch", "input_pipeline"}
+    assert all(case.pipeline and case.device == "cuda" for case in selftest.cases("input", "cuda"))
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """What the command would have run; each gate comes to the same."""
+    asked = []
+
+    def run(settings, kind, share, gates, say):
+        asked.append((settings.devices, kind, share, gates))
+        yield from (FOUND if share else NULL[:1]) * gates
+
+    monkeypatch.setattr(selftest, "run", run)
+    return asked
+
+
+def test_the_command_runs_the_gates_of_each_size_and_prints_the_table(planned, capsys, tmp_path):
+    table = tmp_path / "table.md"
+    assert main(["selftest", "--gates=2", "--inject=0%,5%", "--format=github", f"--output={table}"]) == 0
+    assert planned == [(("cpu",), "compute", 0.0, 2), (("cpu",), "compute", 0.05, 2)]
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12\n")
+    assert "5% compute: found 4 of 4 benchmarks." in out
+    assert table.read_text().startswith("## What the gate can tell on this machine\n")
+
+
+def test_the_defaults_are_five_gates_of_nothing_5_and_10_percent(planned, capsys):
+    assert main(["selftest"]) == 0
+    assert [(share, gates) for _, _, share, gates in planned] == [(0.0, 5), (0.05, 5), (0.1, 5)]
+
+
+def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
+    def run(*arguments):
+        yield NULL[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "run", run)
+    assert main(["selftest", "--gates=3"]) == 130
+    assert "Nothing planted: false alarms 0 of 2 benchmarks, in 0 of 1 gates." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--gates=0", "argument --gates: '0' is not a number of gates, 1 to 1000"),
+        ("--gates=1001", "argument --gates: '1001' is not a number of gates, 1 to 1000"),
+        ("--gates=many", "argument --gates: 'many' is not a number of gates, 1 to 1000"),
+        ("--inject=5", "argument --inject: '5' is not a size, written like 5%, of 100% at most"),
+        ("--inject=0%,-5%", "argument --inject: '-5%' is not a size, written like 5%, of 100% at most"),
+        ("--inject=101%", "argument --inject: '101%' is not a size, written like 5%, of 100% at most"),
+        ("--inject=", "argument --inject: '' is not a size, written like 5%, of 100% at most"),
+        ("--kind=heat", "argument --kind: invalid choice: 'heat'"),
+        ("--device=toaster", "--device: 'toaster' is not a device; use cpu, cuda, cuda:1, mps, xpu or all"),
+        ("--device=cuda", "--device: cuda is absent: unplugged"),
+        ("--device=cpu,cuda", "--device: 'cpu,cuda' is 2 devices; test them one by one"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_4(argument, says, planned, capsys, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    try:
+        code = main(["selftest", argument])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 4
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("python -m perf") and says in last
+    assert planned == []
