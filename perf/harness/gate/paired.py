@@ -161,8 +161,8 @@ class _Metric:
         winsorized = [kept[0]] * trimmed + kept + [kept[-1]] * trimmed
         self.mean = statistics.fmean(kept)
         self.freedom = len(kept) - 1
-        scale = math.sqrt((count - 1) / (len(kept) * (len(kept) - 1)))
-        self.error = max(statistics.stdev(winsorized) * scale, LEAST_SPREAD / math.sqrt(count))
+        self._spread = statistics.stdev(winsorized)
+        self.error = _error(self._spread, count)
         self.reach = quantile(CONFIDENCE, self.freedom) * self.error
         self.low, self.high = self.mean - self.reach, self.mean + self.reach
 
@@ -175,9 +175,10 @@ class _Metric:
         return chance <= rule.level(count) and statistics.median(self.values) >= rule.effect
 
     def detectable(self, rule: Rule) -> float:
-        """The smallest mean log ratio that would have been SLOWER with this spread, at the last look so far."""
-        count = max((look for look in LOOKS if look <= len(self.values)), default=LOOKS[0])
-        return max(rule.effect, rule.margin + quantile(1 - rule.level(count), self.freedom) * self.error)
+        """The smallest mean log ratio that would be SLOWER at the last look, with this spread between launches."""
+        count = LOOKS[-1]
+        freedom = count - 2 * trim(count) - 1
+        return max(rule.effect, rule.margin + quantile(1 - rule.level(count), freedom) * _error(self._spread, count))
 
 
 def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Launch], rule: Rule) -> Judgement:
@@ -199,6 +200,12 @@ def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Laun
         launches=len(launches),
         smallest_detectable=_exp(max(metric.detectable(rule) for metric in metrics)) if metrics else None,
     )
+
+
+def _error(spread: float, count: int) -> float:
+    """The standard error of the trimmed mean of `count` launches, from their Winsorized standard deviation."""
+    kept = count - 2 * trim(count)
+    return max(spread * math.sqrt((count - 1) / (kept * (kept - 1))), LEAST_SPREAD / math.sqrt(count))
 
 
 def _moved(metric: _Metric, wall: _Metric) -> str:

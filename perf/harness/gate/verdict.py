@@ -39,9 +39,9 @@ class Judgement:
     """The verdict on one benchmark.
 
     `ratio` is head ÷ base in time, above 1 where head is slower, with its 98% interval `low` to `high`; `base_s` and
-    `head_s` are the times of one step [s]. `smallest_detectable` is the smallest ratio that these data would have
-    called SLOWER. Each is None where it is not known. `launches` is how many pairs of fresh processes, or how many
-    stored runs, it rests on.
+    `head_s` are the times of one step [s]. `smallest_detectable` is the smallest ratio that would be SLOWER with
+    this spread and as many launches as a gate may make (of stored runs: with these). Each is None where it is not
+    known. `launches` is how many pairs of fresh processes, or how many stored runs, it rests on.
     """
 
     name: str

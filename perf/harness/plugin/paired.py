@@ -303,6 +303,13 @@ class PairedGate:
             least, most = settings.min_effect, TARGET * settings.min_effect
             lines.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {most:.1%}.")
             lines.append(f"Measured for {took} with {threads} thread{'s' * (threads > 1)}{load}.")
+        limits = [
+            f"{short_name(one.name)} {one.smallest_detectable - 1:.0%}"
+            for one in self._suite.judgements
+            if one.verdict is Verdict.INCONCLUSIVE and one.smallest_detectable is not None
+        ]
+        if limits:
+            lines.append(f"The smallest slowdown that {LOOKS[-1]} launches would show: {', '.join(limits)}.")
         failing = sum(found[verdict] for verdict in FAILURES)
         if failing and settings.gate == "warn":
             lines.append(f"--perf-gate=warn: {failing} of them would fail the run.")
