@@ -27,6 +27,7 @@ from perf.harness.record import Case as Skipped
 from perf.harness.record import RecordError
 from perf.harness.record.store import keep
 from perf.harness.report import PAGE
+from perf.harness.report.layout import Notes
 from perf.harness.report.verdicts import changed, render_verdicts, short_name, times
 
 # One thread: two that share their cores with anything else wait for each other, and 8.9% of noise hides everything.
@@ -274,7 +275,7 @@ class PairedGate:
                 keep(Path(target), document)
         except RecordError as error:
             raise pytest.UsageError(str(error)) from None
-        self._kept = f"Kept as {path}"
+        self._kept = str(path)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -288,12 +289,13 @@ class PairedGate:
             verbose=config.get_verbosity() > 0,
             notes=["; ".join([*(f"{name}: {side.title}" for name, side in self._sides.items()), *self._notes]) + "."],
             skipped=self._skipped,
+            last=[Notes(tuple(said))] if (said := self._said()) else [],
         )
-        for line in [*text.splitlines(), "", *self._said()]:
+        for line in [*text.splitlines(), *(["", f"Kept as {self._kept}"] if self._kept else [])]:
             terminalreporter.write_line(line)
 
     def _said(self) -> list[str]:
-        """How it was measured, what it means for the exit code, and where it is kept."""
+        """How it was measured, what would have shown, and what it means for the exit code."""
         gate, settings = self._suite.gate, self._suite.settings
         found = tally(self._suite.judgements)
         lines = []
@@ -315,7 +317,7 @@ class PairedGate:
             lines.append(f"--perf-gate=warn: {failing} of them would fail the run.")
         if self._undecided:
             lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it a failure.")
-        return [*lines, self._kept] if self._kept else lines
+        return lines
 
 
 def _axes(item: pytest.Item) -> list[str]:
