@@ -233,7 +233,7 @@ def test_a_cost_now_and_then_that_the_minimum_hides_is_found_by_the_cpu_time(eve
     assert all(abs(one.wall) < 0.005 for one in seen)
     found = decide("b", seen[:6], Rule(10))
     assert found.verdict is SLOWER
-    assert 6 < float(found.reason.removeprefix("CPU time +").removesuffix("%")) < 11  # the busiest tenth is left out
+    assert 5 < float(found.reason.removeprefix("CPU time +").removesuffix("%")) < 11  # of a rare cost, some is left out
     assert found.ratio == pytest.approx(1.0, abs=0.005)
 
 
