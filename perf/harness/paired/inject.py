@@ -14,7 +14,7 @@ from perf.harness.gate.trial import SLOWDOWNS
 Times = Callable[[int], tuple[float, ...]]
 
 # Visits with and without, in turn, of so many steps and for about so long; and how often the size is mended by that.
-MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 24, 4, 4, 0.4, 2
+MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 24, 4, 4, 0.3, 1
 # prctl(2): how late a sleep may end [ns]; 50 µs by default, which is 5% of a step of 1 ms.
 PR_SET_TIMERSLACK, SLACK_NS = 29, 1
 # Pages are touched in blocks of this many bytes; larger ones come fresh from the kernel each time (mmap's threshold).
