@@ -186,26 +186,46 @@ def test_a_closed_subject_gives_back_its_pipeline(work, monkeypatch):
         events.clear()
 
 
-class Loaded:
-    """Steps of a known time, longer by what `extra` does; every other visit is disturbed."""
+class Lab:
+    """A clock that an extra's work moves: a fixed cost of a call, and a cost for each unit."""
 
-    def __init__(self, extra, step_s, per_amount):
-        self.extra, self.step_s, self.per_amount = extra, step_s, per_amount
+    def __init__(self, kind, share, fixed_s, per_unit_s):
+        self.now = 0.0
+        self.fixed_s, self.per_unit_s = fixed_s, per_unit_s
+        self.extra = Extra(kind, share, clock=lambda: self.now)
+        self.extra._do = self.work
         self.visits = 0
 
-    def __call__(self, count):
+    def work(self, amount):
+        self.now += self.fixed_s + self.per_unit_s * amount
+
+    def times(self, count):
+        """Steps of 1 ms, longer by what the extra does; every third visit is disturbed."""
         self.visits += 1
         noise = 1.5 if self.visits % 3 == 0 else 1.0
-        return (noise * (self.step_s + self.extra._amount * self.per_amount),) * (count - 1)
+        walls = []
+        for _ in range(count):
+            start = self.now
+            self.extra()
+            self.now += noise * 1e-3
+            walls.append(self.now - start)
+        return tuple(walls[1:])
 
 
-@pytest.mark.parametrize("guess", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("fixed_s", [0.0, 5e-6])
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.5])
-def test_calibration_finds_the_share_from_any_first_guess(share, guess, monkeypatch):
-    extra = Extra("compute", share)
-    monkeypatch.setattr(extra, "_first_guess", lambda seconds: guess * seconds / 1e-8)
-    reached = extra.calibrate(Loaded(extra, 1e-3, 1e-8), 1e-3)
-    assert reached == pytest.approx(share, rel=0.01)
+@pytest.mark.parametrize(("kind", "per_unit_s"), [("compute", 3e-8), ("sleep", 1.0), ("allocation", 2e-7)])
+def test_calibration_finds_the_amount_that_takes_the_share(kind, per_unit_s, share, fixed_s):
+    lab = Lab(kind, share, fixed_s, per_unit_s)
+    reached = lab.extra.calibrate(lab.times, 1e-3)
+    assert fixed_s + per_unit_s * lab.extra.amount == pytest.approx(share * 1e-3)
+    assert reached == pytest.approx(share)
+
+
+def test_less_than_a_call_costs_cannot_be_planted():
+    lab = Lab("sleep", 0.01, 50e-6, 1.0)
+    assert lab.extra.calibrate(lab.times, 1e-3) == 0.0
+    assert lab.extra.amount == 0.0
 
 
 def test_nothing_is_planted_before_calibration(monkeypatch):
@@ -217,7 +237,7 @@ def test_nothing_is_planted_before_calibration(monkeypatch):
 @pytest.mark.parametrize("kind", SLOWDOWNS)
 def test_each_kind_of_slowdown_does_something(kind, monkeypatch):
     extra = Extra(kind, 0.05)
-    extra._amount = 0.001 if kind == "sleep" else 50.0
+    extra.amount = 0.001 if kind == "sleep" else 50.0
     done = []
     if kind == "sleep":
         monkeypatch.setattr(time, "sleep", done.append)

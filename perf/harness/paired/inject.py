@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 
 import torch
 
 from perf.harness.gate.trial import SLOWDOWNS
+from perf.harness.paired.visit import Clock
 
 Times = Callable[[int], tuple[float, ...]]
 
-# Visits with and without, in turn, of so many steps and for about so long; and how often the size is mended by that.
-MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 24, 4, 4, 0.3, 1
+# Visits of so many steps and for about so long, for each amount; and how often the amount is mended.
+MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 60, 5, 4, 0.3, 2
+# The first two amounts: next to nothing, and enough to be measured.
+TRIALS = {"compute": (10.0, 1000.0), "input": (10.0, 1000.0), "sleep": (1e-6, 5e-5), "allocation": (1.0, 20.0)}
+# Calls whose times are kept: more than a calibration makes, few enough to hold for ever.
+KEPT = 1000
 # prctl(2): how late a sleep may end [ns]; 50 µs by default, which is 5% of a step of 1 ms.
 PR_SET_TIMERSLACK, SLACK_NS = 29, 1
 # Pages are touched in blocks of this many bytes; larger ones come fresh from the kernel each time (mmap's threshold).
@@ -25,51 +32,50 @@ FRESH_BYTES = 32 * 2**20 + BLOCK_BYTES
 class Extra:
     """Work of `share` of a step, to be called once in each; none until `calibrate`d."""
 
-    def __init__(self, kind: str, share: float) -> None:
+    def __init__(self, kind: str, share: float, clock: Clock = time.perf_counter) -> None:
         if kind not in SLOWDOWNS:
             raise ValueError(f"{kind!r} is none of {', '.join(SLOWDOWNS)}")
         self.kind = kind
         self._share = share
-        self._amount = 0.0
+        self._clock = clock
+        self.amount = 0.0
+        self._took_s: deque[float] = deque(maxlen=KEPT)
         if kind == "sleep" and platform.system() == "Linux":
             ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, SLACK_NS)
         self._do = {"sleep": self._sleep, "allocation": self._allocate}.get(kind, self._compute)
 
     def __call__(self) -> None:
-        if self._amount > 0:
-            self._do(self._amount)
+        if self.amount > 0:
+            start = self._clock()
+            self._do(self.amount)
+            self._took_s.append(self._clock() - start)
 
     def calibrate(self, times: Times, step_s: float) -> float:
-        """Find the amount that makes `times` longer by the share; the share that was reached in the end.
+        """Find the amount that takes `share` of a step, called where it will be called; the share that it then takes.
 
-        Visits with and without take turns, and the quickest step of each counts: what else runs only ever adds.
+        Between two steps it finds the caches cold, and takes up to half as long again as on its own.
         """
-        amount = self._first_guess(self._share * step_s)
-        visits = max(LEAST_VISITS, min(MOST_VISITS, int(VISITS_S / (2 * VISIT_STEPS * step_s))))
-        for _ in range(MENDS):
-            reached = self._reached(times, amount, visits)
-            if reached > 0:
-                amount *= min(4.0, max(0.25, self._share / reached))
-        return self._reached(times, amount, visits)
+        visits = max(LEAST_VISITS, min(MOST_VISITS, int(VISITS_S / (VISIT_STEPS * step_s))))
+        self.amount = 0.0
+        plain_s = statistics.median(min(times(VISIT_STEPS)) for _ in range(visits))
+        aim_s = self._share * plain_s
+        low, high = TRIALS[self.kind]
+        (low_s, high_s) = (self._cost(times, amount, visits) for amount in (low, high))
+        for _ in range(MENDS):  # a line through two amounts, the farther of which comes closer
+            amount = max(0.0, low + (aim_s - low_s) * (high - low) / (high_s - low_s))
+            if amount <= low:
+                break
+            high, high_s = amount, self._cost(times, amount, visits)
+        self.amount = amount
+        return high_s / plain_s if amount > low else 0.0
 
-    def _reached(self, times: Times, amount: float, visits: int) -> float:
-        without: list[float] = []
-        within: list[float] = []
+    def _cost(self, times: Times, amount: float, visits: int) -> float:
+        """How long a call takes between two steps [s]."""
+        self.amount = amount
+        self._took_s.clear()
         for _ in range(visits):
-            self._amount = 0.0
-            without.append(min(times(VISIT_STEPS)))
-            self._amount = amount
-            within.append(min(times(VISIT_STEPS)))
-        return min(within) / min(without) - 1
-
-    def _first_guess(self, seconds: float) -> float:
-        trial = {"sleep": 1e-5, "allocation": 8.0}.get(self.kind, 1000.0)
-        took = []
-        for _ in range(MOST_VISITS):
-            start = time.perf_counter()
-            self._do(trial)
-            took.append(time.perf_counter() - start)
-        return trial * seconds / min(took)
+            times(VISIT_STEPS)
+        return statistics.median(self._took_s)
 
     @staticmethod
     def _compute(amount: float) -> None:

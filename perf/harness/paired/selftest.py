@@ -8,12 +8,14 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import data
 from perf.harness import devices
 from perf.harness.environment import foreign_cpu_s
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.trial import Trial
+from perf.harness.paired.link import Link
 from perf.harness.paired.schedule import HEAD, Case, Gate, Round, Watcher
 from perf.harness.paired.sides import Side, sides
 from perf.harness.settings import Settings, SettingsError, resolve
@@ -77,9 +79,10 @@ def _one(
     say: Callable[[str], None],
 ) -> Trial:
     seen = _Seen(say)
+    amounts: dict[tuple[object, ...], float] = {}
     gate = Gate(
         todo,
-        lambda name: both[name].launch(inject if name == HEAD else None),
+        lambda name: _Planted(both[HEAD].launch(inject), amounts) if inject and name == HEAD else both[name].launch(),
         Rule(len(todo), settings.min_effect),
         budget_s=settings.time_budget_s,
         cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else (),
@@ -97,6 +100,33 @@ def _one(
         injected=tuple(seen.injected),
         stock=tuple(seen.stock_ratios()),
     )
+
+
+class _Planted:
+    """A worker of head that plants the same amount in each launch, as a change of the code would.
+
+    Found anew in each, it would add its own error to the spread between launches.
+    """
+
+    def __init__(self, link: Link, amounts: dict[tuple[object, ...], float]) -> None:
+        self._link = link
+        self._amounts = amounts
+        self._case: tuple[object, ...] = ()
+
+    def request(self, do: str, **arguments: Any) -> None:
+        if do == "prepare":
+            self._case = tuple(arguments.values())
+            arguments["amount"] = self._amounts.get(self._case)
+        self._link.request(do, **arguments)
+
+    def reply(self, limit_s: float) -> dict[str, Any]:
+        answer = self._link.reply(limit_s)
+        if "amount" in answer:
+            self._amounts[self._case] = answer["amount"]
+        return answer
+
+    def close(self) -> None:
+        self._link.close()
 
 
 class _Seen(Watcher):

@@ -63,6 +63,9 @@ class Worker:
         self._subject: Subject | None = None
         self._steps = 0
         self._core: int | None = None
+        # Warm-up and calibration stay on one core, for a move between two of them costs more than what is planted.
+        one_thread = self._settings.threads == 1 and hasattr(os, "sched_setaffinity")
+        self._home = min(os.sched_getaffinity(0)) if one_thread else None
         self._asynchronous = False
         self._held = contextlib.ExitStack()
 
@@ -107,8 +110,13 @@ class Worker:
         assert self._suite.data is not None
         return {"data": self._suite.data.digest, "sources": self._sources()}
 
-    def prepare(self, kind: str, device: str, batch_size: int | None, pipeline: str | None) -> dict[str, Any]:
-        """Build a benchmark and warm it up; the reply has the time of a step [s]."""
+    def prepare(
+        self, kind: str, device: str, batch_size: int | None, pipeline: str | None, amount: float | None = None
+    ) -> dict[str, Any]:
+        """Build a benchmark and warm it up; the reply has the time of a step [s].
+
+        Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
+        """
         from perf.harness import devices
         from perf.harness.paired import inject, subject
 
@@ -125,7 +133,10 @@ class Worker:
         step_s = self._warm_up()
         if extra is None:
             return {"step_s": step_s}
-        return {"step_s": step_s, "injected": extra.calibrate(self._times, step_s)}
+        if amount is not None:
+            extra.amount = amount
+            return {"step_s": step_s}
+        return {"step_s": step_s, "injected": extra.calibrate(self._times, step_s), "amount": extra.amount}
 
     def _warm_up(self) -> float:
         from perf.harness.paired.visit import warm_up
@@ -133,8 +144,8 @@ class Worker:
         return warm_up(self._times)
 
     def _times(self, steps: int) -> tuple[float, ...]:
-        walls: list[float] = self.visit(steps)["wall_s"]
-        return tuple(walls)
+        walls: tuple[float, ...] = self.visit(steps, self._home)["wall_s"]
+        return walls
 
     def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
         """Run `steps` steps, on `core` where one is named."""
