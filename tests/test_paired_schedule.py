@@ -10,7 +10,6 @@ from perf.harness.gate.verdict import Verdict
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.schedule import (
     BASE,
-    CASE_S,
     HEAD,
     LEAST_STEPS,
     MOST_STEPS,
@@ -22,7 +21,14 @@ from perf.harness.paired.schedule import (
 )
 
 STEP_S = 1e-3
+CASE_S = 1.5
 START_S = 2.0  # what a fake worker takes to load
+
+
+@pytest.fixture(autouse=True)
+def _case_s(monkeypatch):
+    """These tests are about the schedule, whatever the time of a case is set to."""
+    monkeypatch.setattr("perf.harness.paired.schedule.CASE_S", CASE_S)
 
 
 class Lab:
