@@ -15,6 +15,7 @@ import os
 import platform
 import signal
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # An environment may lie inside of the project.
-NOT_SUBJECT = (CHECKOUT / "perf", Path(sys.prefix).resolve())
+LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+NOT_SUBJECT = (CHECKOUT / "perf", *(Path(sysconfig.get_path(name)).resolve() for name in LIBRARIES))
 # prctl(2): the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
 
