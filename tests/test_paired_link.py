@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -145,6 +146,26 @@ def test_a_worker_that_does_not_answer_is_ended_within_its_limit(start):
     with pytest.raises(SideLost, match=r"^its process did not answer for 0\.2 s: thinking$"):
         link.ask("visit", 0.2)
     assert gone(link.pid)
+
+
+def test_a_worker_that_closes_its_replies_and_stays_is_ended_too(start, monkeypatch):
+    monkeypatch.setattr("perf.harness.paired.link.END_S", 0.2)
+    link = start("os.close(1)\ntime.sleep(600)")
+    with pytest.raises(SideLost, match=r"its process closed its replies$"):
+        link.ask("load", LIMIT_S)
+    assert gone(link.pid)
+
+
+def test_a_process_that_the_kernel_cannot_end_yet_is_left_to_it(start, monkeypatch):
+    link = start("sys.stdin.read()")
+    wait = link._process.wait
+
+    def stuck(timeout=None):
+        raise subprocess.TimeoutExpired("worker", timeout)
+
+    monkeypatch.setattr(link._process, "wait", stuck)
+    link.close()
+    assert wait(LIMIT_S) == -signal.SIGKILL
 
 
 def test_a_worker_that_never_ends_its_line_is_ended_within_its_limit(start):

@@ -16,7 +16,7 @@ from typing import Any
 
 from perf.harness.paired import worker
 
-# The kernel ends a killed process at once, unless it waits for a device.
+# A process that has closed its replies, or was killed, ends at once, unless it waits for a device.
 END_S = 5.0
 CHUNK = 1 << 16
 
@@ -96,7 +96,10 @@ class Link:
         return line
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            return "closed its replies"
         return f"was ended by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
 
     def _lost(self, what: str) -> SideLost:
@@ -110,7 +113,8 @@ class Link:
         process = self._process
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that it would have to put in order
-        process.wait(END_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a device; nothing ends it sooner
+            process.wait(END_S)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
