@@ -25,7 +25,8 @@ from perf.harness.gate.paired import (
     spent,
     trim,
 )
-from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, Judgement, Verdict, exit_code, tally
+from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, exit_code, tally
+from perf.harness.record.judgement import Judgement, Verdict
 
 SLOWER, FASTER, SAME, INCONCLUSIVE = Verdict.SLOWER, Verdict.FASTER, Verdict.SAME, Verdict.INCONCLUSIVE
 # Between launches, as measured on a shared 2-core machine.

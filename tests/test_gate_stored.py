@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.stored import judge, judge_all
-from perf.harness.gate.verdict import ALPHA, Verdict
+from perf.harness.gate.verdict import ALPHA
+from perf.harness.record.judgement import Verdict
 
 ONE = Rule(1)
 

@@ -6,7 +6,6 @@ import random
 import pytest
 
 from perf.harness.gate.paired import LEAST_ROUNDS, LOOKS, Rule
-from perf.harness.gate.verdict import Verdict
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.schedule import (
     BASE,
@@ -19,6 +18,7 @@ from perf.harness.paired.schedule import (
     Gate,
     Watcher,
 )
+from perf.harness.record.judgement import Verdict
 
 STEP_S = 1e-3
 CASE_S = 1.5

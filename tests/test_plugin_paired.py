@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.sides import SideUnusable
+from perf.harness.record.judgement import Judgement, Verdict
 
 pytest_plugins = ["pytester"]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record import RecordError, Run
 from perf.harness.record import read as reading
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.read import load, parse
 
 TOY = """

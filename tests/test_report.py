@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record import Benchmark, Case, Run
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report import FORMATS, UnknownReference, encodable, header, render
 from perf.harness.report.bound import Bound, device_bound, epoch_bound, host_bound
 from perf.harness.report.rows import compare, letters

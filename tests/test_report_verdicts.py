@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.record import Case
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.verdicts import change, render_verdicts, short_name
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from perf.__main__ import main
 from perf.harness.gate.trial import Trial, summarize
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.paired import selftest
 from perf.harness.paired.schedule import Case
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.selftest import one_trial, render_selftest
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from perf.commands.output import add_output, deliver, width
 from perf.harness.gate.runs import Base, Compared, compare
-from perf.harness.gate.verdict import DEFAULT_MIN_EFFECT, EXIT_FAILED, Verdict, effect, exit_code
+from perf.harness.gate.verdict import DEFAULT_MIN_EFFECT, EXIT_FAILED, effect, exit_code
+from perf.harness.record.judgement import Verdict
 from perf.harness.record.read import load
 from perf.harness.record.run import Run, one_line
 from perf.harness.report.layout import Block, Fixed, Paragraph

@@ -13,8 +13,8 @@ from model import Recipe, load_recipe
 from perf.harness import devices
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
-from perf.harness.gate.verdict import Judgement
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
+from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import spoiled
 from perf.harness.record.store import RunFile
 from perf.harness.settings import Settings, SettingsError

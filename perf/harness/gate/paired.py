@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, MARGIN, TARGET, Judgement, Verdict
+from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, MARGIN, TARGET
+from perf.harness.record.judgement import Judgement, Verdict
 
 # After how many launches a benchmark is looked at, and the share of the error rate spent there (Lan and DeMets 1983;
 # the shares add up to 1, so that by Bonferroni the looks together keep the rate).

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from perf.harness.gate.stored import judge_all, missing
-from perf.harness.gate.verdict import Judgement, Verdict
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, Medians, Run, Scalar, own_name
 
 # As git shortens a commit, with room for a large repository.

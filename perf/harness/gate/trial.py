@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perf.harness.gate.verdict import Judgement, Verdict, tally
+from perf.harness.gate.verdict import tally
+from perf.harness.record.judgement import Judgement, Verdict
 
 # pytest-benchmark's --benchmark-compare-fail=median:5%, for contrast.
 STOCK_RATIO = 1.05

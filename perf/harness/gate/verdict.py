@@ -1,13 +1,12 @@
-"""What a comparison of base and head can come to, benchmark by benchmark, and what pytest exits with."""
+"""What the rules have in common: what counts as a change, how sure a verdict is, and what pytest exits with."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from typing import Any
+
+from perf.harness.record.judgement import Judgement, Verdict
 
 # The minimum effect is what a user calls a slowdown; these follow from it. 1% and 5% belong to 2.5%: measured on a
 # shared 2-core machine, they find 5% and never accuse an unchanged commit.
@@ -21,43 +20,7 @@ ALPHA = 0.01
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
 
 
-class Verdict(StrEnum):
-    SLOWER = "SLOWER"
-    INVALID = "INVALID"
-    MISSING = "MISSING"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    NEW = "NEW"
-    FASTER = "FASTER"
-    SAME = "SAME"
-
-
 FAILURES = frozenset({Verdict.SLOWER, Verdict.MISSING, Verdict.INVALID})
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on one benchmark.
-
-    `ratio` is head ÷ base in time, above 1 where head is slower, with its 98% interval `low` to `high`; `base_s` and
-    `head_s` are the times of one step [s]. `smallest_detectable` is the smallest ratio that would be SLOWER with
-    this spread and as many launches as a gate may make (of stored runs: with these). Each is None where it is not
-    known. `launches` is how many pairs of fresh processes, or how many stored runs, it rests on.
-    """
-
-    name: str
-    verdict: Verdict
-    reason: str = ""
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    base_s: float | None = None
-    head_s: float | None = None
-    launches: int = 0
-    smallest_detectable: float | None = None
-
-    def as_record(self) -> dict[str, Any]:
-        """The entry of `perf.gate` in the JSON."""
-        return asdict(self)
 
 
 def effect(text: str) -> float:

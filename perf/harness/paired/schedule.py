@@ -17,8 +17,8 @@ from typing import Any, NoReturn, Protocol
 
 from perf.harness.gate import paired
 from perf.harness.gate.paired import Launch, Rule, Visit
-from perf.harness.gate.verdict import Judgement, Verdict
 from perf.harness.paired.link import SideError, SideLost
+from perf.harness.record.judgement import Judgement, Verdict
 
 # A visit of 6 ms is shorter than a time slice of the scheduler, and hides the first step's cold caches well enough.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64

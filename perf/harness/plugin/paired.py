@@ -15,7 +15,7 @@ from model import RecipeError
 from perf.harness import preflight, stock
 from perf.harness.environment import foreign_cpu_s
 from perf.harness.gate.paired import LOOKS, Rule
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, Judgement, Verdict, tally
+from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.paired.link import SideError
 from perf.harness.paired.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.paired.sides import Side, SideUnusable, sides
@@ -25,6 +25,7 @@ from perf.harness.plugin.state import PROGRESS, SUITE
 from perf.harness.progress import duration
 from perf.harness.record import Case as Skipped
 from perf.harness.record import RecordError
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.store import keep
 from perf.harness.report import PAGE
 from perf.harness.report.layout import Notes

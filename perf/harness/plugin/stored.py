@@ -12,10 +12,11 @@ from perf.harness import stock
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.runs import Base
 from perf.harness.gate.stored import judge, missing
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, EXIT_OK, Judgement, Verdict, tally
+from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, EXIT_OK, tally
 from perf.harness.plugin.base import Found, find
 from perf.harness.plugin.items import is_part, kind
 from perf.harness.record import Run
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report import PAGE
 from perf.harness.report.layout import Block, Fixed, Paragraph, clean, page, shorten
 from perf.harness.report.units import seconds

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from perf.harness.gate.verdict import Judgement, Verdict
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import (
     SCHEMA_VERSION,
     Baseline,

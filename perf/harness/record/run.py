@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from perf.harness.gate.verdict import Judgement
+from perf.harness.record.judgement import Judgement
 
 SCHEMA_VERSION = 1
 

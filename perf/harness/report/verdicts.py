@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from perf.harness.gate.verdict import Judgement, Verdict, exit_code, tally
+from perf.harness.gate.verdict import exit_code, tally
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, own_name
 from perf.harness.report import units
 from perf.harness.report.cases import outcome
