@@ -21,7 +21,6 @@ from perf.harness.gate.paired import (
     decide,
     give_up,
     launch,
-    next_look,
     spent,
     trim,
 )
@@ -319,7 +318,6 @@ def test_the_rates_of_all_looks_metrics_and_benchmarks_add_up_to_alpha():
 def test_between_the_looks_nothing_is_decided():
     seen = launches([0.5] * 20)
     assert {n for n in range(21) if decide("b", seen[:n], Rule(1)) is not None} == set(LOOKS)
-    assert [next_look(n) for n in (0, 3, 4, 11, 12, 15, 16, 40)] == [4, 4, 6, 12, 16, 16, 16, 16]
     assert [spent(seen[:n]) for n in (0, 15, 16, 20)] == [False, False, True, True]
 
 

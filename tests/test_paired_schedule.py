@@ -48,6 +48,8 @@ class Lab:
         self.most_alive = 0
         self.visits = []  # (launch, case, side, core, steps)
         self.prepared = []  # (launch, case), once for both sides
+        self.homes = []  # (side, core) of each that was warmed up
+        self.others_s = lambda: None
 
     @property
     def launch_number(self):
@@ -74,6 +76,7 @@ class Lab:
             cores=self.cores,
             watcher=watcher or Watcher(),
             clock=self.clock,
+            foreign_cpu_s=self.others_s,
             rng=random.Random(seed),
         )
 
@@ -117,7 +120,8 @@ class FakeWorker:
         self.lab.now += START_S / 2
         return {"data": "abc", "sources": {"model/mlp.py": "1"}}
 
-    def prepare(self, kind, device, batch_size, pipeline):
+    def prepare(self, kind, device, batch_size, pipeline, core):
+        self.lab.homes.append((self.side, core))
         if self.side == HEAD:
             self.lab.prepared.append((self.lab.launch_number, kind))
         return {"step_s": self.lab.step_s}
@@ -171,6 +175,28 @@ def test_without_cores_nothing_is_pinned():
     lab = Lab()
     lab.gate("a").run()
     assert {visit[3] for visit in lab.visits} == {None}
+    assert {core for _, core in lab.homes} == {None}
+
+
+@pytest.mark.parametrize(("cores", "homes"), [((4, 7, 9), {4, 7}), ((4,), {4})])
+def test_the_sides_warm_up_at_the_same_time_on_different_cores_where_there_are_two(cores, homes):
+    lab = Lab(cores=cores)
+    lab.gate("a", "b").run()
+    for first, second in zip(lab.homes[::2], lab.homes[1::2], strict=True):
+        assert {first[0], second[0]} == {BASE, HEAD}
+        assert {first[1], second[1]} == homes
+
+
+def test_the_load_is_what_others_used_since_the_gate_began():
+    lab = Lab()
+    lab.others_s = lambda: 100.0 + 0.4 * lab.now
+    gate = lab.gate("a")
+    gate.run()
+    assert gate.others_cores == pytest.approx(0.4)
+    lab.others_s = lambda: None
+    gate = lab.gate("a")
+    gate.run()
+    assert gate.others_cores is None
 
 
 def test_each_launch_has_a_fresh_worker_of_each_side_and_never_more_than_two_are_alive():
@@ -272,7 +298,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
     (judged,) = lab.gate("a", budget_s=600).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.reason == (
-        "4 launches of 40 rounds take 21 min, the time budget is less; give more with --perf-time-budget, "
+        "4 launches of 40 rounds take 1,280 s, the time budget is 600 s; give more with --perf-time-budget, "
         "or take a smaller batch"
     )
     assert lab.visits == []
@@ -280,7 +306,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
 
 def test_a_budget_of_seconds_is_compared_in_seconds():
     (judged,) = Lab().gate("a", budget_s=5).run()
-    assert judged.reason.startswith("4 launches of 107 rounds take 6 s, the time budget is less;")
+    assert judged.reason.startswith("4 launches of 107 rounds take 6 s, the time budget is 5 s;")
 
 
 def test_a_refused_benchmark_does_not_keep_the_others_from_being_measured():

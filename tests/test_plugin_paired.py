@@ -108,6 +108,7 @@ def world(monkeypatch):
 
     class FakeGate:
         elapsed_s = 12.0
+        others_cores = 0.1
 
         def __init__(self, cases, launch, rule, *, budget_s, cores, watcher):
             self.cases, self.rule, self.budget_s, self.watcher = cases, rule, budget_s, watcher

@@ -3,6 +3,7 @@
 import pytest
 
 from perf.__main__ import main
+from perf.harness.gate.paired import Visit
 from perf.harness.gate.trial import Trial, summarize
 from perf.harness.paired import selftest
 from perf.harness.paired.schedule import Case
@@ -103,6 +104,46 @@ def test_a_slow_input_is_looked_for_where_there_is_an_input():
     assert selftest.cases("sleep", "cpu")[0] == Case("training_step[cpu-bs64]", "training_step", "cpu", 64, None)
     assert {case.kind for case in selftest.cases("input", "cuda")} == {"epoch", "input_pipeline"}
     assert all(case.pipeline and case.device == "cuda" for case in selftest.cases("input", "cuda"))
+
+
+class FakeLink:
+    """A worker that finds an amount of 40 where none is given to it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def request(self, do, **arguments):
+        self.asked.append((do, arguments))
+
+    def reply(self, limit_s):
+        do, arguments = self.asked[-1]
+        return {"step_s": 1.0, "amount": 40.0} if do == "prepare" and arguments["amount"] is None else {"step_s": 1.0}
+
+
+def test_later_launches_plant_the_amount_that_the_first_one_found():
+    amounts = {}
+    planted = []
+    for core in (0, 1):  # each launch has its own worker; which core warms it up makes no difference
+        link = FakeLink()
+        worker = selftest._Planted(link, amounts)
+        for kind in ("epoch", "inference"):
+            worker.request("prepare", kind=kind, batch_size=64, core=core)
+            worker.reply(1.0)
+            worker.request("visit", steps=3)
+            worker.reply(1.0)
+        planted.append([arguments["amount"] for do, arguments in link.asked if do == "prepare"])
+    assert planted == [[None, None], [40.0, 40.0]]
+    assert len(amounts) == 2
+
+
+def test_a_stored_run_is_contrasted_with_the_next_process():
+    seen = selftest._Seen(lambda line: None)
+    case = Case("epoch[cpu-bs64]", "epoch", "cpu", 64, "resident")
+    for base, head in ((1.0, 1.1), (2.0, 1.2), (4.0, 3.0)):
+        rounds = [(Visit((base, base, 9.0), ()), Visit((head,), ()))] * 3
+        seen.measured(case, rounds, 0.05)
+    assert list(seen.stock_ratios()) == [1.2 / 1.0, 3.0 / 2.0]
+    assert seen.injected == [0.05] * 3
 
 
 @pytest.fixture

@@ -22,10 +22,13 @@ CHILDREN = "/proc/self/task/*/children"
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on, which affinity can make fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may run on, which affinity can make fewer than the machine has."""
+    return len(cores()) or os.cpu_count() or 1
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may run on; empty where a process cannot be bound to one."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def cpu_model() -> str:

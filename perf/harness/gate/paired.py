@@ -45,7 +45,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Launch:
-    """What one launch says: log(head ÷ base) of wall and CPU time, from the medians over rounds; times [s]."""
+    """What one launch says: log(head ÷ base) of wall and of CPU time, and the times of a step [s]."""
 
     wall: float
     cpu: float | None
@@ -86,7 +86,7 @@ def launch(rounds: Sequence[tuple[Visit, Visit]]) -> Launch:
     """One launch from its rounds, each a visit of base and one of head. Raises ValueError for none.
 
     Of the wall times, each visit's minimum counts, and of those the median: pre-emption only ever adds. Of the CPU
-    times, the mean, which shows a cost that comes now and then and that a minimum hides.
+    times, each visit's mean, which shows a cost that comes now and then and that a minimum hides.
     """
     if not rounds:
         raise ValueError("no rounds")
@@ -137,11 +137,6 @@ def give_up(name: str, launches: Sequence[Launch], rule: Rule, why: str) -> Judg
 def spent(launches: Sequence[Launch]) -> bool:
     """Whether there is no look left."""
     return len(launches) >= LOOKS[-1]
-
-
-def next_look(launches: int) -> int:
-    """After how many launches the next look is; the last look where there is none left."""
-    return next((look for look in LOOKS if look > launches), LOOKS[-1])
 
 
 def _metrics(launches: Sequence[Launch]) -> list[tuple[str, list[float]]]:
@@ -195,13 +190,13 @@ def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Laun
         name,
         verdict,
         reason,
-        ratio=_exp(change),
-        low=_exp(metrics[0].low) if metrics else None,
-        high=_exp(metrics[0].high) if metrics else None,
-        base_s=_exp(middle - change / 2),
-        head_s=_exp(middle + change / 2),
+        ratio=exp(change),
+        low=exp(metrics[0].low) if metrics else None,
+        high=exp(metrics[0].high) if metrics else None,
+        base_s=exp(middle - change / 2),
+        head_s=exp(middle + change / 2),
         launches=len(launches),
-        smallest_detectable=_exp(max(metric.detectable(rule) for metric in metrics)) if metrics else None,
+        smallest_detectable=exp(max(metric.detectable(rule) for metric in metrics)) if metrics else None,
     )
 
 
@@ -221,7 +216,7 @@ def trim(launches: int) -> int:
     return max((number for look, number in TRIMMED.items() if look <= launches), default=0)
 
 
-def _exp(value: float) -> float:
+def exp(value: float) -> float:
     return math.exp(min(value, 700.0))  # more overflows, and no one reads a ratio of 1e304
 
 

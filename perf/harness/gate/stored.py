@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from perf.harness.gate.paired import CONFIDENCE, LEAST_SPREAD, Rule, quantile, tail
+from perf.harness.gate.paired import CONFIDENCE, LEAST_SPREAD, Rule, exp, quantile, tail
 from perf.harness.gate.verdict import ALPHA
 from perf.harness.record.judgement import Judgement, Verdict
 
@@ -102,18 +102,18 @@ class _Prediction:
         return self.difference + self._reach
 
     def judgement(self, name: str) -> Judgement:
-        verdict, detectable = self.verdict(), _exp(self.detectable)
+        verdict, detectable = self.verdict(), exp(self.detectable)
         reason = ""
         if verdict is Verdict.INCONCLUSIVE:
-            spread, slowdown = _percent(_exp(self.spread) - 1), _percent(detectable - 1)
+            spread, slowdown = _percent(exp(self.spread) - 1), _percent(detectable - 1)
             reason = f"{_runs(len(self.stored_s))} differ by ±{spread}; only a slowdown above {slowdown} would show"
         return Judgement(
             name,
             verdict,
             reason,
-            ratio=_exp(self.difference),
-            low=_exp(self.difference - self._reach),
-            high=_exp(self._high),
+            ratio=exp(self.difference),
+            low=exp(self.difference - self._reach),
+            high=exp(self._high),
             base_s=_middle(self.stored_s),
             head_s=self.head_s,
             launches=len(self.stored_s),
@@ -132,7 +132,3 @@ def _runs(count: int) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}" if share < 100 else "10000%"
-
-
-def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # more overflows, and no one reads a ratio of 1e304

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from perf.harness.record.judgement import Judgement, Verdict
 
-# The minimum effect is what a user calls a slowdown; these follow from it. 1% and 5% belong to 2.5%: measured on a
-# shared 2-core machine, they find 5% and never accuse an unchanged commit.
+# The minimum effect is what a user calls a slowdown; these follow from it: 1% and 5% belong to 2.5%. What they find,
+# and what they do not accuse, was simulated (tests/test_gate_paired.py) and measured (perf/results/).
 MARGIN, TARGET = 0.4, 2.0
 DEFAULT_MIN_EFFECT = 0.025
 # Below, the launch-to-launch spread of fresh processes hides it; above, a stopwatch will do.
@@ -18,8 +18,6 @@ LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
 ALPHA = 0.01
 
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
-
-
 FAILURES = frozenset({Verdict.SLOWER, Verdict.MISSING, Verdict.INVALID})
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from perf.harness.environment import foreign_cpu_s
 from perf.harness.gate import paired
 from perf.harness.gate.paired import Launch, Rule, Visit
 from perf.harness.paired.link import SideError, SideLost
@@ -111,6 +113,7 @@ class Gate:
         cores: Sequence[int],
         watcher: Watcher,
         clock: Callable[[], float] = time.monotonic,
+        foreign_cpu_s: Callable[[], float | None] = foreign_cpu_s,
         rng: random.Random | None = None,
     ) -> None:
         self._cases = cases
@@ -125,11 +128,21 @@ class Gate:
         self._first: dict[str, dict[str, Any]] = {}
         self._budget_s = budget_s
         self._begin = self._clock()
+        self._foreign_cpu_s = foreign_cpu_s
+        self._foreign = foreign_cpu_s()
         self._made = 0
 
     @property
     def elapsed_s(self) -> float:
         return self._clock() - self._begin
+
+    @property
+    def others_cores(self) -> float | None:
+        """How many cores other programs used since the gate began; None where it is not known."""
+        now = self._foreign_cpu_s()
+        if now is None or self._foreign is None:
+            return None
+        return max(0.0, now - self._foreign) / self.elapsed_s
 
     @property
     def undecided(self) -> list[Case]:
@@ -230,7 +243,7 @@ class Gate:
                 raise _Stop(f"{side}'s {changed[0]} was changed while it was measured")
 
     def _measure(self, pair: dict[str, Worker], case: Case) -> Launch:
-        ready = self._both(pair, "prepare", PREPARE_S, **case.axes)
+        ready = self._prepare(pair, case)
         step_s = (ready[BASE]["step_s"] + ready[HEAD]["step_s"]) / 2
         steps = max(LEAST_STEPS, min(MOST_STEPS, round(VISIT_S / step_s) + 1))
         round_s = 2 * steps * step_s
@@ -249,13 +262,18 @@ class Gate:
         self._watcher.measured(case, rounds, ready[HEAD].get("injected"))
         return paired.launch(rounds)
 
+    def _prepare(self, pair: dict[str, Worker], case: Case) -> dict[str, dict[str, Any]]:
+        """Build and warm up both, each on a core of its own and at the same time."""
+        homes = dict(zip(pair, itertools.cycle(self._cores or [None]), strict=False))
+        return self._both(pair, "prepare", PREPARE_S, lambda side: {**case.axes, "core": homes[side]})
+
     def _check_budget(self, rounds: int, round_s: float) -> None:
         """Steps so long that not even the first look fits into the whole budget are not begun."""
         needed = paired.LOOKS[0] * rounds * round_s
         if needed > self._budget_s:
             raise _Failed(
-                f"{paired.LOOKS[0]} launches of {rounds} rounds take {_about(needed)}, the time budget is less; give "
-                "more with --perf-time-budget, or take a smaller batch"
+                f"{paired.LOOKS[0]} launches of {rounds} rounds take {needed:,.0f} s, the time budget is "
+                f"{self._budget_s:,.0f} s; give more with --perf-time-budget, or take a smaller batch"
             )
 
     def _visit(self, pair: dict[str, Worker], side: str, steps: int, core: int | None, limit_s: float) -> Visit:
@@ -266,10 +284,16 @@ class Gate:
             raise _failed({side: error}) from None
         return Visit(tuple(reply["wall_s"]), tuple(reply["cpu_s"]))
 
-    def _both(self, pair: dict[str, Worker], do: str, limit_s: float, **arguments: Any) -> dict[str, dict[str, Any]]:
+    def _both(
+        self,
+        pair: dict[str, Worker],
+        do: str,
+        limit_s: float,
+        arguments: Callable[[str], dict[str, Any]] = lambda side: {},
+    ) -> dict[str, dict[str, Any]]:
         """The replies of both sides, which work at the same time: this is not timed."""
-        for worker in pair.values():
-            worker.request(do, **arguments)
+        for side, worker in pair.items():
+            worker.request(do, **arguments(side))
         replies, failed = {}, {}
         for side, worker in pair.items():
             try:
@@ -282,7 +306,3 @@ class Gate:
 
     def _order(self) -> list[str]:
         return self._rng.sample([BASE, HEAD], 2)
-
-
-def _about(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

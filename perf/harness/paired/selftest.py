@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import data
 from perf.harness import devices
-from perf.harness.environment import foreign_cpu_s
+from perf.harness.environment import cores
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.trial import Trial
 from perf.harness.paired.link import Link
@@ -85,18 +84,16 @@ def _one(
         lambda name: _Planted(both[HEAD].launch(inject), amounts) if inject and name == HEAD else both[name].launch(),
         Rule(len(todo), settings.min_effect),
         budget_s=settings.time_budget_s,
-        cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else (),
+        cores=cores(),
         watcher=seen,
     )
-    before = foreign_cpu_s()
     judgements = gate.run()
-    seconds, after = gate.elapsed_s, foreign_cpu_s()
     return Trial(
         kind=kind,
         share=share,
         judgements=tuple(judgements),
-        seconds=seconds,
-        others_cores=None if before is None or after is None else max(0.0, after - before) / seconds,
+        seconds=gate.elapsed_s,
+        others_cores=gate.others_cores,
         injected=tuple(seen.injected),
         stock=tuple(seen.stock_ratios()),
     )
@@ -115,7 +112,7 @@ class _Planted:
 
     def request(self, do: str, **arguments: Any) -> None:
         if do == "prepare":
-            self._case = tuple(arguments.values())
+            self._case = tuple(value for name, value in arguments.items() if name != "core")
             arguments["amount"] = self._amounts.get(self._case)
         self._link.request(do, **arguments)
 

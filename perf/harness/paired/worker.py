@@ -65,9 +65,6 @@ class Worker:
         self._subject: Subject | None = None
         self._steps = 0
         self._core: int | None = None
-        # Warm-up and calibration stay on one core, for a move between two of them costs more than what is planted.
-        one_thread = self._settings.threads == 1 and hasattr(os, "sched_setaffinity")
-        self._home = min(os.sched_getaffinity(0)) if one_thread else None
         self._asynchronous = False
         self._held = contextlib.ExitStack()
 
@@ -113,16 +110,23 @@ class Worker:
         return {"data": self._suite.data.digest, "sources": self._sources()}
 
     def prepare(
-        self, kind: str, device: str, batch_size: int | None, pipeline: str | None, amount: float | None = None
+        self,
+        kind: str,
+        device: str,
+        batch_size: int | None,
+        pipeline: str | None,
+        core: int | None = None,
+        amount: float | None = None,
     ) -> dict[str, Any]:
-        """Build a benchmark and warm it up; the reply has the time of a step [s].
+        """Build a benchmark and warm it up, on `core` where one is named; the reply has the time of a step [s].
 
         Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
         """
         from perf.harness import devices
         from perf.harness.paired import inject, subject
+        from perf.harness.paired.visit import warm_up
 
-        self.close()
+        self._close()
         work = self._suite.workload(device, batch_size, pipeline)
         devices.free(work.device)
         self._held.enter_context(devices.current(work.device))
@@ -132,22 +136,18 @@ class Worker:
         self._subject = subject.build(kind, work, *inject.places(extra))
         self._held.callback(self._subject.close)
         self._steps = 0
-        step_s = self._warm_up()
+
+        def times(steps: int) -> tuple[float, ...]:
+            walls: tuple[float, ...] = self.visit(steps, core)["wall_s"]
+            return walls
+
+        step_s = warm_up(times)
         if extra is None:
             return {"step_s": step_s}
         if amount is not None:
             extra.amount = amount
             return {"step_s": step_s}
-        return {"step_s": step_s, "injected": extra.calibrate(self._times, step_s), "amount": extra.amount}
-
-    def _warm_up(self) -> float:
-        from perf.harness.paired.visit import warm_up
-
-        return warm_up(self._times)
-
-    def _times(self, steps: int) -> tuple[float, ...]:
-        walls: tuple[float, ...] = self.visit(steps, self._home)["wall_s"]
-        return walls
+        return {"step_s": step_s, "injected": extra.calibrate(times, step_s), "amount": extra.amount}
 
     def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
         """Run `steps` steps, on `core` where one is named."""
@@ -166,16 +166,15 @@ class Worker:
         """Whether the results of all those steps are right: `problem` is empty then."""
         assert self._subject is not None
         problem = self._subject.problem(self._steps)
-        self.close()
+        self._close()
         return {"problem": problem}
 
-    def close(self) -> dict[str, Any]:
+    def _close(self) -> None:
         self._held.close()
         self._subject = None
-        return {}
 
 
-COMMANDS = ("cases", "load", "prepare", "visit", "finish", "close")
+COMMANDS = ("cases", "load", "prepare", "visit", "finish")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from model import RecipeError
 from perf.harness import preflight, stock
-from perf.harness.environment import foreign_cpu_s
+from perf.harness.environment import cores
 from perf.harness.gate.paired import LOOKS, Rule
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.paired.link import SideError
@@ -230,24 +230,22 @@ class PairedGate:
 
     def _judge(self, cases: list[Case]) -> None:
         settings = self._suite.settings
-        pinned = hasattr(os, "sched_setaffinity") and (settings.threads or THREADS) == 1
+        pinned = (settings.threads or THREADS) == 1
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
             Rule(len(cases), settings.min_effect),
             budget_s=settings.time_budget_s,
-            cores=sorted(os.sched_getaffinity(0)) if pinned else (),
+            cores=cores() if pinned else (),
             watcher=Shown(self._config),
         )
-        before = foreign_cpu_s()
         try:
             gate.run()
         finally:  # what is known at an interrupt is worth as much
             self._judgements |= {judged.name: judged for judged in gate.judgements()}
-            after = foreign_cpu_s()
             self._suite.gate["seconds"] = gate.elapsed_s
-            if before is not None and after is not None:
-                self._suite.gate["others_cores"] = max(0.0, after - before) / gate.elapsed_s
+            if (others := gate.others_cores) is not None:
+                self._suite.gate["others_cores"] = others
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
