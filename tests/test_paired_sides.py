@@ -268,6 +268,10 @@ def test_a_worker_is_told_its_folders_and_its_threads(monkeypatch, opened):
     assert start["inject"] == {"kind": "compute", "share": 0.05}
     assert "inject" not in plain
     assert env["OMP_NUM_THREADS"] == "1"
+    assert env["MALLOC_MMAP_THRESHOLD_"] == "33554432"
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # the user's own
+    base.launch()
+    assert seen[-1][2]["MALLOC_MMAP_THRESHOLD_"] == "65536"
 
 
 def asked(side, limit_s=120):

@@ -25,7 +25,7 @@ from perf.harness.record.judgement import Judgement, Verdict
 # A visit of 6 ms is shorter than a time slice of the scheduler, and hides the first step's cold caches well enough.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
 # Rounds of one case in one launch: for about so long, but never fewer than the rule takes.
-CASE_S = 2.5
+CASE_S = 2.0
 # Both sides meet each core equally often.
 ROUNDS_PER_CORE = 10
 # Time limits of an answer [s]: torch is imported and the data read; a network is built, compiled and warmed up; steps.
