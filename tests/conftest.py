@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def mnist_root(tmp_path_factory):
     for file in files:
         shutil.copy(file, raw)
     return raw.parent.parent
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """The folder in which worktrees are made, and a git that knows nothing of this user; for child processes, too."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    folder = tmp_path / "places"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def git(repository, *arguments):
+    """What git says; for tests that use `places`."""
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    command = ["git", *identity, "-C", str(repository), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

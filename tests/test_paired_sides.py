@@ -2,8 +2,6 @@
 
 import contextlib
 import importlib
-import os
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -15,8 +13,10 @@ from perf.harness.paired.link import SideError
 from perf.harness.paired.sides import SideUnusable, Subject, sides, subject_of
 from perf.harness.paired.worker import CHECKOUT
 from perf.harness.settings import resolve
+from tests.conftest import git
 
-IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+pytestmark = pytest.mark.usefixtures("places")
+
 FACTORY = """
 from torch import nn
 from {package}.layers import WIDTH
@@ -27,23 +27,6 @@ def factory():
 factory.input_shape = {shape}
 factory.classes = 10
 """
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    folder = tmp_path / "places"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return folder
-
-
-def git(repository, *arguments):
-    command = ["git", *IDENTITY, "-C", str(repository), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def settled(root="/", **typed):

@@ -10,28 +10,11 @@ import pytest
 
 from perf.harness.paired import worktree as module
 from perf.harness.paired.worktree import LOCK, PREFIX, RefError, commit, sweep, top_level, worktree
+from tests.conftest import git
+
+pytestmark = pytest.mark.usefixtures("places")
 
 ROOT = Path(__file__).resolve().parent.parent
-IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    """The folder in which worktrees are made, and a git that knows nothing of this user."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    folder = tmp_path / "places"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
-
-
-def git(repository, *arguments):
-    command = ["git", *IDENTITY, "-C", str(repository), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -241,10 +224,17 @@ def test_a_folder_that_is_in_no_repository_is_said_so(tmp_path):
     with pytest.raises(RefError, match=r"^'main' is neither a folder nor a commit"):
         commit(tmp_path, "main")
     with (
-        pytest.raises(RefError, match=r"^git worktree failed in .*: fatal: not a git repository"),
+        pytest.raises(RefError, match=r"^git worktree failed in .*: not a git repository"),
         worktree(tmp_path, "main"),
     ):
         raise AssertionError("not reached")
+
+
+def test_a_repository_that_git_refuses_is_not_said_to_be_none(repository, monkeypatch):
+    """As in a container whose checkout belongs to another user; git says how to trust it."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(RefError, match=r"^git rev-parse failed in .*: detected dubious ownership .* safe\.directory"):
+        top_level(repository)
 
 
 def test_a_machine_without_git_is_said_so(repository, monkeypatch):

@@ -6,7 +6,6 @@ Workers and launches are fakes, but in the last test.
 import contextlib
 import gc
 import json
-import os
 import subprocess
 import sys
 import warnings
@@ -18,6 +17,7 @@ import pytest
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.sides import SideUnusable
 from perf.harness.record.judgement import Judgement, Verdict
+from tests.conftest import git
 
 pytest_plugins = ["pytester"]
 
@@ -194,7 +194,7 @@ def test_a_slower_benchmark_is_a_failed_test_in_one_line(gate, world):
     result = gate("-rf")
     result.assert_outcomes(failed=1, passed=3, skipped=1)
     assert result.ret == 1
-    line = "SLOWER, +10% [[]+8.0%, +12%], 1.00 ms → 1.10 ms"
+    line = "SLOWER: 1.00 ms → 1.10 ms, +10% [[]+8.0%, +12%]"
     result.stdout.fnmatch_lines(
         [
             line,
@@ -212,7 +212,7 @@ def test_junit_counts_a_slower_benchmark_as_a_failure(gate, world, pytester):
     suite = ElementTree.parse(pytester.path / "out.xml").find("testsuite")
     assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("1", "0", "5")
     (failure,) = suite.iter("failure")
-    assert failure.get("message").endswith("SLOWER, +10% [+8.0%, +12%], 1.00 ms → 1.10 ms")
+    assert failure.get("message").endswith("SLOWER: 1.00 ms → 1.10 ms, +10% [+8.0%, +12%]")
 
 
 def test_last_failed_measures_the_slower_benchmark_again_and_nothing_else(gate, world):
@@ -233,7 +233,7 @@ def test_an_inconclusive_benchmark_is_a_skip_and_exit_10(gate, world):
         [
             "*1 INCONCLUSIVE · 3 SAME*",
             "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it a failure.",
-            "SKIPPED *INCONCLUSIVE, *16 launches differ too much",
+            "SKIPPED *INCONCLUSIVE: *16 launches differ too much",
         ]
     )
 
@@ -290,7 +290,7 @@ def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
     result.stdout.fnmatch_lines(
         [
             "compared 4 · missing 1 · new 0 *",
-            "FAILED *test_inference[[]cpu-bs128] - *MISSING, base has it, head has not",
+            "FAILED *test_inference[[]cpu-bs128] - *MISSING: base has it, head has not",
         ]
     )
 
@@ -312,7 +312,7 @@ def test_an_invalid_result_fails_with_its_message(gate, world):
     result = gate("-rf")
     result.assert_outcomes(failed=1, passed=3, skipped=1)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["INVALID, head: the loss is not finite: 2.3 at first, nan at last"])
+    result.stdout.fnmatch_lines(["INVALID: head: the loss is not finite: 2.3 at first, nan at last"])
 
 
 def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
@@ -320,7 +320,7 @@ def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
     result = gate()
     result.assert_outcomes(failed=4, skipped=1)
     assert (result.ret, world.gates) == (1, [])
-    result.stdout.fnmatch_lines(["INVALID, shapes differ: base takes B, head A"])
+    result.stdout.fnmatch_lines(["INVALID: shapes differ: base takes B, head A"])
 
 
 def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
@@ -456,14 +456,7 @@ factory.classes = 10
 """
 
 
-def git(folder, *arguments):
-    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    command = ["git", *identity, "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-
-
+@pytest.mark.usefixtures("places")
 def test_a_true_slowdown_of_a_users_model_is_found_from_end_to_end(tmp_path, digits_root):
     project = tmp_path / "project"
     (project / "pkg").mkdir(parents=True)

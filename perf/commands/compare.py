@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import add_output, deliver, width
-from perf.harness.gate.runs import Base, Compared, compare
+from perf.harness.gate.runs import Base, compare
 from perf.harness.gate.verdict import DEFAULT_MIN_EFFECT, EXIT_FAILED, effect, exit_code
-from perf.harness.record.judgement import Verdict
 from perf.harness.record.read import load
 from perf.harness.record.run import Run, one_line
-from perf.harness.report.layout import Block, Fixed, Paragraph
-from perf.harness.report.verdicts import FORMATS, render_verdicts
+from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -61,7 +59,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         notes=found.notes,
         skipped=found.skipped,
         unselected=found.unselected,
-        last=_way_out(found, bases),
+        last=way_out(found.judgements, Base.of("", bases).git_ref),
     )
     deliver(text, arguments.output)
     return exit_code(found.judgements)
@@ -71,13 +69,3 @@ def _nothing_shared(bases: Sequence[Run], head: Run) -> str:
     shared = f"{bases[-1].source} and {head.source} have no benchmark in common"
     names = [next(iter(run.medians[-1].seconds), "nothing") for run in (bases[-1], head)]
     return f"{shared}: {names[0][:80]} … and {names[1][:80]} …"
-
-
-def _way_out(found: Compared, bases: Sequence[Run]) -> list[Block]:
-    """How to decide what stored runs cannot."""
-    if not any(judgement.verdict is Verdict.INCONCLUSIVE for judgement in found.judgements):
-        return []
-    return [
-        Paragraph("To decide what is INCONCLUSIVE, measure both sides side by side:"),
-        Fixed((f"    pytest perf/ --perf-against={Base.of('', bases).git_ref}",), hang=8),
-    ]

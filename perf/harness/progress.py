@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
+from perf.harness.report import PAGE
+from perf.harness.report.units import duration
+
 # DEC private: save and restore the cursor; CSI K: erase to the end of the line. What pytest wrote stays in place.
 SAVE, RESTORE, ERASE = "\x1b7", "\x1b8", "\x1b[K"
 LEAST_COLUMNS = 12  # less room than this shows nothing readable
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class Progress:
@@ -32,6 +31,11 @@ class Progress:
         return bool(getattr(manager.getplugin("terminalreporter"), "isatty", False)) and manager.hasplugin(
             "capturemanager"
         )
+
+    @property
+    def columns(self) -> int:
+        """The width of a page: no wider than the terminal, where there is one."""
+        return min(PAGE, self._config.get_terminal_writer().fullwidth) if self.active else PAGE
 
     def start_case(self, name: str, number: int, of: int) -> Callable[[int, int, float], None] | None:
         """What to call between rounds of the case, or None where nothing is to be shown."""

@@ -87,7 +87,7 @@ def subject_of(settings: Settings) -> Subject:
     file = Path(found).resolve()
     parents = file.parents if file.name != "__init__.py" else file.parent.parents
     root = parents[module.count(".")]
-    project = top_level(root) or root
+    project = _repository(root) or root
     if project == CHECKOUT:
         return Subject(CHECKOUT, tuple(dict.fromkeys((CHECKOUT, root))), module)
     # Ours first: the instrument needs its own `model` and `data`, whatever that project calls its packages.
@@ -139,9 +139,16 @@ def _complete(base: Subject, against: str) -> Subject:
     return base
 
 
+def _repository(root: Path) -> Path | None:
+    """As `top_level`, but None where git cannot say: two folders are compared without it."""
+    with contextlib.suppress(RefError):
+        return top_level(root)
+    return None
+
+
 def _is_ref(root: Path, against: str) -> bool:
     """A name without a separator may be both a branch and a folder, `perf` say: the branch is meant."""
-    repository = top_level(root)
+    repository = _repository(root)
     if "/" in against or against in (".", "..") or repository is None:
         return False
     with contextlib.suppress(RefError):

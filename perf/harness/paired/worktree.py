@@ -20,7 +20,7 @@ PREFIX = "stepwatch-base-"
 LOCK = ".lock"
 # Checking out a large repository from a slow disk.
 GIT_S = 600
-# Both are the user's to have set, and would be taken for ours.
+# The user's to have set, as inside of a hook; git would take them for ours.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
@@ -29,11 +29,13 @@ class RefError(Exception):
 
 
 def top_level(folder: Path) -> Path | None:
-    """The working tree that `folder` is in, or None where it is in none."""
+    """The working tree that `folder` is in, or None where it is in none. Raises RefError where git cannot say."""
     try:
         return Path(_git(folder, "rev-parse", "--show-toplevel"))
-    except RefError:
-        return None
+    except RefError as error:
+        if "not a git repository" in str(error):
+            return None
+        raise
 
 
 def commit(repository: Path, ref: str) -> str:
@@ -93,7 +95,7 @@ def _remove(repository: Path, place: Path) -> None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    env = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    env = {key: value for key, value in os.environ.items() if key not in FOREIGN} | {"LC_ALL": "C"}
     command = ["git", "-c", f"core.hooksPath={os.devnull}", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=env, check=False)
@@ -102,6 +104,6 @@ def _git(folder: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired:
         raise RefError(f"git {arguments[0]} took more than {GIT_S} s") from None
     if done.returncode:
-        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise RefError(f"git {arguments[0]} failed in {folder}: {said}")
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise RefError(f"git {arguments[0]} failed in {folder}: {said.partition('fatal: ')[2] or said}")
     return done.stdout.strip()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
-import os
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -21,17 +19,16 @@ from perf.harness.measure import MeasurementError
 from perf.harness.plugin import stored
 from perf.harness.plugin.items import case_id, is_part, kind, params
 from perf.harness.plugin.paired import PairedGate
-from perf.harness.plugin.state import PROGRESS, SUITE
+from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
 from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
-from perf.harness.report import PAGE, header, render
+from perf.harness.report import header, render
 from perf.harness.settings import OPTIONS, SettingsError
 from perf.harness.suite import Suite, machine_info
 
-STAMP = "%Y%m%d_%H%M%S"
 # Quick answers first: a user who interrupts a run has seen the step.
 ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run")
 # Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
@@ -239,9 +236,7 @@ def _write(config: pytest.Config) -> None:
     if suite.file is None:
         if not stock.benchmarks(config) or not suite.cases:
             return
-        now = datetime.datetime.now().strftime(STAMP)
-        folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / suite.fingerprint_id
-        suite.file = RunFile(folder, f"{now}_{os.getpid()}")
+        suite.file = RunFile(*kept_in(config))
     try:
         suite.file.write(stock.document(config))
     except RecordError as error:
@@ -282,11 +277,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _summary(config: pytest.Config, suite: Suite) -> list[str]:
-    terminal = config.get_terminal_writer()
-    width = min(PAGE, terminal.fullwidth) if config.stash[PROGRESS].active else PAGE
     run = _empty_run(suite) if suite.file is None else load(suite.file.path)
     run = dataclasses.replace(run, judgements=())  # they have a section of their own
-    lines = render([run], width=width).splitlines()
+    lines = render([run], width=config.stash[PROGRESS].columns).splitlines()
     if suite.file is None:
         return lines
     lines.append("")

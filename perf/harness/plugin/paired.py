@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,14 @@ from perf.harness.paired.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.paired.sides import Side, SideUnusable, sides
 from perf.harness.paired.subject import KINDS
 from perf.harness.plugin.items import case_id, kind, params
-from perf.harness.plugin.state import PROGRESS, SUITE
-from perf.harness.progress import duration
+from perf.harness.plugin.state import PROGRESS, SUITE, end_undecided, kept_in
 from perf.harness.record import Case as Skipped
 from perf.harness.record import RecordError
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.store import keep
-from perf.harness.report import PAGE
 from perf.harness.report.layout import Notes
-from perf.harness.report.verdicts import changed, render_verdicts, short_name, times
+from perf.harness.report.units import duration
+from perf.harness.report.verdicts import one_line, render_verdicts, short_name
 
 # One thread: two that share their cores with anything else wait for each other, and 8.9% of noise hides everything.
 THREADS = 1
@@ -63,17 +60,6 @@ class GatedItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
-
-
-def one_line(judgement: Judgement) -> str:
-    """A judgement as the reason of a failed or skipped test."""
-    parts = [str(judgement.verdict)]
-    if judgement.ratio is not None:
-        parts.append(changed(judgement))
-        parts.append(times(judgement))
-    if judgement.reason:
-        parts.append(judgement.reason)
-    return ", ".join(parts)
 
 
 class Shown(Watcher):
@@ -111,7 +97,7 @@ class PairedGate:
         self._skipped: list[Skipped] = []
         self._notes: list[str] = []
         self._invalid = ""
-        self._undecided = False
+        self._undecided = 0
         self._kept = ""
         preflight.check_json(config)
         self._json: Path | None = config.option.benchmark_json
@@ -249,25 +235,18 @@ class PairedGate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        settings = self._suite.settings
         self._suite.judgements = list(self._judgements.values())
         self._suite.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._suite.gate:  # something was measured
             self._keep()
-        undecided = tally(self._suite.judgements)[Verdict.INCONCLUSIVE]
-        if undecided and session.exitstatus == pytest.ExitCode.OK and settings.gate == "fail":
-            session.exitstatus = EXIT_INCONCLUSIVE
-            self._undecided = True
+        self._undecided = end_undecided(session)
 
     def _keep(self) -> None:
         """Write the record beside those of measured runs, and where the user wants it."""
         self._suite.gate |= {name: side.title for name, side in self._sides.items()}
         self._suite.gate["min_effect"] = self._suite.settings.min_effect
-        folder = (
-            stock.storage_folder(self._config) or self._config.rootpath / ".benchmarks" / self._suite.fingerprint_id
-        )
-        stamp = datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
-        path = folder / f"gate_{stamp}_{os.getpid()}.json"
+        folder, stamp = kept_in(self._config)
+        path = folder / f"gate_{stamp}.json"
         document = stock.document(self._config)
         try:
             for target in filter(None, (path, self._json)):
@@ -281,10 +260,9 @@ class PairedGate:
         if not self._suite.judgements:
             return
         terminalreporter.section("Stepwatch: base against head")
-        width = min(PAGE, config.get_terminal_writer().fullwidth) if config.stash[PROGRESS].active else PAGE
         text = render_verdicts(
             self._suite.judgements,
-            width=width,
+            width=config.stash[PROGRESS].columns,
             verbose=config.get_verbosity() > 0,
             notes=["; ".join([*(f"{name}: {side.title}" for name, side in self._sides.items()), *self._notes]) + "."],
             skipped=self._skipped,

@@ -12,15 +12,15 @@ from perf.harness import stock
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.runs import Base
 from perf.harness.gate.stored import judge, missing
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, EXIT_OK, tally
+from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
 from perf.harness.plugin.base import Found, find
 from perf.harness.plugin.items import is_part, kind
+from perf.harness.plugin.state import PROGRESS, end_undecided
 from perf.harness.record import Run
-from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.report import PAGE
-from perf.harness.report.layout import Block, Fixed, Paragraph, clean, page, shorten
+from perf.harness.record.judgement import Verdict
+from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.units import seconds
-from perf.harness.report.verdicts import changed, verdicts
+from perf.harness.report.verdicts import one_line, verdicts, way_out
 from perf.harness.suite import Suite
 
 # A name from a stored file, in a test's name.
@@ -113,9 +113,9 @@ class StoredGate:
         if self.settings.gate != "fail":
             return
         if found.verdict is Verdict.SLOWER:
-            self._fail(name, "slower", f"SLOWER: {_line(found)} against {self.base.label}")
+            self._fail(name, "slower", f"{one_line(found)} against {self.base.label}")
         if found.verdict is Verdict.INCONCLUSIVE and self.settings.inconclusive == "fail":
-            self._fail(name, "inconclusive", f"INCONCLUSIVE: {_line(found)}: {found.reason}")
+            self._fail(name, "inconclusive", one_line(found))
 
     def _check(self, name: str, measured: Any) -> None:
         """--benchmark-compare-fail, which pytest-benchmark answers with a traceback."""
@@ -139,17 +139,14 @@ class StoredGate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        undecided = tally(self.suite.judgements)[Verdict.INCONCLUSIVE]
-        if session.exitstatus == EXIT_OK and undecided and self.settings.gate == "fail":
-            session.exitstatus = EXIT_INCONCLUSIVE
+        if undecided := end_undecided(session):
             self.exit = f"exit code {EXIT_INCONCLUSIVE}: {undecided} INCONCLUSIVE, and nothing failed. "
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         if not self.judging or self.suite.data is None:  # nothing was begun
             return
         terminalreporter.section(f"Stepwatch: against {self.base.label}")
-        width = min(PAGE, config.get_terminal_writer().fullwidth) if terminalreporter.isatty else PAGE
-        for line in page(self._blocks(config.option.verbose > 0), width).splitlines():
+        for line in page(self._blocks(config.option.verbose > 0), config.stash[PROGRESS].columns).splitlines():
             terminalreporter.write_line(line)
 
     def _blocks(self, verbose: bool) -> list[Block]:
@@ -157,11 +154,8 @@ class StoredGate:
         judged = {judgement.name for judgement in found}
         skipped = [case for case in self.suite.cases.values() if case.outcome == "skipped" and case.name not in judged]
         unselected = len(self.stored_s.keys() - judged - self.suite.cases.keys())
-        blocks: list[Block] = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
-        if any(judgement.verdict is Verdict.INCONCLUSIVE for judgement in found):
-            blocks.append(Paragraph(f"{self.exit}To decide what is INCONCLUSIVE, measure both sides side by side:"))
-            blocks.append(Fixed((f"    pytest perf/ --perf-against={self.base.git_ref}",), hang=8))
-        return blocks
+        table = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
+        return [*table, *way_out(found, self.base.git_ref, self.exit)]
 
 
 def _missing_item(session: pytest.Session, name: str) -> Missing:
@@ -170,8 +164,3 @@ def _missing_item(session: pytest.Session, name: str) -> Missing:
     item: Missing = Missing.from_parent(session, name=shown, nodeid=shown, path=path)
     item.benchmark = name
     return item
-
-
-def _line(judgement: Judgement) -> str:
-    base, head = judgement.base_s or 0.0, judgement.head_s or 0.0
-    return f"{seconds(base)} → {seconds(head)}, {changed(judgement)}"

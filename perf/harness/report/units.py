@@ -35,6 +35,11 @@ def seconds(value: float) -> str:
     return _scaled(value, TIMES)
 
 
+def duration(value: float) -> str:
+    """A time [s] that somebody waits for: 42 s, 12 min."""
+    return f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
+
+
 def size(value: float) -> str:
     """An amount of memory [bytes]: 79.2 GiB."""
     return _scaled(value, SIZES)

@@ -14,7 +14,7 @@ from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, own_name
 from perf.harness.report import units
 from perf.harness.report.cases import outcome
-from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, markdown, page, shorten
+from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Paragraph, Table, markdown, page, shorten
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
@@ -112,6 +112,22 @@ def times(judgement: Judgement) -> str:
     """`1.23 ms → 1.31 ms`."""
     base, head = (NONE if time is None else units.seconds(time) for time in (judgement.base_s, judgement.head_s))
     return f"{base} → {head}"
+
+
+def one_line(judgement: Judgement) -> str:
+    """A judgement as the reason of a failed or skipped test: `SLOWER: 1.23 ms → 1.31 ms, +6.4% [+4.2%, +8.7%]`."""
+    known = [f"{times(judgement)}, {changed(judgement)}"] if judgement.ratio is not None else []
+    return ": ".join([str(judgement.verdict), *known, *filter(None, [judgement.reason])])
+
+
+def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> list[Block]:
+    """How to decide what stored runs cannot, where something is INCONCLUSIVE; `before` goes before it."""
+    if not tally(judgements)[Verdict.INCONCLUSIVE]:
+        return []
+    return [
+        Paragraph(f"{before}To decide what is INCONCLUSIVE, measure both sides side by side:"),
+        Fixed((f"    pytest perf/ --perf-against={git_ref}",), hang=8),
+    ]
 
 
 def _badness(judgement: Judgement) -> tuple[int, float]:

@@ -1,0 +1,83 @@
+"""The worker's commands, called in this process: what is planted, and which files are the subject."""
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from perf.harness.paired import inject
+from perf.harness.paired.worker import CHECKOUT, Worker
+
+AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None}
+
+
+class Extra(inject.Extra):
+    """As the real one, but finds its amount without measuring, and keeps what was called."""
+
+    made: list
+
+    def __init__(self, kind, share):
+        super().__init__(kind, share)
+        self.called = []
+        self._do = self.called.append
+        self.made.append(self)
+
+    def calibrate(self, times, step_s):
+        self.amount = 40.0
+        return 0.05
+
+
+@pytest.fixture
+def worker(digits_root, monkeypatch):
+    """Starts a worker; `inject` is what it plants."""
+    monkeypatch.setattr(inject, "Extra", Extra)
+    monkeypatch.setattr("gc.freeze", lambda: None)  # of a whole process, and this one runs more tests
+    Extra.made = []
+    started = []
+
+    def start(**rest):
+        options = {"device": "cpu", "data": "digits", "profile": "smoke", "threads": "1"}
+        one = Worker({"root": str(CHECKOUT), "options": options, "data_root": str(digits_root), **rest})
+        one.load()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one._subject is not None:
+            one.finish()
+
+
+def test_an_amount_that_is_not_given_is_found_and_told(worker):
+    head = worker(inject={"kind": "compute", "share": 0.05})
+    reply = head.prepare(**AXES)
+    assert (reply["injected"], reply["amount"]) == (0.05, 40.0)
+    assert reply["step_s"] > 0
+
+
+def test_an_amount_that_is_given_is_planted_and_not_found_anew(worker, monkeypatch):
+    monkeypatch.setattr(Extra, "calibrate", None)
+    head = worker(inject={"kind": "compute", "share": 0.05})
+    assert head.prepare(**AXES, amount=25.0).keys() == {"step_s"}
+    head.visit(3)
+    (extra,) = Extra.made
+    assert extra.called == [25.0] * 3  # in each step, and not during the warm-up
+
+
+def test_nothing_is_planted_where_nothing_is_asked_for(worker):
+    base = worker()
+    assert base.prepare(**AXES).keys() == {"step_s"}
+    assert Extra.made == []
+
+
+def test_the_sources_are_the_subjects_files_and_no_others(worker, monkeypatch):
+    base = worker()
+    sources = base.load()["sources"]
+    assert "model/__init__.py" in sources and "data/__init__.py" in sources
+    assert not any(path.startswith("perf/") for path in sources)
+    # A project that its environment lies in.
+    library = Path(sysconfig.get_path("purelib")).resolve()
+    monkeypatch.setattr(base, "_root", Path(library.anchor))
+    found = [Path(library.anchor, path) for path in base.load()["sources"]]
+    assert CHECKOUT / "model/__init__.py" in found
+    assert not any(path.is_relative_to(library) for path in found)
