@@ -56,6 +56,14 @@ def test_a_speedup_is_mirrored():
     assert judge("step", 1e-3 / 1.5, [1e-3] * 5, ONE).verdict is Verdict.FASTER
 
 
+def test_no_difference_between_runs_that_differ_much_is_not_called_the_same():
+    stored = [1e-3 * (1 + share) for share in (-0.08, -0.04, 0.0, 0.04, 0.08)]
+    found = judge("b", 1e-3, stored, Rule(1))
+    assert found.ratio == pytest.approx(1.0, abs=0.01)
+    assert found.high > 1.05
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
 def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     stored = [1e-3 * factor for factor in (0.9, 0.95, 1.0, 1.05, 1.1)]
     found = judge("step", 1.2e-3, stored, Rule(12))
