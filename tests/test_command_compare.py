@@ -83,7 +83,7 @@ def test_other_fingerprints_are_refused_with_the_fields_that_differ(compare, tmp
     assert (code, out) == (4, "")
     assert err == (
         f"python -m perf: {tmp_path}/0.json → {tmp_path}/1.json: not comparable, for they differ in "
-        "torch: 2.11.0 → 2.15.0, driver: 580 → none\n"
+        "torch: 2.11.0 → 2.15.0, driver: 580 → not recorded\n"
     )
     assert compare(record(), record(fingerprint=other), record(number=9))[0] == 4
 

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.harness.gate.paired import Rule
+from perf.harness.gate.runs import compare, differences
 from perf.harness.gate.stored import judge, judge_all
 from perf.harness.gate.verdict import ALPHA
 from perf.harness.record.judgement import Verdict
+from perf.harness.record.run import Benchmark, Run
 
 ONE = Rule(1)
 
@@ -133,3 +135,24 @@ def test_any_times_get_a_finite_judgement(head, stored):
     found = judge("x", head, stored, ONE)
     numbers = [found.ratio, found.low, found.high, found.base_s, found.smallest_detectable]
     assert all(number is None or math.isfinite(number) for number in numbers)
+
+
+def run(seconds, day, **rest):
+    """A whole run of one benchmark."""
+    stats = {"median": seconds}
+    return Run(f"{day}.json", f"2026-11-{day:02}", (Benchmark("b", "b", None, (seconds,), 1, stats),), **rest)
+
+
+@pytest.mark.parametrize("side", ["base", "head"])
+def test_a_smoke_run_on_either_side_decides_nothing(side):
+    smoke = {"perf": {"profile": "smoke"}}
+    bases = [run(1e-3, day, **(smoke if side == "base" else {})) for day in range(1, 7)]
+    (found,) = compare(bases, run(2e-3, 9, **(smoke if side == "head" else {})), 0.025).judgements
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run decides nothing")
+    (found,) = compare([run(1e-3, day) for day in range(1, 7)], run(2e-3, 9), 0.025).judgements
+    assert found.verdict is Verdict.SLOWER
+
+
+def test_a_field_that_one_side_lacks_is_a_difference_even_where_the_other_has_nothing_in_it():
+    assert differences({"driver": None}, {}) == ["driver: none → not recorded"]
+    assert differences({"driver": None}, {"driver": None}) == []

@@ -111,7 +111,9 @@ def differences(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[
 
 
 def _shown(fingerprint: Mapping[str, Scalar], key: str) -> str:
-    value = fingerprint.get(key)
+    if key not in fingerprint:
+        return "not recorded"
+    value = fingerprint[key]
     return "none" if value is None else str(value)[:MAX_VALUE]
 
 
