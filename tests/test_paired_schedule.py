@@ -432,7 +432,7 @@ class Notes(Watcher):
         self.worked.append((launch, case.name, share, undecided))
 
     def measured(self, case, rounds, injected):
-        self.done.append((case.name, len(rounds), injected))
+        self.done.append((case.name, len(rounds), injected and round(injected, 9)))
 
     def looked(self, launches, decided, undecided, elapsed_s):
         self.looks.append((launches, verdicts(decided), [case.name for case in undecided], elapsed_s))
@@ -441,7 +441,7 @@ class Notes(Watcher):
 def test_the_watcher_is_told_each_round_each_launch_and_each_look():
     notes = Notes()
     lab = Lab(ratio=lambda case, launch: 1.0 if case == "steady" else 1.15 if launch % 2 else 1 / 1.15)
-    lab.replies[(HEAD, "prepare", "steady")] = {"injected": 0.05}
+    lab.replies[(HEAD, "finish", "steady")] = {"extra_s": 0.05 * STEP_S}
     lab.gate("steady", "unsteady", watcher=notes).run()
     assert notes.worked[0][0] == 1
     assert {launch for launch, *_ in notes.worked} == set(range(1, 17))

@@ -297,10 +297,11 @@ def test_another_fingerprint_is_refused_before_anything_is_measured(toy, pyteste
         ["ERROR: *other.json was not made as this run would be: *threads: 64 → 1, torch: 1.0 → *perf report*"]
     )
     result.stdout.no_fnmatch_line("*passed*")
-    document["perf"]["host_name"] = "another"
+    document["perf"]["host_name"] = document["machine_info"]["node"] = "another"
+    document["machine_info"]["cpu"]["hz_actual"] = [2_445_438_000, 0]
     document["perf"]["fingerprint"] = read(path)["perf"]["fingerprint"]
     other.write_text(json.dumps(document))
-    assert toy.run(f"--benchmark-compare={other}").ret == 10  # one run only
+    assert toy.run(f"--benchmark-compare={other}", "-W", "error").ret == 10  # one run only
 
 
 def test_a_stored_run_that_cannot_be_read_is_refused(toy):

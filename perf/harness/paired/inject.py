@@ -50,6 +50,15 @@ class Extra:
             self._do(self.amount)
             self._took_s.append(self._clock() - start)
 
+    @property
+    def typical_s(self) -> float | None:
+        """How long a call took of late, in the middle [s]; None where it was not called."""
+        return statistics.median(self._took_s) if self._took_s else None
+
+    def forget(self) -> None:
+        """Let `typical_s` be of the calls from here on."""
+        self._took_s.clear()
+
     def calibrate(self, times: Times, step_s: float) -> float:
         """Find the amount that takes `share` of a step, called where it will be called; the share that it then takes.
 
@@ -72,7 +81,7 @@ class Extra:
     def _cost(self, times: Times, amount: float, visits: int) -> float:
         """How long a call takes between two steps [s]."""
         self.amount = amount
-        self._took_s.clear()
+        self.forget()
         for _ in range(visits):
             times(VISIT_STEPS)
         return statistics.median(self._took_s)

@@ -69,7 +69,7 @@ class Watcher:
         """`case` is being measured; `share` of its rounds are done."""
 
     def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
-        """One launch of `case` is done."""
+        """One launch of `case` is done; `injected` is the share of base's step that head's planted slowdown took."""
 
     def looked(self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Case], elapsed_s: float) -> None:
         """The rule has looked after so many launches; `decided` just now."""
@@ -256,11 +256,12 @@ class Gate:
             core = self._cores[number // ROUNDS_PER_CORE % len(self._cores)] if self._cores else None
             visits = {side: self._visit(pair, side, steps, core, limit_s) for side in self._order()}
             rounds.append((visits[BASE], visits[HEAD]))
-        wrong = self._both(pair, "finish", PREPARE_S)
-        if problems := {side: SideError(reply["problem"]) for side, reply in wrong.items() if reply["problem"]}:
+        done = self._both(pair, "finish", PREPARE_S)
+        if problems := {side: SideError(reply["problem"]) for side, reply in done.items() if reply["problem"]}:
             raise _failed(problems)
-        self._watcher.measured(case, rounds, ready[HEAD].get("injected"))
-        return paired.launch(rounds)
+        launch, extra_s = paired.launch(rounds), done[HEAD].get("extra_s")
+        self._watcher.measured(case, rounds, None if extra_s is None else extra_s / launch.base_s)
+        return launch
 
     def _prepare(self, pair: dict[str, Worker], case: Case) -> dict[str, dict[str, Any]]:
         """Build and warm up both, each on a core of its own and at the same time."""

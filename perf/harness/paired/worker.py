@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perf.harness.paired.inject import Extra
     from perf.harness.paired.subject import Subject
     from perf.harness.suite import Suite
 
@@ -64,6 +65,7 @@ class Worker:
         self._suite: Suite = Suite.resolve(self._settings)
         self._check_origin()
         self._subject: Subject | None = None
+        self._extra: Extra | None = None
         self._steps = 0
         self._core: int | None = None
         self._asynchronous = False
@@ -146,10 +148,13 @@ class Worker:
         step_s = warm_up(times)
         if extra is None:
             return {"step_s": step_s}
-        if amount is not None:
+        if amount is None:
+            extra.calibrate(times, step_s)
+        else:
             extra.amount = amount
-            return {"step_s": step_s}
-        return {"step_s": step_s, "injected": extra.calibrate(times, step_s), "amount": extra.amount}
+        extra.forget()
+        self._extra = extra
+        return {"step_s": step_s, "amount": extra.amount}
 
     def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
         """Run `steps` steps, on `core` where one is named."""
@@ -165,15 +170,17 @@ class Worker:
         return {"wall_s": made.wall_s, "cpu_s": made.cpu_s}
 
     def finish(self) -> dict[str, Any]:
-        """Whether the results of all those steps are right: `problem` is empty then."""
+        """Whether the results of all those steps are right: `problem` is empty then; `extra_s` is what was planted."""
         assert self._subject is not None
         problem = self._subject.problem(self._steps)
+        extra_s = None if self._extra is None else self._extra.typical_s
         self._close()
-        return {"problem": problem}
+        return {"problem": problem, "extra_s": extra_s}
 
     def _close(self) -> None:
         self._held.close()
         self._subject = None
+        self._extra = None
 
 
 COMMANDS = ("cases", "load", "prepare", "visit", "finish")

@@ -248,6 +248,15 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     return None if suite is None else machine_info(suite)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's own, which warns of any difference
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Whether the machine is the same, the fingerprint decides; host name and clock readings are no difference."""
+    if config.stash.get(SUITE, None) is not None:
+        compared_benchmark["machine_info"] = machine_info
+
+
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     if (suite := config.stash.get(SUITE, None)) is not None:
         output_json["perf"] = suite.as_record()
