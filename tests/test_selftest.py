@@ -97,7 +97,9 @@ def test_markdown_is_a_table_too():
 
 def test_one_gate_is_one_line():
     assert one_trial(NULL[0], 1, 2) == "nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12"
-    assert one_trial(MISSED[0], 3, 5) == "2% sleep, gate 3 of 5: 1 INCONCLUSIVE · 1 INVALID, 61 s, load 0.50"
+    assert one_trial(MISSED[0], 3, 5) == (
+        "2% sleep, gate 3 of 5: 1 INCONCLUSIVE · 1 INVALID, 61 s, load 0.50; missed a, b"
+    )
 
 
 def test_a_slow_input_is_looked_for_where_there_is_an_input():

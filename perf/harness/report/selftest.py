@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from perf.harness.gate.trial import Outcome, Trial
 from perf.harness.gate.verdict import tally
+from perf.harness.record.judgement import Verdict
 from perf.harness.report import units
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, markdown, page
 
@@ -26,7 +27,9 @@ def one_trial(trial: Trial, number: int, of: int) -> str:
     found = " · ".join(f"{count} {verdict}" for verdict, count in sorted(tally(trial.judgements).items()))
     planted = f"{trial.share:.0%} {trial.kind}" if trial.share else "nothing planted"
     load = "" if trial.others_cores is None else f", load {trial.others_cores:.2f}"
-    return f"{planted}, gate {number} of {of}: {found}, {trial.seconds:.0f} s{load}"
+    not_found = [one.name for one in trial.judgements if trial.share and one.verdict is not Verdict.SLOWER]
+    missed = f"; missed {', '.join(not_found)}" if not_found else ""
+    return f"{planted}, gate {number} of {of}: {found}, {trial.seconds:.0f} s{load}{missed}"
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
