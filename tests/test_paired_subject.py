@@ -242,13 +242,12 @@ def test_each_kind_of_slowdown_does_something(kind, monkeypatch):
     if kind == "sleep":
         monkeypatch.setattr(time, "sleep", done.append)
     elif kind == "allocation":
-        empty = torch.empty
-        monkeypatch.setattr(torch, "empty", lambda size, dtype: (done.append(size), empty(size, dtype=dtype))[1])
+        monkeypatch.setattr(inject, "bytearray", done.append, raising=False)
     else:
         monkeypatch.setattr(inject, "range", lambda count: (done.append(count), range(count))[1], raising=False)
         extra._do = lambda amount: Extra._compute(amount)
     extra()
-    assert done == {"sleep": [0.001], "allocation": [inject.FRESH_BYTES]}.get(kind, [50])
+    assert done == {"sleep": [0.001], "allocation": [50 * inject.BLOCK_BYTES]}.get(kind, [50])
 
 
 def test_an_unknown_slowdown_is_refused():

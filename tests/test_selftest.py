@@ -16,12 +16,19 @@ def judged(name, verdict, detectable=1.03):
 
 
 SAME = (judged("a", Verdict.SAME), judged("b", Verdict.SAME, 1.034))
-NULL = [Trial("compute", 0.0, SAME, 50.0, 0.12, (), (1.0, 1.08))] * 2
+NULL = [Trial("compute", 0.0, SAME, 50.0, 0.12, (), (), (1.0, 1.08))] * 2
 FOUND = [
     Trial(
-        "compute", 0.05, (judged("a", Verdict.SLOWER), judged("b", Verdict.SLOWER)), 60.0, None, (0.049, 0.051), (1.06,)
+        "compute",
+        0.05,
+        (judged("a", Verdict.SLOWER), judged("b", Verdict.SLOWER)),
+        60.0,
+        None,
+        (0.049, 0.051),
+        (),
+        (1.06,),
     )
-]
+]  # fmt: skip
 MISSED = [Trial("sleep", 0.02, (judged("a", Verdict.INCONCLUSIVE), judged("b", Verdict.INVALID, None)), 61.0, 0.5)]
 ACCUSED = [Trial("compute", 0.0, (judged("a", Verdict.SLOWER), judged("b", Verdict.SAME)), 55.0, 0.3)]
 
@@ -36,6 +43,55 @@ def test_trials_are_summed_up():
     assert (planted.slower, planted.gates_with_slower, planted.others_cores) == (2, 1, None)
     assert planted.reached == pytest.approx(0.05)
     assert summarize(MISSED).other == 1
+
+
+SMALL = [Trial("sleep", 0.1, (judged("a", Verdict.SLOWER),), 61.0, 0.5, (0.1,), ("b",))]
+
+
+def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
+    """10% of a step of 0.3 ms is less than the shortest sleep."""
+    found = summarize(SMALL * 2)
+    assert (found.benchmarks, found.slower, found.unplanted) == (2, 2, 2)
+    assert "10% sleep: found 2 of 2 benchmarks; too small to be planted in 2 more." in render_selftest(
+        [found], width=100
+    )
+    assert (
+        one_trial(SMALL[0], 1, 2) == "10% sleep, gate 1 of 2: 1 SLOWER, 61 s, load 0.50; too small to be planted in b"
+    )
+    nothing = Trial("sleep", 0.1, (), 61.0, 0.5, (), ("a", "b"))
+    assert summarize([nothing]).benchmarks == 0
+    assert one_trial(nothing, 1, 1).startswith("10% sleep, gate 1 of 1: nothing judged, 61 s")
+
+
+class FakeGate:
+    """A gate in which a small slowdown reaches `reached` by benchmark, and all are SLOWER."""
+
+    elapsed_s, others_cores = 50.0, None
+
+    def __init__(self, todo, launch, rule, *, budget_s, cores, watcher):
+        self.todo, self.watcher = todo, watcher
+        self.reached = dict.fromkeys([case.name for case in todo], 0.1)
+        self.reached |= {"inference[cpu-bs64]": None, "epoch[cpu-bs64-resident]": 0.03}
+
+    def run(self):
+        for case in self.todo:
+            self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], self.reached.get(case.name, 0.1))
+        return [
+            judged(case.name, Verdict.SLOWER if self.reached.get(case.name, 0.1) else Verdict.SAME)
+            for case in self.todo
+        ]
+
+
+def test_only_what_was_planted_is_judged(monkeypatch):
+    monkeypatch.setattr(selftest, "Gate", FakeGate)
+    inject = {"kind": "sleep", "share": 0.1}
+    todo = selftest.cases("sleep", "cpu")
+    trial = selftest._one(selftest.settings("cpu"), {}, todo, inject, 0.1, "sleep", lambda line: None)
+    assert trial.unplanted == ("inference[cpu-bs64]", "epoch[cpu-bs64-resident]")
+    assert [one.name for one in trial.judgements] == ["training_step[cpu-bs64]", "training_step[cpu-bs512]"]
+    assert trial.injected == (0.1, 0.1)
+    null = selftest._one(selftest.settings("cpu"), {}, todo, None, 0.0, "sleep", lambda line: None)
+    assert (len(null.judgements), null.unplanted, null.injected) == (4, (), ())
 
 
 def test_no_trials_cannot_be_summed_up():
@@ -145,7 +201,7 @@ def test_a_stored_run_is_contrasted_with_the_next_process():
         rounds = [(Visit((base, base, 9.0), ()), Visit((head,), ()))] * 3
         seen.measured(case, rounds, 0.05)
     assert list(seen.stock_ratios()) == [1.2 / 1.0, 3.0 / 2.0]
-    assert seen.injected == [0.05] * 3
+    assert seen.injected == {"epoch[cpu-bs64]": [0.05] * 3}
 
 
 @pytest.fixture

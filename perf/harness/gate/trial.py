@@ -11,7 +11,7 @@ from perf.harness.record.judgement import Judgement, Verdict
 
 # pytest-benchmark's --benchmark-compare-fail=median:5%, for contrast.
 STOCK_RATIO = 1.05
-# compute: arithmetic of the interpreter; sleep: the core is given up; allocation: fresh pages are touched; input:
+# compute: arithmetic of the interpreter; sleep: the core is given up; allocation: memory is taken and written; input:
 # arithmetic where a batch is loaded.
 SLOWDOWNS = ("compute", "sleep", "allocation", "input")
 
@@ -20,8 +20,10 @@ SLOWDOWNS = ("compute", "sleep", "allocation", "input")
 class Trial:
     """A gate with a slowdown of `share` (0.05 for 5%; 0: none) of `kind` planted in head.
 
-    `injected` are the sizes that the slowdown really had, measured in the worker itself. `stock` are the ratios that
-    a comparison with a stored run would have seen in the same launches.
+    `injected` are the sizes that the slowdown really had, measured in the worker itself. `unplanted` are the benchmarks
+    in which it could not be planted, for it is less than its smallest piece costs: 10% of a step of 0.3 ms is less
+    than the shortest sleep. Nothing is judged of them. `stock` are the ratios that a comparison with a stored run would
+    have seen in the same launches.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Trial:
     seconds: float
     others_cores: float | None
     injected: tuple[float, ...] = ()
+    unplanted: tuple[str, ...] = ()
     stock: tuple[float, ...] = ()
 
 
@@ -51,6 +54,7 @@ class Outcome:
     seconds: float
     detectable: float | None
     reached: float | None
+    unplanted: int
     others_cores: float | None
     stock_flagged: int
     stock_pairs: int
@@ -74,10 +78,11 @@ def summarize(trials: Sequence[Trial]) -> Outcome:
         inconclusive=known[2],
         other=len(judged) - sum(known),
         gates_with_slower=sum(tally(trial.judgements)[Verdict.SLOWER] > 0 for trial in trials),
-        launches=statistics.fmean(judgement.launches for judgement in judged),
+        launches=statistics.fmean(judgement.launches for judgement in judged) if judged else 0.0,
         seconds=statistics.fmean(trial.seconds for trial in trials),
         detectable=_median([one.smallest_detectable - 1 for one in judged if one.smallest_detectable is not None]),
         reached=_median([size for trial in trials for size in trial.injected]),
+        unplanted=sum(len(trial.unplanted) for trial in trials),
         others_cores=_median([trial.others_cores for trial in trials if trial.others_cores is not None]),
         stock_flagged=sum(ratio > STOCK_RATIO for ratio in stock),
         stock_pairs=len(stock),

@@ -9,8 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import torch
-
 from perf.harness.gate.trial import SLOWDOWNS
 from perf.harness.paired.visit import Clock
 
@@ -19,14 +17,13 @@ Times = Callable[[int], tuple[float, ...]]
 # Visits of so many steps and for about so long, for each amount; and how often the amount is mended.
 MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 60, 5, 4, 0.3, 2
 # The first two amounts: next to nothing, and enough to be measured.
-TRIALS = {"compute": (10.0, 1000.0), "input": (10.0, 1000.0), "sleep": (1e-6, 5e-5), "allocation": (1.0, 20.0)}
+TRIALS = {"compute": (10.0, 1000.0), "input": (10.0, 1000.0), "sleep": (1e-6, 5e-5), "allocation": (1.0, 200.0)}
 # Calls whose times are kept: more than a calibration makes, few enough to hold for ever.
 KEPT = 1000
 # prctl(2): how late a sleep may end [ns]; 50 µs by default, which is 5% of a step of 1 ms.
 PR_SET_TIMERSLACK, SLACK_NS = 29, 1
-# Pages are touched in blocks of this many bytes; larger ones come fresh from the kernel each time (mmap's threshold).
+# Memory is taken, written and given back, a page for each unit.
 BLOCK_BYTES = 4096
-FRESH_BYTES = 32 * 2**20 + BLOCK_BYTES
 
 
 class Extra:
@@ -75,8 +72,8 @@ class Extra:
             if amount <= low:
                 break
             high, high_s = amount, self._cost(times, amount, visits)
-        self.amount = amount
-        return high_s / plain_s if amount > low else 0.0
+        self.amount = amount if amount > low else 0.0
+        return high_s / plain_s if self.amount else 0.0
 
     def _cost(self, times: Times, amount: float, visits: int) -> float:
         """How long a call takes between two steps [s]."""
@@ -98,8 +95,7 @@ class Extra:
 
     @staticmethod
     def _allocate(amount: float) -> None:
-        fresh = torch.empty(FRESH_BYTES, dtype=torch.uint8)
-        fresh[: max(1, int(amount)) * BLOCK_BYTES : BLOCK_BYTES] = 1
+        bytearray(int(amount * BLOCK_BYTES))  # zeros, written one by one
 
 
 def places(extra: Extra | None) -> tuple[Callable[[], None] | None, Callable[[], None] | None]:

@@ -22,6 +22,8 @@ from perf.harness.suite import Suite
 
 # What is gated: steps, inference and an epoch; for a slow input, what has an input.
 STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
+# Less than this share of what was to be planted is nothing planted.
+LEAST_PLANTED = 0.5
 INPUTS = (
     ("epoch", 64, "resident"),
     ("epoch", 512, "resident"),
@@ -88,13 +90,16 @@ def _one(
         watcher=seen,
     )
     judgements = gate.run()
+    reached = {name: statistics.median(shares) for name, shares in seen.injected.items()} if inject else {}
+    unplanted = tuple(name for name, size in reached.items() if size < LEAST_PLANTED * share)
     return Trial(
         kind=kind,
         share=share,
-        judgements=tuple(judgements),
+        judgements=tuple(judged for judged in judgements if judged.name not in unplanted),
         seconds=gate.elapsed_s,
         others_cores=gate.others_cores,
-        injected=tuple(seen.injected),
+        injected=tuple(size for name in reached if name not in unplanted for size in seen.injected[name]),
+        unplanted=unplanted,
         stock=tuple(seen.stock_ratios()),
     )
 
@@ -131,7 +136,7 @@ class _Seen(Watcher):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self.injected: list[float] = []
+        self.injected: dict[str, list[float]] = {}
         self._medians: dict[str, list[tuple[float, float]]] = {}
 
     def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
@@ -139,8 +144,7 @@ class _Seen(Watcher):
             self._say(f"launch {launch}: {case.name}, {undecided} undecided")
 
     def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
-        if injected is not None:
-            self.injected.append(injected)
+        self.injected.setdefault(case.name, []).append(injected or 0.0)
         base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (0, 1))
         self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))
 

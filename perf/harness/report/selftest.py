@@ -29,7 +29,8 @@ def one_trial(trial: Trial, number: int, of: int) -> str:
     load = "" if trial.others_cores is None else f", load {trial.others_cores:.2f}"
     not_found = [one.name for one in trial.judgements if trial.share and one.verdict is not Verdict.SLOWER]
     missed = f"; missed {', '.join(not_found)}" if not_found else ""
-    return f"{planted}, gate {number} of {of}: {found}, {trial.seconds:.0f} s{load}{missed}"
+    small = f"; too small to be planted in {', '.join(trial.unplanted)}" if trial.unplanted else ""
+    return f"{planted}, gate {number} of {of}: {found or 'nothing judged'}, {trial.seconds:.0f} s{load}{missed}{small}"
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
@@ -78,7 +79,8 @@ def _sentence(outcome: Outcome) -> str:
             f"Nothing planted: false alarms {outcome.slower} of {outcome.benchmarks} benchmarks, in "
             f"{outcome.gates_with_slower} of {outcome.gates} gates."
         )
-    return f"{_planted(outcome)}: found {outcome.slower} of {outcome.benchmarks} benchmarks."
+    small = f"; too small to be planted in {outcome.unplanted} more" if outcome.unplanted else ""
+    return f"{_planted(outcome)}: found {outcome.slower} of {outcome.benchmarks} benchmarks{small}."
 
 
 def _advice(outcomes: Sequence[Outcome]) -> list[str]:
