@@ -217,14 +217,13 @@ class Lab:
 @pytest.mark.parametrize(("kind", "per_unit_s"), [("compute", 3e-8), ("sleep", 1.0), ("allocation", 2e-7)])
 def test_calibration_finds_the_amount_that_takes_the_share(kind, per_unit_s, share, fixed_s):
     lab = Lab(kind, share, fixed_s, per_unit_s)
-    reached = lab.extra.calibrate(lab.times, 1e-3)
+    lab.extra.calibrate(lab.times, 1e-3)
     assert fixed_s + per_unit_s * lab.extra.amount == pytest.approx(share * 1e-3)
-    assert reached == pytest.approx(share)
 
 
 def test_less_than_a_call_costs_cannot_be_planted():
     lab = Lab("sleep", 0.01, 50e-6, 1.0)
-    assert lab.extra.calibrate(lab.times, 1e-3) == 0.0
+    lab.extra.calibrate(lab.times, 1e-3)
     assert lab.extra.amount == 0.0
 
 

@@ -17,18 +17,8 @@ def judged(name, verdict, detectable=1.03):
 
 SAME = (judged("a", Verdict.SAME), judged("b", Verdict.SAME, 1.034))
 NULL = [Trial("compute", 0.0, SAME, 50.0, 0.12, (), (), (1.0, 1.08))] * 2
-FOUND = [
-    Trial(
-        "compute",
-        0.05,
-        (judged("a", Verdict.SLOWER), judged("b", Verdict.SLOWER)),
-        60.0,
-        None,
-        (0.049, 0.051),
-        (),
-        (1.06,),
-    )
-]  # fmt: skip
+SLOWER = (judged("a", Verdict.SLOWER), judged("b", Verdict.SLOWER))
+FOUND = [Trial("compute", 0.05, SLOWER, 60.0, None, (0.049, 0.051), (), (1.06,))]
 MISSED = [Trial("sleep", 0.02, (judged("a", Verdict.INCONCLUSIVE), judged("b", Verdict.INVALID, None)), 61.0, 0.5)]
 ACCUSED = [Trial("compute", 0.0, (judged("a", Verdict.SLOWER), judged("b", Verdict.SAME)), 55.0, 0.3)]
 
@@ -64,22 +54,19 @@ def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
 
 
 class FakeGate:
-    """A gate in which a small slowdown reaches `reached` by benchmark, and all are SLOWER."""
+    """A gate in which nothing could be planted in one benchmark and half of it in another; all are SAME."""
 
     elapsed_s, others_cores = 50.0, None
 
     def __init__(self, todo, launch, rule, *, budget_s, cores, watcher):
         self.todo, self.watcher = todo, watcher
         self.reached = dict.fromkeys([case.name for case in todo], 0.1)
-        self.reached |= {"inference[cpu-bs64]": None, "epoch[cpu-bs64-resident]": 0.03}
+        self.reached |= {"inference[cpu-bs64]": None, "epoch[cpu-bs64-resident]": 0.05}
 
     def run(self):
         for case in self.todo:
-            self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], self.reached.get(case.name, 0.1))
-        return [
-            judged(case.name, Verdict.SLOWER if self.reached.get(case.name, 0.1) else Verdict.SAME)
-            for case in self.todo
-        ]
+            self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], self.reached[case.name])
+        return [judged(case.name, Verdict.SAME) for case in self.todo]
 
 
 def test_only_what_was_planted_is_judged(monkeypatch):
@@ -87,9 +74,9 @@ def test_only_what_was_planted_is_judged(monkeypatch):
     inject = {"kind": "sleep", "share": 0.1}
     todo = selftest.cases("sleep", "cpu")
     trial = selftest._one(selftest.settings("cpu"), {}, todo, inject, 0.1, "sleep", lambda line: None)
-    assert trial.unplanted == ("inference[cpu-bs64]", "epoch[cpu-bs64-resident]")
-    assert [one.name for one in trial.judgements] == ["training_step[cpu-bs64]", "training_step[cpu-bs512]"]
-    assert trial.injected == (0.1, 0.1)
+    assert trial.unplanted == ("inference[cpu-bs64]",)
+    assert [one.name for one in trial.judgements] == [case.name for case in todo if case.kind != "inference"]
+    assert trial.injected == (0.1, 0.1, 0.05)
     null = selftest._one(selftest.settings("cpu"), {}, todo, None, 0.0, "sleep", lambda line: None)
     assert (len(null.judgements), null.unplanted, null.injected) == (4, (), ())
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, MARGIN, TARGET
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.stats import exp, quantile, tail
 
 # After how many launches a benchmark is looked at, and the share of the error rate spent there (Lan and DeMets 1983;
 # the shares add up to 1, so that by Bonferroni the looks together keep the rate).
@@ -214,22 +215,3 @@ def _moved(metric: _Metric, wall: _Metric) -> str:
 def trim(launches: int) -> int:
     """How many of so many launches are left out at each end."""
     return max((number for look, number in TRIMMED.items() if look <= launches), default=0)
-
-
-def exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # more overflows, and no one reads a ratio of 1e304
-
-
-# `scipy.special` has the t distribution of `scipy.stats`, and takes a tenth of the time to import.
-def quantile(probability: float, freedom: float) -> float:
-    """Student's t at `probability`."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
-
-    return float(stdtrit(freedom, probability))
-
-
-def tail(value: float, freedom: float) -> float:
-    """The chance that Student's t exceeds `value`."""
-    from scipy.special import stdtr  # type: ignore[import-untyped, unused-ignore]
-
-    return float(stdtr(freedom, -value))

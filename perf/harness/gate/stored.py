@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from perf.harness.gate.paired import CONFIDENCE, LEAST_SPREAD, Rule, exp, quantile, tail
+from perf.harness.gate.paired import CONFIDENCE, LEAST_SPREAD, Rule
 from perf.harness.gate.verdict import ALPHA
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.stats import exp, quantile, tail
 
 # Student's t with 4 degrees of freedom is 7.5 where 17 benchmarks share the error rate; with 2 it is 29.
 LEAST_RUNS = 5

@@ -56,8 +56,8 @@ class Extra:
         """Let `typical_s` be of the calls from here on."""
         self._took_s.clear()
 
-    def calibrate(self, times: Times, step_s: float) -> float:
-        """Find the amount that takes `share` of a step, called where it will be called; the share that it then takes.
+    def calibrate(self, times: Times, step_s: float) -> None:
+        """Find the amount that takes `share` of a step, called where it will be called; 0 where the least takes more.
 
         Between two steps it finds the caches cold, and takes up to half as long again as on its own.
         """
@@ -73,7 +73,6 @@ class Extra:
                 break
             high, high_s = amount, self._cost(times, amount, visits)
         self.amount = amount if amount > low else 0.0
-        return high_s / plain_s if self.amount else 0.0
 
     def _cost(self, times: Times, amount: float, visits: int) -> float:
         """How long a call takes between two steps [s]."""
