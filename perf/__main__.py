@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from perf.commands import baseline, compare, report, selftest
+from perf.commands import baseline, compare, report, selftest, spec
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
 from perf.harness.gate.runs import Incomparable
 from perf.harness.record.run import RecordError, one_line
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=help_)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (report, compare, baseline, selftest):
+    for command in (report, compare, baseline, spec, selftest):
         command.add(commands)
     return parser
 

@@ -48,6 +48,24 @@ def test_all_numbers_several_gpus(machine):
     assert [device.name for device in devices.expand(["cuda", "all"])] == ["cuda", "cpu", "cuda:0", "cuda:1"]
 
 
+def test_each_gpu_is_meant_where_none_is_named(machine):
+    machine("cuda", 3)
+    assert [device.name for device in devices.each(devices.expand(["cpu", "cuda"]))] == [
+        "cpu", "cuda:0", "cuda:1", "cuda:2",
+    ]  # fmt: skip
+    assert [device.name for device in devices.each(devices.expand(["cuda:1", "all"]))] == [
+        "cuda:1", "cpu", "cuda:0", "cuda:2",
+    ]  # fmt: skip
+    machine("cuda", 1)
+    assert [device.name for device in devices.each(devices.expand(["cpu", "cuda"]))] == ["cpu", "cuda"]
+
+
+def test_an_absent_gpu_stays_one_absent_gpu(machine):
+    machine(None, 0)
+    (found,) = devices.each(devices.expand(["cuda"]))
+    assert found.name == "cuda" and found.absent
+
+
 def test_all_on_a_machine_without_an_accelerator_is_the_cpu(machine):
     machine("cuda", 0)
     assert devices.expand(["all"]) == (Device("cpu"),)

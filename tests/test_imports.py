@@ -34,9 +34,10 @@ RULES = [
 # The files that may import a module at all.
 ONLY = {
     "pytest": ("perf/harness/plugin/*.py", "perf/harness/preflight.py", "perf/harness/stock.py",
-               "perf/harness/progress.py", "perf/test_*.py", "perf/proof/*.py"),
+               "perf/harness/progress.py", "perf/test_*.py", "perf/qualification/*.py", "perf/proof/*.py"),
     "pytest_benchmark": ("perf/harness/stock.py",),
-    "time": ("perf/harness/measure.py", "perf/harness/paired/*.py", "perf/proof/*.py", "model/__main__.py"),
+    "time": ("perf/harness/measure.py", "perf/harness/paired/*.py", "perf/harness/qualify/*.py",
+             "perf/proof/*.py", "model/__main__.py"),
     "perf.harness.plugin": ("conftest.py", "perf/harness/plugin/*.py"),
     "perf.harness.record.write": ("perf/harness/record/*.py", "perf/commands/output.py"),
 }  # fmt: skip

@@ -21,7 +21,7 @@ def blocks(language):
 def test_the_table_of_options_is_the_options():
     table = README.replace(r"\|", "/")  # Markdown wants a | in a cell escaped
     rows = [(flag.replace("/", "|"), meaning) for flag, meaning in re.findall(ROW, table, re.MULTILINE)]
-    assert rows == [(f"{option.flag}={option.metavar}", option.full_help) for option in OPTIONS]
+    assert rows == [(option.usage, option.full_help) for option in OPTIONS]
 
 
 def test_each_set_up_command_runs_its_own_environment():

@@ -116,6 +116,22 @@ def test_without_blocks_the_intervals_of_drifting_samples_are_far_too_narrow(mon
     assert coverage(drifting, 600, 600, 60) < 0.6
 
 
+@pytest.mark.parametrize("noise", [white, skewed, interrupted])
+def test_the_interval_of_a_median_holds_the_true_one(noise):
+    rng = random.Random(3)
+    truth = statistics.median(noise(rng, 200_000))
+    held = 0
+    for _ in range(400):
+        median, low, high = stats.median_interval(noise(rng, 100))
+        assert low <= median <= high
+        held += low <= truth <= high
+    assert held / 400 >= 0.92
+
+
+def test_the_interval_of_one_sample_is_not_known():
+    assert stats.median_interval([0.1]) == (0.1, None, None)
+
+
 @pytest.mark.parametrize(("noise", "effect", "n"), [(white, 1.05, 200), (interrupted, 1.05, 60), (drifting, 1.2, 2000)])
 def test_a_planted_slowdown_is_found(noise, effect, n):
     rng = random.Random(5)

@@ -51,6 +51,16 @@ def expand(names: Sequence[str]) -> tuple[Device, ...]:
     return tuple(Device(name, why_absent(name)) for name in dict.fromkeys(wide))
 
 
+def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
+    """`wanted`, with every device of its kind in the place of one without a number: `cuda:0`, `cuda:1` for `cuda`."""
+    wide: list[str] = []
+    for device in wanted:
+        several = device.asynchronous and not device.absent and torch.device(device.name).index is None
+        count = torch.accelerator.device_count() if several else 1
+        wide += [f"{device.name}:{index}" for index in range(count)] if count > 1 else [device.name]
+    return expand(wide)
+
+
 def _accelerators() -> list[str]:
     """`cuda` for one, `cuda:0`, `cuda:1`, … for several."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)

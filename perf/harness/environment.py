@@ -39,6 +39,15 @@ def cpu_model() -> str:
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
+def clock_hz() -> float | None:
+    """The clock of the fastest core, as the system reports it now [Hz]; None where it does not."""
+    try:
+        found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return max((float(megahertz) for megahertz in found), default=0.0) * 1e6 or None
+
+
 def memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

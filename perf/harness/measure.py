@@ -119,6 +119,17 @@ def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s:
         start = timer()
 
 
+def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int) -> list[float]:
+    """The times of single calls [s]: of as many as fit into `most_s`, and of `least` at least."""
+    times: list[float] = []
+    begin = timer()
+    while len(times) < least or timer() - begin < most_s:
+        start = timer()
+        call()
+        times.append(timer() - start)
+    return times
+
+
 class Measurement:
     """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
 

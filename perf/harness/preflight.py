@@ -13,10 +13,11 @@ import data
 from data import DataError
 from model import RecipeError
 from perf.harness import devices, stock
-from perf.harness.settings import OPTIONS, SettingsError, resolve
+from perf.harness.settings import OPTIONS, Settings, SettingsError, resolve
 from perf.harness.suite import Suite
 
 PERF = Path(__file__).resolve().parent.parent
+CHECKS = PERF / "qualification"
 DATA_ROOT = Path(data.__file__).resolve().parent
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's, relative to wherever one stands
 
@@ -55,10 +56,62 @@ def resolved(config: pytest.Config) -> Suite:
         suite = Suite.resolve(settings)
     except (SettingsError, RecipeError, DataError) as error:
         raise pytest.UsageError(str(error)) from None
+    _check_checks(config, settings)
     for device in devices.expand(settings.require_devices):
         if device.absent:
             raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
     return suite
+
+
+def _check_checks(config: pytest.Config, settings: Settings) -> None:
+    """What is asked of a qualification belongs to one."""
+    if settings.quick and settings.full:
+        raise pytest.UsageError("--perf-quick and --perf-full exclude each other")
+    if settings.qualifies:
+        chosen = settings.checks
+        for name in (*settings.require_checks, *settings.inject):
+            if chosen is not None and name not in chosen:
+                raise pytest.UsageError(f"--perf-check leaves out {name}, which is required, or planted a fault in")
+        return
+    for flag, given in (
+        ("--perf-check", settings.checks),
+        ("--perf-require-check", settings.require_checks),
+        ("--perf-inject", settings.inject),
+        ("--perf-spec", settings.spec),
+        ("--perf-quick", settings.quick),
+        ("--perf-full", settings.full),
+    ):
+        if given:
+            raise pytest.UsageError(f"{flag} belongs to --perf-profile=qualify")
+    for argument in config.args:
+        path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+        if CHECKS in (path, *path.parents):
+            raise pytest.UsageError(f"{argument}: the checks run with --perf-profile=qualify")
+
+
+def is_test_file(path: Path) -> bool:
+    """Whether `path` is a benchmark or a check of ours."""
+    return path.suffix == ".py" and path.parent in (PERF, CHECKS)
+
+
+def is_check(path: Path) -> bool:
+    return path.parent == CHECKS
+
+
+def check_qualify(config: pytest.Config) -> None:
+    """Refuse what has no meaning where no benchmark is timed."""
+    option = config.option
+    for flag, given in (
+        ("--benchmark-compare", option.benchmark_compare),
+        ("--benchmark-disable", option.benchmark_disable),
+        ("--benchmark-skip", option.benchmark_skip),
+        ("--perf-against", option.perf_against),
+        ("--perf-against-python", option.perf_against_python),
+    ):
+        if given:
+            raise pytest.UsageError(
+                f"{flag} and --perf-profile=qualify exclude each other: nothing is timed to compare"
+            )
 
 
 def check_paired(config: pytest.Config) -> None:

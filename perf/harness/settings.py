@@ -15,7 +15,9 @@ import torch
 
 from data import NAMES, PIPELINES
 from perf.harness.gate.verdict import effect
+from perf.harness.qualify.faults import KINDS as FAULTS
 
+QUALIFY = "qualify"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_S = 24 * 3600
 
@@ -46,6 +48,8 @@ PROFILES = {
         Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
         # 4 s give a step of 1 ms its 20 blocks of 100 rounds, and the whole suite its 5 minutes on 2 cores.
         Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0),
+        # The data of the smoke run: the checks train, but do not learn.
+        Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
     )
 }
 
@@ -71,6 +75,17 @@ class Settings:
     min_effect: float
     time_budget_s: float
     inconclusive: str
+    quick: bool
+    full: bool
+    spec: Path | None
+    checks: tuple[str, ...] | None
+    inject: Mapping[str, str]
+    require_checks: tuple[str, ...]
+
+    @property
+    def qualifies(self) -> bool:
+        """Whether the machine is to be qualified, and not measured."""
+        return self.profile.name == QUALIFY
 
     @property
     def paired(self) -> bool:
@@ -137,6 +152,34 @@ def _folder(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _checks(text: str) -> tuple[str, ...]:
+    return _choices(text, tuple(FAULTS))
+
+
+def _faults(text: str) -> dict[str, str]:
+    """`CHECK:KIND,…` as a dictionary."""
+    found = {}
+    for item in _items(text):
+        check, _, kind = item.partition(":")
+        if kind not in FAULTS.get(check, ()):
+            known = ", ".join(f"{name}:{one}" for name, kinds in FAULTS.items() for one in kinds)
+            raise ValueError(f"{item!r} is none of {known}")
+        found[check] = kind
+    return found
+
+
+def _yes(text: str) -> bool:
+    if text.strip() != "yes":
+        raise ValueError(f"{text!r} is not yes; leave it out otherwise")
+    return True
+
+
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; name a file")
+    return Path(text).expanduser()
+
+
 def _one_of(text: str, choices: tuple[str, ...]) -> str:
     return _choices(text, choices)[0] if "," not in text else _reject_list(text)
 
@@ -161,10 +204,11 @@ def _duration(text: str) -> float:
 
 @dataclass(frozen=True)
 class Option:
-    """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file. `default` is text, as typed."""
+    """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file. `default` is text, as typed; an option
+    without `metavar` takes no value on the command line, and `yes` in an ini file."""
 
     name: str
-    metavar: str
+    metavar: str | None
     default: str | None
     help: str
     parse: Callable[[str], object]
@@ -172,6 +216,11 @@ class Option:
     @property
     def flag(self) -> str:
         return f"--perf-{self.name}"
+
+    @property
+    def usage(self) -> str:
+        """As on the command line: `--perf-data=NAME`."""
+        return f"{self.flag}={self.metavar}" if self.metavar else self.flag
 
     @property
     def ini(self) -> str:
@@ -198,7 +247,8 @@ OPTIONS = (
     Option("data", "NAME", "auto", "mnist, digits (embedded), or auto: mnist where its files are present",
            lambda text: _one_of(text, NAMES)),
     Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder),
-    Option("profile", "NAME", "standard", "smoke: a subset, for a first look; standard: the whole data set",
+    Option("profile", "NAME", "standard", "smoke: a subset, for a first look; standard: the whole data set; "
+           "qualify: is the machine healthy?",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))]),
     Option("rounds", "N", None, "timed rounds per case (default: as many as fit into the profile's time)",
            lambda text: _whole(text, 1)),
@@ -219,6 +269,12 @@ OPTIONS = (
            _duration),
     Option("inconclusive", "MODE", "warn", "INCONCLUSIVE, where nothing failed: warn exits with 10, fail with 1",
            lambda text: _one_of(text, ("warn", "fail"))),
+    Option("quick", None, None, "qualify: at most two minutes on a device (the default)", _yes),
+    Option("full", None, None, "qualify: ten minutes of sustained load", _yes),
+    Option("spec", "FILE", None, "qualify: hold each metric against this reference, too", _file),
+    Option("check", "LIST", None, "qualify: only these checks (default: all)", _checks),
+    Option("require-check", "LIST", None, "qualify: a check that cannot be judged here is a failure", _checks),
+    Option("inject", "LIST", None, "qualify: plant faults, CHECK:KIND, to see the check fail", _faults),
 )  # fmt: skip
 
 
@@ -258,4 +314,10 @@ def resolve(
         min_effect=values["min-effect"],
         time_budget_s=values["time-budget"],
         inconclusive=values["inconclusive"],
+        quick=values["quick"] or False,
+        full=values["full"] or False,
+        spec=values["spec"],
+        checks=values["check"],
+        inject=values["inject"] or {},
+        require_checks=values["require-check"] or (),
     )

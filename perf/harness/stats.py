@@ -81,6 +81,16 @@ def ratio(reference: Sequence[float], samples: Sequence[float]) -> Ratio:
     return Ratio(exp(difference), exp(difference - margin), exp(difference + margin))
 
 
+def median_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """The median and the ends of its 95% interval, None for fewer than 2 samples; as in `ratio`, of one side."""
+    log = _log_median(samples)
+    median = statistics.median(samples)  # exp(log(x)) is not always x
+    if log.variance is None:
+        return median, None, None
+    factor = exp(quantile((1 + CONFIDENCE) / 2, log.blocks - 1) * math.sqrt(log.variance))
+    return median, median / factor, median * factor
+
+
 @dataclass(frozen=True)
 class _LogMedian:
     """The logarithm of a median, and the variance of that estimate (None for one block)."""

@@ -14,8 +14,10 @@ from perf.harness import devices
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
+from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import spoiled
+from perf.harness.record.spec import Spec
 from perf.harness.record.store import RunFile
 from perf.harness.settings import Settings, SettingsError
 from perf.harness.workload import Workload, check_contract, data_name, default_batch_sizes, load_data
@@ -43,6 +45,10 @@ class Suite:
     file: RunFile | None = None
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
+    # Of a qualification: what it is held against, what each check came to, and all of them together.
+    spec: Spec | None = None
+    checks: list[Check] = field(default_factory=list)
+    qualification: Qualification | None = None
     # How the gate was run: the sides, how long it took, and what else used the machine.
     gate: dict[str, Scalar] = field(default_factory=dict)
 
@@ -53,6 +59,8 @@ class Suite:
         name = data_name(recipe, settings)
         facts = environment()
         wanted = devices.expand(settings.devices)
+        if settings.qualifies:
+            wanted = devices.each(wanted)
         return cls(
             settings=settings,
             recipe=recipe,
@@ -137,6 +145,9 @@ class Suite:
             "gate": [judgement.as_record() for judgement in self.judgements],
             "data": {"name": self.data_name},
         }
+        if self.qualification is not None:
+            record["checks"] = [check.as_record() for check in self.checks]
+            record["qualification"] = self.qualification.as_record()
         if self.gate:
             record["gate_run"] = dict(self.gate)
         if self.data is not None:

@@ -19,6 +19,7 @@ from perf.harness.measure import MeasurementError
 from perf.harness.plugin import stored
 from perf.harness.plugin.items import case_id, is_part, kind, params
 from perf.harness.plugin.paired import PairedGate
+from perf.harness.plugin.qualify import Qualifying
 from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
@@ -43,13 +44,17 @@ COMPARED = pytest.StashKey[str]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stepwatch", "Stepwatch: how fast does this machine train?")
     for option in OPTIONS:
-        group.addoption(option.flag, metavar=option.metavar, default=None, help=option.full_help.replace("%", "%%"))
+        value: dict[str, Any] = (
+            {"metavar": option.metavar} if option.metavar else {"action": "store_const", "const": "yes"}
+        )
+        group.addoption(option.flag, **value, default=None, help=option.full_help.replace("%", "%%"))
         parser.addini(option.ini, option.full_help, default="")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "axes(*names): device, batch_size, pipeline: what a benchmark varies")
+    config.addinivalue_line("markers", "check(*metrics, seconds): a check of the machine, and the time of one metric")
     preflight.check_swallowed(config)
     if not preflight.measures(config):
         return
@@ -59,10 +64,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROGRESS] = Progress(config)
     config.stash[SAVE_AS] = preflight.keep_own_records(config, suite.fingerprint_id)
     preflight.check_json(config)
+    if suite.settings.qualifies:
+        preflight.check_qualify(config)
+        config.pluginmanager.register(Qualifying(config), "stepwatch-qualify")
     if suite.settings.paired:
         preflight.check_paired(config)
         config.pluginmanager.register(PairedGate(config), "stepwatch-paired")
     config.stash[COMPARED] = stored.settle(config, suite)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The checks are for `--perf-profile=qualify` alone, and it is for nothing else."""
+    suite = config.stash.get(SUITE, None)
+    if suite is None or not preflight.is_test_file(collection_path):
+        return None
+    return True if suite.settings.qualifies != preflight.is_check(collection_path) else None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -118,7 +134,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     suite = session.config.stash.get(SUITE, None)
-    if suite is None:
+    if suite is None or suite.settings.qualifies:
         return
     cases = [item for item in session.items if kind(item)]
     for item in cases:
@@ -278,7 +294,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 @pytest.hookimpl(tryfirst=True)  # a section printed after pytest-benchmark's is lost where that one raises
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     suite = config.stash.get(SUITE, None)
-    if suite is None or suite.data is None:  # nothing was begun
+    if suite is None or suite.data is None or suite.settings.qualifies:  # nothing was begun, or nothing timed
         return
     terminalreporter.section("Stepwatch")
     for line in _summary(config, suite):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import (
     SCHEMA_VERSION,
@@ -25,6 +27,8 @@ from perf.harness.record.run import (
     Scalar,
     finite,
 )
+
+Word = TypeVar("Word", bound=StrEnum)
 
 # A run with every raw sample takes a few MB; parsing takes about ten times the file in memory.
 MAX_BYTES = 512 * 2**20
@@ -136,6 +140,10 @@ def _run(root: object, source: str) -> Run:
         judgements=tuple(
             _judgement(item, f"perf.gate[{i}]") for i, item in enumerate(_list(perf.get("gate", []), "perf.gate"))
         ),
+        checks=tuple(
+            _check(item, f"perf.checks[{i}]") for i, item in enumerate(_list(perf.get("checks", []), "perf.checks"))
+        ),
+        qualification=_qualification(perf["qualification"]) if "qualification" in perf else None,
     )
 
 
@@ -147,20 +155,66 @@ def _commit(info: object) -> str:
 
 def _judgement(item: object, place: str) -> Judgement:
     fields = _mapping(item, place)
-    verdict = _text(fields.get("verdict"), f"{place}.verdict")
-    if verdict not in list(Verdict):
-        raise _Invalid(f"{place}.verdict", f"{_quote(verdict)} is none of {', '.join(Verdict)}")
     times = {key: None if fields.get(key) is None else _seconds(fields[key], f"{place}.{key}") for key in SIDES}
     ratios = {key: None if fields.get(key) is None else _ratio(fields[key], f"{place}.{key}") for key in RATIOS}
     launches = fields.get("launches", 0)
     return Judgement(
         name=_text(fields.get("name"), f"{place}.name"),
-        verdict=Verdict(verdict),
+        verdict=_member(Verdict, fields.get("verdict"), f"{place}.verdict"),
         reason=_text(fields.get("reason", ""), f"{place}.reason"),
         launches=launches if launches == 0 else _count(launches, f"{place}.launches"),
         **times,
         **ratios,
     )
+
+
+def _check(item: object, place: str) -> Check:
+    fields = _mapping(item, place)
+
+    def text(key: str) -> str:
+        return _text(fields.get(key, ""), f"{place}.{key}")
+
+    def number(key: str) -> float | None:
+        return None if fields.get(key) is None else _number(fields[key], f"{place}.{key}")
+
+    return Check(
+        check=_text(fields.get("check"), f"{place}.check"),
+        device=_text(fields.get("device"), f"{place}.device"),
+        verdict=_member(CheckVerdict, fields.get("verdict"), f"{place}.verdict"),
+        variant=text("variant"),
+        value=number("value"),
+        unit=text("unit"),
+        low=number("low"),
+        high=number("high"),
+        bar=number("bar"),
+        bar_source=text("bar_source"),
+        reason=text("reason"),
+        injected=text("injected"),
+    )
+
+
+def _qualification(value: object) -> Qualification:
+    fields = _mapping(value, "perf.qualification")
+    reasons = _list(fields.get("reasons"), "perf.qualification.reasons")
+    return Qualification(
+        standing=_member(Standing, fields.get("verdict"), "perf.qualification.verdict"),
+        reasons=tuple(_text(reason, f"perf.qualification.reasons[{i}]") for i, reason in enumerate(reasons)),
+        next_action=_text(fields.get("next_action"), "perf.qualification.next_action"),
+    )
+
+
+def _member(kind: type[Word], value: object, place: str) -> Word:
+    text = _text(value, place)
+    if text not in list(kind):
+        raise _Invalid(place, f"{_quote(text)} is none of {', '.join(kind)}")
+    return kind(text)
+
+
+def _number(value: object, place: str) -> float:
+    number = finite(value)
+    if number is None:
+        raise _Invalid(place, f"expected a number, found {_quote(value)}")
+    return number
 
 
 def _ratio(value: object, place: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
 
 SCHEMA_VERSION = 1
@@ -142,6 +143,8 @@ class Run:
     unfit: tuple[str, ...] = ()
     baseline: Baseline | None = None
     judgements: tuple[Judgement, ...] = ()
+    checks: tuple[Check, ...] = ()
+    qualification: Qualification | None = None
 
     @property
     def file_name(self) -> str:

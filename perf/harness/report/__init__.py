@@ -14,6 +14,7 @@ from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.layout import Block, Fixed, Heading, Paragraph, encodable, hanging, markdown, page
 from perf.harness.report.machine import facts, same_machine
+from perf.harness.report.qualification import qualification
 from perf.harness.report.rows import SMOKE, UnknownReference, compare, letters
 from perf.harness.report.tables import footnotes, tables
 from perf.harness.report.verdicts import verdicts
@@ -49,8 +50,10 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *counts(runs),
         *conclusion(comparison),
         *[block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)],
+        *[block for run in runs if run.qualification for block in qualification(run.checks, run.qualification)],
     ]
-    if not comparison.rows and not comparison.foreign and not any(run.judgements for run in runs):
+    said = any(run.judgements or run.qualification for run in runs)
+    if not comparison.rows and not comparison.foreign and not said:
         blocks.append(Paragraph("Nothing was measured."))
     if format == "github":
         return markdown(blocks)

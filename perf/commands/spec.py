@@ -1,0 +1,27 @@
+"""`python -m perf spec`: turn qualifications of good machines into what others are held against."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from perf.commands.output import deliver, width
+from perf.harness.record import spec
+from perf.harness.record.read import load
+from perf.harness.report.specs import listing
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    about = "make a reference for --perf-spec from qualifications of machines that are known to be good"
+    parser = commands.add_parser("spec", help=about, description=f"{about.capitalize()}.")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a qualification")
+    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the spec to write")
+    parser.set_defaults(run=_spec)
+
+
+def _spec(arguments: argparse.Namespace) -> int:
+    references = spec.make([load(path) for path in arguments.files])
+    spec.write(arguments.output, references)
+    deliver(listing(references, str(arguments.output), width()))
+    return 0

@@ -1,0 +1,200 @@
+"""pytest's hooks for `--perf-profile=qualify`: the checks in `perf/qualification/`, their verdicts, and the banner."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import DataError
+from model import RecipeError
+from perf.harness import devices, preflight, stock
+from perf.harness.devices import Device
+from perf.harness.gate.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
+from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
+from perf.harness.qualify import counters
+from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.faults import KINDS
+from perf.harness.qualify.judge import qualification
+from perf.harness.record import RecordError
+from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.spec import load_spec
+from perf.harness.record.store import keep
+from perf.harness.report.qualification import one_line, render_qualification
+from perf.harness.report.units import duration
+from perf.harness.settings import SettingsError
+
+ORDER = tuple(KINDS)
+
+
+class Qualifying:
+    """One qualification: checks chosen and parametrized, each result kept as it comes, the banner at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._suite = config.stash[SUITE]
+        self._found: dict[str, Check] = {}
+        self._run: set[str] = set()
+        self._before: dict[str, dict[str, int]] = {}
+        self._left_s: dict[str, float] = {}
+        preflight.check_json(config)
+        self._json: Path | None = config.option.benchmark_json
+        config.option.benchmark_json = None  # pytest-benchmark warns where it has measured nothing itself
+        config.option.benchmark_only = False  # the checks are no benchmarks that it knows
+        if (spec := self._suite.settings.spec) is not None:
+            try:
+                self._suite.spec = load_spec(spec)
+            except RecordError as error:
+                raise pytest.UsageError(f"--perf-spec: {error}") from None
+
+    def pytest_report_header(self) -> list[str]:
+        planted = [f"{check}:{kind}" for check, kind in self._suite.settings.inject.items()]
+        return [f"INJECTED  {', '.join(planted)}: this run says nothing about the machine"] if planted else []
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        marker = metafunc.definition.get_closest_marker("check")
+        if marker is None:
+            return
+        pairs = [(name, one) for name, device in self._suite.devices.items() for one in _variants(marker, device)]
+        cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
+        metafunc.parametrize("_place", cases)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        chosen = self._suite.settings.checks
+        dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+        items[:] = sorted((item for item in items if item not in dropped), key=lambda item: ORDER.index(_name(item)))
+        for item in items:
+            device = self._suite.devices[_place(item)[0]]
+            if device.absent:
+                item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._run = {_name(item) for item in session.items}
+        for item in session.items:
+            marker = item.get_closest_marker("check")
+            if marker is not None and not item.get_closest_marker("skip"):
+                self._left_s[item.nodeid] = marker.kwargs["seconds"]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Read the data, which the training checks need, before the first of them."""
+        if session.config.option.collectonly or not session.items or session.testsfailed:
+            return
+        try:
+            self._suite.prepare()
+        except (SettingsError, RecipeError, DataError) as error:
+            raise pytest.UsageError(str(error)) from None
+        for device in self._suite.devices.values():
+            with contextlib.suppress(counters.NotCounted):
+                if not device.absent:
+                    self._before[device.name] = counters.read(device)
+
+    @pytest.fixture
+    def check(self, request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
+        """One check on one device, whose memory is empty before and after."""
+        device, name = self._suite.devices[_place[0]], _name(request.node)
+        self._say(request.node)
+        devices.free(device)
+        with devices.current(device):
+            fault = self._suite.settings.inject.get(name, "")
+            yield Attempt(name, device, _place[1], self._suite, fault, self._before.get(device.name))
+        devices.free(device)
+        self._config.stash[PROGRESS].say("")
+        self._left_s.pop(request.node.nodeid, None)
+
+    def _say(self, item: pytest.Item) -> None:
+        left = duration(sum(self._left_s.values()))
+        self._config.stash[PROGRESS].say(f"{item.name.removeprefix('test_')}: about {left} left")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        attempt = getattr(item, "funcargs", {}).get("check")
+        if attempt is None:
+            return (yield)
+        try:
+            yield
+        except Exception as error:
+            said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            self._keep(item, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"it crashed: {said}"))
+            raise
+        self._keep(item, attempt.result)
+        found, settings = attempt.result, self._suite.settings
+        if found.verdict is CheckVerdict.FAIL or (
+            found.verdict is CheckVerdict.INCONCLUSIVE and settings.inconclusive == "fail"
+        ):
+            raise pytest.fail.Exception(one_line(found), pytrace=False)
+        if found.verdict is not CheckVerdict.PASS:
+            pytest.skip(one_line(found))
+
+    def _keep(self, item: pytest.Item, found: Check) -> None:
+        """Put everything found so far on disk."""
+        self._found[item.nodeid] = found
+        self._suite.checks = list(self._found.values())
+        self._write()
+
+    @cached_property
+    def _path(self) -> Path:
+        folder, stamp = kept_in(self._config)
+        return folder / f"qualify_{stamp}.json"
+
+    def _write(self) -> None:
+        settings = self._suite.settings
+        self._suite.qualification = qualification(
+            self._suite.checks,
+            required=settings.require_checks,
+            left_out=[name for name in ORDER if name not in self._run],
+            complete=self._suite.complete,
+        )
+        document = stock.document(self._config)
+        try:
+            for target in filter(None, (self._path, self._json)):
+                keep(Path(target), document)
+        except RecordError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self._found:
+            return
+        self._suite.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self._write()
+        assert self._suite.qualification is not None
+        standing = self._suite.qualification.standing
+        if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
+            session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._suite.qualification is None:
+            return
+        terminalreporter.section("Stepwatch: qualification")
+        width = self._config.stash[PROGRESS].columns
+        text = render_qualification(self._suite.checks, self._suite.qualification, width=width)
+        for line in [*text.splitlines(), "", f"Kept as {self._path}; attach it to the ticket."]:
+            terminalreporter.write_line(line)
+
+
+def _variants(marker: pytest.Mark, device: Device) -> tuple[str, ...]:
+    """The metrics of a check on `device`: those of every device, or of its kind."""
+    kind = "accelerator" if device.asynchronous else "cpu"
+    return marker.args or marker.kwargs.get(kind, ("",))
+
+
+def _name(item: pytest.Item) -> str:
+    """`matmul` of `test_matmul[cpu-fp32]`."""
+    return str(getattr(item, "originalname", item.name)).removeprefix("test_")
+
+
+def _place(item: pytest.Item) -> tuple[str, str]:
+    """The device and the variant of a check."""
+    assert isinstance(item, pytest.Function)
+    place: Any = item.callspec.params["_place"]
+    return place[0], place[1]

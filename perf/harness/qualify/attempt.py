@@ -1,0 +1,126 @@
+"""What one check works with: its device, its planted fault, and how it says what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from perf.harness import environment
+from perf.harness.devices import Device
+from perf.harness.environment import crowding
+from perf.harness.measure import LOAD_S
+from perf.harness.qualify.judge import (
+    Bar,
+    Sample,
+    Want,
+    explanation,
+    judge,
+    limit_bar,
+    needs_confirmation,
+    spec_bar,
+    strictest,
+)
+from perf.harness.qualify.limits import Limit
+from perf.harness.qualify.probes import Measured
+from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.suite import Suite
+
+# A machine may be so much slower than the good ones: healthy GPUs of one model differ by 5 to 8%.
+RATE_SLACK = 0.08
+# The time of a launch is the host's, which varies more than a GPU does.
+TIME_SLACK = 0.25
+
+
+class Attempt:
+    """One check on one device. A test measures, and says once what it found, by one of the methods below."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        variant: str,
+        suite: Suite,
+        fault: str,
+        before: Mapping[str, int] | None,
+    ) -> None:
+        self.device = device
+        self.device_name = suite.device_name(device.name)
+        self.variant = variant
+        self.suite = suite
+        self.fault = fault
+        self.before = before  # what the device had counted of errors when the run began; None where it counts none
+        injected = f"{name}:{fault}" if fault else ""
+        self.result = Check(name, device.name, CheckVerdict.INCONCLUSIVE, variant, injected=injected)
+
+    def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
+        """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, where there are such."""
+        self._judge(measure, unit, Want.MORE, [] if limit is None else [limit_bar(limit, share)], RATE_SLACK)
+
+    def time(self, measure: Callable[[], Measured]) -> None:
+        """Judge a time [s] by the spec."""
+        self._judge(measure, "s", Want.LESS, [], TIME_SLACK)
+
+    def share(self, measure: Callable[[], Measured], bar: float, source: str) -> None:
+        """Judge a ratio that should be 1 by an absolute bar below it."""
+        self._judge(measure, "", Want.MORE, [Bar(bar, source)], RATE_SLACK)
+
+    def _judge(self, measure: Callable[[], Measured], unit: str, want: Want, bars: list[Bar], slack: float) -> None:
+        """Measure, and once more before anything fails."""
+        check = self.result
+        if self.suite.spec is not None:
+            reference = self.suite.spec.find(check.check, check.variant, self.device_name)
+            if reference is not None and reference.unit == unit:
+                bars = [*bars, spec_bar(reference, self.suite.spec.source, want, slack)]
+        bar = strictest(bars)
+        first, note = self._sample(measure)
+        second = self._sample(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
+        found = judge(first, bar, second)
+        self.result = replace(
+            check,
+            verdict=found.verdict,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            unit=unit,
+            bar=None if bar is None else bar.value,
+            bar_source="" if bar is None else bar.source,
+            reason=": ".join(filter(None, [note, found.reason])),
+        )
+
+    def _sample(self, measure: Callable[[], Measured]) -> tuple[Sample, str]:
+        before, start = environment.foreign_cpu_s(), time.perf_counter()
+        made = measure()
+        wall_s, after = time.perf_counter() - start, environment.foreign_cpu_s()
+        if before is None or after is None or wall_s < LOAD_S:
+            return Sample(made.values), made.note
+        threads = 1 if self.device.asynchronous else torch.get_num_threads()
+        return Sample(made.values, crowding(max(0.0, after - before) / wall_s, threads)), made.note
+
+    @property
+    def failed(self) -> bool:
+        return self.result.verdict is CheckVerdict.FAIL
+
+    def explain(self, checks: Sequence[Check]) -> None:
+        """Say which component of this device explains the failure."""
+        self.result = replace(self.result, reason=f"{self.result.reason}; {explanation(checks, self.device.name)}")
+
+    def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "") -> None:
+        """Judge what is exact, or errs the same way each time: once beyond the bar is a FAIL."""
+        verdict = CheckVerdict.PASS if value <= bar else CheckVerdict.FAIL
+        self.result = replace(
+            self.result, verdict=verdict, value=value, unit=unit, bar=bar, bar_source=source, reason=reason
+        )
+
+    def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
+        """What no bar is needed for."""
+        self.result = replace(self.result, verdict=CheckVerdict.FAIL, value=value, unit=unit, reason=reason)
+
+    def unclear(self, reason: str, value: float | None = None, unit: str = "") -> None:
+        self.result = replace(self.result, verdict=CheckVerdict.INCONCLUSIVE, value=value, unit=unit, reason=reason)
+
+    def unsupported(self, reason: str) -> None:
+        """It cannot be measured here."""
+        self.result = replace(self.result, verdict=CheckVerdict.UNSUPPORTED, reason=reason)

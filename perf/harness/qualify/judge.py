@@ -1,0 +1,183 @@
+"""In: a metric's samples and its bar. Out: what they come to; and over all checks, the verdict on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from perf.harness.qualify.limits import Limit
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.spec import Reference
+from perf.harness.stats import median_interval
+
+# More cores used by others than this, of those that the measurement needs, and a slow result says nothing.
+BUSY_CORES = 0.1
+# Standard deviations between good machines that another good one may be away.
+SPREADS = 3.0
+
+
+class Want(StrEnum):
+    """Which side of its bar a metric should be on."""
+
+    MORE = "at least"
+    LESS = "at most"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a metric is held against, in the metric's unit; `source` says where it comes from.
+
+    `ceiling` is the physical limit, where one is known for certain: more is an error of the measurement.
+    """
+
+    value: float
+    source: str
+    want: Want = Want.MORE
+    ceiling: float | None = None
+
+
+def limit_bar(limit: Limit, share: float) -> Bar:
+    """A share of what is physically possible."""
+    return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else None)
+
+
+def spec_bar(reference: Reference, source: str, want: Want, least_slack: float) -> Bar:
+    """What good machines reached, less `least_slack`, or three times what they differed by where that is more."""
+    slack = max(least_slack, SPREADS * (reference.spread or 0.0))
+    side = 1 - slack if want is Want.MORE else 1 + slack
+    return Bar(side * reference.value, f"{side:.0%} of {source}, the median of {_runs(reference.runs)}", want)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def strictest(bars: Sequence[Bar]) -> Bar | None:
+    """The one that is hardest to meet, with the lowest ceiling of all; None of none. All want the same."""
+    if not bars:
+        return None
+    hardest = (max if bars[0].want is Want.MORE else min)(bars, key=lambda bar: bar.value)
+    ceilings = [bar.ceiling for bar in bars if bar.ceiling is not None]
+    return replace(hardest, ceiling=min(ceilings, default=None))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement: the rates, or times, of its repetitions, and how many cores were missing meanwhile."""
+
+    values: tuple[float, ...]
+    crowding: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.crowding is not None and self.crowding > BUSY_CORES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one metric comes to; `value` is the median, with its 95% interval."""
+
+    verdict: CheckVerdict
+    reason: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def needs_confirmation(sample: Sample, bar: Bar) -> bool:
+    """Whether the median is on the wrong side: measured once more, before anything is said."""
+    value, _, _ = median_interval(sample.values)
+    return _wrong(value, bar)
+
+
+def judge(sample: Sample, bar: Bar | None, second: Sample | None = None) -> Finding:
+    """The verdict on a metric. `second` is the confirming measurement of one that was on the wrong side.
+
+    FAIL takes two whole intervals beyond the bar, and a machine on which nothing else ran.
+    """
+    value, low, high = median_interval(sample.values)
+    known = {"value": value, "low": low, "high": high}
+    if bar is None:
+        return Finding(CheckVerdict.UNSUPPORTED, "measured, but there is nothing to judge it by", **known)
+    if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
+        share = value / bar.ceiling
+        return Finding(CheckVerdict.INCONCLUSIVE, f"error of the measurement: {share:.0%} of what is possible", **known)
+    if not _wrong(value, bar):
+        return Finding(CheckVerdict.PASS, "", **known)
+    if second is None:
+        return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once; a second measurement must confirm it", **known)
+    again, *ends = median_interval(second.values)
+    if not _wrong(again, bar):
+        return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once, and within it when measured again", **known)
+    if sample.busy or second.busy:
+        return Finding(CheckVerdict.INCONCLUSIVE, _busy(sample, second), **known)
+    if all(end is not None and _wrong(end, bar) for end in (low, high, *ends)):
+        return Finding(CheckVerdict.FAIL, "beyond the bar, and again when measured a second time", **known)
+    return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies", **known)
+
+
+def _wrong(value: float, bar: Bar) -> bool:
+    return value < bar.value if bar.want is Want.MORE else value > bar.value
+
+
+def _busy(*samples: Sample) -> str:
+    most = max(sample.crowding or 0.0 for sample in samples)
+    return f"beyond the bar, but other programs took {most:.1f} of the cores that it needs"
+
+
+def qualification(
+    checks: Sequence[Check], *, required: Sequence[str] = (), left_out: Sequence[str] = (), complete: bool = True
+) -> Qualification:
+    """The verdict on the machine. A `required` check that came to nothing disqualifies it; `left_out` were not asked
+    for; a run that is not `complete` qualifies nothing."""
+    failed = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.FAIL]
+    judged = {check.check for check in checks if check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)}
+    if complete:
+        failed += [f"{name} is required, and could not be judged" for name in required if name not in judged]
+    unclear = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.INCONCLUSIVE]
+    if any(check.injected for check in checks):
+        standing = Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE
+        return Qualification(standing, ("INJECTED: a fault was planted", *failed, *unclear), DRILL)
+    if failed:
+        return Qualification(Standing.NOT_QUALIFIED, tuple(failed), FAILED)
+    if not complete:
+        return Qualification(Standing.INCONCLUSIVE, ("the run did not finish", *unclear), AGAIN)
+    if unclear:
+        return Qualification(Standing.INCONCLUSIVE, tuple(unclear), UNCLEAR)
+    if not judged:
+        return Qualification(Standing.INCONCLUSIVE, ("nothing was judged",), NOTHING)
+    reasons = (f"not asked for: {', '.join(left_out)}",) if left_out else ()
+    return Qualification(Standing.QUALIFIED, reasons, "Nothing.")
+
+
+# What a training step is made of, by the checks that measure it alone.
+COMPONENTS = ("matmul", "memory", "copies", "launch", "sustained")
+
+
+def explanation(checks: Sequence[Check], device: str) -> str:
+    """Which component of `device` explains a slow training step."""
+    judged = [
+        check
+        for check in checks
+        if check.device == device
+        and check.check in COMPONENTS
+        and check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)
+    ]
+    slow = [check.name for check in judged if check.verdict is CheckVerdict.FAIL]
+    if slow:
+        return f"explained by {', '.join(slow)}"
+    if not judged:
+        return "unexplained: none of its components could be judged"
+    return f"unexplained: {', '.join(check.name for check in judged)} passed"
+
+
+FAILED = "Attach the file to the ticket. The first of them is the one to look into: the others may follow from it."
+DRILL = "This says nothing about the machine: measure again without --perf-inject."
+AGAIN = "Measure again, and let it finish."
+UNCLEAR = "Stop what else runs on this machine, and measure again."
+NOTHING = "Judge it by a machine that is known to be good: --perf-spec."
+
+
+def _where(check: Check) -> str:
+    return f"{check.name} on {check.device}"

@@ -1,0 +1,55 @@
+"""In: a device's name, or a CPU's cores, clock and vector units. Out: what it cannot exceed, and who says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("limits.json")
+# Floating-point operations per clock and core, in float32: two vector units, each with a fused multiply-add (two).
+# Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide, family 17h.
+CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`value` in the metric's unit. A `certain` one cannot be exceeded; another rests on a clock that may rise."""
+
+    value: float
+    source: str
+    certain: bool = True
+
+
+def matmul_limit(device_name: str, dtype: str) -> Limit | None:
+    """The dense peak of a device that the table has [FLOP/s]."""
+    entry = _entry(device_name)
+    if entry is None or dtype not in entry["flop_per_s"]:
+        return None
+    return Limit(entry["flop_per_s"][dtype], entry["source"])
+
+
+def memory_limit(device_name: str) -> Limit | None:
+    """The memory bandwidth of a device that the table has [bytes/s]."""
+    entry = _entry(device_name)
+    return None if entry is None else Limit(entry["bytes_per_s"], entry["source"])
+
+
+def cpu_matmul_limit(cores: int, capability: str, clock_hz: float | None, dtype: str) -> Limit | None:
+    """The peak of `cores` cores [FLOP/s], by the clock that they report: a boost beyond it is not seen."""
+    per_clock = CPU_FLOP_PER_CLOCK.get(capability)
+    if per_clock is None or clock_hz is None or dtype != "fp32":
+        return None
+    source = f"{cores} cores × {per_clock} FLOP ({capability}) × {clock_hz / 1e9:.2f} GHz as reported"
+    return Limit(cores * per_clock * clock_hz, source, certain=False)
+
+
+def _entry(device_name: str) -> dict[str, Any] | None:
+    return next((entry for entry in table() if entry["name"] == device_name), None)
+
+
+@cache
+def table() -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(TABLE.read_text(encoding="utf-8"))["devices"])

@@ -1,0 +1,116 @@
+"""A measured reference: what machines that are known to be good reached, metric by metric, and how much they differed.
+
+`python -m perf spec` makes the file from their qualifications; `--perf-spec=FILE` judges by it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from perf.harness.record.check import CheckVerdict
+from perf.harness.record.read import read_text
+from perf.harness.record.run import RecordError, Run, finite
+from perf.harness.record.write import write_text
+
+KEY = "stepwatch_spec"
+VERSION = 1
+TEXTS = ("check", "variant", "device_name", "unit")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One metric on one model of device: the median over `runs` runs, in `unit`, and the standard deviation between
+    the runs as a share of it (None for one run)."""
+
+    check: str
+    variant: str
+    device_name: str
+    unit: str
+    value: float
+    spread: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a spec file says; `source` is its name."""
+
+    source: str
+    references: tuple[Reference, ...]
+
+    def find(self, check: str, variant: str, device_name: str) -> Reference | None:
+        wanted = (check, variant, device_name)
+        return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
+
+
+def make(runs: Sequence[Run]) -> tuple[Reference, ...]:
+    """The references that qualifications give. Raises RecordError where one is none, or none to trust."""
+    found: dict[tuple[str, str, str, str], list[float]] = {}
+    for run in runs:
+        if reason := why_no_reference(run):
+            raise RecordError(run.source, "", f"no reference: {reason}")
+        for check in run.checks:
+            if check.value is not None and check.value > 0 and check.low is not None:
+                key = (check.check, check.variant, device_name(run, check.device), check.unit)
+                found.setdefault(key, []).append(check.value)
+    if not found:
+        raise RecordError(", ".join(run.source for run in runs), "", "no metric that a machine could be held against")
+    return tuple(
+        Reference(*key, statistics.median(values), _spread(values), len(values)) for key, values in found.items()
+    )
+
+
+def why_no_reference(run: Run) -> str | None:
+    """Why no other machine may be held against this run, or None where it may."""
+    if run.qualification is None:
+        return "not a run of pytest perf/ --perf-profile=qualify"
+    if any(check.injected for check in run.checks):
+        return "a fault was planted in it"
+    bad = [check for check in run.checks if check.verdict in (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE)]
+    return f"{bad[0].name} on {bad[0].device} is {bad[0].verdict}" if bad else None
+
+
+def device_name(run: Run, device: str) -> str:
+    """The model of a device of `run`: `NVIDIA H200`, or the CPU's."""
+    if device == "cpu":
+        return str(run.perf.get("environment", {}).get("cpu_model"))
+    facts = run.perf.get("devices", {}).get(device, {})
+    return str(facts.get("name")) if isinstance(facts, dict) else device
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(map(math.log, values)) if len(values) > 1 else None
+
+
+def write(path: Path, references: Iterable[Reference]) -> None:
+    """Raises RecordError where the file cannot be written."""
+    write_text(path, json.dumps({KEY: VERSION, "references": [asdict(one) for one in references]}, indent=1) + "\n")
+
+
+def load_spec(path: Path) -> Spec:
+    """Raises RecordError, and nothing else, where `path` is no spec."""
+    source = str(path)
+    try:
+        root = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(source, "", f"not JSON: {error}") from None
+    if not isinstance(root, dict) or root.get(KEY) != VERSION or not isinstance(root.get("references"), list):
+        raise RecordError(source, "", f"not a spec of version {VERSION}; make one with python -m perf spec")
+    return Spec(path.name, tuple(_reference(item, i, source) for i, item in enumerate(root["references"])))
+
+
+def _reference(item: Any, i: int, source: str) -> Reference:
+    place = f"references[{i}]"
+    if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in TEXTS):
+        raise RecordError(source, place, f"expected an object with {', '.join(TEXTS)}")
+    value, spread, runs = finite(item.get("value")), finite(item.get("spread")), item.get("runs")
+    if value is None or value <= 0 or not isinstance(runs, int) or (spread is not None and spread < 0):
+        raise RecordError(source, place, "expected a value above 0, a spread of 0 or more, and a number of runs")
+    check, variant, device, unit = (str(item[key]) for key in TEXTS)
+    return Reference(check, variant, device, unit, value, spread, runs)

@@ -1,0 +1,28 @@
+"""In: references. Out: text: what other machines will be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perf.harness.record.spec import Reference
+from perf.harness.report import units
+from perf.harness.report.layout import Column, Heading, Paragraph, Table, page
+from perf.harness.report.qualification import NONE, metric
+
+
+def listing(references: Sequence[Reference], path: str, width: int) -> str:
+    columns = (
+        Column("check", tuple(f"{one.check} {one.variant}".rstrip() for one in references), right=False),
+        Column("device", tuple(one.device_name for one in references), right=False, flexible=True),
+        Column("median", tuple(metric(one.value, one.unit) for one in references)),
+        Column("runs differ by", tuple(_spread(one) for one in references)),
+        Column("runs", tuple(str(one.runs) for one in references)),
+    )
+    last = Paragraph(
+        f"Written to {path}. Judge a machine by it: pytest perf/ --perf-profile=qualify --perf-spec={path}"
+    )
+    return page([Heading("Stepwatch"), Table("References", columns), last], width)
+
+
+def _spread(one: Reference) -> str:
+    return NONE if one.spread is None else f"±{units.percent(one.spread)}"

@@ -1,0 +1,36 @@
+"""How many steps does the reference program need to 80%? The reference of the convergence check, printed as JSON.
+
+    python perf/proof/convergence.py digits 20
+
+trains with seeds 1000, 1001, …, on the CPU, with the samples of `--perf-profile=qualify`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+import data
+from perf.harness.environment import cpu_model
+from perf.harness.qualify import learning
+from perf.harness.settings import resolve
+from perf.harness.suite import Suite
+
+FIRST_SEED = 1_000
+
+
+def main(name: str, count: int) -> None:
+    options = {"device": "cpu", "data": name, "profile": "qualify"}
+    suite = Suite.resolve(resolve(options, {}, "", Path(data.__file__).resolve().parent))
+    suite.prepare()
+    work = suite.workload("cpu", 64, "resident")
+    steps = learning.steps_to_target(work, range(FIRST_SEED, FIRST_SEED + count))
+    source = f"the median of {count} seeds on {cpu_model()}, torch {torch.__version__}"
+    print(json.dumps({f"{work.recipe.name} on {work.data.name}": {"source": source, "steps": steps}}, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,16 @@
+"""How long does it take to start one operation?"""
+
+import pytest
+
+from perf.harness.qualify import faults, probes
+from perf.harness.qualify.attempt import Attempt
+
+
+@pytest.mark.check("p50", "p99", seconds=2)
+def test_launch(check: Attempt) -> None:
+    """The time of an in-place addition on one element, waited for, the median and the 99th percentile [s].
+
+    Held against the spec alone: it is the host's speed and its driver's, which no datasheet has.
+    """
+    fault = faults.twice if check.fault == "slow" else None
+    check.time(lambda: probes.launch(check.device, check.variant, fault))

@@ -1,0 +1,30 @@
+"""How many floating-point operations per second does a matrix product reach?"""
+
+import pytest
+
+from perf.harness.environment import clock_hz
+from perf.harness.qualify import faults, probes
+from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.limits import cpu_matmul_limit, matmul_limit
+
+# Healthy A100, H100 and H200 reach 74% to 87% of their dense peak, and GPUs of one model differ by 5 to 8%.
+SHARE = 0.65
+# A CPU's limit rests on the clock that it reports, which most raise when they are busy.
+CPU_SHARE = 0.5
+
+
+@pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "tf32", "bf16", "fp16"), seconds=6)
+def test_matmul(check: Attempt) -> None:
+    """The rate of the fastest of twelve fixed shapes of random numbers [FLOP/s].
+
+    Held against a share of the dense peak in the maker's datasheet; a CPU's is computed from its cores, its vector
+    units and its clock.
+    """
+    fault = faults.twice if check.fault == "slow" else None
+    facts = check.suite.environment
+    if check.device.asynchronous:
+        share, limit = SHARE, matmul_limit(check.device_name, check.variant)
+    else:
+        cores, capability = int(str(facts["threads"])), str(facts["cpu_capability"])
+        share, limit = CPU_SHARE, cpu_matmul_limit(cores, capability, clock_hz(), check.variant)
+    check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, limit)

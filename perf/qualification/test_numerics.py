@@ -1,0 +1,36 @@
+"""Does the device compute what it should?"""
+
+import pytest
+from torch import Tensor
+
+from perf.harness.qualify import exact, faults
+from perf.harness.qualify.attempt import Attempt
+
+# Four times the largest that was seen on healthy devices. An order of adding makes a factor of three; a TF32 product
+# where float32 was asked for is off by thousands, a flipped bit of an exponent by millions.
+BARS = {"fp32": 150.0, "bf16": 40.0, "fp16": 40.0}
+EXPONENT_BIT = {"fp32": 27, "bf16": 11, "fp16": 12}
+
+
+@pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "bf16", "fp16"), seconds=4)
+def test_numerics(check: Attempt) -> None:
+    """The largest error of any element, forward and backward, of the operations of a network's step, relative to the
+    exact element or to the root mean square of all, in units of eps: of a sum of K random terms, error ÷ (√K · eps).
+
+    Held against the CPU in float64, from the same rounded operands. An element that is not finite fails by itself.
+    """
+
+    def flip(result: Tensor) -> None:
+        if check.fault == "nan":
+            result.data[3, 5] = float("nan")
+        elif check.fault == "bitflip":
+            faults.flip_bit(result.data, 12_345, EXPONENT_BIT[check.variant])
+
+    found = exact.accuracies(check.device.torch_device, check.variant, check.suite.settings.seed, flip)
+    if bad := [one for one in found if one.bad]:
+        elements = ", ".join(f"{one.bad} of {one.elements:,} elements of {one.name}" for one in bad)
+        check.fail(f"not finite: {elements}", sum(one.bad for one in bad), "elements")
+        return
+    worst = max(found, key=lambda one: one.error)
+    source = "four times the largest seen on healthy devices"
+    check.at_most(worst.error, "eps", BARS[check.variant], source, f"largest in {worst.name}")

@@ -1,0 +1,44 @@
+"""Does the same training give the same bits again?"""
+
+import pytest
+
+from perf.harness import devices
+from perf.harness.qualify import exact, faults
+from perf.harness.qualify.attempt import Attempt
+from perf.harness.workload import Trainee
+
+STEPS, REPLAYS = 32, 8
+# Of a float32's mantissa. The lowest is the smallest thing that can go wrong with a weight; in a gradient it leaves no
+# trace, for the learning rate takes it below the rounding of the weight.
+LOWEST, HIGHEST = 0, 22
+
+
+@pytest.mark.check(seconds=4)
+def test_replay(check: Attempt) -> None:
+    """How many of 8 replays of 32 training steps end in other bits than the first, gradients and weights together.
+
+    None may: the same operations on the same numbers in the same order give the same bits. Every second replay starts
+    with the device's memory given back, so that tensors lie elsewhere.
+    """
+    work = check.suite.workload(check.device.name, check.suite.batch_sizes[0], None)
+    trainee, batches = work.trainee(), work.batches(STEPS)
+
+    def flip(number: int, trainee: Trainee) -> None:
+        if number != STEPS // 2:
+            return
+        parameter = next(trainee.model.parameters())
+        if check.fault == "weight":
+            faults.flip_bit(parameter.data, 1_000, LOWEST)
+        else:
+            assert parameter.grad is not None
+            largest = int(parameter.grad.abs().argmax())
+            faults.flip_bit(parameter.grad, largest, HIGHEST)
+
+    first = exact.trained_digest(trainee, batches)
+    differ = 0
+    for replay in range(REPLAYS):
+        if replay % 2:
+            devices.free(check.device)
+        fault = flip if check.fault and replay == REPLAYS // 2 else None
+        differ += exact.trained_digest(trainee, batches, fault) != first
+    check.at_most(differ, "mismatches", 0, "the same operations give the same bits")

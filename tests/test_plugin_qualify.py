@@ -1,0 +1,267 @@
+"""`pytest perf/ --perf-profile=qualify`, in this process, with probes that take a moment: each check passes on this
+machine, and fails with its fault; the banner, the file, and what is refused."""
+
+import gc
+import json
+import os
+import warnings
+from xml.etree import ElementTree
+
+import pytest
+
+from perf.__main__ import main
+from perf.harness import environment
+from perf.harness.qualify import probes, steps
+from perf.harness.qualify.faults import KINDS
+from tests.conftest import PERF, read
+
+pytest_plugins = ["pytester"]
+
+REAL_FOREIGN_CPU_S = environment.foreign_cpu_s
+# Checks whose bar is a measured reference on a CPU, and what is planted in each.
+BY_SPEC = {"matmul": "slow", "memory": "slow", "copies": "slow", "launch": "slow", "step": "sleep"}
+EXACT = ("numerics", "replay")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Probes of milliseconds, and no load from elsewhere: the tests run beside each other."""
+    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: None)
+    for module, name, value in (
+        (probes, "CPU_SHAPES", ((256, 256, 256), (512, 512, 512))),
+        (probes, "SHAPE_S", 0.01),
+        (probes, "RATE_S", 0.1),
+        (probes, "WARM_LEAST_S", 0.01),
+        (probes, "WARM_MOST_S", 0.05),
+        (probes, "CPU_BYTES", 2**22),
+        (probes, "LAUNCHES", 2_000),
+        (probes, "LAUNCH_BLOCK", 100),
+        (probes, "WINDOW_S", 0.02),
+        (steps, "STEP_S", 0.1),
+        (steps, "PIPELINE_S", 0.1),
+    ):
+        monkeypatch.setattr(module, name, value)
+    sustained = probes.sustained
+    monkeypatch.setattr(probes, "sustained", lambda device, seconds, fault: sustained(device, 0.6, fault))
+
+
+@pytest.fixture
+def qualify(quick, pytester, digits_root, monkeypatch):
+    """Runs the checks named by `check`; what is printed, and the record."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", "-W", "error", "--perf-threads=1")
+    data = (f"--perf-data-root={digits_root}", "--perf-data=digits")
+    storage = f"--benchmark-storage={pytester.path / 'kept'}"
+
+    def run(*arguments, check=None, device="cpu", path=PERF):
+        chosen = [f"--perf-check={check}"] if check else []
+        options = [*common, *data, storage, *chosen, f"--perf-device={device}", "--perf-profile=qualify"]
+        result = pytester.runpytest_inprocess(path, *options, *map(str, arguments), no_reraise_ctrlc=True)
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert "\x1b" not in result.stdout.str()
+        return result
+
+    return run
+
+
+def records(pytester):
+    found = sorted((pytester.path / "kept").rglob("qualify_*.json"), key=os.path.getmtime)
+    return [read(path)["perf"] for path in found]
+
+
+def verdicts(perf):
+    return {check["verdict"] for check in perf["checks"]}
+
+
+def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
+    result = qualify(check="numerics,replay")
+    assert result.ret == 0
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        ["*Stepwatch: qualification*", "QUALIFIED: 3 PASS", "not asked for: *", "Next: Nothing.", "Kept as *"]
+    )
+    (perf,) = records(pytester)
+    assert perf["complete"] and perf["profile"] == "qualify"
+    assert perf["qualification"]["verdict"] == "QUALIFIED"
+    (reason,) = perf["qualification"]["reasons"]
+    assert reason.startswith("not asked for: preconditions, matmul, memory,")
+    assert [(one["check"], one["variant"], one["device"]) for one in perf["checks"]] == [
+        ("numerics", "fp32", "cpu"), ("numerics", "bf16", "cpu"), ("replay", "", "cpu"),
+    ]  # fmt: skip
+    assert all(one["value"] <= one["bar"] and one["bar_source"] for one in perf["checks"])
+
+
+@pytest.mark.parametrize(
+    "planted", [f"{check}:{kind}" for check in ("numerics", "replay", "sustained", "loader", "errors", "convergence")
+                for kind in KINDS[check]] + ["copies:corrupt"],
+)  # fmt: skip
+def test_each_fault_is_found_and_is_stamped_everywhere(qualify, pytester, planted):
+    check = planted.split(":")[0]
+    result = qualify(f"--perf-inject={planted}", check=check)
+    assert result.ret == 1
+    (perf,) = records(pytester)
+    assert "FAIL" in verdicts(perf)
+    assert perf["qualification"]["verdict"] == "NOT QUALIFIED"
+    assert {one["injected"] for one in perf["checks"]} == {planted}
+    text = result.stdout.str()
+    assert f"INJECTED  {planted}: this run says nothing about the machine" in text  # before
+    assert f"FAIL (INJECTED {planted})" in text  # in the table
+    assert "INJECTED: a fault was planted" in text  # in the banner
+    assert f"INJECTED {planted}: FAIL" in text  # in pytest's own summary
+
+
+@pytest.mark.parametrize(("check", "kind"), BY_SPEC.items())
+def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify, pytester, check, kind, capsys):
+    clean = qualify(check=check)
+    spec = pytester.path / "spec.json"
+    files = sorted((pytester.path / "kept").rglob("qualify_*.json"))
+    assert main(["spec", *map(str, files), f"--output={spec}"]) == 0
+    assert clean.ret in (0, 10)  # without a reference there may be nothing to judge by
+    result = qualify(f"--perf-spec={spec}", f"--perf-inject={check}:{kind}", check=check)
+    assert result.ret == 1
+    found = records(pytester)[-1]["checks"]
+    assert "FAIL" in {one["verdict"] for one in found} <= {"FAIL", "INCONCLUSIVE"}  # a p99 may vary by more
+    assert all(one["bar_source"].endswith("of spec.json, the median of 1 run") for one in found)
+    failed = [one for one in found if one["verdict"] == "FAIL"]
+    assert all(one["reason"].count("again when measured a second time") == 1 for one in failed)
+
+
+def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkeypatch):
+    readings = iter([0.0, 3.0])  # seconds of others, over a look of two seconds
+    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    result = qualify(check="preconditions")
+    assert result.ret == 10
+    (perf,) = records(pytester)
+    assert perf["qualification"]["verdict"] == "INCONCLUSIVE"
+    assert perf["checks"][0]["reason"] == "1.5 cores are busy with something else"
+
+
+def test_a_real_load_is_seen(qualify, pytester, monkeypatch):
+    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", REAL_FOREIGN_CPU_S)
+    result = qualify("--perf-inject=preconditions:load", check="preconditions")
+    assert result.ret == 10
+    (perf,) = records(pytester)
+    assert perf["checks"][0]["verdict"] == "INCONCLUSIVE"
+    assert perf["checks"][0]["value"] > 0.5
+
+
+def test_what_cannot_be_judged_is_no_pass(qualify, pytester):
+    result = qualify(check="memory")
+    assert result.ret == 10
+    result.assert_outcomes(skipped=2)
+    (perf,) = records(pytester)
+    assert verdicts(perf) == {"UNSUPPORTED"}
+    assert all(one["value"] > 0 for one in perf["checks"])  # measured all the same
+    assert perf["qualification"]["reasons"] == ["nothing was judged"]
+
+
+def test_a_required_check_that_cannot_be_judged_is_a_failure(qualify, pytester):
+    result = qualify("--perf-require-check=memory", check="memory,replay")
+    assert result.ret == 1
+    (perf,) = records(pytester)
+    assert perf["qualification"]["reasons"] == ["memory is required, and could not be judged"]
+
+
+def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
+    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    result = qualify("-rs", check="replay", device="cpu,cuda")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*cuda: unplugged"])
+
+
+def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
+    readings = iter([0.0, 3.0])
+    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    result = qualify("--perf-inconclusive=fail", check="preconditions")
+    assert result.ret == 1
+    result.assert_outcomes(failed=1)
+
+
+def test_junit_counts_a_fail_as_a_failure_and_the_rest_as_skips(qualify, pytester):
+    qualify("--perf-inject=replay:weight", "--junitxml=j.xml", check="replay,memory")
+    suite = ElementTree.parse(pytester.path / "j.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("skipped"), suite.get("errors")) == ("1", "2", "0")
+
+
+def test_an_interrupted_run_qualifies_nothing_and_keeps_what_is_known(qualify, pytester, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("perf.harness.qualify.exact.trained_digest", interrupt)
+    result = qualify(check="numerics,replay")
+    assert result.ret == 2
+    (perf,) = records(pytester)
+    assert len(perf["checks"]) == 2
+    assert perf["qualification"]["reasons"] == ["the run did not finish"]
+    assert not perf["complete"]
+
+
+def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytester, monkeypatch):
+    def crash(*arguments):
+        raise RuntimeError("the device is gone\nmore")
+
+    monkeypatch.setattr("perf.harness.qualify.exact.accuracies", crash)
+    result = qualify("--tb=line", check="numerics,replay")
+    assert result.ret == 1
+    result.assert_outcomes(failed=2, passed=1)
+    (perf,) = records(pytester)
+    assert perf["checks"][0]["reason"] == "it crashed: RuntimeError: the device is gone"
+
+
+def test_the_record_fits_its_schema_and_is_reported(qualify, pytester, capsys):
+    jsonschema = pytest.importorskip("jsonschema")
+    target = pytester.path / "q.json"
+    qualify(f"--benchmark-json={target}", check="replay,memory")
+    jsonschema.validate(json.loads(target.read_text()), json.loads((PERF / "schema.json").read_text()))
+    capsys.readouterr()
+    assert main(["report", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "Checks" in out and "QUALIFIED: " in out and "replay" in out
+
+
+def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, perf):
+    result = perf("--collect-only", "-q", PERF)
+    assert "qualification" not in result.stdout.str()
+    result = qualify("--collect-only", "-q")
+    assert "test_training_step" not in result.stdout.str()
+    assert "test_replay[cpu]" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--perf-check=heat"], "--perf-check: 'heat' is not one of preconditions, matmul,"),
+        (["--perf-inject=matmul"], "--perf-inject: 'matmul' is none of preconditions:load, matmul:slow,"),
+        (["--perf-inject=matmul:cold"], "--perf-inject: 'matmul:cold' is none of"),
+        (["--perf-check=replay", "--perf-inject=matmul:slow"], "--perf-check leaves out matmul"),
+        (["--perf-check=replay", "--perf-require-check=memory"], "--perf-check leaves out memory"),
+        (["--perf-quick", "--perf-full"], "--perf-quick and --perf-full exclude each other"),
+        (["--perf-spec=nowhere.json"], "--perf-spec: nowhere.json: cannot be read: No such file"),
+        (["--perf-against=HEAD"], "--perf-against and --perf-profile=qualify exclude each other"),
+        (["--benchmark-compare"], "--benchmark-compare and --perf-profile=qualify exclude each other"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(qualify, pytester, arguments, says):
+    result = qualify(*arguments)
+    assert result.ret == 4
+    assert says in result.stderr.str() + result.stdout.str()
+    assert records(pytester) == []
+
+
+@pytest.mark.parametrize(
+    "argument", ["--perf-check=replay", "--perf-inject=replay:weight", "--perf-full", "--perf-require-check=replay"]
+)
+def test_options_of_a_qualification_belong_to_one(perf, argument):
+    result = perf(argument, PERF)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{argument.split('=')[0]} belongs to --perf-profile=qualify*"])
+
+
+def test_the_folder_of_the_checks_is_refused_without_the_profile(perf):
+    result = perf(PERF / "qualification")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*the checks run with --perf-profile=qualify*"])

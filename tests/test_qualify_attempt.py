@@ -1,0 +1,119 @@
+"""What a check says of what it measured: bars from limits and specs, the second measurement, the load meanwhile."""
+
+import pytest
+
+from perf.harness.devices import Device
+from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.limits import Limit
+from perf.harness.qualify.probes import Measured
+from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.spec import Reference, Spec
+from perf.harness.settings import resolve
+from perf.harness.suite import Suite
+
+LIMIT = Limit(200.0, "datasheet")
+
+
+@pytest.fixture
+def attempt(digits_root, monkeypatch):
+    """An attempt at `matmul fp32` on the CPU; `others` are the CPU seconds of others at each reading."""
+
+    def make(spec=(), fault="", others=None, check="matmul"):
+        suite = Suite.resolve(resolve({"device": "cpu", "data": "digits"}, {}, "", digits_root))
+        references = tuple(
+            Reference(check, "fp32", suite.device_name("cpu"), unit, value, None, 3) for value, unit in spec
+        )
+        suite.spec = Spec("spec.json", references) if references else None
+        readings = iter(others or ())
+        monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings, None))
+        clock = iter(range(1000))
+        monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+        return Attempt(check, Device("cpu"), "fp32", suite, fault, None)
+
+    return make
+
+
+def measured(*rates):
+    """A probe that finds these rates, one after the other."""
+    found = iter(rates)
+    return lambda: Measured((next(found),) * 20, "note")
+
+
+def test_a_rate_is_held_against_a_share_of_the_limit(attempt):
+    one = attempt()
+    one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
+    assert one.result == Check(
+        "matmul", "cpu", CheckVerdict.PASS, "fp32", 150.0, "FLOP/s", 150.0, 150.0, 130.0, "65% of datasheet", "note"
+    )
+
+
+def test_a_rate_below_it_is_measured_again_and_then_fails(attempt):
+    one = attempt()
+    one.rate(measured(100.0, 101.0), "FLOP/s", 0.65, LIMIT)
+    assert one.failed
+    assert one.result.value == 100.0
+    assert one.result.reason == "note: beyond the bar, and again when measured a second time"
+
+
+def test_a_rate_that_recovers_is_no_failure(attempt):
+    one = attempt()
+    one.rate(measured(100.0, 150.0), "FLOP/s", 0.65, LIMIT)
+    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+
+
+def test_a_spec_can_be_stricter_than_the_limit(attempt):
+    one = attempt(spec=[(180.0, "FLOP/s")])
+    one.rate(measured(150.0, 150.0), "FLOP/s", 0.65, LIMIT)
+    assert one.failed
+    assert one.result.bar == pytest.approx(0.92 * 180.0)
+    assert one.result.bar_source == "92% of spec.json, the median of 3 runs"
+
+
+def test_a_spec_in_another_unit_is_of_another_metric(attempt):
+    one = attempt(spec=[(180.0, "B/s")])
+    one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
+    assert one.result.bar == 130.0
+
+
+def test_a_time_leaves_more_room_and_counts_the_other_way(attempt):
+    one = attempt(spec=[(100.0, "s")])
+    one.time(measured(120.0))
+    assert (one.result.verdict, one.result.bar) == (CheckVerdict.PASS, 125.0)
+    one = attempt(spec=[(100.0, "s")])
+    one.time(measured(130.0, 130.0))
+    assert one.failed
+
+
+def test_without_limit_and_spec_nothing_is_judged(attempt):
+    one = attempt()
+    one.rate(measured(150.0), "FLOP/s")
+    assert one.result.verdict is CheckVerdict.UNSUPPORTED
+    assert one.result.reason == "note: measured, but there is nothing to judge it by"
+
+
+def test_others_on_the_machine_make_a_slow_result_inconclusive(attempt, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    one = attempt(others=[10.0, 10.5, 11.0, 11.5])  # half a core in each second
+    one.rate(measured(100.0, 100.0), "FLOP/s", 0.65, LIMIT)
+    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+    assert one.result.reason == "note: beyond the bar, but other programs took 0.5 of the cores that it needs"
+
+
+def test_what_is_exact_fails_at_once(attempt):
+    one = attempt()
+    one.at_most(1, "mismatches", 0, "none")
+    assert one.failed
+    one.at_most(0, "mismatches", 0, "none")
+    assert one.result.verdict is CheckVerdict.PASS
+
+
+def test_a_slow_step_says_what_explains_it(attempt):
+    one = attempt(check="step")
+    one.rate(measured(100.0, 100.0), "samples/s", 0.65, LIMIT)
+    one.explain([Check("memory", "cpu", CheckVerdict.FAIL, "copy")])
+    assert one.result.reason.endswith("a second time; explained by memory copy")
+
+
+def test_a_planted_fault_is_named_from_the_beginning(attempt):
+    assert attempt(fault="slow").result.injected == "matmul:slow"
+    assert attempt().result.injected == ""

@@ -1,0 +1,93 @@
+"""Errors against float64, digests, and the faults that are planted to be found by them."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf.harness.qualify import exact, faults
+
+CPU = torch.device("cpu")
+words = st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=50)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_each_operation_is_judged_forward_and_backward(dtype):
+    found = exact.accuracies(CPU, dtype, seed=0)
+    names = [one.name for one in found]
+    assert len(names) == len(set(names)) == sum(1 + len(shapes) for _, shapes in exact.operations().values())
+    assert {"matmul", "matmul gradient 1", "matmul gradient 2", "softmax gradient 1"} <= set(names)
+    assert all(one.bad == 0 and 0 <= one.error < 100 for one in found)
+
+
+def test_the_error_is_in_units_of_eps_of_a_typical_element():
+    right = torch.full((4, 4), 2.0, dtype=torch.float64)
+    result = right.float()
+    result[1, 1] += 3 * 2.0 * torch.finfo(torch.float32).eps
+    assert exact._accuracy("a", result, right).error == pytest.approx(3.0)
+
+
+def test_what_is_not_finite_is_counted():
+    result = torch.ones(10)
+    result[2], result[5] = math.nan, math.inf
+    found = exact._accuracy("a", result, torch.ones(10, dtype=torch.float64))
+    assert (found.bad, found.elements, found.error) == (2, 10, math.inf)
+
+
+@given(words, st.data())
+def test_a_digest_sees_every_flipped_bit(values, data):
+    tensor = torch.tensor(values, dtype=torch.float32)
+    before = exact.digest([tensor])
+    index = data.draw(st.integers(0, len(values) - 1))
+    faults.flip_bit(tensor, index, data.draw(st.integers(0, 31)))
+    assert exact.digest([tensor]) != before
+
+
+@given(words, st.integers(0, 31), st.data())
+def test_a_digest_sees_the_same_flip_at_two_places(values, bit, data):
+    """An exclusive or over the words does not."""
+    tensor = torch.tensor([*values, 1.0], dtype=torch.float32)
+    before = exact.digest([tensor])
+    first = data.draw(st.integers(0, len(values) - 1))
+    for index in (first, len(values)):
+        faults.flip_bit(tensor, index, bit)
+    assert exact.digest([tensor]) != before
+
+
+def test_a_digest_sees_order_places_and_the_sign_of_zero():
+    a, b = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])
+    assert exact.digest([a]) != exact.digest([b])
+    assert exact.digest([a, b]) != exact.digest([b, a])
+    assert exact.digest([torch.zeros(3)]) != exact.digest([-torch.zeros(3)])
+
+
+def test_a_digest_is_of_the_bits_and_not_of_the_memory():
+    a = torch.arange(12.0).view(3, 4)
+    assert exact.digest([a]) == exact.digest([a.t().contiguous().t()]) == exact.digest([a.clone()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
+def test_a_digest_takes_every_dtype_of_a_network(dtype):
+    assert exact.digest([torch.ones(5, dtype=dtype)]) != exact.digest([torch.zeros(5, dtype=dtype)])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [(torch.float32, 32), (torch.bfloat16, 16), (torch.float64, 64), (torch.uint8, 8)]
+)
+def test_a_bit_is_flipped_and_flipped_back(dtype, bits):
+    tensor = torch.arange(6).to(dtype).view(2, 3)
+    for bit in range(bits):
+        before = tensor.clone()
+        faults.flip_bit(tensor, 4, bit)
+        words = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[bits]
+        differ = before.view(words) != tensor.view(words)
+        assert differ.sum() == 1 and differ[1, 1]
+        faults.flip_bit(tensor, 4, bit)
+        assert torch.equal(before.view(words), tensor.view(words))
+
+
+def test_a_twice_done_call_is_done_twice():
+    calls = []
+    assert faults.twice(lambda: calls.append(1) or len(calls))() == 2

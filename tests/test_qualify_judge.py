@@ -1,0 +1,202 @@
+"""What a metric comes to against its bar, and what all the checks say of the machine."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf.harness.qualify.judge import (
+    BUSY_CORES,
+    Bar,
+    Sample,
+    Want,
+    explanation,
+    judge,
+    limit_bar,
+    needs_confirmation,
+    qualification,
+    spec_bar,
+    strictest,
+)
+from perf.harness.qualify.limits import Limit
+from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.spec import Reference
+
+FREE, BUSY = 0.0, BUSY_CORES + 0.1
+AT_LEAST_80 = Bar(80.0, "test")
+
+
+def sample(value, spread=0.01, crowding=FREE, count=20):
+    """Rates around `value`; their median is exactly that."""
+    noise = random.Random(0)
+    steps = [math.exp(noise.gauss(0.0, spread)) for _ in range(count // 2)]
+    return Sample((value, *(value * step for step in steps), *(value / step for step in steps)), crowding)
+
+
+GOOD, BAD = sample(100.0), sample(60.0)
+UNSTEADY = sample(75.0, spread=0.3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict", "reason"),
+    [
+        (GOOD, None, CheckVerdict.PASS, ""),
+        (sample(100.0, crowding=BUSY), None, CheckVerdict.PASS, ""),  # a busy machine makes nothing faster
+        (BAD, BAD, CheckVerdict.FAIL, "beyond the bar, and again when measured a second time"),
+        (BAD, None, CheckVerdict.INCONCLUSIVE, "beyond the bar once; a second measurement must confirm it"),
+        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "beyond the bar once, and within it when measured again"),
+        (BAD, sample(60.0, crowding=0.5), CheckVerdict.INCONCLUSIVE,
+         "beyond the bar, but other programs took 0.5 of the cores that it needs"),
+        (sample(60.0, crowding=0.5), BAD, CheckVerdict.INCONCLUSIVE,
+         "beyond the bar, but other programs took 0.5 of the cores that it needs"),
+        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
+        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
+        (Sample((60.0,)), Sample((60.0,)), CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
+        (sample(60.0, crowding=None), sample(60.0, crowding=None), CheckVerdict.FAIL,
+         "beyond the bar, and again when measured a second time"),
+    ],
+)  # fmt: skip
+def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdict, reason):
+    found = judge(first, AT_LEAST_80, second)
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_a_time_is_judged_the_other_way_round():
+    bar = Bar(80.0, "test", Want.LESS)
+    assert judge(BAD, bar).verdict is CheckVerdict.PASS
+    assert judge(GOOD, bar, GOOD).verdict is CheckVerdict.FAIL
+
+
+def test_more_than_is_possible_is_an_error_of_the_measurement():
+    bar = Bar(80.0, "test", ceiling=90.0)
+    found = judge(GOOD, bar)
+    assert (found.verdict, found.reason) == (
+        CheckVerdict.INCONCLUSIVE,
+        "error of the measurement: 111% of what is possible",
+    )
+    assert judge(sample(89.0), bar).verdict is CheckVerdict.PASS
+
+
+def test_without_a_bar_nothing_is_judged_and_the_value_is_kept():
+    found = judge(GOOD, None)
+    assert found.verdict is CheckVerdict.UNSUPPORTED
+    assert found.value == pytest.approx(100.0, rel=0.02)
+    assert found.low < found.value < found.high
+
+
+def test_only_what_is_on_the_wrong_side_is_measured_again():
+    assert [needs_confirmation(one, AT_LEAST_80) for one in (GOOD, BAD, UNSTEADY)] == [False, True, True]
+
+
+positive = st.floats(1e-3, 1e9)
+
+
+@given(st.lists(positive, min_size=1, max_size=40), positive, st.lists(positive, min_size=1, max_size=40))
+def test_a_median_within_the_bar_never_fails_and_the_unit_makes_no_difference(values, bar, again):
+    found = judge(Sample(tuple(values)), Bar(bar, ""), Sample(tuple(again)))
+    if found.value >= bar:
+        assert found.verdict is CheckVerdict.PASS
+    doubled = [tuple(2.0 * value for value in side) for side in (values, again)]
+    assert judge(Sample(doubled[0]), Bar(2.0 * bar, ""), Sample(doubled[1])).verdict is found.verdict
+
+
+def check(verdict, name="matmul", reason="slow", injected="", device="cpu", variant=""):
+    return Check(name, device, verdict, variant, reason=reason, injected=injected)
+
+
+PASSED, FAILED = check(CheckVerdict.PASS, reason=""), check(CheckVerdict.FAIL, variant="fp32")
+UNCLEAR, UNSUPPORTED = check(CheckVerdict.INCONCLUSIVE, "memory"), check(CheckVerdict.UNSUPPORTED, "copies")
+
+
+@pytest.mark.parametrize(
+    ("checks", "required", "standing", "reasons"),
+    [
+        ([PASSED], (), Standing.QUALIFIED, ()),
+        ([PASSED, UNSUPPORTED], (), Standing.QUALIFIED, ()),
+        ([PASSED, UNCLEAR], (), Standing.INCONCLUSIVE, ("memory on cpu: slow",)),
+        ([PASSED, UNCLEAR, FAILED], (), Standing.NOT_QUALIFIED, ("matmul fp32 on cpu: slow",)),
+        ([], (), Standing.INCONCLUSIVE, ("nothing was judged",)),
+        ([UNSUPPORTED], (), Standing.INCONCLUSIVE, ("nothing was judged",)),
+        ([PASSED, UNSUPPORTED], ("matmul",), Standing.QUALIFIED, ()),
+        ([PASSED, UNSUPPORTED], ("copies",), Standing.NOT_QUALIFIED, ("copies is required, and could not be judged",)),
+        ([PASSED], ("replay",), Standing.NOT_QUALIFIED, ("replay is required, and could not be judged",)),
+        ([check(CheckVerdict.PASS, injected="matmul:slow")], (), Standing.INCONCLUSIVE,
+         ("INJECTED: a fault was planted",)),
+        ([check(CheckVerdict.FAIL, injected="matmul:slow")], (), Standing.NOT_QUALIFIED,
+         ("INJECTED: a fault was planted", "matmul on cpu: slow")),
+    ],
+)  # fmt: skip
+def test_the_machine_is_as_good_as_its_worst_check(checks, required, standing, reasons):
+    found = qualification(checks, required=required)
+    assert (found.standing, found.reasons) == (standing, reasons)
+    assert found.next_action
+
+
+@given(st.lists(st.builds(check, st.sampled_from(CheckVerdict), st.sampled_from(["matmul", "memory"]))))
+def test_one_more_bad_check_never_makes_a_machine_better(checks):
+    rank = list(Standing)
+    before = rank.index(qualification(checks).standing)
+    for verdict in (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE):
+        assert rank.index(qualification([*checks, check(verdict)]).standing) <= before
+
+
+def reference(spread, runs=5):
+    return Reference("matmul", "fp32", "CPU 1", "FLOP/s", 100.0, spread, runs)
+
+
+def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling():
+    bar = limit_bar(Limit(200.0, "datasheet"), 0.65)
+    assert (bar.value, bar.source, bar.ceiling) == (130.0, "65% of datasheet", 200.0)
+    assert limit_bar(Limit(200.0, "estimate", certain=False), 0.65).ceiling is None
+
+
+@pytest.mark.parametrize(
+    ("spread", "want", "value"),
+    [
+        (None, Want.MORE, 92.0),
+        (0.01, Want.MORE, 92.0),  # three times is less than the least slack
+        (0.05, Want.MORE, 85.0),
+        (0.05, Want.LESS, 115.0),
+        (None, Want.LESS, 108.0),
+    ],
+)
+def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, want, value):
+    bar = spec_bar(reference(spread), "spec.json", want, 0.08)
+    assert bar.value == pytest.approx(value)
+    assert bar.source == f"{value:.0f}% of spec.json, the median of 5 runs"
+
+
+def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
+    low, high = Bar(50.0, "low", ceiling=200.0), Bar(80.0, "high")
+    assert strictest([low, high]) == Bar(80.0, "high", ceiling=200.0)
+    less = [Bar(50.0, "low", Want.LESS), Bar(80.0, "high", Want.LESS)]
+    assert strictest(less).value == 50.0
+    assert strictest([]) is None
+
+
+@pytest.mark.parametrize(
+    ("checks", "says"),
+    [
+        ([check(CheckVerdict.FAIL, variant="fp32"), check(CheckVerdict.PASS, "memory")], "explained by matmul fp32"),
+        ([check(CheckVerdict.PASS), check(CheckVerdict.PASS, "memory")], "unexplained: matmul, memory passed"),
+        ([check(CheckVerdict.UNSUPPORTED)], "unexplained: none of its components could be judged"),
+        ([check(CheckVerdict.FAIL, device="cuda")], "unexplained: none of its components could be judged"),
+        ([check(CheckVerdict.FAIL, "numerics")], "unexplained: none of its components could be judged"),
+    ],
+)
+def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
+    assert explanation(checks, "cpu") == says
+
+
+def test_a_run_that_did_not_finish_qualifies_nothing():
+    found = qualification([PASSED], complete=False)
+    assert (found.standing, found.reasons) == (Standing.INCONCLUSIVE, ("the run did not finish",))
+    assert qualification([PASSED, FAILED], complete=False).standing is Standing.NOT_QUALIFIED
+    assert qualification([PASSED], required=["replay"], complete=False).standing is Standing.INCONCLUSIVE
+
+
+def test_what_was_not_asked_for_is_said():
+    found = qualification([PASSED], left_out=["replay", "loader"])
+    assert (found.standing, found.reasons) == (Standing.QUALIFIED, ("not asked for: replay, loader",))

@@ -1,0 +1,67 @@
+"""The table of what devices cannot exceed: its units, and that published measurements lie within it."""
+
+import pytest
+
+from perf.harness.qualify.limits import cpu_matmul_limit, matmul_limit, memory_limit, table
+
+A100, H100, H200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
+# Published measurements of healthy devices: device, dtype, TFLOP/s; then memory, TB/s.
+MATMULS = [
+    (A100, "bf16", 271), (A100, "fp16", 275), (A100, "tf32", 127), (A100, "fp32", 18.4), (A100, "bf16", 270),
+    (H100, "bf16", 794), (H100, "bf16", 730), (H200, "bf16", 788), (H200, "bf16", 769), (H200, "bf16", 798),
+]  # fmt: skip
+MEMORIES = [(A100, 1.56), (H100, 2.54), (H200, 4.3), (H200, 3.11)]
+
+
+@pytest.mark.parametrize(("device", "dtype", "tflop_per_s"), MATMULS)
+def test_a_published_product_is_within_the_peak_and_not_far_below(device, dtype, tflop_per_s):
+    assert 0.3 <= tflop_per_s * 1e12 / matmul_limit(device, dtype).value <= 1.0
+
+
+@pytest.mark.parametrize(("device", "tb_per_s"), MEMORIES)
+def test_a_published_bandwidth_is_within_the_limit_and_not_far_below(device, tb_per_s):
+    assert 0.3 <= tb_per_s * 1e12 / memory_limit(device).value <= 1.0
+
+
+def test_every_figure_is_in_the_unit_that_it_should_be():
+    """A slip of a thousand stands out: no device has 1 TFLOP/s or 100, nor 0.1 TB/s or 20."""
+    for entry in table():
+        peaks = entry["flop_per_s"]
+        assert set(peaks) == {"fp32", "tf32", "bf16", "fp16"}, entry["name"]
+        assert all(10e12 < peak < 5e15 for peak in peaks.values()), entry["name"]
+        assert peaks["fp32"] <= peaks["tf32"] < peaks["bf16"] == peaks["fp16"], entry["name"]
+        assert 0.2e12 < entry["bytes_per_s"] < 15e12, entry["name"]
+        assert entry["source"]
+
+
+def test_each_device_stands_in_the_table_once():
+    names = [entry["name"] for entry in table()]
+    assert len(names) == len(set(names))
+    for wanted in ("A100", "H100 80GB HBM3", "H100 PCIe", "H200", "B200", "L4", "L40S", "RTX 4090", "MI300X"):
+        assert [name for name in names if name.endswith(wanted)] or wanted == "A100", wanted
+
+
+@pytest.mark.parametrize("name", ["NVIDIA H100 NVL", "NVIDIA GB200", "NVIDIA L40", "Tesla T4", "cpu", ""])
+def test_of_another_device_nothing_is_known(name):
+    """Another variant of a device has other limits: none is better than the wrong one."""
+    assert matmul_limit(name, "bf16") is None
+    assert memory_limit(name) is None
+
+
+def test_a_dtype_that_the_table_lacks_has_no_limit():
+    assert matmul_limit(H100, "int4") is None
+
+
+def test_a_cpus_limit_is_its_cores_vector_units_and_clock():
+    limit = cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32")
+    assert limit.value == 2 * 32 * 2.5e9
+    assert limit.source == "2 cores × 32 FLOP (AVX2) × 2.50 GHz as reported"
+    assert not limit.certain  # the clock may rise
+    assert cpu_matmul_limit(2, "AVX512", 2.5e9, "fp32").value == 2 * limit.value
+
+
+@pytest.mark.parametrize(
+    ("capability", "clock_hz", "dtype"), [("DEFAULT", 2.5e9, "fp32"), ("AVX2", None, "fp32"), ("AVX2", 2.5e9, "bf16")]
+)
+def test_what_is_not_known_of_a_cpu_is_no_limit(capability, clock_hz, dtype):
+    assert cpu_matmul_limit(2, capability, clock_hz, dtype) is None

@@ -1,0 +1,157 @@
+"""The probes count what they should: operations, bytes and wrong bytes, calls; on fake clocks where a time matters."""
+
+import pytest
+import torch
+
+from perf.harness import measure
+from perf.harness.devices import Device
+from perf.harness.qualify import faults, host, learning, probes
+
+CPU = Device("cpu")
+
+
+class Ticks:
+    """A clock that advances by one second at each reading."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Every call takes 2 seconds; what was called is kept."""
+    calls = []
+
+    def laps(call, timer, *, most_s, least):
+        call()
+        calls.append((most_s, least))
+        return [2.0] * 3
+
+    monkeypatch.setattr(probes, "laps", laps)
+    monkeypatch.setattr(probes, "warm_up", lambda *arguments, **rest: None)
+    return calls
+
+
+def test_laps_are_as_many_as_fit_and_no_fewer_than_wanted():
+    assert len(measure.laps(lambda: None, Ticks(), most_s=0.0, least=4)) == 4
+    assert measure.laps(lambda: None, Ticks(), most_s=7.0, least=1) == [1.0, 1.0, 1.0]
+
+
+def test_a_product_is_two_operations_for_each_multiply_add(timed, monkeypatch):
+    monkeypatch.setattr(probes, "CPU_SHAPES", ((2, 3, 5), (7, 3, 5)))
+    found = probes.matmul(CPU, "fp32")
+    assert found.values == (2 * 7 * 3 * 5 / 2.0,) * 3  # the fastest shape, measured anew
+    assert found.note == "7×3×5"
+    assert timed == [(probes.SHAPE_S, probes.SHAPE_LEAST)] * 2 + [(probes.RATE_S, probes.RATE_LEAST)]
+
+
+@pytest.mark.parametrize(("dtype", "during"), [("tf32", "high"), ("fp32", "highest")])
+def test_tf32_is_on_for_its_own_products_only(timed, monkeypatch, dtype, during):
+    monkeypatch.setattr(probes, "CPU_SHAPES", ((2, 3, 5),))
+    seen = []
+    monkeypatch.setattr(probes, "warm_up", lambda *a, **k: seen.append(torch.get_float32_matmul_precision()))
+    before = torch.get_float32_matmul_precision()
+    probes.matmul(CPU, dtype)
+    assert set(seen) == {during}
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(("pattern", "passes"), [("copy", 2), ("triad", 3)])
+def test_bytes_read_and_bytes_written_are_both_counted(timed, monkeypatch, pattern, passes):
+    monkeypatch.setattr(probes, "CPU_BYTES", 4_000)
+    assert probes.memory(CPU, pattern).values == (passes * 4_000 / 2.0,) * 3
+
+
+def test_arrays_are_four_times_the_largest_cache():
+    assert probes.CPU_BYTES >= 4 * 32 * 2**20
+    assert probes.ACCELERATOR_BYTES >= 4 * 256 * 10**6
+
+
+def test_a_copy_that_arrives_whole_has_no_wrong_bytes_and_a_planted_one_is_counted(timed, monkeypatch):
+    monkeypatch.setattr(probes, "CPU_BYTES", 4_096)
+    found, wrong = probes.copy(CPU, "in", "pageable")
+    assert (found.values, wrong) == ((4_096 / 2.0,) * 3, 0)
+    assert probes.copy(CPU, "in", "pageable", corrupt=True)[1] == 1
+
+
+def test_bytes_that_are_never_copied_are_found(timed, monkeypatch):
+    monkeypatch.setattr(probes, "CPU_BYTES", 4_096)
+    _, wrong = probes.copy(CPU, "in", "pageable", fault=lambda call: lambda: None)
+    assert 4_000 < wrong <= 4_096  # a byte that is 0 is 0 there, too
+
+
+def test_launches_are_blocks_of_percentiles(monkeypatch):
+    monkeypatch.setattr(probes, "LAUNCH_BLOCK", 100)
+    monkeypatch.setattr(probes, "warm_up", lambda *arguments, **rest: None)
+    monkeypatch.setattr(probes, "laps", lambda *arguments, **rest: [float(i % 100) for i in range(300)])
+    assert probes.launch(CPU, "p50").values == (49.0,) * 3
+    assert probes.launch(CPU, "p99").values == (98.0,) * 3
+
+
+def test_a_late_slowdown_is_a_ratio_below_one(monkeypatch):
+    """Each window is one reading of laps; the clock runs a second at each reading."""
+    speed = iter([1.0] * 20 + [2.0] * 20)
+    monkeypatch.setattr(probes, "laps", lambda *arguments, **rest: [next(speed)])
+    clock = Ticks()
+    found = probes.sustained(CPU, 30.0, lambda percent: 1, clock)
+    assert set(found.values) == {0.5}
+    assert len(found.values) == 9  # a third of 29 windows
+    assert found.note == "30 s of fp32 products"
+
+
+def test_a_foreign_load_is_seen_while_it_lasts_and_gone_afterwards():
+    with faults.foreign_load(1):
+        busy = host.look(1.0).others_cores
+    assert busy is None or busy > 0.5
+
+
+def test_a_quota_that_withholds_time_is_counted(tmp_path, monkeypatch):
+    stat = tmp_path / "cpu.stat"
+    stat.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1000000\n")
+    monkeypatch.setattr(host, "CPU_STAT", stat)
+
+    def later(seconds):
+        stat.write_text("throttled_usec 4000000\n")
+
+    monkeypatch.setattr("time.sleep", later)
+    assert host.look(2.0).withheld_cores == 1.5
+    monkeypatch.setattr(host, "CPU_STAT", tmp_path / "none")
+    assert host.look(2.0).withheld_cores is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "slower"),
+    [
+        ([190, 200, 210, 180, 190], False),
+        ([400, 410, 390, 420, 400], True),
+        ([206, 207, 205, 208, 204], False),  # certain, but less than 10%
+        ([150, 150, 150, 150, 400], False),
+        ([100] * 5, False),
+    ],
+)
+def test_slower_than_usual_takes_both_certainty_and_size(steps, slower):
+    reference = learning.usual("simple_nn", "digits").steps
+    assert learning.slower_than_usual(steps, reference)[0] is slower
+
+
+def test_healthy_seeds_are_seldom_called_slow():
+    """Split the reference seeds in two again and again: at most 5% of the halves may be slower than the other."""
+    import random
+
+    rng = random.Random(0)
+    for data in ("digits", "mnist"):
+        steps = list(learning.usual("simple_nn", data).steps)
+        found = 0
+        for _ in range(300):
+            rng.shuffle(steps)
+            found += learning.slower_than_usual(steps[:5], steps[5:])[0]
+        assert found / 300 <= 0.06
+
+
+def test_of_another_network_nothing_is_known():
+    assert learning.usual("resnet18", "random") is None
+    assert len(learning.usual("simple_nn", "mnist").steps) == 20

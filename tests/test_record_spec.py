@@ -1,0 +1,107 @@
+"""References: made from qualifications of good machines, written, read, and refused."""
+
+import json
+
+import pytest
+
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.run import RecordError, Run
+from perf.harness.record.spec import Reference, load_spec, make, write
+
+GOOD = Qualification(Standing.QUALIFIED, (), "Nothing.")
+
+
+def check(value=100.0, verdict=CheckVerdict.PASS, name="matmul", device="cpu", low=99.0, **rest):
+    return Check(name, device, verdict, "fp32", value=value, unit="FLOP/s", low=low, high=101.0, **rest)
+
+
+def run(*checks, qualification=GOOD, source="a.json"):
+    perf = {"environment": {"cpu_model": "CPU 1"}, "devices": {"cuda": {"name": "NVIDIA H200"}}}
+    return Run(source, "", (), perf=perf, checks=checks, qualification=qualification)
+
+
+def test_a_reference_is_the_median_of_the_runs_and_what_they_differ_by():
+    (found,) = make([run(check(90.0)), run(check(100.0)), run(check(110.0))])
+    assert (found.value, found.runs, found.device_name, found.unit) == (100.0, 3, "CPU 1", "FLOP/s")
+    assert found.spread == pytest.approx(0.1, rel=0.02)
+
+
+def test_one_run_does_not_say_how_much_runs_differ():
+    (found,) = make([run(check(100.0))])
+    assert found.spread is None
+
+
+def test_devices_and_metrics_are_kept_apart():
+    found = make([run(check(1.0), check(2.0, device="cuda"), check(3.0, name="memory"))])
+    assert [(one.check, one.device_name, one.value) for one in found] == [
+        ("matmul", "CPU 1", 1.0), ("matmul", "NVIDIA H200", 2.0), ("memory", "CPU 1", 3.0),
+    ]  # fmt: skip
+
+
+def test_what_is_exact_needs_no_reference():
+    (found,) = make([run(check(), check(0.0, name="replay", low=None))])
+    assert found.check == "matmul"
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (run(qualification=None), "a.json: no reference: not a run of pytest perf/ --perf-profile=qualify"),
+        (run(check(injected="matmul:slow")), "a.json: no reference: a fault was planted in it"),
+        (run(check(verdict=CheckVerdict.FAIL)), "a.json: no reference: matmul fp32 on cpu is FAIL"),
+        (run(check(verdict=CheckVerdict.INCONCLUSIVE)), "a.json: no reference: matmul fp32 on cpu is INCONCLUSIVE"),
+        (run(), "a.json: no metric that a machine could be held against"),
+    ],
+)
+def test_what_is_not_known_to_be_good_is_no_reference(bad, says):
+    with pytest.raises(RecordError) as caught:
+        make([bad])
+    assert str(caught.value) == says
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "spec.json"
+    references = make([run(check(90.0)), run(check(110.0), check(2.0, device="cuda"))])
+    write(path, references)
+    spec = load_spec(path)
+    assert (spec.source, spec.references) == ("spec.json", references)
+    assert spec.find("matmul", "fp32", "CPU 1") == references[0]
+    assert spec.find("matmul", "fp32", "CPU 2") is None
+    assert spec.find("matmul", "bf16", "CPU 1") is None
+
+
+REFERENCE = {"check": "a", "variant": "", "device_name": "b", "unit": "s", "value": 1.0, "spread": None, "runs": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("{}", "not a spec of version 1; make one with python -m perf spec"),
+        ('{"benchmarks": []}', "not a spec of version 1"),
+        (json.dumps({"stepwatch_spec": 2, "references": []}), "not a spec of version 1"),
+        (json.dumps({"stepwatch_spec": 1, "references": {}}), "not a spec of version 1"),
+        (json.dumps({"stepwatch_spec": 1, "references": [3]}), "references[0]: expected an object with check,"),
+        *[
+            (json.dumps({"stepwatch_spec": 1, "references": [REFERENCE | wrong]}), "references[0]: expected")
+            for wrong in (
+                {"check": 1}, {"value": 0}, {"value": -1.0}, {"value": "1"}, {"value": True}, {"spread": -0.1},
+                {"runs": "1"}, {"runs": None},
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, content, says):
+    path = tmp_path / "spec.json"
+    path.write_text(content)
+    with pytest.raises(RecordError) as caught:
+        load_spec(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_good_reference_is_read(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"stepwatch_spec": 1, "references": [REFERENCE]}))
+    assert load_spec(path).references == (Reference("a", "", "b", "s", 1.0, None, 1),)

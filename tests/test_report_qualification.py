@@ -1,0 +1,146 @@
+"""The page of a qualification: the table, what was measured, where the bars come from, the banner."""
+
+import json
+
+import pytest
+
+from perf.harness.qualify.judge import qualification as judge_all
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.read import RecordError, parse
+from perf.harness.record.spec import Reference
+from perf.harness.report import render
+from perf.harness.report.qualification import metric, one_line, render_qualification, value
+from perf.harness.report.specs import listing
+
+PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
+CHECKS = [
+    Check("matmul", "cpu", PASS, "fp32", 1.23e11, "FLOP/s", 1.2e11, 1.26e11, 7.8e10, "50% of what it can", "1024×1024"),
+    Check("memory", "cpu", FAIL, "copy", 1.8e10, "B/s", 1.7e10, 1.9e10, 2.2e10, "92% of a.json", "twice beyond"),
+    Check("memory", "cpu", PASS, "triad", 2.8e10, "B/s", 2.7e10, 2.9e10, 2.2e10, "92% of a.json"),
+    Check("launch", "cpu", UNSUPPORTED, "p50", 1.3e-6, "s", 1.2e-6, 1.4e-6, reason="nothing to judge it by"),
+    Check("replay", "cpu", PASS, value=0, unit="mismatches", bar=0, bar_source="the same bits"),
+]
+PAGE = """\
+Stepwatch
+
+Checks
+
+verdict      check         device              value           bar
+-----------  ------------  ------  -----------------  ------------
+FAIL         memory copy   cpu       18.0 GB/s ±5.6%     22.0 GB/s
+UNSUPPORTED  launch p50    cpu         1.30 µs ±7.7%             –
+PASS         matmul fp32   cpu     123 GFLOP/s ±2.4%  78.0 GFLOP/s
+PASS         memory triad  cpu       28.0 GB/s ±3.6%     22.0 GB/s
+PASS         replay        cpu          0 mismatches  0 mismatches
+
+launch p50 on cpu: nothing to judge it by
+matmul fp32 on cpu: 1024×1024
+
+bar of memory copy, memory triad: 92% of a.json.
+bar of matmul fp32: 50% of what it can.
+bar of replay: the same bits.
+
+NOT QUALIFIED: 1 FAIL · 1 UNSUPPORTED · 3 PASS
+
+memory copy on cpu: twice beyond
+
+Next: Attach the file to the ticket. The first of them is the one to look into: the others may
+follow from it."""
+
+
+def test_the_page():
+    assert render_qualification(CHECKS, judge_all(CHECKS), width=100) == PAGE
+
+
+@pytest.mark.parametrize("width", [45, 60, 80])
+def test_a_narrow_page_keeps_every_verdict(width):
+    text = render_qualification(CHECKS, judge_all(CHECKS), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("PASS") >= 3 and "UNSUPPORTED" in text and "NOT QUALIFIED" in text
+
+
+def test_nothing_at_all_is_said_so():
+    text = render_qualification([], judge_all([]), width=80)
+    assert "INCONCLUSIVE: no check ran" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [
+        (1.23e12, "FLOP/s", "1.23 TFLOP/s"), (2.5e10, "B/s", "25.0 GB/s"), (8.12e-6, "s", "8.12 µs"),
+        (0.998, "", "0.998"), (3, "errors", "3.00 errors"), (None, "s", "–"), (0, "mismatches", "0 mismatches"),
+    ],
+)  # fmt: skip
+def test_a_number_stands_in_its_unit(number, unit, text):
+    assert metric(number, unit) == text
+
+
+def test_a_check_in_one_line():
+    assert one_line(CHECKS[1]) == "FAIL: 18.0 GB/s ±5.6%, bar 22.0 GB/s: twice beyond"
+    assert one_line(CHECKS[3]) == "UNSUPPORTED: 1.30 µs ±7.7%: nothing to judge it by"
+    planted = Check("matmul", "cpu", FAIL, reason="slow", injected="matmul:slow")
+    assert one_line(planted) == "INJECTED matmul:slow: FAIL: slow"
+
+
+def test_a_value_of_zero_has_no_relative_interval():
+    assert value(Check("a", "cpu", PASS, value=0.0, low=0.0, high=0.0)) == "0"
+
+
+def document(**perf):
+    return {"benchmarks": [], "perf": {"schema_version": 1, **perf}}
+
+
+def record(checks=CHECKS, found=None):
+    found = found or judge_all(checks)
+    return document(checks=[check.as_record() for check in checks], qualification=found.as_record())
+
+
+def test_what_is_recorded_is_read_and_reported():
+    run = parse(json.dumps(record()), "q.json")
+    assert list(run.checks) == CHECKS
+    assert run.qualification == judge_all(CHECKS)
+    text = render([run])
+    assert "NOT QUALIFIED: 1 FAIL" in text and "memory copy" in text
+    assert "Nothing was measured" not in text
+    assert "NOT QUALIFIED" in render([run], format="github")
+
+
+CHECK = CHECKS[0].as_record()
+STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
+
+
+@pytest.mark.parametrize(
+    ("perf", "says"),
+    [
+        ({"checks": {}}, "perf.checks: expected a list"),
+        ({"checks": [1]}, "perf.checks[0]: expected an object"),
+        ({"checks": [CHECK | {"verdict": "GOOD"}]}, "perf.checks[0].verdict: GOOD is none of FAIL, INCONCLUSIVE,"),
+        ({"checks": [CHECK | {"value": "fast"}]}, "perf.checks[0].value: expected a number, found fast"),
+        ({"checks": [CHECK | {"device": None}]}, "perf.checks[0].device: expected a text"),
+        ({"checks": [CHECK | {"unit": 3}]}, "perf.checks[0].unit: expected a text"),
+        ({"qualification": []}, "perf.qualification: expected an object"),
+        (
+            {"qualification": STANDING | {"verdict": "FINE"}},
+            "perf.qualification.verdict: FINE is none of NOT",
+        ),
+        ({"qualification": STANDING | {"reasons": "no"}}, "perf.qualification.reasons: expected a list"),
+        ({"qualification": {"verdict": "QUALIFIED", "reasons": []}}, "perf.qualification.next_action: expected a text"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_the_place(perf, says):
+    with pytest.raises(RecordError) as caught:
+        parse(json.dumps(document(**perf)), "q.json")
+    assert says in str(caught.value)
+
+
+def test_references_are_listed():
+    found = [
+        Reference("matmul", "fp32", "CPU 1", "FLOP/s", 1.23e11, 0.02, 3),
+        Reference("step", "", "CPU 1", "samples/s", 230_000.0, None, 1),
+    ]
+    assert listing(found, "spec.json", 80).splitlines()[4:8] == [
+        "check        device             median  runs differ by  runs",
+        "-----------  ------  -----------------  --------------  ----",
+        "matmul fp32  CPU 1         123 GFLOP/s           ±2.0%     3",
+        "step         CPU 1   230,000 samples/s               –     1",
+    ]
