@@ -19,6 +19,8 @@ Fault = Callable[[Callable[[], object]], Callable[[], object]]
 
 # Which shape is the best one is asked in short, and the answer measured anew: the best of twelve noisy rates is high.
 SHAPE_S, SHAPE_LEAST, RATE_S, RATE_LEAST = 0.15, 3, 2.0, 20
+# A larger product than one of this time is not tried: twenty of them must fit into a few seconds.
+LONGEST_S = 0.1
 WARM_LEAST_S, WARM_MOST_S = 0.1, 1.0
 # (rows, columns, inner dimension): squares, and the flat and the deep products of a network's layers.
 CPU_SHAPES = (
@@ -55,8 +57,12 @@ def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
     """
     shapes = ACCELERATOR_SHAPES if device.asynchronous else CPU_SHAPES
     with _tf32(dtype == "tf32"):
-        found = {shape: _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST) for shape in shapes}
-        best = max(shapes, key=lambda shape: _flop(shape) / statistics.median(found[shape]))
+        found: dict[tuple[int, int, int], list[float]] = {}
+        for shape in sorted(shapes, key=_flop):
+            found[shape] = _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST)
+            if statistics.median(found[shape]) > LONGEST_S:  # a CPU without bf16 units is a hundred times slower
+                break
+        best = max(found, key=lambda shape: _flop(shape) / statistics.median(found[shape]))
         times = _product_s(device, dtype, best, fault, RATE_S, RATE_LEAST)
     return Measured(tuple(_flop(best) / time for time in times), "×".join(map(str, best)))
 
