@@ -120,8 +120,13 @@ UNCLEAR, UNSUPPORTED = check(CheckVerdict.INCONCLUSIVE, "memory"), check(CheckVe
         ([], (), Standing.INCONCLUSIVE, ("nothing was judged",)),
         ([UNSUPPORTED], (), Standing.INCONCLUSIVE, ("nothing was judged",)),
         ([PASSED, UNSUPPORTED], ("matmul",), Standing.QUALIFIED, ()),
-        ([PASSED, UNSUPPORTED], ("copies",), Standing.NOT_QUALIFIED, ("copies is required, and could not be judged",)),
-        ([PASSED], ("replay",), Standing.NOT_QUALIFIED, ("replay is required, and could not be judged",)),
+        ([PASSED, UNSUPPORTED], ("copies",), Standing.NOT_QUALIFIED,
+         ("copies is required, and cannot be judged on cpu",)),
+        ([PASSED], ("replay",), Standing.NOT_QUALIFIED, ("replay is required, and did not run",)),
+        ([PASSED, UNCLEAR], ("memory",), Standing.INCONCLUSIVE, ("memory on cpu: slow",)),
+        ([PASSED, check(CheckVerdict.UNSUPPORTED, variant="bf16")], ("matmul",), Standing.QUALIFIED, ()),
+        ([PASSED, check(CheckVerdict.UNSUPPORTED, device="cuda:1")], ("matmul",), Standing.NOT_QUALIFIED,
+         ("matmul is required, and cannot be judged on cuda:1",)),
         ([check(CheckVerdict.PASS, injected="matmul:slow")], (), Standing.INCONCLUSIVE,
          ("INJECTED: a fault was planted",)),
         ([check(CheckVerdict.FAIL, injected="matmul:slow")], (), Standing.NOT_QUALIFIED,
@@ -198,5 +203,6 @@ def test_a_run_that_did_not_finish_qualifies_nothing():
 
 
 def test_what_was_not_asked_for_is_said():
-    found = qualification([PASSED], left_out=["replay", "loader"])
-    assert (found.standing, found.reasons) == (Standing.QUALIFIED, ("not asked for: replay, loader",))
+    notes = ["cuda was not checked: no driver", "not asked for: replay"]
+    assert qualification([PASSED], notes=notes).reasons == tuple(notes)
+    assert qualification([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)

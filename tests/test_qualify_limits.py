@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness.qualify.limits import cpu_matmul_limit, matmul_limit, memory_limit, table
+from perf.harness.qualify.limits import cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit, table
 
 A100, H100, H200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 # Published measurements of healthy devices: device, dtype, TFLOP/s; then memory, TB/s.
@@ -50,6 +50,24 @@ def test_of_another_device_nothing_is_known(name):
 
 def test_a_dtype_that_the_table_lacks_has_no_limit():
     assert matmul_limit(H100, "int4") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "multiprocessors", "capability", "clock_hz"),
+    [(A100, 108, (8, 0), 1.41e9), (H100, 132, (9, 0), 1.83e9), (H200, 132, (9, 0), 1.83e9),
+     ("NVIDIA B200", 148, (10, 0), 1.85e9)],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
+def test_a_peak_computed_from_the_clock_agrees_with_the_datasheet(device, multiprocessors, capability, clock_hz, dtype):
+    """The makers' figures are of these clocks."""
+    computed = gpu_matmul_limit(multiprocessors, capability, clock_hz, dtype)
+    assert computed.value == pytest.approx(matmul_limit(device, dtype).value, rel=0.03)
+    assert computed.source.startswith(f"{multiprocessors} multiprocessors × ")
+
+
+def test_of_an_unknown_architecture_no_peak_is_computed():
+    assert gpu_matmul_limit(100, (99, 0), 1e9, "bf16") is None
+    assert gpu_matmul_limit(100, (9, 0), 1e9, "int4") is None
 
 
 def test_a_cpus_limit_is_its_cores_vector_units_and_clock():

@@ -1,5 +1,7 @@
 """The probes count what they should: operations, bytes and wrong bytes, calls; on fake clocks where a time matters."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -43,10 +45,18 @@ def test_laps_are_as_many_as_fit_and_no_fewer_than_wanted():
 
 def test_a_product_is_two_operations_for_each_multiply_add(timed, monkeypatch):
     monkeypatch.setattr(probes, "CPU_SHAPES", ((2, 3, 5), (7, 3, 5)))
+    monkeypatch.setattr(probes, "LONGEST_S", 3.0)
     found = probes.matmul(CPU, "fp32")
     assert found.values == (2 * 7 * 3 * 5 / 2.0,) * 3  # the fastest shape, measured anew
     assert found.note == "7×3×5"
     assert timed == [(probes.SHAPE_S, probes.SHAPE_LEAST)] * 2 + [(probes.RATE_S, probes.RATE_LEAST)]
+
+
+def test_products_larger_than_one_that_takes_long_are_not_tried(timed, monkeypatch):
+    """A CPU without bf16 units needs half a minute for each of the largest."""
+    monkeypatch.setattr(probes, "CPU_SHAPES", ((7, 3, 5), (2, 3, 5)))
+    monkeypatch.setattr(probes, "LONGEST_S", 1.0)
+    assert probes.matmul(CPU, "bf16").note == "2×3×5"
 
 
 @pytest.mark.parametrize(("dtype", "during"), [("tf32", "high"), ("fp32", "highest")])
@@ -90,6 +100,23 @@ def test_launches_are_blocks_of_percentiles(monkeypatch):
     monkeypatch.setattr(probes, "laps", lambda *arguments, **rest: [float(i % 100) for i in range(300)])
     assert probes.launch(CPU, "p50").values == (49.0,) * 3
     assert probes.launch(CPU, "p99").values == (98.0,) * 3
+
+
+def test_a_launch_by_a_graph_is_its_share_of_a_replay(timed, monkeypatch):
+    """On a fake: a graph that keeps the operations called while it captures, and replays none of them."""
+    captured = []
+
+    class Graph:
+        def replay(self):
+            captured.append("replayed")
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
+    monkeypatch.setattr("torch.cuda.graph", lambda graph: contextlib.nullcontext(captured.append(graph)))
+    found = probes.launch(CPU, "graph")
+    assert found.values == (2.0 / probes.GRAPH_LAUNCHES,) * 3
+    assert captured[1:] == ["replayed"]
+    probes.launch(CPU, "graph", faults.twice)
+    assert captured[-2:] == ["replayed"] * 2
 
 
 def test_a_late_slowdown_is_a_ratio_below_one(monkeypatch):

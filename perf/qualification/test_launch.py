@@ -6,11 +6,15 @@ from perf.harness.qualify import faults, probes
 from perf.harness.qualify.attempt import Attempt
 
 
-@pytest.mark.check("p50", "p99", seconds=2)
+@pytest.mark.check(cpu=("p50", "p99"), accelerator=("p50", "p99", "graph"), seconds=2)
 def test_launch(check: Attempt) -> None:
-    """The time of an in-place addition on one element, waited for, the median and the 99th percentile [s].
+    """The time of an in-place addition on one element, waited for, the median and the 99th percentile; and of one in
+    a CUDA graph of a hundred, waited for at its end [s].
 
     Held against the spec alone: it is the host's speed and its driver's, which no datasheet has.
     """
+    if check.variant == "graph" and check.device.torch_device.type != "cuda":
+        check.unsupported("only CUDA has graphs")
+        return
     fault = faults.twice if check.fault == "slow" else None
     check.time(lambda: probes.launch(check.device, check.variant, fault))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
 from perf.harness.qualify import counters
 from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.faults import KINDS
-from perf.harness.qualify.judge import qualification
+from perf.harness.qualify.judge import qualification, unmet
 from perf.harness.record import RecordError
 from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.spec import load_spec
@@ -39,7 +40,8 @@ class Qualifying:
         self._config = config
         self._suite = config.stash[SUITE]
         self._found: dict[str, Check] = {}
-        self._run: set[str] = set()
+        self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
+        self._notes: list[str] = []
         self._before: dict[str, dict[str, int]] = {}
         self._left_s: dict[str, float] = {}
         preflight.check_json(config)
@@ -77,11 +79,16 @@ class Qualifying:
                 item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._run = {_name(item) for item in session.items}
+        absent = [device for device in self._suite.devices.values() if device.absent]
+        self._notes = [f"{device.name} was not checked: {device.absent}" for device in absent]
+        chosen = {_name(item) for item in session.items}
+        if left_out := [name for name in ORDER if name not in chosen]:
+            self._notes.append(f"not asked for: {', '.join(left_out)}")
         for item in session.items:
             marker = item.get_closest_marker("check")
             if marker is not None and not item.get_closest_marker("skip"):
                 self._left_s[item.nodeid] = marker.kwargs["seconds"]
+                self._todo[_name(item), _place(item)[0]] += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -126,13 +133,23 @@ class Qualifying:
             self._keep(item, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"it crashed: {said}"))
             raise
         self._keep(item, attempt.result)
-        found, settings = attempt.result, self._suite.settings
+        self._todo[attempt.result.check, attempt.result.device] -= 1
+        if missed := self._missed(attempt.result):
+            raise pytest.fail.Exception(f"{missed}: {attempt.result.reason}", pytrace=False)
+        found, inconclusive = attempt.result, self._suite.settings.inconclusive
         if found.verdict is CheckVerdict.FAIL or (
-            found.verdict is CheckVerdict.INCONCLUSIVE and settings.inconclusive == "fail"
+            found.verdict is CheckVerdict.INCONCLUSIVE and inconclusive == "fail"
         ):
             raise pytest.fail.Exception(one_line(found), pytrace=False)
         if found.verdict is not CheckVerdict.PASS:
             pytest.skip(one_line(found))
+
+    def _missed(self, last: Check) -> str:
+        """What is said of a required check of whose metrics, the `last` one done, nothing can be judged; or nothing."""
+        if last.check not in self._suite.settings.require_checks or self._todo[last.check, last.device]:
+            return ""
+        here = [check for check in self._suite.checks if check.device == last.device]
+        return "; ".join(unmet(here, [last.check]))
 
     def _keep(self, item: pytest.Item, found: Check) -> None:
         """Put everything found so far on disk."""
@@ -150,7 +167,7 @@ class Qualifying:
         self._suite.qualification = qualification(
             self._suite.checks,
             required=settings.require_checks,
-            left_out=[name for name in ORDER if name not in self._run],
+            notes=self._notes,
             complete=self._suite.complete,
         )
         document = stock.document(self._config)

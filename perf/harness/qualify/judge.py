@@ -126,29 +126,46 @@ def _busy(*samples: Sample) -> str:
     return f"beyond the bar, but other programs took {most:.1f} of the cores that it needs"
 
 
+def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
+    """What is said of each of `required` that did not run, or of which nothing can be judged on a device."""
+    found = []
+    for name in required:
+        ran = [check for check in checks if check.check == name]
+        judged = {check.device for check in ran if check.verdict is not CheckVerdict.UNSUPPORTED}
+        if not ran:
+            found.append(f"{name} is required, and did not run")
+        for device in dict.fromkeys(check.device for check in ran if check.device not in judged):
+            found.append(f"{name} is required, and cannot be judged on {device}")
+    return found
+
+
 def qualification(
-    checks: Sequence[Check], *, required: Sequence[str] = (), left_out: Sequence[str] = (), complete: bool = True
+    checks: Sequence[Check], *, required: Sequence[str] = (), notes: Sequence[str] = (), complete: bool = True
 ) -> Qualification:
-    """The verdict on the machine. A `required` check that came to nothing disqualifies it; `left_out` were not asked
-    for; a run that is not `complete` qualifies nothing."""
+    """The verdict on the machine. A `required` check that came to nothing disqualifies it; `notes` say what was not
+    asked for; a run that is not `complete` qualifies nothing."""
+    standing, reasons, action = _standing(checks, required, complete)
+    return Qualification(standing, (*reasons, *notes), action)
+
+
+def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) -> tuple[Standing, Sequence[str], str]:
     failed = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.FAIL]
     judged = {check.check for check in checks if check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)}
     if complete:
-        failed += [f"{name} is required, and could not be judged" for name in required if name not in judged]
+        failed += unmet(checks, required)
     unclear = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.INCONCLUSIVE]
     if any(check.injected for check in checks):
         standing = Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE
-        return Qualification(standing, ("INJECTED: a fault was planted", *failed, *unclear), DRILL)
+        return standing, ["INJECTED: a fault was planted", *failed, *unclear], DRILL
     if failed:
-        return Qualification(Standing.NOT_QUALIFIED, tuple(failed), FAILED)
+        return Standing.NOT_QUALIFIED, failed, FAILED
     if not complete:
-        return Qualification(Standing.INCONCLUSIVE, ("the run did not finish", *unclear), AGAIN)
+        return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
     if unclear:
-        return Qualification(Standing.INCONCLUSIVE, tuple(unclear), UNCLEAR)
+        return Standing.INCONCLUSIVE, unclear, UNCLEAR
     if not judged:
-        return Qualification(Standing.INCONCLUSIVE, ("nothing was judged",), NOTHING)
-    reasons = (f"not asked for: {', '.join(left_out)}",) if left_out else ()
-    return Qualification(Standing.QUALIFIED, reasons, "Nothing.")
+        return Standing.INCONCLUSIVE, ["nothing was judged"], NOTHING
+    return Standing.QUALIFIED, [], "Nothing."
 
 
 # What a training step is made of, by the checks that measure it alone.

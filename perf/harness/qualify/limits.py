@@ -12,6 +12,13 @@ TABLE = Path(__file__).with_name("limits.json")
 # Floating-point operations per clock and core, in float32: two vector units, each with a fused multiply-add (two).
 # Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide, family 17h.
 CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
+# Dense floating-point operations per clock and streaming multiprocessor of NVIDIA's, by compute capability: the
+# whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
+GPU_FLOP_PER_CLOCK = {
+    (8, 0): {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
+    (9, 0): {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
+    (10, 0): {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,15 @@ def matmul_limit(device_name: str, dtype: str) -> Limit | None:
     if entry is None or dtype not in entry["flop_per_s"]:
         return None
     return Limit(entry["flop_per_s"][dtype], entry["source"])
+
+
+def gpu_matmul_limit(multiprocessors: int, capability: tuple[int, int], clock_hz: float, dtype: str) -> Limit | None:
+    """The dense peak of an NVIDIA GPU at a clock [FLOP/s]: at its highest one nothing is faster."""
+    per_clock = GPU_FLOP_PER_CLOCK.get(capability, {}).get(dtype)
+    if per_clock is None:
+        return None
+    source = f"{multiprocessors} multiprocessors × {per_clock} FLOP × {clock_hz / 1e9:.2f} GHz"
+    return Limit(multiprocessors * per_clock * clock_hz, source)
 
 
 def memory_limit(device_name: str) -> Limit | None:

@@ -36,7 +36,7 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 # Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
 ACCELERATOR_COPY_BYTES = 512 * 2**20
-LAUNCHES, LAUNCH_BLOCK = 20_000, 1_000
+LAUNCHES, LAUNCH_BLOCK, GRAPH_LAUNCHES = 20_000, 1_000, 100
 # By whether the device is an accelerator: what keeps it busy, and the time over which its rate is taken [s].
 SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
 WINDOW_S = 0.5
@@ -108,13 +108,25 @@ def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured
 
 def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
     """How long one tiny operation takes, from the call until it is done, 20,000 times: the `p50` or the `p99` of each
-    thousand of them [s]."""
+    thousand of them [s]; `graph`: of one that is launched by a CUDA graph of a hundred."""
     tensor = torch.zeros(1, device=device.torch_device)
-    call: Callable[[], object] = lambda: tensor.add_(1.0)  # noqa: E731
-    times = _times(device, call, fault, 0.0, LAUNCHES)
+    if quantile == "graph":
+        replay = _graph(lambda: tensor.add_(1.0))
+        times = _times(device, replay, fault, RATE_S, LAUNCHES // GRAPH_LAUNCHES)
+        return Measured(tuple(time / GRAPH_LAUNCHES for time in times))
+    times = _times(device, lambda: tensor.add_(1.0), fault, 0.0, LAUNCHES)
     of = {"p50": 0.50, "p99": 0.99}[quantile]
     blocks = [sorted(times[i : i + LAUNCH_BLOCK]) for i in range(0, len(times), LAUNCH_BLOCK)]
     return Measured(tuple(block[int(of * (len(block) - 1))] for block in blocks))
+
+
+def _graph(call: Callable[[], object]) -> Callable[[], object]:
+    """What replays GRAPH_LAUNCHES calls."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(GRAPH_LAUNCHES):
+            call()
+    return graph.replay
 
 
 def copy(
