@@ -1,5 +1,6 @@
 """Errors against float64, digests, and the faults that are planted to be found by them."""
 
+import dataclasses
 import math
 
 import pytest
@@ -17,22 +18,52 @@ words = st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=50)
 def test_each_operation_is_judged_forward_and_backward(dtype):
     found = exact.accuracies(CPU, dtype, seed=0)
     names = [one.name for one in found]
-    assert len(names) == len(set(names)) == sum(1 + len(shapes) for _, shapes in exact.operations().values())
+    assert len(names) == len(set(names)) == sum(1 + len(one.shapes) for one in exact.OPERATIONS.values())
     assert {"matmul", "matmul gradient 1", "matmul gradient 2", "softmax gradient 1"} <= set(names)
-    assert all(one.bad == 0 and 0 <= one.error < 100 for one in found)
+    assert all(one.bad == 0 and 0 <= one.error < one.bar / 2 for one in found)
+
+
+def test_float32_is_judged_in_all_of_its_bits(monkeypatch):
+    """torch computes convolutions of float32 in 10 bits on a GPU, unless it is told not to."""
+    seen = []
+
+    def look(operands):
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return operands[0] * 2
+
+    monkeypatch.setattr(exact, "OPERATIONS", {"look": exact.Operation(look, ((2, 3),), 1.0, 1.0)})
+    before = torch.backends.cudnn.allow_tf32
+    exact.accuracies(CPU, "fp32", 0)
+    assert seen[1] == ("highest", False)  # the second is the device's
+    assert torch.backends.cudnn.allow_tf32 is before
+
+
+@pytest.mark.parametrize("name", ["matmul", "conv2d", "network"])
+def test_products_in_10_bits_are_beyond_their_bar(name, monkeypatch):
+    """What TF32 does to the operands, planted in float32."""
+    operation = exact.OPERATIONS[name]
+
+    def coarse(operands):
+        if operands[0].dtype is torch.float32:
+            short = [(operand.detach().view(torch.int32) & ~0x1FFF).view(torch.float32) for operand in operands]
+            operands = [operand + (few - operand).detach() for operand, few in zip(operands, short, strict=True)]
+        return operation.call(operands)
+
+    monkeypatch.setattr(exact, "OPERATIONS", {name: dataclasses.replace(operation, call=coarse)})
+    assert any(one.error > one.bar for one in exact.accuracies(CPU, "fp32", 0))
 
 
 def test_the_error_is_in_units_of_eps_of_a_typical_element():
     right = torch.full((4, 4), 2.0, dtype=torch.float64)
     result = right.float()
     result[1, 1] += 3 * 2.0 * torch.finfo(torch.float32).eps
-    assert exact._accuracy("a", result, right).error == pytest.approx(3.0)
+    assert exact._accuracy("a", result, right, 1.0).error == pytest.approx(3.0)
 
 
 def test_what_is_not_finite_is_counted():
     result = torch.ones(10)
     result[2], result[5] = math.nan, math.inf
-    found = exact._accuracy("a", result, torch.ones(10, dtype=torch.float64))
+    found = exact._accuracy("a", result, torch.ones(10, dtype=torch.float64), 1.0)
     assert (found.bad, found.elements, found.error) == (2, 10, math.inf)
 
 

@@ -56,7 +56,7 @@ def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
     The operands of an accelerator's larger shapes exceed its caches. A multiply-add is two operations.
     """
     shapes = ACCELERATOR_SHAPES if device.asynchronous else CPU_SHAPES
-    with _tf32(dtype == "tf32"):
+    with float32_products(tf32=dtype == "tf32"):
         found: dict[tuple[int, int, int], list[float]] = {}
         for shape in sorted(shapes, key=_flop):
             found[shape] = _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST)
@@ -83,12 +83,16 @@ def _product_s(
 
 
 @contextlib.contextmanager
-def _tf32(wanted: bool) -> Iterator[None]:
-    """float32 products on tensor cores, in 10 bits of mantissa, where `wanted`, and not otherwise."""
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Products and convolutions of float32 on tensor cores, in 10 bits of mantissa, or in all of their 23 bits.
+
+    The default of torch is all bits for products, and 10 for convolutions.
+    """
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
