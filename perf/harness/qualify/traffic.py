@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,23 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from perf.harness.qualify.roofline import Work
+
 # Operations that allocate or describe, and touch no element.
 STILL = ("empty", "new_empty", "resize_", "set_")
 # In-place operations that do not look at what was there before.
 OVERWRITING = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_"}
 OVERWRITING |= {"_foreach_zero_", "_foreach_copy_"}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one call does. `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and
-    attention, a multiply-add as two; the optimizer and elementwise operations are not in it. `convolution_flop` are a
-    part of it. `ops` move `bytes` bytes."""
-
-    flop: int
-    convolution_flop: int
-    bytes: int
-    ops: int
 
 
 def work(call: Callable[[], object]) -> Work:
