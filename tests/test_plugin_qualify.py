@@ -4,6 +4,7 @@ machine, and fails with its fault; the banner, the file, and what is refused."""
 import gc
 import json
 import os
+import time
 import warnings
 from xml.etree import ElementTree
 
@@ -223,12 +224,51 @@ def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytest
 def test_the_record_fits_its_schema_and_is_reported(qualify, pytester, capsys):
     jsonschema = pytest.importorskip("jsonschema")
     target = pytester.path / "q.json"
-    qualify(f"--benchmark-json={target}", check="replay,memory")
+    qualify(f"--benchmark-json={target}", "--perf-batch-size=64", check="replay,memory,step")
     jsonschema.validate(json.loads(target.read_text()), json.loads((PERF / "schema.json").read_text()))
     capsys.readouterr()
     assert main(["report", str(target)]) == 0
     out = capsys.readouterr().out
-    assert "Checks" in out and "QUALIFIED: " in out and "replay" in out
+    assert "Checks" in out and "Roofline" in out and "QUALIFIED: " in out and "replay" in out
+
+
+def test_each_step_is_held_against_what_the_run_has_measured(qualify, pytester):
+    result = qualify("--perf-batch-size=64,512", check="matmul,memory,launch,step")
+    (perf,) = records(pytester)
+    found = {f"{one['check']} {one['variant']}": one for one in perf["checks"]}
+    assert [name for name in found if name.startswith("step")] == ["step bs64", "step bs512"]
+    for size in (64, 512):
+        step = found[f"step bs{size}"]
+        details = step["details"]
+        # Both layers forward, and the gradients of their weights and of the second one's input.
+        assert details["flop_per_step"] == 2 * size * (2 * 784 * 128 + 3 * 128 * 10)
+        assert details["bytes_per_step"] > 4 * (2 * 784 * size + 5 * 784 * 128)  # images and weights alone
+        assert details["achieved_flop_per_s"] == pytest.approx(details["flop_per_step"] * step["value"] / size)
+        assert details["peak_flop_per_s"] == found["matmul fp32"]["value"]
+        assert details["memory_bytes_per_s"] == found["memory copy"]["value"]
+        assert details["launch_s"] == found["launch p50"]["value"]
+        assert details["share_of_possible"] > 0 and details["bound_by"]
+    assert found["memory copy"]["details"] == {}
+    text = result.stdout.str()
+    assert "Roofline" in text and "(memory copy of this run)" in text
+
+
+def test_a_step_without_limits_has_a_count_and_no_share(qualify, pytester, monkeypatch):
+    monkeypatch.setattr("perf.harness.qualify.attempt.clock_hz", lambda: None)
+    result = qualify("--perf-batch-size=64", check="step")
+    (perf,) = records(pytester)
+    (step,) = perf["checks"]
+    assert step["details"]["bytes_per_step"] > 0
+    assert (step["details"]["share_of_possible"], step["details"]["bound_by"]) == (None, None)
+    result.stdout.fnmatch_lines(["There is nothing to hold it against*"])
+
+
+def test_a_step_that_sleeps_is_bound_by_nothing_of_the_device(qualify, pytester, monkeypatch):
+    slept = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: slept(20 * seconds))
+    qualify("--perf-inject=step:sleep", "--perf-batch-size=512", check="matmul,memory,launch,step")
+    (perf,) = records(pytester)
+    assert perf["checks"][-1]["details"]["bound_by"] == "overhead"
 
 
 def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, perf):

@@ -6,12 +6,14 @@ from perf.harness.devices import Device
 from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.limits import Limit
 from perf.harness.qualify.probes import Measured
+from perf.harness.qualify.roofline import Work
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.settings import resolve
 from perf.harness.suite import Suite
 
 LIMIT = Limit(200.0, "datasheet")
+PASS = CheckVerdict.PASS
 
 
 @pytest.fixture
@@ -117,3 +119,32 @@ def test_a_slow_step_says_what_explains_it(attempt):
 def test_a_planted_fault_is_named_from_the_beginning(attempt):
     assert attempt(fault="slow").result.injected == "matmul:slow"
     assert attempt().result.injected == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "allowed", "convolution", "dtype"),
+    [("cuda", True, 51, "tf32"), ("cuda", True, 50, "fp32"), ("cuda", False, 100, "fp32"), ("cpu", True, 100, "fp32")],
+)
+def test_a_step_of_convolutions_is_held_against_what_they_run_in(
+    attempt, monkeypatch, device, allowed, convolution, dtype
+):
+    one = attempt(check="step")
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", allowed)
+    one.device, one.device_name = Device(device), "NVIDIA H200"
+    one.suite.checks = [
+        Check("matmul", device, PASS, "fp32", 1e3), Check("matmul", device, PASS, "tf32", 1e4),
+        Check("memory", device, PASS, "copy", 10.0), Check("launch", device, PASS, "p50", 1e-3),
+    ]  # fmt: skip
+    one.roofline(Work(100, convolution, 20, 5), 4.0)
+    found = one.result.details
+    assert found["peak_source"] == f"matmul {dtype} of this run"
+    assert (found["share_of_possible"], found["bound_by"], found["launch_s"]) == (0.5, "memory", 1e-3)
+
+
+def test_a_device_that_was_not_measured_is_held_against_its_datasheet(attempt):
+    one = attempt(check="step")
+    one.device, one.device_name = Device("cuda"), "NVIDIA H200"
+    one.roofline(Work(100, 0, 20, 5), 4.0)
+    found = one.result.details
+    assert (found["peak_flop_per_s"], found["memory_bytes_per_s"], found["launch_s"]) == (67e12, 4.8e12, None)
+    assert found["memory_source"] == "NVIDIA H200 datasheet, SXM, 2024"

@@ -1,6 +1,7 @@
 """The page of a qualification: the table, what was measured, where the bars come from, the banner."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ CHECKS = [
     Check("launch", "cpu", UNSUPPORTED, "p50", 1.3e-6, "s", 1.2e-6, 1.4e-6, reason="nothing to judge it by"),
     Check("replay", "cpu", PASS, value=0, unit="mismatches", bar=0, bar_source="the same bits"),
 ]
+GOOD = Qualification(Standing.INCONCLUSIVE, (), "Nothing.")
 PAGE = """\
 Stepwatch
 
@@ -50,6 +52,50 @@ follow from it."""
 
 def test_the_page():
     assert render_qualification(CHECKS, judge_all(CHECKS), width=100) == PAGE
+
+
+STEP = {
+    "flop_per_step": 26_000_000, "bytes_per_step": 2_600_000, "ops_per_step": 15, "flop_per_byte": 10.0,
+    "achieved_flop_per_s": 4e10, "possible_flop_per_s": 8e10, "share_of_possible": 0.5, "bound_by": "memory",
+    "peak_flop_per_s": 1.2e11, "peak_source": "matmul fp32 of this run", "memory_bytes_per_s": 8e9,
+    "memory_source": "memory copy of this run", "launch_s": 1e-6,
+}  # fmt: skip
+NOWHERE = {key: None for key in STEP} | {"bytes_per_step": 1, "flop_per_byte": 0.0, "achieved_flop_per_s": 0.0}
+STEPS = [
+    Check("step", "cpu", UNSUPPORTED, "bs64", details=STEP),
+    Check("step", "cpu", PASS, "bs512", details=STEP | {"share_of_possible": 1.25, "bound_by": "caches"}),
+]
+ROOFLINE = """\
+Roofline
+
+step        device  FLOP/byte      achieved      possible  share  bound by
+----------  ------  ---------  ------------  ------------  -----  --------
+step bs64   cpu          10.0  40.0 GFLOP/s  80.0 GFLOP/s    50%  memory
+step bs512  cpu          10.0  40.0 GFLOP/s  80.0 GFLOP/s   125%  caches
+
+FLOP are those of matrix products, convolutions and attention; bytes are what the operations read
+and write, as if nothing stayed in a cache.
+limits of cpu: 120 GFLOP/s (matmul fp32 of this run), 8.00 GB/s (memory copy of this run).
+
+INCONCLUSIVE:"""
+
+
+def test_the_steps_are_shown_under_their_roofline():
+    assert ROOFLINE in render_qualification([*STEPS, *CHECKS[3:4]], GOOD, width=100)
+
+
+def test_a_step_with_nothing_to_hold_it_against_says_so():
+    text = render_qualification([replace(STEPS[0], details=NOWHERE)], GOOD, width=100)
+    assert "step bs64  cpu             0  0 FLOP/s         –      –  –" in text
+    assert "There is nothing to hold it against: neither did this run measure matmul and memory" in text
+    assert "limits of cpu" not in text
+
+
+@pytest.mark.parametrize(
+    "details", [{}, {"bytes_per_step": "many"}, {"bytes_per_step": 1, "share_of_possible": "x", "bound_by": 3}]
+)
+def test_details_of_a_stranger_are_no_error(details):
+    render_qualification([replace(STEPS[0], details=details)], GOOD, width=100)
 
 
 @pytest.mark.parametrize("width", [45, 60, 80])
@@ -86,6 +132,13 @@ def test_a_value_of_zero_has_no_relative_interval():
     assert value(Check("a", "cpu", PASS, value=0.0, low=0.0, high=0.0)) == "0"
 
 
+@pytest.mark.parametrize("width", [45, 60])
+def test_a_narrow_roofline_keeps_shares_and_bounds(width):
+    text = render_qualification(STEPS, GOOD, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "125%  caches" in text and "Left out at this width" in text
+
+
 def document(**perf):
     return {"benchmarks": [], "perf": {"schema_version": 1, **perf}}
 
@@ -98,6 +151,7 @@ def record(checks=CHECKS, found=None):
 def test_what_is_recorded_is_read_and_reported():
     run = parse(json.dumps(record()), "q.json")
     assert list(run.checks) == CHECKS
+    assert parse(json.dumps(record(STEPS)), "q.json").checks[1].details == STEPS[1].details
     assert run.qualification == judge_all(CHECKS)
     text = render([run])
     assert "NOT QUALIFIED: 1 FAIL" in text and "memory copy" in text
@@ -118,6 +172,8 @@ STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
         ({"checks": [CHECK | {"value": "fast"}]}, "perf.checks[0].value: expected a number, found fast"),
         ({"checks": [CHECK | {"device": None}]}, "perf.checks[0].device: expected a text"),
         ({"checks": [CHECK | {"unit": 3}]}, "perf.checks[0].unit: expected a text"),
+        ({"checks": [CHECK | {"details": []}]}, "perf.checks[0].details: expected an object"),
+        ({"checks": [CHECK | {"details": {"a": {}}}]}, "perf.checks[0].details.a: expected one value"),
         ({"qualification": []}, "perf.qualification: expected an object"),
         (
             {"qualification": STANDING | {"verdict": "FINE"}},

@@ -2,10 +2,8 @@
 
 import pytest
 
-from perf.harness.environment import clock_hz
 from perf.harness.qualify import faults, probes
 from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.limits import cpu_matmul_limit, matmul_limit
 
 # Healthy A100, H100 and H200 reach 74% to 87% of their dense peak, and GPUs of one model differ by 5 to 8%.
 SHARE = 0.65
@@ -21,10 +19,5 @@ def test_matmul(check: Attempt) -> None:
     units and its clock.
     """
     fault = faults.twice if check.fault == "slow" else None
-    facts = check.suite.environment
-    if check.device.asynchronous:
-        share, limit = SHARE, matmul_limit(check.device_name, check.variant)
-    else:
-        cores, capability = int(str(facts["threads"])), str(facts["cpu_capability"])
-        share, limit = CPU_SHARE, cpu_matmul_limit(cores, capability, clock_hz(), check.variant)
-    check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, limit)
+    share = SHARE if check.device.asynchronous else CPU_SHARE
+    check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, check.peak(check.variant))

@@ -4,7 +4,6 @@ import pytest
 
 from perf.harness.qualify import faults, probes
 from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.limits import memory_limit
 
 # Healthy A100 and H100 reach 76% of the bandwidth in their datasheets, and an H200 90% of it, with a copy.
 SHARE = 0.68
@@ -18,5 +17,4 @@ def test_memory(check: Attempt) -> None:
     which no table knows.
     """
     fault = faults.twice if check.fault == "slow" else None
-    limit = memory_limit(check.device_name) if check.device.asynchronous else None
-    check.rate(lambda: probes.memory(check.device, check.variant, fault), "B/s", SHARE, limit)
+    check.rate(lambda: probes.memory(check.device, check.variant, fault), "B/s", SHARE, check.bandwidth())

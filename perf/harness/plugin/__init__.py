@@ -54,7 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "axes(*names): device, batch_size, pipeline: what a benchmark varies")
-    config.addinivalue_line("markers", "check(*metrics, seconds): a check of the machine, and the time of one metric")
+    config.addinivalue_line(
+        "markers", "check(*metrics, seconds): a check of the machine; each='batch_size': one metric for each"
+    )
     preflight.check_swallowed(config)
     if not preflight.measures(config):
         return

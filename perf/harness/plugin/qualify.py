@@ -62,9 +62,16 @@ class Qualifying:
         marker = metafunc.definition.get_closest_marker("check")
         if marker is None:
             return
-        pairs = [(name, one) for name, device in self._suite.devices.items() for one in _variants(marker, device)]
+        pairs = [(name, one) for name, device in self._suite.devices.items() for one in self._variants(marker, device)]
         cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
         metafunc.parametrize("_place", cases)
+
+    def _variants(self, marker: pytest.Mark, device: Device) -> tuple[str, ...]:
+        """The metrics of a check on `device`: those of every device or of its kind, or one for each batch size."""
+        if marker.kwargs.get("each") == "batch_size":
+            return tuple(f"bs{size}" for size in self._suite.batch_sizes)
+        kind = "accelerator" if device.asynchronous else "cpu"
+        return marker.args or marker.kwargs.get(kind, ("",))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -197,12 +204,6 @@ class Qualifying:
         text = render_qualification(self._suite.checks, self._suite.qualification, width=width)
         for line in [*text.splitlines(), "", f"Kept as {self._path}; attach it to the ticket."]:
             terminalreporter.write_line(line)
-
-
-def _variants(marker: pytest.Mark, device: Device) -> tuple[str, ...]:
-    """The metrics of a check on `device`: those of every device, or of its kind."""
-    kind = "accelerator" if device.asynchronous else "cpu"
-    return marker.args or marker.kwargs.get(kind, ("",))
 
 
 def _name(item: pytest.Item) -> str:

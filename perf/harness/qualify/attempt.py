@@ -10,7 +10,7 @@ import torch
 
 from perf.harness import environment
 from perf.harness.devices import Device
-from perf.harness.environment import crowding
+from perf.harness.environment import clock_hz, crowding
 from perf.harness.measure import LOAD_S
 from perf.harness.qualify.judge import (
     Bar,
@@ -23,8 +23,9 @@ from perf.harness.qualify.judge import (
     spec_bar,
     strictest,
 )
-from perf.harness.qualify.limits import Limit
+from perf.harness.qualify.limits import Limit, cpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.qualify.probes import Measured
+from perf.harness.qualify.roofline import Work, ceiling, details
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.suite import Suite
 
@@ -98,6 +99,34 @@ class Attempt:
             return Sample(made.values), made.note
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         return Sample(made.values, crowding(max(0.0, after - before) / wall_s, threads)), made.note
+
+    def peak(self, dtype: str) -> Limit | None:
+        """The rate of matrix products that this device cannot exceed, or None where nobody says [FLOP/s]."""
+        if self.device.asynchronous:
+            return matmul_limit(self.device_name, dtype)
+        facts = self.suite.environment
+        return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
+
+    def bandwidth(self) -> Limit | None:
+        """The same of its memory [bytes/s]; a CPU's depends on what is plugged in, which no table knows."""
+        return memory_limit(self.device_name) if self.device.asynchronous else None
+
+    def roofline(self, work: Work, seconds: float) -> None:
+        """Keep the share that `work` in `seconds` is of what this run measured, or of what is physically possible.
+
+        A convolution is in TF32 where cuDNN may use it, which it may unless told otherwise.
+        """
+        tf32 = self.device.torch_device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        dtype = "tf32" if tf32 and 2 * work.convolution_flop > work.flop else "fp32"
+        peak, memory, launch = (
+            ceiling(self.suite.checks, self.device.name, name, physical)
+            for name, physical in (
+                (f"matmul {dtype}", self.peak(dtype)),
+                ("memory copy", self.bandwidth()),
+                ("launch p50", None),
+            )
+        )
+        self.result = replace(self.result, details=details(work, seconds, peak, memory, launch))
 
     @property
     def failed(self) -> bool:

@@ -11,7 +11,9 @@ from data import PIPELINES
 from perf.harness.devices import synchronizer
 from perf.harness.measure import device_timer, laps, warm_up
 from perf.harness.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
+from perf.harness.qualify import traffic
 from perf.harness.qualify.probes import WARM_LEAST_S, WARM_MOST_S, Measured
+from perf.harness.qualify.roofline import Work
 from perf.harness.workload import Trainee, Workload, endless, rotate
 
 STEP_S, STEP_LEAST = 2.0, 20
@@ -36,6 +38,14 @@ def rate(work: Workload, sleeps: bool) -> Measured:
         trainee.step.forward = slow  # type: ignore[method-assign]
     times = laps(step, timer, most_s=STEP_S, least=STEP_LEAST)
     return Measured(tuple(work.batch_size / one for one in times), _parts(work, trainee))
+
+
+def work_of(work: Workload) -> Work:
+    """What one step computes and moves: its second, for an optimizer makes its state in the first."""
+    trainee, (batch,) = work.trainee(), work.batches(1)
+    trainee.model.train()
+    trainee.step(*batch)
+    return traffic.work(lambda: trainee.step(*batch))
 
 
 def _parts(work: Workload, trainee: Trainee) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -30,6 +31,7 @@ class Check:
 
     `value` is in `unit`, with its 95% interval `low` to `high`; `bar` is what it was held against, which
     `bar_source` derives. Each is None, or "", where there is none. `injected` names the planted fault.
+    `details` are what else was measured: of a training step, its roofline.
     """
 
     check: str
@@ -44,6 +46,7 @@ class Check:
     bar_source: str = ""
     reason: str = ""
     injected: str = ""
+    details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

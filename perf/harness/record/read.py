@@ -129,7 +129,7 @@ def _run(root: object, source: str) -> Run:
         benchmarks=tuple(_benchmark(item, f"benchmarks[{i}]") for i, item in enumerate(root["benchmarks"])),
         cases=_cases(perf.get("cases", [])),
         complete=complete,
-        fingerprint=_fingerprint(perf.get("fingerprint", {})),
+        fingerprint=_flat(perf.get("fingerprint", {}), "perf.fingerprint"),
         perf=perf,
         machine=_mapping(root.get("machine_info", {}), "machine_info"),
         commit=_commit(root.get("commit_info")),
@@ -190,6 +190,7 @@ def _check(item: object, place: str) -> Check:
         bar_source=text("bar_source"),
         reason=text("reason"),
         injected=text("injected"),
+        details=_flat(fields.get("details", {}), f"{place}.details"),
     )
 
 
@@ -312,12 +313,12 @@ def _cases(value: object) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _fingerprint(value: object) -> Mapping[str, Scalar]:
-    fingerprint = _mapping(value, "perf.fingerprint")
-    for key, entry in fingerprint.items():
+def _flat(value: object, place: str) -> Mapping[str, Scalar]:
+    found = _mapping(value, place)
+    for key, entry in found.items():
         if not _is_scalar(entry):
-            raise _Invalid(f"perf.fingerprint.{_quote(key)}", f"expected one value, found {_quote(entry)}")
-    return fingerprint
+            raise _Invalid(f"{place}.{_quote(key)}", f"expected one value, found {_quote(entry)}")
+    return found
 
 
 def _mapping(value: object, place: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from perf.harness.record.check import Check, CheckVerdict, Qualification
 from perf.harness.report import units
 from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
+from perf.harness.report.roofline import roofline
 
 NONE = "–"
 # Units that take a prefix.
@@ -19,7 +20,7 @@ def render_qualification(checks: Sequence[Check], found: Qualification, *, width
 
 
 def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
-    """A table of the checks, worst first, what was measured, where the bars come from, and last the banner."""
+    """A table of the checks, worst first, what was measured, where the bars are from, the roofline; last the banner."""
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
     columns = (
         Column("verdict", tuple(map(_verdict, ordered)), right=False),
@@ -40,6 +41,7 @@ def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
     ):
         if lines:
             blocks.append(Notes(tuple(lines)))
+    blocks += roofline(checks)
     counts = Counter(check.verdict for check in ordered)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in CheckVerdict if counts[verdict])
     blocks.append(Paragraph(f"{found.standing}: {counted or 'no check ran'}"))

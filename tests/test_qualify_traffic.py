@@ -1,0 +1,108 @@
+"""The bytes and operations of what is known by hand: copies, sums, products, views, updates, a whole training step."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from model import TrainingStep
+from perf.harness.qualify.traffic import work
+
+N = 1_000
+ROWS, COLUMNS, INNER = 3, 5, 7
+A, B, C = torch.randn(N), torch.randn(N), torch.randn(N)
+LEFT, RIGHT = torch.randn(ROWS, INNER), torch.randn(INNER, COLUMNS)
+TABLE = torch.randn(10, 20)
+PRODUCT = 4 * (ROWS * INNER + INNER * COLUMNS + ROWS * COLUMNS)
+F32 = 4 * N
+
+
+@pytest.mark.parametrize(
+    ("call", "expected", "ops"),
+    [
+        (lambda: A.clone(), 2 * F32, 1),
+        (lambda: A.copy_(B), 2 * F32, 1),
+        (lambda: A + B, 3 * F32, 1),
+        (lambda: A * A, 2 * F32, 1),  # one operand, read once
+        (lambda: A.add_(1.0), 2 * F32, 1),
+        (lambda: A.add_(B), 3 * F32, 1),
+        (lambda: torch.add(A, B, out=C), 3 * F32, 1),
+        (lambda: A.zero_(), F32, 1),
+        (lambda: A.fill_(1.0), F32, 1),
+        (lambda: torch.zeros_like(A), F32, 1),
+        (lambda: torch.zeros(N), F32, 1),
+        (lambda: A.new_zeros(N), F32, 1),
+        (lambda: A.relu().relu_(), 4 * F32, 2),
+        (lambda: LEFT @ RIGHT, PRODUCT, 1),
+        (lambda: LEFT @ RIGHT.t().contiguous().t(), PRODUCT + 2 * 4 * INNER * COLUMNS, 2),
+        (lambda: torch.addmm(TABLE[0, :COLUMNS], LEFT, RIGHT), PRODUCT + 4 * COLUMNS, 1),
+        (lambda: A.sum(), F32 + 4, 1),
+        (lambda: A.to(torch.float64), 3 * F32, 1),
+        (lambda: A[0].item(), 4, 1),
+        (lambda: A[0].expand(N) + A, 4 + 2 * F32, 1),  # what is repeated is one element
+    ],
+)  # fmt: skip
+def test_what_is_read_and_written_is_counted(call, expected, ops):
+    found = work(call)
+    assert (found.bytes, found.ops) == (expected, ops)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: TABLE.view(200), lambda: TABLE.t(), lambda: TABLE[2:4, ::3], lambda: TABLE.expand(5, 10, 20),
+        lambda: TABLE.detach(), lambda: TABLE.reshape(20, 10).permute(1, 0), lambda: TABLE.split(5), lambda: None,
+        lambda: torch.empty(N), lambda: torch.empty_like(A), lambda: A.new_empty(3), lambda: A.contiguous(),
+        lambda: torch.ops.aten._unsafe_view(TABLE, [200]),
+    ],
+)  # fmt: skip
+def test_what_only_looks_at_a_tensor_moves_nothing(call):
+    found = work(call)
+    assert (found.bytes, found.ops) == (0, 0)
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+def test_an_update_reads_weights_and_gradients_and_writes_weights(foreach):
+    weights = [nn.Parameter(torch.randn(N)) for _ in range(4)]
+    for weight in weights:
+        weight.grad = torch.ones(N)
+    optimizer = torch.optim.SGD(weights, lr=0.1, foreach=foreach)
+    found = work(optimizer.step)
+    assert (found.bytes, found.ops) == (4 * 3 * F32, 1 if foreach else 4)
+
+
+def test_a_training_step_is_the_sum_of_its_operations():
+    """A linear layer, 7 to 5, with a bias, on 3 samples."""
+    model = nn.Linear(INNER, COLUMNS)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy)
+    images, labels = torch.randn(ROWS, INNER), torch.tensor([0, 1, 2])
+    found = work(lambda: step(images, labels))
+    batch, weight, bias, logits, label = ROWS * INNER, INNER * COLUMNS, COLUMNS, ROWS * COLUMNS, 2 * ROWS  # of 4 bytes
+    elements = (
+        (batch + weight + bias + logits)  # forward
+        + (logits + logits)  # log softmax
+        + (logits + label + 1 + 1)  # the loss, and the weight that it was divided by
+        + 1  # its gradient, ones
+        + (1 + logits + label + 1 + logits)  # backward of the loss
+        + (logits + logits + logits)  # backward of log softmax
+        + (logits + batch + weight)  # the gradient of the weights
+        + (logits + bias)  # and of the bias
+        + 3 * (weight + bias)  # the update
+    )
+    assert found.bytes == 4 * elements
+    assert found.ops == 10
+    assert found.flop == 2 * 2 * ROWS * COLUMNS * INNER  # forward, and the gradient of the weights
+
+
+def test_products_and_convolutions_are_counted_and_nothing_elementwise():
+    images, kernels = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    found = work(lambda: (functional.conv2d(images, kernels, padding=1).relu(), LEFT @ RIGHT))
+    assert found.convolution_flop == 2 * (2 * 4 * 8 * 8) * (3 * 3 * 3)
+    assert found.flop == found.convolution_flop + 2 * ROWS * COLUMNS * INNER
+
+
+def test_what_is_called_is_called_once_and_returns_to_normal():
+    calls = []
+    work(lambda: calls.append(1))
+    assert calls == [1]
+    assert work(lambda: None) == work(lambda: None)
