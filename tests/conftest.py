@@ -5,6 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import types
+import uuid
 import warnings
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from hypothesis import settings
 
 from data import load
+from tests import fake_nvml
 
 settings.register_profile("stepwatch", deadline=None)  # no test depends on elapsed time
 settings.load_profile("stepwatch")
@@ -73,6 +77,19 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def plug(monkeypatch):
+    """Puts a module, or None, in the place of pynvml; torch then knows one GPU, of that UUID."""
+    facts = types.SimpleNamespace(uuid=uuid.UUID(fake_nvml.UUID), name="NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+
+    def plug(module):
+        monkeypatch.setitem(sys.modules, "pynvml", module)
+        return facts
+
+    return plug
 
 
 def git(repository, *arguments):

@@ -28,6 +28,11 @@ RULES = [
     ),
     ("perf/harness/paired/*.py", ("pytest", "perf.harness.report", "perf.harness.plugin")),
     ("perf/harness/measure.py", ("pytest", "perf.harness.stats", "perf.harness.report", "pathlib")),
+    ("perf/harness/telemetry/*.py", ("pytest", "data", "model", "perf.harness.report", "perf.harness.plugin")),
+    # Beside the timed rounds, nothing may wait for a device.
+    ("perf/harness/telemetry/sampler.py", ("torch",)),
+    ("perf/harness/telemetry/reasons.py", ("torch",)),
+    ("perf/harness/telemetry/summary.py", ("pytest", *CLOCK_AND_DISK, "torch", "threading")),
     ("perf/__main__.py", ("torch", "pytest", "data", "model")),
     ("perf/commands/*.py", ("torch", "pytest", "time", "data", "model")),
 ]
@@ -36,8 +41,12 @@ ONLY = {
     "pytest": ("perf/harness/plugin/*.py", "perf/harness/preflight.py", "perf/harness/stock.py",
                "perf/harness/progress.py", "perf/test_*.py", "perf/qualification/*.py", "perf/proof/*.py"),
     "pytest_benchmark": ("perf/harness/stock.py",),
+    # The sampler says when each sample was taken, by the clock of the timed rounds.
     "time": ("perf/harness/measure.py", "perf/harness/paired/*.py", "perf/harness/qualify/*.py",
-             "perf/proof/*.py", "model/__main__.py"),
+             "perf/harness/telemetry/sampler.py", "perf/proof/*.py", "model/__main__.py"),
+    # Both are optional: one place knows what to do without.
+    "pynvml": ("perf/harness/telemetry/nvml.py",),
+    "psutil": ("perf/harness/telemetry/host.py",),
     "perf.harness.plugin": ("conftest.py", "perf/harness/plugin/*.py"),
     "perf.harness.record.write": ("perf/harness/record/*.py", "perf/commands/output.py"),
 }  # fmt: skip
@@ -102,6 +111,12 @@ def test_every_rule_is_about_files_that_exist():
         ("perf/commands/report.py", "from perf.harness.record.write import write_text"),
         ("perf/harness/measure.py", "from perf.harness import stats"),
         ("perf/harness/bench.py", "import pytest"),
+        ("perf/harness/qualify/counters.py", "import pynvml"),
+        ("perf/harness/environment.py", "def load():\n    import psutil"),
+        ("perf/harness/telemetry/nvml.py", "import time"),
+        ("perf/harness/telemetry/sampler.py", "import torch"),
+        ("perf/harness/telemetry/summary.py", "from pathlib import Path"),
+        ("perf/harness/telemetry/watch.py", "from perf.harness.report import units"),
         ("perf/harness/suite.py", "from time import perf_counter"),
         ("perf/harness/suite.py", "import pytest_benchmark.session"),
         ("perf/test_epoch.py", "from perf.harness.plugin import SUITE"),

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from perf.harness import measure
+from perf.harness import environment, measure
 from perf.harness.devices import Device
 from perf.harness.qualify import faults, host, learning, probes
 
@@ -139,14 +139,14 @@ def test_a_foreign_load_is_seen_while_it_lasts_and_gone_afterwards():
 def test_a_quota_that_withholds_time_is_counted(tmp_path, monkeypatch):
     stat = tmp_path / "cpu.stat"
     stat.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1000000\n")
-    monkeypatch.setattr(host, "CPU_STAT", stat)
+    monkeypatch.setattr(environment, "CPU_STAT", stat)
 
     def later(seconds):
         stat.write_text("throttled_usec 4000000\n")
 
     monkeypatch.setattr("time.sleep", later)
     assert host.look(2.0).withheld_cores == 1.5
-    monkeypatch.setattr(host, "CPU_STAT", tmp_path / "none")
+    monkeypatch.setattr(environment, "CPU_STAT", tmp_path / "none")
     assert host.look(2.0).withheld_cores is None
 
 

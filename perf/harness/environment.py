@@ -19,6 +19,10 @@ from perf.harness.record import Scalar
 CPUINFO = Path("/proc/cpuinfo")
 STAT = Path("/proc/stat")
 CHILDREN = "/proc/self/task/*/children"
+# cgroup v2, kernel documentation, admin-guide/cgroup-v2: the time in which the group wanted a core and had used its
+# quota; and quota and period [µs].
+CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
@@ -70,6 +74,11 @@ def environment() -> dict[str, Scalar]:
     }
 
 
+def children() -> list[int]:
+    """The processes that this one has started and that go on; none off Linux. Raises OSError where a thread ends."""
+    return [int(pid) for path in Path("/").glob(CHILDREN[1:]) for pid in path.read_text().split()]
+
+
 def foreign_cpu_s() -> float | None:
     """CPU seconds since boot that everything but this process and its children took, steal included; None off Linux.
 
@@ -77,13 +86,30 @@ def foreign_cpu_s() -> float | None:
     """
     try:
         fields = [int(field) for field in STAT.read_text().split("\n", 1)[0].split()[1:9]]
-        children = [pid for path in Path("/").glob(CHILDREN[1:]) for pid in path.read_text().split()]
-        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in children]
+        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in children()]
     except (OSError, ValueError, IndexError):  # a child ended meanwhile, too
         return None
     ticks = sum(fields) - fields[3] - fields[4] - sum(int(stat[11]) + int(stat[12]) for stat in stats)
     own = os.times()
     return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system - own.children_user - own.children_system
+
+
+def withheld_s() -> float | None:
+    """Seconds since its start for which the container's quota kept it from the cores; None where there is no such."""
+    try:
+        found = re.search(r"^throttled_usec (\d+)$", CPU_STAT.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) / 1e6 if found else None
+
+
+def quota_cores() -> float | None:
+    """How many cores the container's quota amounts to; None where there is none."""
+    try:
+        quota, period = CPU_MAX.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # of no quota, it says "max"
+        return None
 
 
 def crowding(others: float, threads: int) -> float:

@@ -1,0 +1,96 @@
+"""A stand-in for nvidia-ml-py: one GPU whose readings a test sets, and which may lack any of them."""
+
+import os
+import types
+
+UUID = "5a1ae6d4-5c86-4c5f-8e5a-9d1d9c1e0001"
+OTHER_PID = 4_194_305  # above the kernel's highest
+
+
+class NVMLError(Exception):
+    pass
+
+
+class Nvml(types.ModuleType):
+    """As pynvml; what is in `lacks` is not supported. `reasons` is a mask, or a list of masks, one for each reading."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, *lacks):
+        super().__init__("pynvml")
+        self.lacks = lacks
+        self.reasons = 0
+        self.mig = 0
+        self.pids = [os.getpid()]
+        self.errors = 7
+        self.opened = 0
+
+    def nvmlInit(self):
+        if "driver" in self.lacks:
+            raise NVMLError("Driver Not Loaded")
+        self.opened += 1
+
+    def nvmlDeviceGetHandleByUUID(self, wanted):
+        if wanted != f"GPU-{UUID}":
+            raise NVMLError("Not Found")
+        return "handle"
+
+    def _answer(self, handle, name, value):
+        assert handle == "handle"
+        if name in self.lacks or "everything" in self.lacks:
+            raise NVMLError("Not Supported")
+        return value
+
+    def nvmlDeviceGetClockInfo(self, handle, kind):
+        return self._answer(handle, "clocks", {1: 1755, 2: 2619}[kind])  # MHz
+
+    def nvmlDeviceGetPowerUsage(self, handle):
+        return self._answer(handle, "power", 412_000)  # mW
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle):
+        return self._answer(handle, "limits", 650_000)
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle):
+        return self._answer(handle, "limits", 700_000)
+
+    def nvmlDeviceGetTemperature(self, handle, sensor):
+        assert sensor == 0
+        return self._answer(handle, "temperature", 61)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self._answer(handle, "energy", 5_000)  # mJ
+
+    def nvmlDeviceGetCurrPcieLinkGeneration(self, handle):
+        return self._answer(handle, "link", 4)
+
+    def nvmlDeviceGetMaxPcieLinkGeneration(self, handle):
+        return self._answer(handle, "link", 5)
+
+    def nvmlDeviceGetCurrPcieLinkWidth(self, handle):
+        return self._answer(handle, "link", 8)
+
+    def nvmlDeviceGetMaxPcieLinkWidth(self, handle):
+        return self._answer(handle, "link", 16)
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
+        found = self.reasons
+        return self._answer(handle, "reasons", found.pop(0) if isinstance(found, list) else found)
+
+    def nvmlDeviceGetEccMode(self, handle):
+        return self._answer(handle, "ecc", [1, 0])
+
+    def nvmlDeviceGetMigMode(self, handle):
+        return self._answer(handle, "mig", [self.mig, 0])
+
+    def nvmlDeviceGetTotalEccErrors(self, handle, kind, counter):
+        assert (kind, counter) == (1, 0)  # uncorrected, since the driver was loaded
+        return self._answer(handle, "ecc_errors", self.errors)
+
+    def nvmlDeviceGetRemappedRows(self, handle):
+        return self._answer(handle, "rows", (3, 1, 0, True))
+
+    def nvmlDeviceGetPcieReplayCounter(self, handle):
+        return self._answer(handle, "replays", 12)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return self._answer(handle, "processes", [types.SimpleNamespace(pid=pid) for pid in self.pids])

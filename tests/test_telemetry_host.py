@@ -1,0 +1,83 @@
+"""What the host is doing, from a fake psutil and from files as the kernel writes them."""
+
+import sys
+import types
+
+import pytest
+
+from perf.harness import environment
+from perf.harness.telemetry import host
+from perf.harness.telemetry.host import Host, open_host
+from perf.harness.telemetry.source import Unsupported
+
+
+def psutil(**replaced):
+    facts = {
+        "getloadavg": lambda: (1.5, 1.0, 0.5),
+        "virtual_memory": lambda: types.SimpleNamespace(available=2**33),
+        "cpu_times": lambda: types.SimpleNamespace(steal=12.5),
+        "cpu_freq": lambda: types.SimpleNamespace(current=2900.0),
+    }
+    return types.SimpleNamespace(**facts | replaced)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The kernel's files, of a container with a quota of 1.5 cores."""
+    texts = {
+        (environment, "CPU_STAT"): "usage_usec 5\nthrottled_usec 2500000\n",
+        (environment, "CPU_MAX"): "150000 100000\n",
+        (host, "MEMORY_PRESSURE"): "some avg10=0.00 avg60=0.00 avg300=0.00 total=750000\n"
+        "full avg10=0.00 avg60=0.00 avg300=0.00 total=1\n",
+    }
+    for (module, name), text in texts.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(module, name, tmp_path / name)
+    monkeypatch.setattr(environment, "foreign_cpu_s", lambda: 77.0)
+    return tmp_path
+
+
+def test_a_sample_is_in_seconds_bytes_and_hertz(files):
+    assert Host(psutil()).sample() == {
+        "others_s": 77.0,
+        "withheld_s": 2.5,
+        "quota_cores": 1.5,
+        "memory_stalled_s": 0.75,
+        "load_average": 1.5,
+        "memory_available_bytes": 2**33,
+        "steal_s": 12.5,
+        "clock_hz": 2.9e9,
+    }
+
+
+def test_what_the_system_does_not_say_is_left_out(files, monkeypatch):
+    for path in files.iterdir():
+        path.unlink()
+    monkeypatch.setattr(environment, "foreign_cpu_s", lambda: None)
+
+    def refused():
+        raise NotImplementedError
+
+    bare = psutil(cpu_freq=lambda: None, cpu_times=lambda: types.SimpleNamespace(user=1.0), getloadavg=refused)
+    assert Host(bare).sample() == {"memory_available_bytes": 2**33}
+    assert "clock_hz" not in Host(psutil(cpu_freq=lambda: types.SimpleNamespace(current=0.0))).sample()
+    del bare.virtual_memory
+    assert Host(bare).sample() == {}
+
+
+def test_no_quota_is_none(files):
+    (files / "CPU_MAX").write_text("max 100000\n")
+    assert "quota_cores" not in Host(psutil()).sample()
+
+
+def test_without_psutil_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(Unsupported, match=r"^psutil is not installed; pip install psutil$"):
+        open_host()
+
+
+def test_the_real_psutil_answers_with_plain_numbers():
+    pytest.importorskip("psutil")
+    sample = open_host().sample()
+    assert sample["memory_available_bytes"] > 0
+    assert all(isinstance(value, int | float) for value in sample.values())
