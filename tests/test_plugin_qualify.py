@@ -12,6 +12,7 @@ import pytest
 
 from perf.__main__ import main
 from perf.harness import environment
+from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
 from perf.harness.qualify import probes, steps
 from perf.harness.qualify.faults import KINDS
 from tests.conftest import PERF, read
@@ -79,9 +80,15 @@ def verdicts(perf):
 def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
     result = qualify(check="numerics,replay")
     assert result.ret == 0
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=3, skipped=1)
     result.stdout.fnmatch_lines(
-        ["*Stepwatch: qualification*", "QUALIFIED: 3 PASS", "not asked for: *", "Next: Nothing.", "Kept as *"]
+        [
+            "*Stepwatch: qualification*",
+            "QUALIFIED: 1 UNSUPPORTED · 3 PASS",
+            "not asked for: *",
+            "Next: Nothing.",
+            "Kept as *",
+        ]
     )
     (perf,) = records(pytester)
     assert perf["complete"] and perf["profile"] == "qualify"
@@ -89,9 +96,10 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
     (reason,) = perf["qualification"]["reasons"]
     assert reason.startswith("not asked for: preconditions, matmul, memory,")
     assert [(one["check"], one["variant"], one["device"]) for one in perf["checks"]] == [
-        ("numerics", "fp32", "cpu"), ("numerics", "bf16", "cpu"), ("replay", "", "cpu"),
+        ("numerics", "fp32", "cpu"), ("numerics", "bf16", "cpu"), ("replay", "self", "cpu"),
+        ("replay", "golden", "cpu"),
     ]  # fmt: skip
-    assert all(one["value"] <= one["bar"] and one["bar_source"] for one in perf["checks"])
+    assert all(one["value"] <= one["bar"] and one["bar_source"] for one in perf["checks"][:3])
 
 
 @pytest.mark.parametrize(
@@ -120,13 +128,32 @@ def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify,
     files = sorted((pytester.path / "kept").rglob("qualify_*.json"))
     assert main(["spec", *map(str, files), f"--output={spec}"]) == 0
     assert clean.ret in (0, 10)  # without a reference there may be nothing to judge by
-    result = qualify(f"--perf-spec={spec}", f"--perf-inject={check}:{kind}", check=check)
+    for _ in range(3):  # on a busy machine, too little can be told, and is measured again
+        result = qualify(f"--perf-spec={spec}", f"--perf-inject={check}:{kind}", check=check)
+        if result.ret != EXIT_INCONCLUSIVE:
+            break
     assert result.ret == 1
     found = records(pytester)[-1]["checks"]
     assert "FAIL" in {one["verdict"] for one in found} <= {"FAIL", "INCONCLUSIVE"}  # a p99 may vary by more
     assert all(one["bar_source"].endswith("of spec.json, the median of 1 run") for one in found)
     failed = [one for one in found if one["verdict"] == "FAIL"]
     assert all(one["reason"].count("again when measured a second time") == 1 for one in failed)
+
+
+@pytest.mark.parametrize("kind", KINDS["replay"])
+def test_training_comes_to_the_bits_that_a_good_machine_came_to_and_a_fault_to_others(qualify, pytester, kind):
+    spec = pytester.path / "spec.json"
+    qualify(check="replay")
+    (clean,) = (pytester.path / "kept").rglob("qualify_*.json")
+    assert main(["spec", str(clean), f"--output={spec}"]) == 0
+    result = qualify(f"--perf-spec={spec}", check="replay")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["bar of replay golden: the digest in spec.json of the same training*"])
+    result = qualify(f"--perf-spec={spec}", f"--perf-inject=replay:{kind}", check="replay")
+    result.assert_outcomes(failed=2)
+    golden = records(pytester)[-1]["checks"][1]
+    assert (golden["variant"], golden["verdict"], golden["value"]) == ("golden", "FAIL", 1)
+    assert golden["details"]["digest"] in golden["reason"]
 
 
 def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkeypatch):
@@ -162,7 +189,7 @@ def test_what_cannot_be_judged_is_no_pass(qualify, pytester):
 def test_a_required_check_that_cannot_be_judged_is_a_failure(qualify, pytester):
     result = qualify("--perf-require-check=memory", "--junitxml=j.xml", check="memory,replay")
     assert result.ret == 1
-    result.assert_outcomes(passed=1, failed=1, skipped=1)  # once, when the last of its metrics is known
+    result.assert_outcomes(passed=1, failed=1, skipped=2)  # once, when the last of its metrics is known
     (perf,) = records(pytester)
     assert perf["qualification"]["reasons"][0] == "memory is required, and cannot be judged on cpu"
     result.stdout.fnmatch_lines(["*memory is required, and cannot be judged on cpu: *measured, but there is nothing *"])
@@ -177,7 +204,7 @@ def test_a_required_check_of_which_one_metric_can_be_judged_is_met(qualify):
 def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
     monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = qualify("-rs", check="replay", device="cpu,cuda")
-    result.assert_outcomes(passed=1, skipped=1)
+    result.assert_outcomes(passed=1, skipped=3)
     result.stdout.fnmatch_lines(["cuda was not checked: unplugged", "SKIPPED*cuda: unplugged"])
 
 
@@ -193,7 +220,7 @@ def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
 def test_junit_counts_a_fail_as_a_failure_and_the_rest_as_skips(qualify, pytester):
     qualify("--perf-inject=replay:weight", "--junitxml=j.xml", check="replay,memory")
     suite = ElementTree.parse(pytester.path / "j.xml").getroot()[0]
-    assert (suite.get("failures"), suite.get("skipped"), suite.get("errors")) == ("1", "2", "0")
+    assert (suite.get("failures"), suite.get("skipped"), suite.get("errors")) == ("1", "3", "0")
 
 
 def test_an_interrupted_run_qualifies_nothing_and_keeps_what_is_known(qualify, pytester, monkeypatch):
@@ -216,7 +243,7 @@ def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytest
     monkeypatch.setattr("perf.harness.qualify.exact.accuracies", crash)
     result = qualify("--tb=line", check="numerics,replay")
     assert result.ret == 1
-    result.assert_outcomes(failed=2, passed=1)
+    result.assert_outcomes(failed=2, passed=1, skipped=1)
     (perf,) = records(pytester)
     assert perf["checks"][0]["reason"] == "it crashed: RuntimeError: the device is gone"
 
@@ -276,7 +303,7 @@ def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, per
     assert "qualification" not in result.stdout.str()
     result = qualify("--collect-only", "-q")
     assert "test_training_step" not in result.stdout.str()
-    assert "test_replay[cpu]" in result.stdout.str()
+    assert "test_replay[cpu-self]" in result.stdout.str()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """References: made from qualifications of good machines, written, read, and refused."""
 
+import dataclasses
 import json
 
 import pytest
@@ -20,26 +21,44 @@ def run(*checks, qualification=GOOD, source="a.json"):
     return Run(source, "", (), perf=perf, checks=checks, qualification=qualification)
 
 
+def references(runs):
+    return make(runs).references
+
+
+def trained(digest, key="simple_nn, CPU 1"):
+    return Check("replay", "cpu", CheckVerdict.UNSUPPORTED, "golden", details={"digest": digest, "digest_key": key})
+
+
+def test_the_bits_to_which_good_machines_train_are_kept():
+    spec = make([run(trained("0f"), source="a"), run(trained("0f"), trained("1e", "other"), source="b")])
+    assert (spec.digests, spec.references) == ({"simple_nn, CPU 1": "0f", "other": "1e"}, ())
+
+
+def test_two_machines_that_train_to_other_bits_are_not_both_good():
+    with pytest.raises(RecordError, match="^b: trains to other bits than the runs before it: simple_nn"):
+        make([run(trained("0f"), source="a"), run(trained("0e"), source="b")])
+
+
 def test_a_reference_is_the_median_of_the_runs_and_what_they_differ_by():
-    (found,) = make([run(check(90.0)), run(check(100.0)), run(check(110.0))])
+    (found,) = references([run(check(90.0)), run(check(100.0)), run(check(110.0))])
     assert (found.value, found.runs, found.device_name, found.unit) == (100.0, 3, "CPU 1", "FLOP/s")
     assert found.spread == pytest.approx(0.1, rel=0.02)
 
 
 def test_one_run_does_not_say_how_much_runs_differ():
-    (found,) = make([run(check(100.0))])
+    (found,) = references([run(check(100.0))])
     assert found.spread is None
 
 
 def test_devices_and_metrics_are_kept_apart():
-    found = make([run(check(1.0), check(2.0, device="cuda"), check(3.0, name="memory"))])
+    found = references([run(check(1.0), check(2.0, device="cuda"), check(3.0, name="memory"))])
     assert [(one.check, one.device_name, one.value) for one in found] == [
         ("matmul", "CPU 1", 1.0), ("matmul", "NVIDIA H200", 2.0), ("memory", "CPU 1", 3.0),
     ]  # fmt: skip
 
 
 def test_what_is_exact_needs_no_reference():
-    (found,) = make([run(check(), check(0.0, name="replay", low=None))])
+    (found,) = references([run(check(), check(0.0, name="replay", low=None))])
     assert found.check == "matmul"
 
 
@@ -61,11 +80,11 @@ def test_what_is_not_known_to_be_good_is_no_reference(bad, says):
 
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "spec.json"
-    references = make([run(check(90.0)), run(check(110.0), check(2.0, device="cuda"))])
-    write(path, references)
+    made = make([run(check(90.0)), run(check(110.0), check(2.0, device="cuda"), trained("0f"))])
+    write(path, made)
     spec = load_spec(path)
-    assert (spec.source, spec.references) == ("spec.json", references)
-    assert spec.find("matmul", "fp32", "CPU 1") == references[0]
+    assert spec == dataclasses.replace(made, source="spec.json")
+    assert spec.find("matmul", "fp32", "CPU 1") == made.references[0]
     assert spec.find("matmul", "fp32", "CPU 2") is None
     assert spec.find("matmul", "bf16", "CPU 1") is None
 
@@ -82,6 +101,8 @@ REFERENCE = {"check": "a", "variant": "", "device_name": "b", "unit": "s", "valu
         ('{"benchmarks": []}', "not a spec of version 1"),
         (json.dumps({"stepwatch_spec": 2, "references": []}), "not a spec of version 1"),
         (json.dumps({"stepwatch_spec": 1, "references": {}}), "not a spec of version 1"),
+        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": []}), "digests: expected an object of texts"),
+        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": {"a": 1}}), "digests: expected an object of"),
         (json.dumps({"stepwatch_spec": 1, "references": [3]}), "references[0]: expected an object with check,"),
         *[
             (json.dumps({"stepwatch_spec": 1, "references": [REFERENCE | wrong]}), "references[0]: expected")

@@ -8,7 +8,7 @@ import pytest
 from perf.harness.qualify.judge import qualification as judge_all
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.read import RecordError, parse
-from perf.harness.record.spec import Reference
+from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
 from perf.harness.report.qualification import metric, one_line, render_qualification, value
 from perf.harness.report.specs import listing
@@ -190,13 +190,17 @@ def test_a_damaged_record_is_refused_with_the_place(perf, says):
 
 
 def test_references_are_listed():
-    found = [
+    found = (
         Reference("matmul", "fp32", "CPU 1", "FLOP/s", 1.23e11, 0.02, 3),
         Reference("step", "", "CPU 1", "samples/s", 230_000.0, None, 1),
-    ]
-    assert listing(found, "spec.json", 80).splitlines()[4:8] == [
+    )
+    lines = listing(Spec("", found, {"simple_nn on digits": "0f"}), "spec.json", 80).splitlines()
+    assert lines[4:10] == [
         "check        device             median  runs differ by  runs",
         "-----------  ------  -----------------  --------------  ----",
         "matmul fp32  CPU 1         123 GFLOP/s           ±2.0%     3",
         "step         CPU 1   230,000 samples/s               –     1",
+        "",
+        "digest 0f: simple_nn on digits",
     ]
+    assert "References" not in listing(Spec("", (), {"simple_nn on digits": "0f"}), "spec.json", 80)

@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _spec(arguments: argparse.Namespace) -> int:
-    references = spec.make([load(path) for path in arguments.files])
-    spec.write(arguments.output, references)
-    deliver(listing(references, str(arguments.output), width()))
+    made = spec.make([load(path) for path in arguments.files])
+    spec.write(arguments.output, made)
+    deliver(listing(made, str(arguments.output), width()))
     return 0

@@ -143,6 +143,21 @@ class Attempt:
             self.result, verdict=verdict, value=value, unit=unit, bar=bar, bar_source=source, reason=reason
         )
 
+    def golden(self, digest: int, training: str) -> None:
+        """Judge the bits that a `training` on this device came to, by those that the spec has of the same one."""
+        on_cpu = f", {torch.get_num_threads()} threads, {self.suite.environment['cpu_capability']}"
+        software = f"torch {torch.__version__}"
+        key = f"{training}, {self.device_name}{'' if self.device.asynchronous else on_cpu}, {software}"
+        found = f"{digest:016x}"
+        self.result = replace(self.result, details={"digest": found, "digest_key": key})
+        spec = self.suite.spec
+        if spec is None or key not in spec.digests:
+            self.unsupported("no digest of this training is known: --perf-spec")
+            return
+        source = f"the digest in {spec.source} of the same training"
+        differs = "" if spec.digests[key] == found else f"{found}, not {spec.digests[key]}"
+        self.at_most(int(bool(differs)), "mismatches", 0, source, differs)
+
     def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
         """What no bar is needed for."""
         self.result = replace(self.result, verdict=CheckVerdict.FAIL, value=value, unit=unit, reason=reason)

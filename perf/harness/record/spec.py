@@ -1,4 +1,5 @@
-"""A measured reference: what machines that are known to be good reached, metric by metric, and how much they differed.
+"""A measured reference: what machines that are known to be good reached, metric by metric, how much they differed, and
+the exact bits to which training must come.
 
 `python -m perf spec` makes the file from their qualifications; `--perf-spec=FILE` judges by it.
 """
@@ -8,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,23 @@ class Reference:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a spec file says; `source` is its name."""
+    """What a spec file says; `source` is its name. `digests` are those of the weights that a training comes to, by all
+    that they depend on."""
 
     source: str
     references: tuple[Reference, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, check: str, variant: str, device_name: str) -> Reference | None:
         wanted = (check, variant, device_name)
         return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
 
 
-def make(runs: Sequence[Run]) -> tuple[Reference, ...]:
-    """The references that qualifications give. Raises RecordError where one is none, or none to trust."""
+def make(runs: Sequence[Run]) -> Spec:
+    """What qualifications say together. Raises RecordError where one is none, or none to trust, or where they differ in
+    what must not."""
     found: dict[tuple[str, str, str, str], list[float]] = {}
+    digests: dict[str, str] = {}
     for run in runs:
         if reason := why_no_reference(run):
             raise RecordError(run.source, "", f"no reference: {reason}")
@@ -59,11 +64,16 @@ def make(runs: Sequence[Run]) -> tuple[Reference, ...]:
             if check.value is not None and check.value > 0 and check.low is not None:
                 key = (check.check, check.variant, device_name(run, check.device), check.unit)
                 found.setdefault(key, []).append(check.value)
-    if not found:
+            if (digest := check.details.get("digest")) is not None:
+                of = str(check.details.get("digest_key"))
+                if digests.setdefault(of, str(digest)) != digest:
+                    raise RecordError(run.source, "", f"trains to other bits than the runs before it: {of}")
+    if not found and not digests:
         raise RecordError(", ".join(run.source for run in runs), "", "no metric that a machine could be held against")
-    return tuple(
+    references = tuple(
         Reference(*key, statistics.median(values), _spread(values), len(values)) for key, values in found.items()
     )
+    return Spec("", references, digests)
 
 
 def why_no_reference(run: Run) -> str | None:
@@ -88,9 +98,10 @@ def _spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(map(math.log, values)) if len(values) > 1 else None
 
 
-def write(path: Path, references: Iterable[Reference]) -> None:
+def write(path: Path, spec: Spec) -> None:
     """Raises RecordError where the file cannot be written."""
-    write_text(path, json.dumps({KEY: VERSION, "references": [asdict(one) for one in references]}, indent=1) + "\n")
+    root = {KEY: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
+    write_text(path, json.dumps(root, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_spec(path: Path) -> Spec:
@@ -102,7 +113,11 @@ def load_spec(path: Path) -> Spec:
         raise RecordError(source, "", f"not JSON: {error}") from None
     if not isinstance(root, dict) or root.get(KEY) != VERSION or not isinstance(root.get("references"), list):
         raise RecordError(source, "", f"not a spec of version {VERSION}; make one with python -m perf spec")
-    return Spec(path.name, tuple(_reference(item, i, source) for i, item in enumerate(root["references"])))
+    digests = root.get("digests", {})
+    if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
+        raise RecordError(source, "digests", "expected an object of texts")
+    references = tuple(_reference(item, i, source) for i, item in enumerate(root["references"]))
+    return Spec(path.name, references, digests)
 
 
 def _reference(item: Any, i: int, source: str) -> Reference:

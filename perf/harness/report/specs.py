@@ -1,16 +1,15 @@
-"""In: references. Out: text: what other machines will be held against."""
+"""In: a spec. Out: text: what other machines will be held against."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from perf.harness.record.spec import Reference
+from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import units
-from perf.harness.report.layout import Column, Heading, Paragraph, Table, page
+from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
 from perf.harness.report.qualification import NONE, metric
 
 
-def listing(references: Sequence[Reference], path: str, width: int) -> str:
+def listing(spec: Spec, path: str, width: int) -> str:
+    references = spec.references
     columns = (
         Column("check", tuple(f"{one.check} {one.variant}".rstrip() for one in references), right=False),
         Column("device", tuple(one.device_name for one in references), right=False, flexible=True),
@@ -21,7 +20,9 @@ def listing(references: Sequence[Reference], path: str, width: int) -> str:
     last = Paragraph(
         f"Written to {path}. Judge a machine by it: pytest perf/ --perf-profile=qualify --perf-spec={path}"
     )
-    return page([Heading("Stepwatch"), Table("References", columns), last], width)
+    exact: list[Block] = [Notes(tuple(f"digest {one}: {of}" for of, one in spec.digests.items()))]
+    tables: list[Block] = [Table("References", columns)] if references else []
+    return page([Heading("Stepwatch"), *tables, *(exact if spec.digests else []), last], width)
 
 
 def _spread(one: Reference) -> str:
