@@ -35,7 +35,7 @@ def test_the_bits_to_which_good_machines_train_are_kept():
 
 
 def test_two_machines_that_train_to_other_bits_are_not_both_good():
-    with pytest.raises(RecordError, match="^b: trains to other bits than the runs before it"):
+    with pytest.raises(RecordError, match=r"^b: trains to other bits than the runs before it"):
         make([run(trained("0f"), source="a"), run(trained("0e"), source="b")])
 
 
