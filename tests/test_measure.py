@@ -51,6 +51,10 @@ def pedantic(timer, samples):
             samples.append((timer() - start) / iterations)
             if teardown:
                 teardown()
+        if iterations > 1:  # for the result, as it says there
+            target()
+            if teardown:
+                teardown()
 
     return run
 
@@ -315,3 +319,36 @@ def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
         stopwatch.lap(name)
     assert stopwatch.seconds() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
     assert waits == [torch.device("cuda:0")]
+
+
+@pytest.mark.parametrize("restore_s", [0.0, 5.0])
+def test_when_each_round_began_and_ended_is_noted_outside_of_it(restore_s):
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
+
+    def restore():
+        device.now += restore_s
+
+    made.passes(lambda: device.launch(2.0), restore, lambda: device.launch(2.0))
+    assert samples == pytest.approx([2.0] * 3)
+    assert [end - start for start, end in made.rounds] == pytest.approx(samples)
+    assert made.rounds[1][0] - made.rounds[0][1] == pytest.approx(restore_s)
+
+
+def test_rounds_without_a_set_up_follow_each_other_and_what_is_shown_is_in_none_of_them():
+    device = AsyncDevice(enqueue_s=0.0)
+
+    def show(*_told):
+        device.now += 3.0
+
+    made, samples = measurement(device, replace(STANDARD, rounds=4), asynchronous=False, on_round=show)
+    made.stream(lambda: device.launch(1.0), 2)
+    assert [end - start for start, end in made.rounds] == pytest.approx([2.0] * 4)
+    assert samples == pytest.approx([1.0] * 4)
+    assert [end for _, end in made.rounds[:-1]] == pytest.approx([start - 3.0 for start, _ in made.rounds[1:]])
+
+
+def test_what_is_not_timed_has_no_rounds():
+    made, _ = measurement(AsyncDevice(), enabled=False)
+    made.run(lambda: None)
+    assert made.rounds == []

@@ -12,6 +12,7 @@ from perf.harness import devices, measure
 from perf.harness.devices import Device
 from perf.harness.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read
+from tests.fake_nvml import Nvml
 
 pytest_plugins = ["pytester"]
 
@@ -51,18 +52,30 @@ def test_a_run_measures_saves_and_reports(perf, pytester):
     assert all(len(benchmark["stats"]["data"]) == 3 for benchmark in document["benchmarks"])
 
 
-def test_a_record_fits_its_schema(perf, pytester):
+def validator():
     jsonschema = pytest.importorskip("jsonschema")
     schema = read(PERF / "schema.json")
     jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def test_a_record_fits_its_schema(perf, pytester):
     perf(PERF, "--perf-device=cpu,cuda", f"--benchmark-json={pytester.path / 'out.json'}")
     document = read(pytester.path / "out.json")
-    validator = jsonschema.Draft202012Validator(schema)
-    assert [error.message for error in validator.iter_errors(document)] == []
+    assert [error.message for error in validator().iter_errors(document)] == []
     for key in ("phases_s", "accuracy", "enqueue_s", "loss_last"):
         assert any(key in benchmark["extra_info"] for benchmark in document["benchmarks"]), key
-    document["benchmarks"][0]["extra_info"]["cold_start_s"] = "soon"
-    assert not validator.is_valid(document)
+    for where, key, wrong in (
+        (document["benchmarks"][0]["extra_info"], "cold_start_s", "soon"),
+        (document["perf"]["telemetry"]["cpu"], "samples", 0),
+        (document["perf"]["telemetry"]["cpu"], "throttled_hw_slowdown_share", 1.5),
+        (document["perf"]["telemetry"]["cpu"], "other_pids", [1, 2]),
+    ):
+        before = where.get(key)
+        where[key] = wrong
+        assert not validator().is_valid(document), key
+        where.pop(key) if before is None else where.update({key: before})
+    assert validator().is_valid(document)
 
 
 def test_the_cuda_cases_skip_with_the_true_reason(perf, monkeypatch):
@@ -86,11 +99,12 @@ class FakeEvent:
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, plug):
     """A machine with one GPU, as far as it can be told without one: `cuda` is the CPU under another name."""
     facts = {"name": "Fake GPU", "multiprocessors": 7, "memory_bytes": 2**33, "driver": "1.2"}
     describe = devices.describe
     waits = []
+    plug(None)
     monkeypatch.setattr(devices, "why_absent", lambda name: None)
     monkeypatch.setattr(Device, "torch_device", torch.device("cpu"))
     monkeypatch.setattr(devices, "describe", lambda device: facts if device.asynchronous else describe(device))
@@ -102,7 +116,10 @@ def gpu(monkeypatch):
     return waits
 
 
-def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu):
+def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):
+    nvml = Nvml()
+    nvml.reasons = 0x4 | 0x40
+    plug(nvml)
     result = perf(PERF)
     result.assert_outcomes(passed=10)
     assert gpu  # it was waited for
@@ -112,13 +129,24 @@ def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu):
     assert (step["device_name"], step["timing"], step["peak_bytes"]) == ("Fake GPU", "throughput", 123 * 2**20)
     assert info["test_training_step[cpu-bs64]"]["timing"] == "latency"
     assert step["samples_per_iteration"] == 64
+    # The GPU's telemetry, by its UUID: in the record, at each case, and in the report.
+    assert validator().is_valid(document)
+    watched = document["perf"]["telemetry"]
+    assert (watched["cuda"]["sm_clock_hz_median"], watched["cuda"]["power_w_max"]) == (1755e6, 412.0)
+    assert watched["cuda"]["throttled_share"] == watched["cuda"]["throttled_sw_power_cap_share"] == 1.0
+    assert watched["cpu"]["samples"] >= 2
+    for name, found in info.items():
+        marked = (3, 3) if "cuda" in name else (None, None)
+        assert (found.get("throttled_rounds"), found.get("power_capped_rounds")) == marked, name
     phases = info["test_epoch[cuda-bs64-resident]"]
     assert sum(phases["phases_s"].values()) == pytest.approx(phases["phases_wall_s"], rel=0.05)
     result.stdout.fnmatch_lines(
         [
             "cuda *Fake GPU, 7 *",
+            "telemetry cuda: 1,755 MHz, 412 W, up to 61 °C, throttled 100% of the time: HW thermal slowdown*",
             "*speedup vs cpu*",
             "*64  cuda *× [[]*",
+            "THROTTLED on cuda: training step at batch 64, *",
             "Training step*: *cuda *",
         ]
     )

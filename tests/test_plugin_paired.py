@@ -161,6 +161,11 @@ def read(path):
     return json.loads(Path(path).read_text())
 
 
+def test_the_gates_parent_samples_nothing_beside_its_workers(gate, monkeypatch):
+    monkeypatch.setattr("perf.harness.suite.watch", lambda devices: pytest.fail("it was begun"))
+    assert gate().ret == 0
+
+
 def test_the_same_code_passes_and_the_sides_are_named(gate):
     result = gate()
     result.assert_outcomes(passed=4, skipped=1)

@@ -62,3 +62,7 @@ def test_any_number_has_at_most_nine_characters_and_reads_back(value):
     text = units.significant(value)
     assert len(text) <= 9
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+
+def test_a_clock_is_in_megahertz():
+    assert [units.megahertz(clock) for clock in (1.755e9, 345e6)] == ["1,755 MHz", "345 MHz"]

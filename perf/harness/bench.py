@@ -6,7 +6,7 @@ What the files `perf/test_*.py` share; each of them adds only its question.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ from perf.harness import devices
 from perf.harness.environment import crowding, foreign_cpu_s
 from perf.harness.measure import Effort, Measurement, MeasurementError
 from perf.harness.settings import Settings
+from perf.harness.telemetry.reasons import SLOWING, Reason
+from perf.harness.telemetry.source import Sample
+from perf.harness.telemetry.summary import NEAR_S, rounds_with
 from perf.harness.workload import Trainee, Workload, flop_per_sample
 
 # Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
@@ -24,7 +27,8 @@ FALLING_STEPS = 8
 class Bench:
     """One case: its workload, and the way from cold start to record.
 
-    `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds.
+    `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds;
+    `readings(start, end)` are the samples of the device's telemetry between two times of `time.perf_counter`.
     """
 
     def __init__(
@@ -35,10 +39,12 @@ class Bench:
         benchmark: Any,
         device_name: str,
         on_round: Callable[[int, int, float], None] | None,
+        readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
     ) -> None:
         self.workload = workload
         self.info: dict[str, Any] = benchmark.extra_info
         self._benchmark = benchmark
+        self._readings = readings
         device, profile = workload.device, settings.profile
         self.measurement = Measurement(
             benchmark.pedantic,
@@ -76,8 +82,19 @@ class Bench:
         if (others := self.info.get("others_cores")) is not None:
             threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
             self.info["crowding"] = crowding(others, threads)
+        self._record_throttling()
         if self._benchmark.enabled:
             self.info["samples_per_s"] = samples / self._benchmark.stats.stats.median
+
+    def _record_throttling(self) -> None:
+        """In how many of the timed rounds the device had slowed itself, where it says so."""
+        rounds = self.measurement.rounds
+        if not rounds:
+            return
+        samples = self._readings(rounds[0][0] - NEAR_S, rounds[-1][1] + NEAR_S)
+        for key, bits in (("throttled_rounds", SLOWING), ("power_capped_rounds", Reason.SW_POWER_CAP)):
+            if (found := rounds_with(bits, rounds, samples)) is not None:
+                self.info[key] = found
 
     def record_flop(self, call: Callable[..., object]) -> None:
         """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch."""

@@ -130,6 +130,36 @@ def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int)
     return times
 
 
+def _nothing() -> None:
+    """What is done between rounds where nothing is to be shown."""
+
+
+class _Rounds:
+    """What `pedantic` calls between rounds, outside the timed region: notes when each of them began and ended.
+
+    To the clock's readings belong the few microseconds of `pedantic` itself: they are not the times of the rounds.
+    """
+
+    def __init__(self, clock: Clock, setup: Callable[[], None] | None, tick: Callable[[], None]) -> None:
+        self._clock, self._setup, self._tick = clock, setup, tick
+        self._readings: list[float] = [clock()]
+
+    def setup(self) -> None:
+        if self._setup is not None:
+            self._setup()
+        self._readings[-1] = self._clock()
+
+    def teardown(self) -> None:
+        self._readings.append(self._clock())
+        self._tick()
+        self._readings.append(self._clock())
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """(start, end) of each round [s]."""
+        return list(zip(self._readings[:-1:2], self._readings[1::2], strict=True))
+
+
 class Measurement:
     """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
 
@@ -153,6 +183,7 @@ class Measurement:
         self._foreign_cpu_s = foreign_cpu_s
         self.enabled = enabled
         self.calls = 0  # made so far to warm up and in timed rounds
+        self.rounds: list[tuple[float, float]] = []  # when each timed round began and ended [s of the clock]
         self.timer = device_timer(synchronize, clock)
         self._pedantic = pedantic
         self._synchronize = synchronize
@@ -224,24 +255,26 @@ class Measurement:
         rounds = self._effort.rounds_for(round_s)
         self.calls += rounds * iterations
         self.info["timing"] = "throughput" if iterations > 1 else "latency"
+        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s))
         start, foreign = self.timer(), self._foreign_cpu_s()
         self._pedantic(
             call,
-            setup=setup,
-            teardown=self._ticker(rounds, round_s),
+            setup=None if setup is None else watch.setup,
+            teardown=watch.teardown,
             rounds=rounds,
             warmup_rounds=0,
             iterations=iterations,
         )
+        self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
         after, wall_s = self._foreign_cpu_s(), self.timer() - start
         if foreign is not None and after is not None and wall_s >= LOAD_S:
             self.info["others_cores"] = max(0.0, (after - foreign) / wall_s)
 
-    def _ticker(self, rounds: int, round_s: float) -> Callable[[], None] | None:
-        """Called by `pedantic` between rounds, outside the timed region."""
+    def _ticker(self, rounds: int, round_s: float) -> Callable[[], None]:
+        """Called between rounds, outside the timed region."""
         on_round = self._on_round
         if on_round is None:
-            return None
+            return _nothing
         done, last = 0, self._clock()
         on_round(0, rounds, rounds * round_s)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from data import PIPELINES, DataSet
@@ -20,6 +21,9 @@ from perf.harness.record.run import spoiled
 from perf.harness.record.spec import Spec
 from perf.harness.record.store import RunFile
 from perf.harness.settings import Settings, SettingsError
+from perf.harness.telemetry.sampler import Sampler
+from perf.harness.telemetry.source import Sample
+from perf.harness.telemetry.watch import as_record, watch
 from perf.harness.workload import Workload, check_contract, data_name, default_batch_sizes, load_data
 
 # The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
@@ -51,6 +55,8 @@ class Suite:
     qualification: Qualification | None = None
     # How the gate was run: the sides, how long it took, and what else used the machine.
     gate: dict[str, Scalar] = field(default_factory=dict)
+    # What watches devices and host while something is measured.
+    telemetry: Sampler | None = None
 
     @classmethod
     def resolve(cls, settings: Settings) -> Suite:
@@ -86,6 +92,18 @@ class Suite:
                 f"profile {self.settings.profile.name}; take a smaller one"
             )
         self.data = data
+
+    def start_telemetry(self) -> Callable[[], None]:
+        """Watch devices and host from now on; returns what ends it, which may be called more than once."""
+        self.telemetry = watch(self.devices.values())
+        self.telemetry.start()
+        return self.telemetry.stop
+
+    def readings(self, device: str) -> Callable[[float, float], Sequence[Sample]]:
+        """The samples of a device's telemetry between two times of `time.perf_counter`; none if it is not watched."""
+        if self.telemetry is None:
+            return lambda start, end: ()
+        return partial(self.telemetry.between, device)
 
     def axes(self, names: Sequence[str]) -> list[tuple[str, int | None, str | None]]:
         """The cases of a benchmark with these axes: (device, batch size, pipeline), None where it has not the axis.
@@ -148,6 +166,8 @@ class Suite:
         if self.qualification is not None:
             record["checks"] = [check.as_record() for check in self.checks]
             record["qualification"] = self.qualification.as_record()
+        if self.telemetry is not None:
+            record["telemetry"] = as_record(self.telemetry)
         if self.gate:
             record["gate_run"] = dict(self.gate)
         if self.data is not None:

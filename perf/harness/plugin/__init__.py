@@ -158,6 +158,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     finally:
         session.config.stash[PROGRESS].say("")
+    if not suite.settings.paired and not stock.disabled(session.config):  # the gate's times are its workers'
+        session.config.add_cleanup(suite.start_telemetry())
 
 
 @pytest.fixture
@@ -193,7 +195,15 @@ def bench(
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     devices.free(workload.device)
     with devices.current(workload.device), devices.bounded_memory(workload.device):
-        yield Bench(kind(node) or node.name, workload, suite.settings, benchmark, suite.device_name(device), on_round)
+        yield Bench(
+            kind(node) or node.name,
+            workload,
+            suite.settings,
+            benchmark,
+            suite.device_name(device),
+            on_round,
+            suite.readings(device),
+        )
     benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
     devices.free(workload.device)
     progress.say("")
@@ -284,6 +294,8 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     config = session.config
     suite = config.stash.get(SUITE, None)
+    if suite is not None and suite.telemetry is not None:
+        suite.telemetry.stop()  # before the record is written for the last time
     if suite is not None and not config.option.collectonly:
         not_run = any(case.outcome == "not-run" for case in suite.cases.values())
         suite.complete = not not_run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

@@ -1,7 +1,7 @@
 """In: runs. Out: text for people (terminal, Markdown) and for programs (CSV, JSON).
 
-units, layout → machine, rows, bound → tables, conclusion, cases, export → here. No colour: the text is the same on
-a terminal, in a pipe and in a file.
+units, layout → machine, telemetry, rows, bound → tables, conclusion, cases, export → here. No colour: the text is the
+same on a terminal, in a pipe and in a file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from perf.harness.report.machine import facts, same_machine
 from perf.harness.report.qualification import qualification
 from perf.harness.report.rows import SMOKE, UnknownReference, compare, letters
 from perf.harness.report.tables import footnotes, tables
+from perf.harness.report.telemetry import telemetry
 from perf.harness.report.verdicts import verdicts
 
 __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render"]
@@ -24,7 +25,7 @@ __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render
 FORMATS = ("terminal", "github", "csv", "json")
 # The widest page that is still read without turning the head, or the terminal.
 PAGE = 100
-# The longest subject of a header line is `settings`.
+# The longest subject of a header line is `telemetry`.
 SUBJECT = 10
 # Under the letter and the name of a file.
 MARGIN = "   "
@@ -68,7 +69,7 @@ def header(run: Run) -> list[str]:
 
 
 def _lines(run: Run) -> list[str]:
-    return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in facts(run)]
+    return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in [*facts(run), *telemetry(run)]]
 
 
 def _warnings(runs: Sequence[Run]) -> list[Block]:

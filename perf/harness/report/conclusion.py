@@ -28,6 +28,7 @@ def conclusion(comparison: Comparison) -> list[Block]:
         return []
     sentences = [
         *_unsteady(rows),
+        *_throttled(rows),
         *_devices(comparison),
         *(text for label in labels if (text := _pipelines(label, rows))),
     ]
@@ -43,14 +44,33 @@ def _unsteady(rows: Sequence[Row]) -> list[str]:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.unsteady:
-            batch = f" at batch {units.batch(row.batch_size)}" if row.batch_size is not None else ""
-            pipeline = f" with {row.pipeline}" if row.pipeline else ""
-            found.setdefault(row.label, []).append(f"{row.kind.replace('_', ' ')}{pipeline}{batch}")
+            found.setdefault(row.label, []).append(_called(row))
     return [
         f"UNSTEADY on {label}: {', '.join(names)}. Spreads above ±{units.percent(UNSTEADY)}, or another program on "
         "the same cores meanwhile: these times are not the machine's. Measure again while nothing else runs."
         for label, names in found.items()
     ]
+
+
+def _throttled(rows: Sequence[Row]) -> list[str]:
+    """Which times are those of a device that had slowed itself."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.throttled:
+            part = f" ({units.percent(row.throttled)} of the rounds)" if row.throttled < 1 else ""
+            found.setdefault(row.label, []).append(_called(row) + part)
+    return [
+        f"THROTTLED on {label}: {', '.join(names)}. It had slowed itself meanwhile, because of heat or of its power "
+        "supply: these times are not those of a device that is cooled and fed as it should be."
+        for label, names in found.items()
+    ]
+
+
+def _called(row: Row) -> str:
+    """`epoch with resident at batch 64`."""
+    batch = f" at batch {units.batch(row.batch_size)}" if row.batch_size is not None else ""
+    pipeline = f" with {row.pipeline}" if row.pipeline else ""
+    return f"{row.kind.replace('_', ' ')}{pipeline}{batch}"
 
 
 def _invitation(source: str) -> list[Block]:

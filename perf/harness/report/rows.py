@@ -79,6 +79,12 @@ class Row:
         return self.summary.spread is not None and self.summary.spread > UNSTEADY
 
     @property
+    def throttled(self) -> float | None:
+        """The share of its rounds in which the device had slowed itself; None where the device does not say."""
+        rounds = self.benchmark.number("throttled_rounds")
+        return None if rounds is None else min(1.0, rounds / max(1, self.summary.rounds))
+
+    @property
     def bound(self) -> Bound | None:
         return bound(self.benchmark, self.summary.median)
 

@@ -58,6 +58,11 @@ def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
     return f"{significant(value / scale)} {unit}"
 
 
+def megahertz(value: float) -> str:
+    """A clock [Hz], as data sheets of GPUs have it: 1,755 MHz."""
+    return f"{count(value / 1e6)} MHz"
+
+
 def count(value: float) -> str:
     """A whole number, all digits: 101,770."""
     return f"{value:,.0f}" if abs(value) < 1e12 else significant(value)
