@@ -1,0 +1,118 @@
+"""What catches a single flipped bit: a digest, the loss, or the accuracy? Plant some in a training, and count.
+
+    python perf/proof/bitflips.py [FLIPS] [SEED]
+
+The reference network learns the drawn digits, always from the same weights and in the same order, on one thread of the
+CPU. Each time one bit is flipped: a random bit of a random element of a random tensor, after the backward pass of a
+random step; every second time in a gradient, otherwise in a weight. Caught is what differs from the training without a
+flip: the digest, that of the replay check, of the last gradients and weights; the final training loss by 0.1%, or where
+it is no number; the final test accuracy by more than half a point.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from tabulate import tabulate
+
+import data
+from model import evaluate
+from perf.harness.qualify.exact import trained_digest
+from perf.harness.qualify.faults import flip_bit
+from perf.harness.settings import resolve
+from perf.harness.suite import Suite
+from perf.harness.workload import Trainee, Workload
+
+STEPS, BATCH_SIZE, BITS = 300, 64, 32
+LOSS, POINTS = 0.001, 0.5
+PLACES = ("weights", "gradients")
+
+Between = Callable[[int, Trainee], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`loss` is the mean over the batches of the training, `accuracy` of the test set, in percent."""
+
+    digest: int
+    loss: float
+    accuracy: float
+
+
+def trainer(work: Workload) -> Callable[[Between | None], Trained]:
+    """One whole training, again and again from the same state; `between` plants a flip."""
+    trainee, batches = work.trainee(), work.batches(STEPS)
+    distinct = batches[: len(work.data.train) // BATCH_SIZE]
+
+    def train(between: Between | None) -> Trained:
+        digest = trained_digest(trainee, batches, between)
+        with work.open(work.data.test, "resident") as test:
+            return Trained(digest, trainee.mean_loss(distinct), 100 * evaluate(trainee.model, test.epoch(0)))
+
+    return train
+
+
+def flip(place: str, chance: random.Random) -> Between:
+    step, bit = chance.randrange(STEPS), chance.randrange(BITS)
+    which, where = chance.random(), chance.random()
+
+    def between(number: int, trainee: Trainee) -> None:
+        if number != step:
+            return
+        parameters = list(trainee.model.parameters())
+        parameter = parameters[int(which * len(parameters))]
+        tensor = parameter.data if place == "weights" else parameter.grad
+        assert tensor is not None
+        flip_bit(tensor, int(where * tensor.numel()), bit)
+
+    return between
+
+
+def caught(clean: Trained, found: Trained) -> tuple[bool, bool, bool]:
+    """By the digest, the loss and the accuracy. A loss that is no number is further away than any."""
+    return (
+        found.digest != clean.digest,
+        not abs(found.loss - clean.loss) <= LOSS * clean.loss,
+        round(abs(found.accuracy - clean.accuracy), 6) > POINTS,
+    )
+
+
+def main(flips: int, seed: int) -> int:
+    torch.set_num_threads(1)
+    options = {"device": "cpu", "data": "digits", "profile": "qualify"}
+    suite = Suite.resolve(resolve(options, {}, "", Path(data.__file__).resolve().parent))
+    suite.prepare()
+    train = trainer(suite.workload("cpu", BATCH_SIZE, None))
+    began = time.perf_counter()
+    clean, again = train(None), train(None)
+    same = clean == again
+    print(f"{STEPS} steps of {BATCH_SIZE}: loss {clean.loss:.4f}, accuracy {clean.accuracy:.1f}%")
+    print(f"two trainings without a flip: {'the same digest' if same else 'DIFFERENT DIGESTS'} {clean.digest:016x}")
+    if not same:
+        return 1
+    chance = random.Random(seed)
+    seen: dict[str, list[tuple[bool, bool, bool]]] = {place: [] for place in PLACES}
+    for number in range(flips):
+        place = PLACES[number % len(PLACES)]
+        seen[place].append(caught(clean, train(flip(place, chance))))
+    seen["both"] = [one for place in PLACES for one in seen[place]]
+    titles = ("planted in", "flips", "digest", "loss", "accuracy", "no trace left")
+    print("\n" + tabulate([row(place, found) for place, found in seen.items()], headers=titles))
+    print(f"\n{time.perf_counter() - began:.0f} s, seed {seed}, torch {torch.__version__}")
+    return 0
+
+
+def row(place: str, found: list[tuple[bool, bool, bool]]) -> list[str | int]:
+    """How many each of the three caught, and how many none did."""
+    return [place, len(found), *(sum(one[i] for one in found) for i in range(3)), sum(not any(one) for one in found)]
+
+
+if __name__ == "__main__":
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*(arguments + [200, 0][len(arguments) :])))

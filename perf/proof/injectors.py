@@ -1,0 +1,85 @@
+"""Can every check fail? Run each without a fault, and with each of the faults that it is there for.
+
+    python perf/proof/injectors.py [CHECK,CHECK…] [OPTION…]
+
+All checks by default; options go to pytest (`--perf-device=cuda`, say). Where no datasheet has a bar, this machine is
+held against itself: a first run without a fault becomes the spec. Of a check with several metrics or devices, the worst
+verdict is shown. A fault must make its check FAIL; a busy machine must make the preconditions INCONCLUSIVE.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tabulate import tabulate
+
+from perf.harness.qualify.faults import KINDS
+from perf.harness.record.check import CheckVerdict
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
+
+
+def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, CheckVerdict]:
+    """The worst verdict of each of `checks`; the record is left in `target`."""
+    target.unlink(missing_ok=True)
+    command = [
+        sys.executable, "-m", "pytest", str(ROOT / "perf"), "-q", "-p", "no:cacheprovider", "--perf-profile=qualify",
+        f"--perf-check={','.join(checks)}", f"--benchmark-json={target}", f"--benchmark-storage={target.parent}/kept",
+        *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not target.is_file():
+        sys.exit(f"no record of {', '.join(checks)}:\n{done.stdout}{done.stderr}")
+    found: dict[str, list[CheckVerdict]] = {}
+    for one in json.loads(target.read_text(encoding="utf-8"))["perf"]["checks"]:
+        found.setdefault(one["check"], []).append(CheckVerdict(one["verdict"]))
+    return {check: worst(verdicts) for check, verdicts in found.items()}
+
+
+def worst(verdicts: list[CheckVerdict]) -> CheckVerdict:
+    return min(verdicts, key=list(CheckVerdict).index)
+
+
+def spec_of(record: Path) -> list[str]:
+    """The option that holds later runs against `record`, or none where it has nothing to hold them against."""
+    target = record.with_name("spec.json")
+    command = [sys.executable, "-m", "perf", "spec", str(record), f"--output={target}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(f"no spec: {done.stderr.strip()}")
+        return []
+    return [f"--perf-spec={target}"]
+
+
+def seen(check: str, verdict: CheckVerdict) -> bool:
+    return verdict is NO_FAILURE.get(check, CheckVerdict.FAIL)
+
+
+def main(checks: list[str], options: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        qualify(record, checks, options)
+        options = [*options, *spec_of(record)]
+        without = qualify(record, checks, options)
+        rows = []
+        for check in checks:
+            for kind, what in KINDS[check].items():
+                verdict = qualify(record, [check], [*options, f"--perf-inject={check}:{kind}"])[check]
+                rows.append((check, kind, what, without[check], verdict, seen(check, verdict)))
+                print(f"{check}:{kind} {verdict}", file=sys.stderr, flush=True)
+    titles = ("check", "kind", "the fault", "verdict without", "verdict with")
+    print(tabulate([row[:-1] for row in rows], headers=titles))
+    missed = sum(not row[-1] for row in rows)
+    print(f"\n{len(rows)} faults, {missed} not seen")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    chosen = named[0].split(",") if named else list(KINDS)
+    sys.exit(main(chosen, [argument for argument in sys.argv[1:] if argument.startswith("-")]))
