@@ -11,6 +11,7 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.settings import resolve
 from perf.harness.suite import Suite
+from perf.harness.telemetry.source import Sample
 
 LIMIT = Limit(200.0, "datasheet")
 PASS = CheckVerdict.PASS
@@ -133,7 +134,8 @@ def test_a_step_of_convolutions_is_held_against_what_they_run_in(
     one.device, one.device_name = Device(device), "NVIDIA H200"
     one.suite.checks = [
         Check("matmul", device, PASS, "fp32", 1e3), Check("matmul", device, PASS, "tf32", 1e4),
-        Check("memory", device, PASS, "copy", 10.0), Check("launch", device, PASS, "p50", 1e-3),
+        Check("memory", device, PASS, "copy", 10.0),
+        Check("launch", device, PASS, "p50" if device == "cpu" else "queued", 1e-3),
     ]  # fmt: skip
     one.roofline(Work(100, convolution, 20, 5), 4.0)
     found = one.result.details
@@ -148,3 +150,97 @@ def test_a_device_that_was_not_measured_is_held_against_its_datasheet(attempt):
     found = one.result.details
     assert (found["peak_flop_per_s"], found["memory_bytes_per_s"], found["launch_s"]) == (67e12, 4.8e12, None)
     assert found["memory_source"] == "NVIDIA H200 datasheet, SXM, 2024"
+
+
+class Watched:
+    """A sampler that saw `values` in the middle of each measurement, one after the other."""
+
+    def __init__(self, *values):
+        self._values = values
+        self._spans = []
+
+    def between(self, name, start, end):
+        if (start, end) not in self._spans:
+            self._spans.append((start, end))
+        return [Sample((start + end) / 2, self._values[self._spans.index((start, end))])]
+
+
+HOT, COLD = {"reasons": 0x44, "energy_j": 5.0}, {"reasons": 0x04, "energy_j": 5.0}  # both at their power cap
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict", "says"),
+    [
+        ((HOT, HOT), CheckVerdict.FAIL, "slowed itself down for 100.0% of the time (hw_thermal_slowdown), and again"),
+        ((HOT, COLD), CheckVerdict.INCONCLUSIVE,
+         "slowed itself down for 100.0% of the time (hw_thermal_slowdown), and not"),
+        ((COLD, HOT), PASS, "note"),
+        (({}, {}), PASS, "note"),
+    ],
+)  # fmt: skip
+def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, seen, verdict, says):
+    one = attempt(check="sustained")
+    one.suite.telemetry = Watched(*seen)
+    probe = measured(1.0, 1.0)
+    one.share(probe, 0.97, "healthy")
+    one.throttled(probe, 0.005)
+    assert one.result.verdict is verdict
+    assert one.result.reason.startswith(says)
+    if seen[0]:
+        assert one.result.details["throttled_sw_power_cap_share"] == 1.0  # told, and no failure by itself
+
+
+def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt):
+    one = attempt(check="sustained")
+    one.suite.telemetry = Watched(HOT, HOT)
+    probe = measured(0.5, 0.5)
+    one.share(probe, 0.97, "healthy")
+    one.throttled(probe, 0.005)
+    assert one.failed and "hw_thermal" in one.result.reason
+
+
+def test_the_energy_of_a_call_is_what_the_device_used_over_their_number(attempt):
+    one = attempt(check="sustained")
+    one.suite.telemetry = type("Rising", (), {
+        "between": lambda self, name, start, end: [Sample(start, {"energy_j": 5.0}), Sample(end, {"energy_j": 25.0})],
+    })()  # fmt: skip
+    one.share(lambda: Measured((1.0,) * 20, "note", calls=40), 0.97, "healthy")
+    one.throttled(measured(), 0.005)
+    assert one.result.details["j_per_call"] == 0.5
+
+
+GPU = {"multiprocessors": 132, "capability": "9.0", "highest_clock_hz": 1.98e9}
+
+
+def gpu(attempt, facts, clock_hz=None):
+    """An attempt on a GPU that ran with that clock."""
+    one = attempt()
+    one.device = Device("cuda")
+    one.device_name = "NVIDIA Something new"
+    one.result = Check("matmul", "cuda", CheckVerdict.INCONCLUSIVE, "bf16")
+    one.suite.device_facts["cuda"] = facts
+    one.suite.telemetry = Watched({"sm_clock_hz": clock_hz} if clock_hz else {})
+    return one
+
+
+def test_the_rate_is_also_said_as_a_share_of_the_peak_at_the_clock_that_it_ran_with(attempt):
+    one = gpu(attempt, GPU, 1.5e9)
+    one.rate(measured(0.9 * 132 * 4096 * 1.5e9), "FLOP/s")
+    one.clock("bf16")
+    assert one.result.details == {"sm_clock_hz": 1.5e9, "share_at_clock": pytest.approx(0.9)}
+    assert one.result.reason.endswith("90% of the peak at the clock that it ran with, 1,500 MHz")
+
+
+@pytest.mark.parametrize(("facts", "clock_hz"), [({}, 1.5e9), (GPU, None), (GPU | {"capability": "99.0"}, 1.5e9)])
+def test_where_clock_or_architecture_are_not_known_nothing_is_said_of_it(attempt, facts, clock_hz):
+    one = gpu(attempt, facts, clock_hz)
+    one.rate(measured(1e14), "FLOP/s")
+    before = one.result
+    one.clock("bf16")
+    assert one.result == before
+
+
+def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clock(attempt):
+    assert gpu(attempt, GPU).peak("bf16").value == 132 * 4096 * 1.98e9
+    assert gpu(attempt, {}).peak("bf16") is None
+    assert gpu(attempt, GPU | {"highest_clock_hz": None}).peak("bf16") is None

@@ -2,7 +2,14 @@
 
 import pytest
 
-from perf.harness.qualify.limits import cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit, table
+from perf.harness.qualify.limits import (
+    cpu_matmul_limit,
+    gpu_matmul_limit,
+    link_limit,
+    matmul_limit,
+    memory_limit,
+    table,
+)
 
 A100, H100, H200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 # Published measurements of healthy devices: device, dtype, TFLOP/s; then memory, TB/s.
@@ -54,8 +61,8 @@ def test_a_dtype_that_the_table_lacks_has_no_limit():
 
 @pytest.mark.parametrize(
     ("device", "multiprocessors", "capability", "clock_hz"),
-    [(A100, 108, (8, 0), 1.41e9), (H100, 132, (9, 0), 1.83e9), (H200, 132, (9, 0), 1.83e9),
-     ("NVIDIA B200", 148, (10, 0), 1.85e9)],
+    [(A100, 108, "8.0", 1.41e9), (H100, 132, "9.0", 1.83e9), (H200, 132, "9.0", 1.83e9),
+     ("NVIDIA B200", 148, "10.0", 1.85e9)],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
 def test_a_peak_computed_from_the_clock_agrees_with_the_datasheet(device, multiprocessors, capability, clock_hz, dtype):
@@ -66,8 +73,19 @@ def test_a_peak_computed_from_the_clock_agrees_with_the_datasheet(device, multip
 
 
 def test_of_an_unknown_architecture_no_peak_is_computed():
-    assert gpu_matmul_limit(100, (99, 0), 1e9, "bf16") is None
-    assert gpu_matmul_limit(100, (9, 0), 1e9, "int4") is None
+    assert gpu_matmul_limit(100, "99.0", 1e9, "bf16") is None
+    assert gpu_matmul_limit(100, "9.0", 1e9, "int4") is None
+
+
+@pytest.mark.parametrize(("generation", "gb_per_s"), [(4, 25.9), (5, 52.8), (5, 48.0)])
+def test_a_published_copy_is_within_its_link_and_not_far_below(generation, gb_per_s):
+    assert 0.3 <= gb_per_s * 1e9 / link_limit(generation, 16).value <= 1.0
+
+
+def test_a_link_has_half_the_speed_with_half_the_lanes_or_a_generation_less():
+    assert link_limit(5, 8).value == pytest.approx(link_limit(4, 16).value, rel=0.01)
+    assert link_limit(5, 8).source == "PCIe 5 ×8 as negotiated under load"
+    assert link_limit(99, 16) is None
 
 
 def test_a_cpus_limit_is_its_cores_vector_units_and_clock():

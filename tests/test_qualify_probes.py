@@ -113,10 +113,17 @@ def test_a_launch_by_a_graph_is_its_share_of_a_replay(timed, monkeypatch):
     monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
     monkeypatch.setattr("torch.cuda.graph", lambda graph: contextlib.nullcontext(captured.append(graph)))
     found = probes.launch(CPU, "graph")
-    assert found.values == (2.0 / probes.GRAPH_LAUNCHES,) * 3
+    assert found.values == (2.0 / probes.QUEUED,) * 3
     assert captured[1:] == ["replayed"]
     probes.launch(CPU, "graph", faults.twice)
     assert captured[-2:] == ["replayed"] * 2
+
+
+def test_queued_launches_are_waited_for_at_their_end(timed, monkeypatch):
+    tensor = torch.zeros(1)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: tensor)
+    assert probes.launch(CPU, "queued").values == (2.0 / probes.QUEUED,) * 3
+    assert tensor.item() == probes.QUEUED
 
 
 def test_a_late_slowdown_is_a_ratio_below_one(monkeypatch):

@@ -126,6 +126,8 @@ def describe(device: Device) -> dict[str, str | int | None]:
     return {
         "name": properties.name,
         "multiprocessors": properties.multi_processor_count,
+        "capability": f"{properties.major}.{properties.minor}",
+        "highest_clock_hz": getattr(properties, "clock_rate", 0) * 1000 or None,
         "memory_bytes": properties.total_memory,
         "driver": _nvidia_driver(),
     }

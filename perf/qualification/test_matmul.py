@@ -15,9 +15,10 @@ CPU_SHARE = 0.5
 def test_matmul(check: Attempt) -> None:
     """The rate of the fastest of twelve fixed shapes of random numbers [FLOP/s].
 
-    Held against a share of the dense peak in the maker's datasheet; a CPU's is computed from its cores, its vector
-    units and its clock.
+    Held against a share of the dense peak in the maker's datasheet; one that the table lacks is computed from the
+    number of multiprocessors and their highest clock, a CPU's from its cores, vector units and clock.
     """
     fault = faults.twice if check.fault == "slow" else None
     share = SHARE if check.device.asynchronous else CPU_SHARE
     check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, check.peak(check.variant))
+    check.clock(check.variant)

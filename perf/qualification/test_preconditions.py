@@ -5,20 +5,28 @@ import contextlib
 import pytest
 import torch
 
-from perf.harness.qualify import faults, host
+from perf.harness.qualify import configuration, faults, host
 from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.judge import BUSY_CORES
+from perf.harness.telemetry.source import Unsupported
 
 LOOK_S = 2.0
 
 
-@pytest.mark.check(seconds=3)
+@pytest.mark.check(cpu=("load",), accelerator=("load", "configuration"), seconds=3)
 def test_preconditions(check: Attempt) -> None:
-    """The cores that are not there for us: kept busy by other programs or by the hypervisor, or withheld by the
+    """`load`: the cores that are not there for us: kept busy by other programs or by the hypervisor, or withheld by the
     container's quota, while this process waits [cores].
 
-    More than a tenth of a core is INCONCLUSIVE, and no FAIL: what is slow here may be fast when the machine is free.
+    More than a tenth of a core is INCONCLUSIVE, and no FAIL: what is slow here may be fast when the machine is free. So
+    is a GPU on which other processes compute.
+
+    `configuration`: of a GPU at work, what is set otherwise than it could be: a power limit below the default, a PCIe
+    link with fewer lanes or of an older generation than device and slot have, ECC switched off. None may be.
     """
+    if check.variant == "configuration":
+        configuration_of(check)
+        return
     with faults.foreign_load(torch.get_num_threads()) if check.fault == "load" else contextlib.nullcontext():
         load = host.look(LOOK_S)
     if load.others_cores is None:
@@ -29,3 +37,16 @@ def test_preconditions(check: Attempt) -> None:
         check.unclear(f"{missing:.1f} cores are busy with something else", missing, "cores")
     else:
         check.at_most(missing, "cores", BUSY_CORES, "more, and a slow result says nothing")
+
+
+def configuration_of(check: Attempt) -> None:
+    try:
+        found = configuration.at_work(check.device)
+    except Unsupported as error:
+        check.unsupported(str(error))
+        return
+    wrong = configuration.problems(found, check.device_name)
+    if others := found.get("other_processes", 0):
+        check.unclear(f"{others} other process{'es' * (others > 1)} on it", others, "processes")
+    else:
+        check.at_most(len(wrong), "settings", 0, "as the device and its slot allow", "; ".join(wrong))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +25,15 @@ from perf.harness.qualify.judge import (
     spec_bar,
     strictest,
 )
-from perf.harness.qualify.limits import Limit, cpu_matmul_limit, matmul_limit, memory_limit
+from perf.harness.qualify.limits import Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.qualify.probes import Measured
 from perf.harness.qualify.roofline import Work, ceiling, details
 from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.run import Scalar, finite
 from perf.harness.suite import Suite
+from perf.harness.telemetry.reasons import HARDWARE, names
+from perf.harness.telemetry.source import Sample as Reading
+from perf.harness.telemetry.summary import share_with, summarize
 
 # A machine may be so much slower than the good ones: healthy GPUs of one model differ by 5 to 8%.
 RATE_SLACK = 0.08
@@ -55,6 +61,9 @@ class Attempt:
         self.before = before  # what the device had counted of errors when the run began; None where it counts none
         injected = f"{name}:{fault}" if fault else ""
         self.result = Check(name, device.name, CheckVerdict.INCONCLUSIVE, variant, injected=injected)
+        # Of each measurement: from when to when, by `time.perf_counter`, and how often it called.
+        self._spans: list[tuple[float, float]] = []
+        self._calls: list[int] = []
 
     def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
         """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, where there are such."""
@@ -95,15 +104,65 @@ class Attempt:
         before, start = environment.foreign_cpu_s(), time.perf_counter()
         made = measure()
         wall_s, after = time.perf_counter() - start, environment.foreign_cpu_s()
+        self._spans.append((start, start + wall_s))
+        self._calls.append(made.calls)
         if before is None or after is None or wall_s < LOAD_S:
             return Sample(made.values), made.note
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         return Sample(made.values, crowding(max(0.0, after - before) / wall_s, threads)), made.note
 
+    def throttled(self, measure: Callable[[], Measured], bar: float, planted: Sequence[Reading] = ()) -> None:
+        """FAIL where the hardware slowed itself down for more than `bar` of the time, and again when measured anew.
+
+        `planted` takes the place of what the telemetry saw.
+        """
+
+        first = planted or self._readings(0)
+        known = summarize(first)
+        if (energy_j := finite(known.get("energy_j"))) is not None and self._calls[0]:
+            known["j_per_call"] = energy_j / self._calls[0]
+        self.result = replace(self.result, details=known)
+        share = share_with(HARDWARE, first) or 0.0
+        if share <= bar:
+            return
+        if len(self._spans) == 1:
+            self._sample(measure)
+        bits = functools.reduce(operator.or_, (sample.values.get("reasons", 0) for sample in first))
+        said = f"slowed itself down for {share:.1%} of the time ({', '.join(names(bits & HARDWARE))})"
+        if (share_with(HARDWARE, planted or self._readings(1)) or 0.0) > bar:
+            self.fail(f"{said}, and again when measured a second time", share)
+        else:
+            self.unclear(f"{said}, and not when measured again", share)
+
+    @property
+    def _facts(self) -> Mapping[str, Scalar]:
+        return self.suite.device_facts.get(self.device.name, {})
+
+    def _readings(self, number: int) -> Sequence[Reading]:
+        """What the telemetry saw of the device in a measurement."""
+        return self.suite.readings(self.device.name)(*self._spans[number])
+
+    def clock(self, dtype: str) -> None:
+        """Say what share of the peak at the clock that it ran with a GPU's rate of products is."""
+        clock_hz = finite(summarize(self._readings(0)).get("sm_clock_hz_median"))
+        limit = None if clock_hz is None else _peak_at(self._facts, clock_hz, dtype)
+        if clock_hz is None or limit is None or self.result.value is None:
+            return
+        share = self.result.value / limit.value
+        said = f"{share:.0%} of the peak at the clock that it ran with, {clock_hz / 1e6:,.0f} MHz"
+        reason = "; ".join(filter(None, [self.result.reason, said]))
+        self.result = replace(self.result, reason=reason, details={"sm_clock_hz": clock_hz, "share_at_clock": share})
+
     def peak(self, dtype: str) -> Limit | None:
-        """The rate of matrix products that this device cannot exceed, or None where nobody says [FLOP/s]."""
+        """The rate of matrix products that this device cannot exceed, or None where nobody says [FLOP/s].
+
+        Of a GPU that the table lacks it is computed from its multiprocessors and its highest clock.
+        """
         if self.device.asynchronous:
-            return matmul_limit(self.device_name, dtype)
+            device = self._facts
+            highest_hz = finite(device.get("highest_clock_hz"))
+            known = matmul_limit(self.device_name, dtype)
+            return known or (None if highest_hz is None else _peak_at(device, highest_hz, dtype))
         facts = self.suite.environment
         return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
 
@@ -123,7 +182,7 @@ class Attempt:
             for name, physical in (
                 (f"matmul {dtype}", self.peak(dtype)),
                 ("memory copy", self.bandwidth()),
-                ("launch p50", None),
+                ("launch queued" if self.device.asynchronous else "launch p50", None),
             )
         )
         self.result = replace(self.result, details=details(work, seconds, peak, memory, launch))
@@ -168,3 +227,11 @@ class Attempt:
     def unsupported(self, reason: str) -> None:
         """It cannot be measured here."""
         self.result = replace(self.result, verdict=CheckVerdict.UNSUPPORTED, reason=reason)
+
+
+def _peak_at(facts: Mapping[str, Scalar], clock_hz: float, dtype: str) -> Limit | None:
+    """The peak of a GPU at a clock, where its architecture is known."""
+    multiprocessors, capability = facts.get("multiprocessors"), facts.get("capability")
+    if not isinstance(multiprocessors, int):
+        return None
+    return gpu_matmul_limit(multiprocessors, str(capability), clock_hz, dtype)

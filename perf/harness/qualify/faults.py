@@ -17,6 +17,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from perf.harness.telemetry.reasons import Reason
+from perf.harness.telemetry.source import Sample
+
 T = TypeVar("T")
 
 # By check, in the order in which they run: the kinds, and what each does.
@@ -26,7 +29,10 @@ KINDS = {
     "memory": {"slow": "each pass over the memory is made twice"},
     "copies": {"slow": "each copy is made twice", "corrupt": "one bit is flipped on the way"},
     "launch": {"slow": "each operation is done twice"},
-    "sustained": {"late": "after half of the time, each product is computed twice"},
+    "sustained": {
+        "late": "after half of the time, each product is computed twice",
+        "throttle": "the readings of a GPU that was too hot for a third of the time take the place of the device's own",
+    },
     "numerics": {"bitflip": "one bit of a result is flipped", "nan": "one element of a result is NaN"},
     "replay": {
         "weight": "one bit of a weight is flipped in the middle of a replay",
@@ -37,6 +43,11 @@ KINDS = {
     "loader": {"sleep": "every pipeline sleeps before each batch"},
     "errors": {"ecc": "an uncorrected memory error is counted meanwhile"},
 }
+# Once a second: busy, at its power cap, and three times of nine too hot as well.
+OVERHEATED = tuple(
+    Sample(float(second), {"reasons": Reason.SW_POWER_CAP | (Reason.HW_THERMAL_SLOWDOWN if second % 3 == 2 else 0)})
+    for second in range(9)
+)
 # A load that is left behind ends by itself.
 LOAD_S = 120
 

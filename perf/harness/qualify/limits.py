@@ -15,10 +15,13 @@ CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
 # Dense floating-point operations per clock and streaming multiprocessor of NVIDIA's, by compute capability: the
 # whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
 GPU_FLOP_PER_CLOCK = {
-    (8, 0): {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
-    (9, 0): {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
-    (10, 0): {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
+    "8.0": {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
+    "9.0": {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
+    "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
 }
+
+# Bytes per second and lane, by generation, without the line code: PCI Express Base Specification.
+LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ def matmul_limit(device_name: str, dtype: str) -> Limit | None:
     return Limit(entry["flop_per_s"][dtype], entry["source"])
 
 
-def gpu_matmul_limit(multiprocessors: int, capability: tuple[int, int], clock_hz: float, dtype: str) -> Limit | None:
-    """The dense peak of an NVIDIA GPU at a clock [FLOP/s]: at its highest one nothing is faster."""
+def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dtype: str) -> Limit | None:
+    """The dense peak of an NVIDIA GPU of that compute capability at a clock [FLOP/s]."""
     per_clock = GPU_FLOP_PER_CLOCK.get(capability, {}).get(dtype)
     if per_clock is None:
         return None
@@ -51,6 +54,13 @@ def memory_limit(device_name: str) -> Limit | None:
     """The memory bandwidth of a device that the table has [bytes/s]."""
     entry = _entry(device_name)
     return None if entry is None else Limit(entry["bytes_per_s"], entry["source"])
+
+
+def link_limit(generation: int, width: int) -> Limit | None:
+    """What a PCIe link carries in one direction [bytes/s]; None of a generation that is not known."""
+    if generation not in LANE_BYTES_PER_S:
+        return None
+    return Limit(width * LANE_BYTES_PER_S[generation], f"PCIe {generation} ×{width} as negotiated under load")
 
 
 def cpu_matmul_limit(cores: int, capability: str, clock_hz: float | None, dtype: str) -> Limit | None:

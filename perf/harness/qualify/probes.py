@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from perf.harness.devices import Device, synchronizer
 from perf.harness.measure import device_timer, laps, warm_up
 from perf.harness.qualify.faults import flip_bit
 
+T = TypeVar("T")
 Fault = Callable[[Callable[[], object]], Callable[[], object]]
 
 # Which shape is the best one is asked in short, and the answer measured anew: the best of twelve noisy rates is high.
@@ -36,7 +38,9 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 # Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
 ACCELERATOR_COPY_BYTES = 512 * 2**20
-LAUNCHES, LAUNCH_BLOCK, GRAPH_LAUNCHES = 20_000, 1_000, 100
+# Half a second on a link of 50 GB/s: enough for a link to wake up, and to be asked.
+LINK_BYTES, LINK_COPIES = 256 * 2**20, 100
+LAUNCHES, LAUNCH_BLOCK, QUEUED = 20_000, 1_000, 100
 # By whether the device is an accelerator: what keeps it busy, and the time over which its rate is taken [s].
 SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
 WINDOW_S = 0.5
@@ -44,10 +48,11 @@ WINDOW_S = 0.5
 
 @dataclass(frozen=True)
 class Measured:
-    """Rates or times, repetition by repetition; `note` says of what."""
+    """Rates or times, repetition by repetition; `note` says of what. `calls` is their number, where it matters."""
 
     values: tuple[float, ...]
     note: str = ""
+    calls: int = 0
 
 
 def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
@@ -112,12 +117,18 @@ def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured
 
 def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
     """How long one tiny operation takes, from the call until it is done, 20,000 times: the `p50` or the `p99` of each
-    thousand of them [s]; `graph`: of one that is launched by a CUDA graph of a hundred."""
+    thousand of them [s]. `queued`, `graph`: of one of a hundred that are waited for at their end, launched one by one,
+    or by a CUDA graph."""
     tensor = torch.zeros(1, device=device.torch_device)
-    if quantile == "graph":
-        replay = _graph(lambda: tensor.add_(1.0))
-        times = _times(device, replay, fault, RATE_S, LAUNCHES // GRAPH_LAUNCHES)
-        return Measured(tuple(time / GRAPH_LAUNCHES for time in times))
+
+    def hundred() -> None:
+        for _ in range(QUEUED):
+            tensor.add_(1.0)
+
+    if quantile in ("queued", "graph"):
+        queue = hundred if quantile == "queued" else _graph(hundred)
+        times = _times(device, queue, fault, RATE_S, LAUNCHES // QUEUED)
+        return Measured(tuple(time / QUEUED for time in times))
     times = _times(device, lambda: tensor.add_(1.0), fault, 0.0, LAUNCHES)
     of = {"p50": 0.50, "p99": 0.99}[quantile]
     blocks = [sorted(times[i : i + LAUNCH_BLOCK]) for i in range(0, len(times), LAUNCH_BLOCK)]
@@ -125,11 +136,10 @@ def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measure
 
 
 def _graph(call: Callable[[], object]) -> Callable[[], object]:
-    """What replays GRAPH_LAUNCHES calls."""
+    """What replays the operations of `call`."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(GRAPH_LAUNCHES):
-            call()
+        call()
     return graph.replay
 
 
@@ -151,6 +161,17 @@ def copy(
     return Measured(tuple(size / time for time in times), f"{size // 2**20} MiB"), wrong
 
 
+def under_copies(device: Device, look: Callable[[], T]) -> T:
+    """What `look` sees while bytes are copied to `device`: a PCIe link that has nothing to do runs slowly."""
+    here = torch.empty(LINK_BYTES, dtype=torch.uint8, pin_memory=True)
+    there = torch.empty_like(here, device=device.torch_device)
+    for _ in range(LINK_COPIES):
+        there.copy_(here, non_blocking=True)
+    found = look()
+    synchronizer(device)()
+    return found
+
+
 def sustained(
     device: Device, seconds: float, fault: Callable[[int], int], clock: Callable[[], float] = time.perf_counter
 ) -> Measured:
@@ -166,16 +187,19 @@ def sustained(
     timer = device_timer(synchronizer(device), clock)
     begin = timer()
     rates: list[float] = []
+    calls = 0
 
     def product() -> None:
         for _ in range(fault(int(100 * (timer() - begin) / seconds))):
             torch.mm(left, right, out=out)
 
     while timer() - begin < seconds:
-        rates.append(1 / statistics.median(laps(product, timer, most_s=WINDOW_S, least=1)))
+        times = laps(product, timer, most_s=WINDOW_S, least=1)
+        rates.append(1 / statistics.median(times))
+        calls += len(times)
     third = max(1, len(rates) // 3)
     early = statistics.median(rates[:third])
-    return Measured(tuple(rate / early for rate in rates[-third:]), f"{seconds:.0f} s of {dtype} products")
+    return Measured(tuple(rate / early for rate in rates[-third:]), f"{seconds:.0f} s of {dtype} products", calls)
 
 
 def _times(device: Device, call: Callable[[], object], fault: Fault | None, most_s: float, least: int) -> list[float]:

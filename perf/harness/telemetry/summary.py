@@ -90,6 +90,12 @@ def _throttling(busy: Sequence[Sample]) -> dict[str, Scalar]:
     return found | {f"throttled_{names(bit)[0]}_share": _share(masks, bit) for bit in bits}
 
 
+def share_with(bits: int, samples: Sequence[Sample]) -> float | None:
+    """The share of samples with one of the throttle reasons `bits`; None where no reasons are known."""
+    masks = [int(sample.values["reasons"]) for sample in samples if "reasons" in sample.values]
+    return _share(masks, bits) if masks else None
+
+
 def _share(masks: Sequence[int], bits: int) -> float:
     return sum(bool(mask & bits) for mask in masks) / len(masks)
 

@@ -1,0 +1,64 @@
+"""How a GPU is set up, on a fake NVML: what is wrong with it, each thing alone; and what its link carries."""
+
+import sys
+
+import pytest
+
+from perf.harness.devices import Device
+from perf.harness.qualify import configuration, probes
+from perf.harness.telemetry.source import Unsupported
+from tests.fake_nvml import Nvml
+
+WELL = {
+    "power_limit_w": 700.0, "power_limit_default_w": 700.0, "pcie_generation": 5, "pcie_generation_limit": 5,
+    "pcie_width": 16, "pcie_width_limit": 16, "ecc": True,
+}  # fmt: skip
+
+
+def test_nothing_is_wrong_with_a_gpu_that_is_set_up_well_nor_with_one_that_says_nothing():
+    assert configuration.problems(WELL, "NVIDIA H200") == []
+    assert configuration.problems({}, "NVIDIA H200") == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"power_limit_w": 500.0}, "its power is limited to 500 W, 700 W is the default (nvidia-smi -pl)"),
+        ({"pcie_generation": 3}, "PCIe generation 3 under load, 5 are possible: reseat it, and look at the slot"),
+        ({"pcie_width": 8}, "PCIe lanes 8 under load, 16 are possible: reseat it, and look at the slot"),
+        ({"ecc": False}, "ECC is off: errors of its memory are neither corrected nor counted (nvidia-smi -e 1)"),
+    ],
+)
+def test_each_thing_that_is_wrong_is_said(wrong, says):
+    assert configuration.problems(WELL | wrong, "NVIDIA H200") == [says]
+
+
+def test_a_gpu_that_is_sold_without_ecc_needs_none():
+    assert configuration.problems(WELL | {"ecc": False}, "NVIDIA GeForce RTX 4090") == []
+
+
+def test_more_power_than_the_default_is_not_wrong():
+    assert configuration.problems(WELL | {"power_limit_w": 750.0}, "NVIDIA H200") == []
+
+
+def test_the_link_is_what_was_negotiated():
+    assert configuration.link(WELL).value == 16 * 3.938e9
+    assert configuration.link({"pcie_width": 16}) is None
+
+
+def test_the_link_is_looked_at_while_bytes_are_copied(monkeypatch):
+    seen = []
+    empty = configuration.probes.torch.empty
+    monkeypatch.setattr(probes, "LINK_BYTES", 8)
+    monkeypatch.setattr(
+        "torch.empty", lambda *shape, dtype, **rest: seen.append("pinned" if rest else "") or empty(*shape, dtype=dtype)
+    )
+    monkeypatch.setattr(probes, "synchronizer", lambda device: lambda: seen.append("waited"))
+    assert probes.under_copies(Device("cpu"), lambda: seen.append("looked") or 3) == 3
+    assert seen == ["pinned", "looked", "waited"]
+
+
+def test_where_nvml_is_not_there_it_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml("driver"))
+    with pytest.raises(Unsupported, match="Driver Not Loaded"):
+        configuration.at_work(Device("cuda"))
