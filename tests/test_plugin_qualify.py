@@ -13,7 +13,7 @@ import pytest
 from perf.__main__ import main
 from perf.harness import environment
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
-from perf.harness.qualify import probes, steps
+from perf.harness.qualify import host, probes, steps
 from perf.harness.qualify.faults import KINDS
 from tests.conftest import PERF, read
 
@@ -158,9 +158,7 @@ def test_training_comes_to_the_bits_that_a_good_machine_came_to_and_a_fault_to_o
 
 
 def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkeypatch):
-    readings = iter([0.0, 3.0])  # seconds of others, over a look of two seconds
-    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(host, "look", lambda seconds: host.Load(1.25, 0.25))
     result = qualify(check="preconditions")
     assert result.ret == 10
     (perf,) = records(pytester)
@@ -210,9 +208,7 @@ def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
 
 
 def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
-    readings = iter([0.0, 3.0])
-    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(host, "look", lambda seconds: host.Load(1.25, 0.25))
     result = qualify("--perf-inconclusive=fail", check="preconditions")
     assert result.ret == 1
     result.assert_outcomes(failed=1)
