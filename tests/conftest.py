@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import types
 import uuid
 import warnings
@@ -16,6 +17,8 @@ import torch
 from hypothesis import settings
 
 from data import load
+from perf.harness import devices
+from perf.harness.devices import Device
 from tests import fake_nvml
 
 settings.register_profile("stepwatch", deadline=None)  # no test depends on elapsed time
@@ -122,3 +125,34 @@ def kept(pytester):
 
 def read(path):
     return json.loads(path.read_text())
+
+
+class FakeEvent:
+    """An event of a device that works while the host waits: passed when it is recorded."""
+
+    def __init__(self, device, enable_timing):
+        self.at = None
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, later):
+        return (later.at - self.at) * 1e3
+
+
+@pytest.fixture
+def gpu(monkeypatch, plug):
+    """A machine with one GPU, as far as it can be told without one: `cuda` is the CPU under another name."""
+    facts = {"name": "Fake GPU", "multiprocessors": 7, "memory_bytes": 2**33, "driver": "1.2"}
+    describe = devices.describe
+    waits = []
+    plug(None)
+    monkeypatch.setattr(devices, "why_absent", lambda name: None)
+    monkeypatch.setattr(Device, "torch_device", torch.device("cpu"))
+    monkeypatch.setattr(devices, "describe", lambda device: facts if device.asynchronous else describe(device))
+    monkeypatch.setattr(torch, "Event", FakeEvent)
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
+    return waits

@@ -3,13 +3,11 @@
 import json
 import os
 import sys
-import time
 
 import pytest
 import torch
 
 from perf.harness import devices, measure
-from perf.harness.devices import Device
 from perf.harness.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read
 from tests.fake_nvml import Nvml
@@ -83,37 +81,6 @@ def test_the_cuda_cases_skip_with_the_true_reason(perf, monkeypatch):
     result = perf(STEP, "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["cuda*absent: unplugged", "*skipped 1 (cuda: unplugged)*", "SKIPPED*cuda: unplugged"])
-
-
-class FakeEvent:
-    """An event of a device that works while the host waits: passed when it is recorded."""
-
-    def __init__(self, device, enable_timing):
-        self.at = None
-
-    def record(self):
-        self.at = time.perf_counter()
-
-    def elapsed_time(self, later):
-        return (later.at - self.at) * 1e3
-
-
-@pytest.fixture
-def gpu(monkeypatch, plug):
-    """A machine with one GPU, as far as it can be told without one: `cuda` is the CPU under another name."""
-    facts = {"name": "Fake GPU", "multiprocessors": 7, "memory_bytes": 2**33, "driver": "1.2"}
-    describe = devices.describe
-    waits = []
-    plug(None)
-    monkeypatch.setattr(devices, "why_absent", lambda name: None)
-    monkeypatch.setattr(Device, "torch_device", torch.device("cpu"))
-    monkeypatch.setattr(devices, "describe", lambda device: facts if device.asynchronous else describe(device))
-    monkeypatch.setattr(torch, "Event", FakeEvent)
-    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
-    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
-    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
-    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
-    return waits
 
 
 def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):

@@ -16,6 +16,7 @@ from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
 from perf.harness.qualify import host, probes, steps
 from perf.harness.qualify.faults import KINDS
 from tests.conftest import PERF, read
+from tests.fake_nvml import Nvml
 
 pytest_plugins = ["pytester"]
 
@@ -205,6 +206,30 @@ def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
     result = qualify("-rs", check="replay", device="cpu,cuda")
     result.assert_outcomes(passed=1, skipped=3)
     result.stdout.fnmatch_lines(["cuda was not checked: unplugged", "SKIPPED*cuda: unplugged"])
+
+
+def test_every_check_runs_on_each_of_several_gpus(qualify, pytester, gpu, plug, monkeypatch):
+    """As far as it can be told without one: both are the CPU under another name."""
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: look())
+    plug(Nvml("rows"))
+    chosen = ("preconditions", "numerics", "replay", "step", "errors")
+    result = qualify("--perf-batch-size=64", check=",".join(chosen), device="cuda")
+    (perf,) = records(pytester)
+    found = {one: [check for check in perf["checks"] if check["device"] == one] for one in ("cuda:0", "cuda:1")}
+    assert set(perf["devices"]) == set(found)
+    assert [one["verdict"] for one in found["cuda:0"]] == [one["verdict"] for one in found["cuda:1"]]
+    for checks in found.values():
+        metrics = [(one["check"], one["variant"]) for one in checks]
+        assert {name for name, _ in metrics} == set(chosen)
+        assert [name for name, variant in metrics if variant in ("configuration", "fp16")] == [
+            "preconditions",
+            "numerics",
+        ]
+        configuration = next(one for one in checks if one["variant"] == "configuration")
+        assert configuration["verdict"] == "FAIL"  # the fake one's
+        assert configuration["reason"].startswith("its power is limited to 650 W, 700 W is the default")
+    assert "preconditions configuration on cuda:1: its power is limited" in " ".join(result.stdout.str().split())
 
 
 def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
