@@ -8,14 +8,14 @@ from perf.harness.devices import Device
 from perf.harness.record import Scalar
 from perf.harness.telemetry.host import open_host
 from perf.harness.telemetry.nvml import open_gpu
-from perf.harness.telemetry.sampler import Sampler
+from perf.harness.telemetry.sampler import INTERVAL_S, Sampler
 from perf.harness.telemetry.source import Source, Unsupported
 from perf.harness.telemetry.summary import summarize
 
 HOST = "cpu"
 
 
-def watch(devices: Iterable[Device]) -> Sampler:
+def watch(devices: Iterable[Device], interval_s: float = INTERVAL_S) -> Sampler:
     """A sampler of `devices` and, wherever the work is done, of the host; not started yet."""
     sources: dict[str, Source] = {}
     reasons: dict[str, str] = {}
@@ -27,7 +27,7 @@ def watch(devices: Iterable[Device]) -> Sampler:
             sources[device.name] = open_gpu(device) if device.asynchronous else open_host()
         except Unsupported as error:
             reasons[device.name] = str(error)
-    return Sampler(sources, reasons)
+    return Sampler(sources, reasons, interval_s=interval_s)
 
 
 def as_record(sampler: Sampler) -> dict[str, dict[str, Scalar]]:
