@@ -15,7 +15,19 @@ from perf.harness.report.specs import listing
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
 CHECKS = [
-    Check("matmul", "cpu", PASS, "fp32", 1.23e11, "FLOP/s", 1.2e11, 1.26e11, 7.8e10, "50% of what it can", "1024×1024"),
+    Check(
+        "matmul",
+        "cpu",
+        PASS,
+        "fp32",
+        1.23e11,
+        "FLOP/s",
+        1.2e11,
+        1.26e11,
+        7.8e10,
+        "50% of what it can",
+        note="1024×1024",
+    ),
     Check("memory", "cpu", FAIL, "copy", 1.8e10, "B/s", 1.7e10, 1.9e10, 2.2e10, "92% of a.json", "twice beyond"),
     Check("memory", "cpu", PASS, "triad", 2.8e10, "B/s", 2.7e10, 2.9e10, 2.2e10, "92% of a.json"),
     Check("launch", "cpu", UNSUPPORTED, "p50", 1.3e-6, "s", 1.2e-6, 1.4e-6, reason="nothing to judge it by"),
@@ -35,8 +47,9 @@ PASS         matmul fp32   cpu     123 GFLOP/s ±2.4%  78.0 GFLOP/s
 PASS         memory triad  cpu       28.0 GB/s ±3.6%     22.0 GB/s
 PASS         replay        cpu          0 mismatches  0 mismatches
 
-launch p50 on cpu: nothing to judge it by
-matmul fp32 on cpu: 1024×1024
+launch p50: nothing to judge it by.
+
+matmul fp32: 1024×1024.
 
 bar of memory copy, memory triad: 92% of a.json.
 bar of matmul fp32: 50% of what it can.
@@ -96,6 +109,16 @@ def test_a_step_with_nothing_to_hold_it_against_says_so():
 )
 def test_details_of_a_stranger_are_no_error(details):
     render_qualification([replace(STEPS[0], details=details)], GOOD, width=100)
+
+
+def test_what_is_said_of_several_checks_is_said_once_with_their_devices_where_there_are_several():
+    same = [
+        replace(CHECKS[3], variant=variant, device=device) for variant in ("p50", "p99") for device in ("cpu", "cuda")
+    ]
+    text = render_qualification(same, GOOD, width=100)
+    assert "launch p50 on cpu and cuda, launch p99 on cpu and cuda: nothing to judge it by." in text
+    text = render_qualification(same[::2], GOOD, width=100)
+    assert "launch p50, launch p99: nothing to judge it by." in text
 
 
 @pytest.mark.parametrize("width", [45, 60, 80])

@@ -97,7 +97,8 @@ class Attempt:
             unit=unit,
             bar=None if bar is None else bar.value,
             bar_source="" if bar is None else bar.source,
-            reason=": ".join(filter(None, [note, found.reason])),
+            reason=found.reason,
+            note=note,
         )
 
     def _sample(self, measure: Callable[[], Measured]) -> tuple[Sample, str]:
@@ -150,8 +151,8 @@ class Attempt:
             return
         share = self.result.value / limit.value
         said = f"{share:.0%} of the peak at the clock that it ran with, {clock_hz / 1e6:,.0f} MHz"
-        reason = "; ".join(filter(None, [self.result.reason, said]))
-        self.result = replace(self.result, reason=reason, details={"sm_clock_hz": clock_hz, "share_at_clock": share})
+        note = ", ".join(filter(None, [self.result.note, said]))
+        self.result = replace(self.result, note=note, details={"sm_clock_hz": clock_hz, "share_at_clock": share})
 
     def peak(self, dtype: str) -> Limit | None:
         """The rate of matrix products that this device cannot exceed, or None where nobody says [FLOP/s].

@@ -99,7 +99,7 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None) -> Find
     value, low, high = median_interval(sample.values)
     known = {"value": value, "low": low, "high": high}
     if bar is None:
-        return Finding(CheckVerdict.UNSUPPORTED, "measured, but there is nothing to judge it by", **known)
+        return Finding(CheckVerdict.UNSUPPORTED, "nothing to judge it by; give a reference (--perf-spec)", **known)
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
         share = value / bar.ceiling
         return Finding(CheckVerdict.INCONCLUSIVE, f"error of the measurement: {share:.0%} of what is possible", **known)

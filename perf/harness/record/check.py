@@ -31,7 +31,7 @@ class Check:
 
     `value` is in `unit`, with its 95% interval `low` to `high`; `bar` is what it was held against, which
     `bar_source` derives. Each is None, or "", where there is none. `injected` names the planted fault.
-    `details` are what else was measured: of a training step, its roofline.
+    `note` says of what it was measured. `details` are what else was measured: of a training step, its roofline.
     """
 
     check: str
@@ -46,6 +46,7 @@ class Check:
     bar_source: str = ""
     reason: str = ""
     injected: str = ""
+    note: str = ""
     details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
     @property

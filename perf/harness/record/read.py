@@ -190,6 +190,7 @@ def _check(item: object, place: str) -> Check:
         bar_source=text("bar_source"),
         reason=text("reason"),
         injected=text("injected"),
+        note=text("note"),
         details=_flat(fields.get("details", {}), f"{place}.details"),
     )
 

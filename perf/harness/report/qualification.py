@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification
 from perf.harness.report import units
@@ -30,14 +30,11 @@ def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
         Column("bar", tuple(metric(check.bar, check.unit) for check in ordered), spare=1),
     )
     blocks: list[Block] = [Table("Checks", columns)] if ordered else []
-    said = [f"{check.name} on {check.device}: {check.reason}" for check in ordered if check.reason]
-    sources: dict[str, list[str]] = {}
-    for check in ordered:
-        if check.bar_source:
-            sources.setdefault(check.bar_source, []).append(check.name)
+    rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
     for lines in (
-        [line for line in said if line not in found.reasons],
-        [f"bar of {', '.join(dict.fromkeys(names))}: {source}." for source, names in sources.items()],
+        [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
+        [f"{names}: {note}." for note, names in _grouped(ordered, lambda check: check.note)],
+        [f"bar of {names}: {source}." for source, names in _grouped(ordered, lambda check: check.bar_source)],
     ):
         if lines:
             blocks.append(Notes(tuple(lines)))
@@ -48,6 +45,18 @@ def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
     if found.reasons:
         blocks.append(Notes(found.reasons))
     return [*blocks, Paragraph(f"Next: {found.next_action}")]
+
+
+def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
+    """Each text once, and the checks that it is said of; with their devices, where there are several."""
+    several = len({check.device for check in checks}) > 1
+    names: dict[str, dict[str, list[str]]] = {}
+    for check in checks:
+        if said := text(check):
+            names.setdefault(said, {}).setdefault(check.name, []).append(check.device)
+    for said, places in names.items():
+        shown = (f"{name} on {' and '.join(of)}" if several else name for name, of in places.items())
+        yield said, ", ".join(shown)
 
 
 def one_line(check: Check) -> str:
