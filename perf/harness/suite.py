@@ -93,11 +93,10 @@ class Suite:
             )
         self.data = data
 
-    def start_telemetry(self) -> Callable[[], None]:
-        """Watch devices and host from now on; returns what ends it, which may be called more than once."""
+    def start_telemetry(self) -> None:
+        """Watch devices and host from now on, until `telemetry.stop`."""
         self.telemetry = watch(self.devices.values())
         self.telemetry.start()
-        return self.telemetry.stop
 
     def readings(self, device: str) -> Callable[[float, float], Sequence[Sample]]:
         """The samples of a device's telemetry between two times of `time.perf_counter`; none if it is not watched."""

@@ -158,8 +158,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     finally:
         session.config.stash[PROGRESS].say("")
-    if not suite.settings.paired and not stock.disabled(session.config):  # the gate's times are its workers'
-        session.config.add_cleanup(suite.start_telemetry())
+    if not stock.disabled(session.config):
+        suite.start_telemetry()
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     config = session.config
     suite = config.stash.get(SUITE, None)
     if suite is not None and suite.telemetry is not None:
-        suite.telemetry.stop()  # before the record is written for the last time
+        suite.telemetry.stop()  # however the run ended; before its record is written for the last time
     if suite is not None and not config.option.collectonly:
         not_run = any(case.outcome == "not-run" for case in suite.cases.values())
         suite.complete = not not_run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

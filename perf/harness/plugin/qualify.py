@@ -106,7 +106,7 @@ class Qualifying:
             self._suite.prepare()
         except (SettingsError, RecipeError, DataError) as error:
             raise pytest.UsageError(str(error)) from None
-        session.config.add_cleanup(self._suite.start_telemetry())
+        self._suite.start_telemetry()
         for device in self._suite.devices.values():
             with contextlib.suppress(counters.NotCounted):
                 if not device.absent:
