@@ -10,7 +10,8 @@ from perf.harness.record.check import Check, CheckVerdict, Qualification, Standi
 from perf.harness.record.read import RecordError, parse
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
-from perf.harness.report.qualification import metric, one_line, render_qualification, value
+from perf.harness.report.layout import page
+from perf.harness.report.qualification import metric, one_line, qualification, value
 from perf.harness.report.specs import listing
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
@@ -35,8 +36,6 @@ CHECKS = [
 ]
 GOOD = Qualification(Standing.INCONCLUSIVE, (), "Nothing.")
 PAGE = """\
-Stepwatch
-
 Checks
 
 verdict      check         device              value           bar
@@ -61,6 +60,10 @@ memory copy on cpu: twice beyond
 
 Next: Attach the file to the ticket. The first of them is the one to look into: the others may
 follow from it."""
+
+
+def render_qualification(checks, found, *, width):
+    return page(qualification(checks, found), width)
 
 
 def test_the_page():

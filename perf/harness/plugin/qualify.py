@@ -24,9 +24,11 @@ from perf.harness.qualify.faults import KINDS
 from perf.harness.qualify.judge import qualification, unmet
 from perf.harness.record import RecordError
 from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.read import load
 from perf.harness.record.spec import load_spec
 from perf.harness.record.store import keep
-from perf.harness.report.qualification import one_line, render_qualification
+from perf.harness.report import render
+from perf.harness.report.qualification import one_line
 from perf.harness.report.units import duration
 from perf.harness.settings import SettingsError
 
@@ -202,7 +204,7 @@ class Qualifying:
             return
         terminalreporter.section("Stepwatch: qualification")
         width = self._config.stash[PROGRESS].columns
-        text = render_qualification(self._suite.checks, self._suite.qualification, width=width)
+        text = render([load(self._path)], width=width)
         for line in [*text.splitlines(), "", f"Kept as {self._path}; attach it to the ticket."]:
             terminalreporter.write_line(line)
 

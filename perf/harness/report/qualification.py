@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification
 from perf.harness.report import units
-from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
+from perf.harness.report.layout import Block, Column, Notes, Paragraph, Table
 from perf.harness.report.roofline import roofline
 
 NONE = "–"
 # Units that take a prefix.
 RATES = ("FLOP/s", "B/s")
-
-
-def render_qualification(checks: Sequence[Check], found: Qualification, *, width: int) -> str:
-    return page([Heading("Stepwatch"), *qualification(checks, found)], max(1, width))
 
 
 def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
