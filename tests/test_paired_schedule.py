@@ -265,7 +265,9 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
     (judged,) = lab.gate("a", budget_s=30).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
-    assert judged.reason == "the time budget of 30 s is used up; give it more with --perf-time-budget"
+    begun, _, rest = judged.reason.partition(", ")
+    assert begun == f"{judged.launches} launches begun" and judged.launches > LOOKS[0]
+    assert rest == "and the time budget of 30 s has no room for more; give more with --perf-time-budget"
     assert judged.low < 1 < judged.high  # what is known is said
 
 
@@ -275,6 +277,13 @@ def test_nothing_is_launched_that_does_not_fit():
     (judged,) = lab.gate("a", budget_s=17).run()
     assert lab.launch_number == judged.launches == 4
     assert lab.now < 17
+
+
+def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_are():
+    lab = Lab(ratio=lambda case, launch: 2.0)  # however clear it is
+    (judged,) = lab.gate("a", budget_s=10).run()
+    assert judged.verdict is Verdict.INCONCLUSIVE and judged.low > 1.5
+    assert judged.reason.startswith("2 launches begun, of 4 at least, and the time budget of 10 s has no room")
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():

@@ -309,7 +309,11 @@ def test_a_stored_run_that_cannot_be_read_is_refused(toy):
     path.write_text("{")
     result = toy.compare()
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare: *0003_run.json: line 1, column 2: not JSON*"])
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --benchmark-compare: *0003_run.json: line 1, column 2: not JSON*; remove that file, or name another one"
+        ]
+    )
 
 
 @pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-skip"])

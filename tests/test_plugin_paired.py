@@ -376,7 +376,13 @@ def test_a_side_that_cannot_say_what_it_has_is_refused(gate, world, side):
     world.errors[side] = SideLost("its process ended by itself with exit code 1: No module named torch")
     result = gate()
     assert (result.ret, world.gates) == (4, [])
-    result.stderr.fnmatch_lines(["ERROR: --perf-against: a side cannot be measured: *No module named torch"])
+    result.stderr.fnmatch_lines([f"ERROR: --perf-against: {side} cannot be measured: *No module named torch"])
+
+
+def test_a_python_that_lacks_something_is_named_by_its_option(gate, world):
+    world.errors["base"] = SideLost("its process ended by itself with exit code 1: No module named torch")
+    result = gate(f"--perf-against-python={sys.executable}")
+    result.stderr.fnmatch_lines([f"ERROR: --perf-against-python={sys.executable}: base cannot be measured: *"])
 
 
 def test_an_interrupt_prints_and_keeps_what_is_known(gate, world, pytester):

@@ -178,7 +178,11 @@ class Gate:
         return self._budget_s - self.elapsed_s
 
     def _out_of_time(self) -> NoReturn:
-        raise _Stop(f"the time budget of {self._budget_s:.0f} s is used up; give it more with --perf-time-budget")
+        least = f", of {paired.LOOKS[0]} at least" if self._made < paired.LOOKS[0] else ""
+        raise _Stop(
+            f"{self._made} launches begun{least}, and the time budget of {self._budget_s:.0f} s has no room for more; "
+            "give more with --perf-time-budget"
+        )
 
     def _look(self, before: set[str]) -> None:
         """Decide what can be decided, and tell of what was not `before` this launch."""

@@ -43,7 +43,9 @@ def find(config: pytest.Config, suite: Suite) -> Found:
                 option.benchmark_compare = str(paths[0])  # pytest-benchmark knows no name of ours
             return _read(label, paths, suite)
         return _default(config, folder, suite)
-    except (RecordError, Incomparable) as error:
+    except RecordError as error:
+        raise pytest.UsageError(f"--benchmark-compare: {error}; remove that file, or name another one") from None
+    except Incomparable as error:
         raise pytest.UsageError(f"--benchmark-compare: {error}") from None
 
 

@@ -14,7 +14,7 @@ from perf.harness import preflight, stock
 from perf.harness.environment import cores
 from perf.harness.gate.paired import LOOKS, Rule
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
-from perf.harness.paired.link import SideError
+from perf.harness.paired.link import Link, SideError
 from perf.harness.paired.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.paired.sides import Side, SideUnusable, sides
 from perf.harness.paired.subject import KINDS
@@ -132,13 +132,12 @@ class PairedGate:
     def _listed(self, kinds: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
         """The ids of each side's cases by kind. Raises pytest.UsageError where a side cannot say."""
         replies: dict[str, dict[str, Any]] = {}
+        links: dict[str, Link] = {}
         with contextlib.ExitStack() as held:
             try:
-                links = {
-                    name: held.enter_context(contextlib.closing(side.launch())) for name, side in self._sides.items()
-                }
-                for link in links.values():
-                    link.request("cases", kinds=kinds)
+                for name, side in self._sides.items():
+                    links[name] = held.enter_context(contextlib.closing(side.launch()))
+                    links[name].request("cases", kinds=kinds)
                 for name, link in links.items():
                     try:
                         replies[name] = link.reply(LOAD_S)
@@ -148,7 +147,9 @@ class PairedGate:
                         self._notes.append(f"base has no such model: {error}")
                         replies[name] = {"cases": {kind: [] for kind in kinds}}
             except SideError as error:
-                raise pytest.UsageError(f"--perf-against: a side cannot be measured: {error}") from None
+                other = name == BASE and self._suite.settings.against_python is not None
+                option = f"--perf-against-python={self._suite.settings.against_python}" if other else "--perf-against"
+                raise pytest.UsageError(f"{option}: {name} cannot be measured: {error}") from None
         self._compare_facts(replies[BASE], replies[HEAD])
         return {
             name: {kind: [case_id(*axes) for axes in cases] for kind, cases in reply["cases"].items()}
