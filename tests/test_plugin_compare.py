@@ -310,9 +310,7 @@ def test_a_stored_run_that_cannot_be_read_is_refused(toy):
     result = toy.compare()
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        [
-            "ERROR: --benchmark-compare: *0003_run.json: line 1, column 2: not JSON*; remove that file, or name another one"
-        ]
+        ["ERROR: --benchmark-compare: *0003_run.json: line 1, column 2: not JSON*; remove that *"]
     )
 
 
