@@ -200,6 +200,14 @@ def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, s
         assert one.result.details["throttled_sw_power_cap_share"] == 1.0  # told, and no failure by itself
 
 
+def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    one = attempt(others=[0.0, 0.5], check="loader")
+    one.share(measured(5.0), 1.2, "healthy")
+    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+    assert one.result.reason.startswith("within the bar, but other programs took")
+
+
 def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt):
     one = attempt(check="sustained")
     one.suite.telemetry = Watched(HOT, HOT)

@@ -63,6 +63,15 @@ def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdi
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
+def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
+    """The step was slowed down more than the loader."""
+    found = judge(Sample((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
+    assert found.verdict is CheckVerdict.INCONCLUSIVE
+    assert found.reason == "within the bar, but other programs took 1.0 of the cores that it needs"
+    assert judge(Sample((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
+    assert judge(Sample((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
+
+
 def test_a_time_is_judged_the_other_way_round():
     bar = Bar(80.0, "test", Want.LESS)
     assert judge(BAD, bar).verdict is CheckVerdict.PASS

@@ -57,6 +57,12 @@ def test_devices_and_metrics_are_kept_apart():
     ]  # fmt: skip
 
 
+def test_a_ratio_has_a_bar_of_its_own():
+    ratio = Check("loader", "cpu", CheckVerdict.PASS, value=1900.0, low=1800.0, high=2000.0)
+    (found,) = references([run(check(), ratio)])
+    assert found.check == "matmul"
+
+
 def test_what_is_exact_needs_no_reference():
     (found,) = references([run(check(), check(0.0, name="replay", low=None))])
     assert found.check == "matmul"

@@ -74,20 +74,29 @@ class Attempt:
         self._judge(measure, "s", Want.LESS, [], TIME_SLACK)
 
     def share(self, measure: Callable[[], Measured], bar: float, source: str) -> None:
-        """Judge a ratio that should be 1 by an absolute bar below it."""
-        self._judge(measure, "", Want.MORE, [Bar(bar, source)], RATE_SLACK)
+        """Judge a ratio of two rates by an absolute bar below it."""
+        self._judge(measure, "", Want.MORE, [Bar(bar, source)], RATE_SLACK, ratio=True)
 
-    def _judge(self, measure: Callable[[], Measured], unit: str, want: Want, bars: list[Bar], slack: float) -> None:
+    def _judge(
+        self,
+        measure: Callable[[], Measured],
+        unit: str,
+        want: Want,
+        bars: list[Bar],
+        slack: float,
+        *,
+        ratio: bool = False,
+    ) -> None:
         """Measure, and once more before anything fails."""
         check = self.result
-        if self.suite.spec is not None:
+        if self.suite.spec is not None and not ratio:  # a ratio has a bar of its own
             reference = self.suite.spec.find(check.check, check.variant, self.device_name)
             if reference is not None and reference.unit == unit:
                 bars = [*bars, spec_bar(reference, self.suite.spec.source, want, slack)]
         bar = strictest(bars)
         first, note = self._sample(measure)
         second = self._sample(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
-        found = judge(first, bar, second)
+        found = judge(first, bar, second, ratio=ratio)
         self.result = replace(
             check,
             verdict=found.verdict,

@@ -91,10 +91,11 @@ def needs_confirmation(sample: Sample, bar: Bar) -> bool:
     return _wrong(value, bar)
 
 
-def judge(sample: Sample, bar: Bar | None, second: Sample | None = None) -> Finding:
+def judge(sample: Sample, bar: Bar | None, second: Sample | None = None, *, ratio: bool = False) -> Finding:
     """The verdict on a metric. `second` is the confirming measurement of one that was on the wrong side.
 
-    FAIL takes two whole intervals beyond the bar, and a machine on which nothing else ran.
+    FAIL takes two whole intervals beyond the bar, and a machine on which nothing else ran. So does PASS for a `ratio`
+    of two rates: what slows down its lower part makes it look good.
     """
     value, low, high = median_interval(sample.values)
     known = {"value": value, "low": low, "high": high}
@@ -104,6 +105,8 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None) -> Find
         share = value / bar.ceiling
         return Finding(CheckVerdict.INCONCLUSIVE, f"error of the measurement: {share:.0%} of what is possible", **known)
     if not _wrong(value, bar):
+        if ratio and sample.busy:
+            return Finding(CheckVerdict.INCONCLUSIVE, _busy("within the bar", sample), **known)
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
         return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once; a second measurement must confirm it", **known)
@@ -111,7 +114,7 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None) -> Find
     if not _wrong(again, bar):
         return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once, and within it when measured again", **known)
     if sample.busy or second.busy:
-        return Finding(CheckVerdict.INCONCLUSIVE, _busy(sample, second), **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, _busy("beyond the bar", sample, second), **known)
     if all(end is not None and _wrong(end, bar) for end in (low, high, *ends)):
         return Finding(CheckVerdict.FAIL, "beyond the bar, and again when measured a second time", **known)
     return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies", **known)
@@ -121,9 +124,9 @@ def _wrong(value: float, bar: Bar) -> bool:
     return value < bar.value if bar.want is Want.MORE else value > bar.value
 
 
-def _busy(*samples: Sample) -> str:
+def _busy(what: str, *samples: Sample) -> str:
     most = max(sample.crowding or 0.0 for sample in samples)
-    return f"beyond the bar, but other programs took {most:.1f} of the cores that it needs"
+    return f"{what}, but other programs took {most:.1f} of the cores that it needs"
 
 
 def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:

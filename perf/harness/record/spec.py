@@ -61,7 +61,7 @@ def make(runs: Sequence[Run]) -> Spec:
         if reason := why_no_reference(run):
             raise RecordError(run.source, "", f"no reference: {reason}")
         for check in run.checks:
-            if check.value is not None and check.value > 0 and check.low is not None:
+            if check.unit and check.value is not None and check.value > 0 and check.low is not None:  # no bare ratio
                 key = (check.check, check.variant, device_name(run, check.device), check.unit)
                 found.setdefault(key, []).append(check.value)
             if (digest := check.details.get("digest")) is not None:
