@@ -73,9 +73,7 @@ def failure(check: Any, current: Any, base: Mapping[str, float], shown: Callable
 def storage_folder(config: pytest.Config) -> Path | None:
     """Where pytest-benchmark keeps its files, or None where they go to a server."""
     storage = session_of(config).storage
-    if not hasattr(storage, "default_machine_id"):
-        return None
-    return Path(storage.get("x")).parent
+    return Path(storage.get("x")).parent if hasattr(storage, "get") else None
 
 
 def session_of(config: pytest.Config) -> Any:

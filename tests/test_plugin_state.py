@@ -1,0 +1,69 @@
+"""What follows from a run: where its file is kept, and the exit code of what stays undecided."""
+
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from perf.harness.plugin.state import SUITE, end_undecided, kept_in
+from perf.harness.record.judgement import Judgement, Verdict
+
+OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+UNDECIDED = (Verdict.SAME, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+
+
+class Server:
+    """A storage that keeps no files: pytest-benchmark's has this, and no `get`."""
+
+    default_machine_id = "Linux"
+
+
+class Folder(Server):
+    def get(self, name):
+        return f"/kept/Linux/{name}"
+
+
+def config(storage):
+    suite = SimpleNamespace(fingerprint_id="smoke-1234")
+    session = SimpleNamespace(storage=storage)
+    return SimpleNamespace(_benchmarksession=session, rootpath=Path("/project"), stash={SUITE: suite})
+
+
+def test_a_run_is_kept_in_the_storage_or_beside_the_project_where_that_is_a_server():
+    assert kept_in(config(Folder()))[0] == Path("/kept/Linux")
+    assert kept_in(config(Server()))[0] == Path("/project/.benchmarks/smoke-1234")
+
+
+def test_two_runs_that_begin_in_one_second_are_told_apart():
+    stamp = kept_in(config(Folder()))[1]
+    assert re.fullmatch(rf"\d{{8}}_\d{{6}}_{os.getpid()}", stamp)
+
+
+def ended(verdicts, exitstatus=OK, gate="fail"):
+    """The number that was said to be undecided, and the exit code then."""
+    suite = SimpleNamespace(
+        judgements=[Judgement(f"{number}", verdict) for number, verdict in enumerate(verdicts)],
+        settings=SimpleNamespace(gate=gate),
+    )
+    session = SimpleNamespace(exitstatus=exitstatus, config=SimpleNamespace(stash={SUITE: suite}))
+    return end_undecided(session), session.exitstatus
+
+
+def test_what_is_inconclusive_is_counted_and_exits_with_10():
+    assert ended(UNDECIDED) == (2, 10)
+
+
+@pytest.mark.parametrize("status", [FAILED, pytest.ExitCode.INTERRUPTED])
+def test_a_run_that_failed_keeps_its_own_exit_code(status):
+    assert ended(UNDECIDED, status) == (0, status)
+
+
+@pytest.mark.parametrize("gate", ["warn", "off"])
+def test_a_gate_that_does_not_fail_has_no_exit_code_of_its_own(gate):
+    assert ended(UNDECIDED, gate=gate) == (0, OK)
+
+
+def test_where_everything_is_decided_the_exit_code_stays():
+    assert ended((Verdict.SAME, Verdict.FASTER)) == (0, OK)
