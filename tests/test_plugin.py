@@ -351,6 +351,17 @@ def test_the_suites_own_tests_are_run_without_any_of_this(pytester):
     assert not (pytester.path / ".benchmarks").exists() or not any((pytester.path / ".benchmarks").iterdir())
 
 
+def test_benchmarks_of_others_are_still_told_of_another_machine(pytester):
+    pytester.makepyfile("def test_plain(benchmark): benchmark.pedantic(int, rounds=3)")
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--benchmark-storage={pytester.path / 'kept'}")
+    assert pytester.runpytest_inprocess(*common, "--benchmark-save=before").ret == 0
+    (path,) = kept(pytester)
+    path.write_text(json.dumps(read(path) | {"machine_info": {"node": "another"}}))
+    result = pytester.runpytest_inprocess(*common, "--benchmark-compare=0001")
+    result.stdout.fnmatch_lines(["*PytestBenchmarkWarning: Benchmark machine_info is different.*"])
+
+
 def test_it_runs_from_another_folder(pytester, digits_root):
     command = [sys.executable, "-m", "pytest", STEP, *QUICK, "--perf-device=cpu", f"--perf-data-root={digits_root}"]
     command += ["-p", "no:cacheprovider", f"--benchmark-storage={pytester.path / 'kept'}"]

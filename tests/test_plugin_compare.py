@@ -193,7 +193,9 @@ def test_one_stored_run_decides_nothing_and_exits_with_10(toy):
         ]
     )
     assert outcomes(toy.newest()) == ["measured", "measured"]
-    assert toy.compare("--perf-gate=warn").ret == 0
+    warned = toy.compare("--perf-gate=warn")
+    assert warned.ret == 0
+    warned.stdout.fnmatch_lines(["To decide what is INCONCLUSIVE, measure both*"])
 
 
 def test_inconclusive_fails_where_that_is_asked_for(toy):
