@@ -227,6 +227,17 @@ def test_less_than_a_call_costs_cannot_be_planted():
     assert lab.extra.amount == 0.0
 
 
+def test_the_typical_time_of_a_call_is_of_those_that_are_not_forgotten():
+    lab = Lab("compute", 0.05, 0.0, 3e-8)
+    assert lab.extra.typical_s is None
+    lab.extra.calibrate(lab.times, 1e-3)
+    lab.extra.forget()
+    assert lab.extra.typical_s is None
+    lab.per_unit_s *= 2
+    lab.times(4)
+    assert lab.extra.typical_s == pytest.approx(0.1 * 1e-3)
+
+
 def test_nothing_is_planted_before_calibration(monkeypatch):
     extra = Extra("sleep", 0.05)
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))
