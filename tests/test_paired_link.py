@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.paired.link import Link, SideError, SideLost, command
+from perf.harness.paired.link import END_S, Link, SideError, SideLost, command
 
 ROOT = Path(__file__).resolve().parent.parent
 # Long beside what a Python takes to start on a busy machine.
@@ -150,7 +150,7 @@ def test_a_worker_that_does_not_answer_is_ended_within_its_limit(start):
 
 def test_a_worker_that_closes_its_replies_and_stays_is_ended_too(start, monkeypatch):
     monkeypatch.setattr("perf.harness.paired.link.END_S", 0.2)
-    link = start("os.close(1)\ntime.sleep(600)")
+    link = start("os.close(1)\ntime.sleep(30)")  # waited for, it ends by itself
     with pytest.raises(SideLost, match=r"its process closed its replies$"):
         link.ask("load", LIMIT_S)
     assert gone(link.pid)
@@ -159,12 +159,15 @@ def test_a_worker_that_closes_its_replies_and_stays_is_ended_too(start, monkeypa
 def test_a_process_that_the_kernel_cannot_end_yet_is_left_to_it(start, monkeypatch):
     link = start("sys.stdin.read()")
     wait = link._process.wait
+    limits = []
 
     def stuck(timeout=None):
+        limits.append(timeout)
         raise subprocess.TimeoutExpired("worker", timeout)
 
     monkeypatch.setattr(link._process, "wait", stuck)
     link.close()
+    assert limits == [END_S]
     assert wait(LIMIT_S) == -signal.SIGKILL
 
 
