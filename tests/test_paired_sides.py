@@ -152,13 +152,25 @@ def test_the_worktree_goes_when_the_sides_do(project):
     assert len(git(project.root, "worktree", "list").splitlines()) == 1
 
 
-def test_a_folder_is_taken_for_another_checkout(project, tmp_path, opened):
+def test_a_folder_is_taken_for_another_checkout(project, tmp_path, monkeypatch, opened):
     project.commit(8)
     other = tmp_path / "other"
     git(tmp_path, "clone", "-q", str(project.root), str(other))
     base, _ = opened(settled(model=project.model, against=str(other)))
     assert (base.subject.root, base.title) == (other.resolve(), str(other))
     assert base.subject.roots == (CHECKOUT, other.resolve() / "src")
+    monkeypatch.chdir(tmp_path)
+    base, _ = opened(settled(model=project.model, against="other"))  # like a branch, but there is none of that name
+    assert base.subject.root == other.resolve()
+
+
+def test_two_folders_are_compared_where_git_cannot_be_run(project, tmp_path, monkeypatch, opened):
+    project.commit(8)
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", str(project.root), str(other))
+    monkeypatch.setenv("PATH", "")
+    base, head = opened(settled(model=project.model, against=f"{other}/src"))  # what a project is, git would know
+    assert (base.subject.root, head.subject.root) == (other.resolve() / "src", project.source.resolve())
 
 
 def test_a_name_that_is_a_branch_and_a_folder_is_the_branch(project, tmp_path, monkeypatch, opened):
