@@ -54,18 +54,22 @@ def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
 
 
 class FakeGate:
-    """A gate in which nothing could be planted in one benchmark and half of it in another; all are SAME."""
+    """A gate in which nothing could be planted in one benchmark, and half of it in another; all are SAME.
+
+    The first launch of the latter told no size.
+    """
 
     elapsed_s, others_cores = 50.0, None
 
     def __init__(self, todo, launch, rule, *, budget_s, cores, watcher):
         self.todo, self.watcher = todo, watcher
-        self.reached = dict.fromkeys([case.name for case in todo], 0.1)
-        self.reached |= {"inference[cpu-bs64]": None, "epoch[cpu-bs64-resident]": 0.05}
+        self.reached = dict.fromkeys([case.name for case in todo], (0.1, 0.09, 0.1))
+        self.reached |= {"inference[cpu-bs64]": (None,) * 3, "epoch[cpu-bs64-resident]": (None, 0.05, 0.05)}
 
     def run(self):
         for case in self.todo:
-            self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], self.reached[case.name])
+            for size in self.reached[case.name]:
+                self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], size)
         return [judged(case.name, Verdict.SAME) for case in self.todo]
 
 
@@ -76,7 +80,7 @@ def test_only_what_was_planted_is_judged(monkeypatch):
     trial = selftest._one(selftest.settings("cpu"), {}, todo, inject, 0.1, "sleep", lambda line: None)
     assert trial.unplanted == ("inference[cpu-bs64]",)
     assert [one.name for one in trial.judgements] == [case.name for case in todo if case.kind != "inference"]
-    assert trial.injected == (0.1, 0.1, 0.05)
+    assert trial.injected == (0.1, 0.09, 0.1, 0.1, 0.09, 0.1, 0.0, 0.05, 0.05)
     null = selftest._one(selftest.settings("cpu"), {}, todo, None, 0.0, "sleep", lambda line: None)
     assert (len(null.judgements), null.unplanted, null.injected) == (4, (), ())
 
