@@ -1,0 +1,173 @@
+"""Runs in, sentences out: which device wins, what holds an epoch up, what became of the cases, what not to trust."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from perf.harness.record import Case
+from perf.harness.report import render
+from tests.report_runs import CPU_RUN, STEADY, benchmark, run
+
+
+def duel(*pairs, samples=STEADY):
+    """The sentence about a GPU that takes the second time where the CPU takes the first, at batch 1, 2, 3, …"""
+    rows = []
+    for batch, (cpu_s, gpu_s) in enumerate(pairs, start=1):
+        rows += [
+            benchmark("training_step", d, batch, seconds=s, samples=samples)
+            for d, s in (("cpu", cpu_s), ("cuda", gpu_s))
+        ]
+    text = render([run(*rows)], width=1000)
+    [sentence] = [line for line in text.splitlines() if line.startswith("Training step: ")]
+    return sentence.removeprefix("Training step: ")
+
+
+def test_the_device_that_wins_is_named_from_the_batch_size_on_where_it_does():
+    assert duel((2, 1), (8, 2)) == "cuda is faster than cpu at every batch size measured, by 2.00× to 4.00×."
+    assert duel((1, 1), (2, 1), (8, 2)) == (
+        "cuda is faster than cpu from batch 2 on, by 2.00× to 4.00×; at batch 1 the two cannot be told apart."
+    )
+    assert duel((1, 2), (1, 3), (3, 1)) == (
+        "cuda is faster than cpu at batch 3, by 3.00×; slower up to batch 2, by 2.00× to 3.00×."
+    )
+    assert duel((2, 1), (1, 2), (2, 1)) == (
+        "cuda is faster than cpu at batch 1 and 3, by 2.00×; slower at batch 2, by 2.00×."
+    )
+
+
+def test_the_device_that_loses_or_ties_is_not_said_to_win():
+    assert duel((1, 2), (1, 2)) == "cuda is slower than cpu at every batch size measured, by 2.00×."
+    assert duel((1, 1), (1, 1)) == "at every batch size measured cuda and cpu cannot be told apart."
+    assert duel((9, 1), samples=(1.0,)) == "at batch 1 there are too few rounds to tell cuda from cpu."
+
+
+def test_the_whole_training_run_gets_its_sentence():
+    text = render([run(*(benchmark("training_run", d, seconds=s, epochs=5) for d, s in (("cpu", 4), ("cuda", 2))))])
+    assert "Training run (5 epochs): cuda is faster than cpu at batch 64, by 2.00×." in text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sentence"),
+    [
+        ({"training_step"}, "On this CPU the training step reaches 80,000 samples/s at batch 64."),
+        ({"epoch"}, "On this CPU an epoch with dataloader is 85% waiting for input: resident makes it 10.0× faster."),
+        ({"input_pipeline", "epoch"}, "On this CPU an epoch with dataloader is 85% waiting for input: resident makes"),
+        ({"input_pipeline"}, None),
+        ({"training_run"}, None),
+    ],
+)
+def test_a_sentence_says_less_where_something_was_not_measured(kinds, sentence):
+    some = replace(
+        CPU_RUN,
+        benchmarks=tuple(
+            b for b in CPU_RUN.benchmarks if b.text("benchmark") in kinds and b.number("batch_size") == 64
+        ),
+    )
+    text = render([some], width=1000)
+    assert (sentence in text) if sentence else ("On this CPU" not in text)
+
+
+def test_an_epoch_that_is_bound_by_its_steps_is_said_to_be():
+    phases = {"phases_s": {"data_wait": 1.0, "copy": 0.5}, "phases_wall_s": 10.0}
+    text = render([run(benchmark("epoch", pipeline="dataloader", **phases))])
+    assert "On this CPU an epoch with dataloader spends 85% in training steps." in text
+
+
+def test_a_pipeline_that_cannot_be_told_from_the_plain_one_is_not_said_to_help():
+    phases = {"phases_s": {"data_wait": 9.0, "copy": 0.0}, "phases_wall_s": 10.0}
+    noisy = (0.5, 1.0, 2.0)
+    rows = [
+        benchmark("epoch", pipeline=p, seconds=s, samples=noisy, **phases)
+        for p, s in (("dataloader", 2), ("workers", 1))
+    ]
+    assert "On this CPU an epoch with dataloader is 90% waiting for input.\n" in render([run(*rows)])
+
+
+def test_a_pipeline_that_keeps_up_with_the_step_is_not_given_as_the_cause():
+    phases = {"phases_s": {"data_wait": 9.0, "copy": 0.0}, "phases_wall_s": 10.0}
+    step, pipe = (
+        benchmark("training_step", seconds=2.0),
+        benchmark("input_pipeline", pipeline="dataloader", seconds=1.0),
+    )
+    text = render([run(step, pipe, benchmark("epoch", pipeline="dataloader", **phases))], width=200)
+    assert "reaches 32.0 samples/s at batch 64; an epoch with dataloader is 90% waiting for input.\n" in text
+
+
+def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
+    rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
+    text = render([run(*rows)], width=200)
+    assert "UNSTEADY on cpu: training step at batch 64. Spreads above ±25%, or another" in text
+    assert "reaches 512 samples/s at batch 512." in text
+    assert "UNSTEADY" not in render([CPU_RUN])
+
+
+@pytest.mark.parametrize(("crowding", "unsteady"), [(0.3, True), (0.2, False), (None, False)])
+def test_times_from_crowded_cores_are_unsteady_however_close_together(crowding, unsteady):
+    text = render([run(benchmark("training_step", samples=STEADY, crowding=crowding))])
+    assert ("UNSTEADY on cpu: training step at batch 64." in text) == unsteady
+
+
+def test_the_way_to_a_gpu_names_a_file_only_where_a_shell_takes_it():
+    for source, command in (
+        ("runs/cpu.json", "python -m perf report runs/cpu.json gpu.json"),
+        ("this run", "python -m perf report cpu.json gpu.json"),
+        ("a; rm -rf.json", "python -m perf report cpu.json gpu.json"),
+        ("gpu.json", "python -m perf report cpu.json gpu.json"),
+        ("x" * 80 + ".json", "python -m perf report cpu.json gpu.json"),
+    ):
+        text = render([run(benchmark("epoch"), source=source)])
+        assert text.endswith(f"    {command}"), source
+        assert ("--benchmark-json=cpu.json   # here" in text) == ("report cpu.json" in command)
+    assert "To compare with a GPU" not in render([run(benchmark("epoch"), benchmark("epoch", "cuda"))])
+
+
+def test_counts_group_the_reasons_and_name_what_failed():
+    cases = [
+        *(Case(f"m{i}", "measured") for i in range(14)),
+        *(Case(f"s{i}", "skipped", "cuda: no driver") for i in range(11)),
+        Case("s", "skipped", "workers: no fork"),
+        Case("perf/test_x.py::test_x[cuda-bs4096]", "out-of-memory", "CUDA out of memory"),
+        *(Case(f"perf/test_x.py::test_{i}", "failed") for i in range(5)),
+        Case("n", "not-run"),
+        Case("o", "odd"),
+    ]
+    assert render([run(cases=cases)], width=1000).splitlines()[2] == (
+        "measured 14 · skipped 12 (11: cuda: no driver; 1: workers: no fork) · out of memory 1 (test_x[cuda-bs4096])"
+        " · not run 1 (n) · failed 5 (test_0; test_1; test_2; and 2 more) · odd 1 (o)"
+    )
+
+
+def test_smoke_and_partial_runs_are_labelled():
+    smoke = run(
+        benchmark(
+            "epoch", pipeline="dataloader", profile="smoke", phases_s={"data_wait": 9, "copy": 0}, phases_wall_s=10
+        ),
+        profile="smoke",
+        complete=False,
+    )
+    text = render([smoke])
+    assert text.startswith(
+        "Stepwatch\n\nSMOKE: a subset of the data and of the time, not for decisions.\n\n"
+        "PARTIAL: the run did not finish.\n"
+    )
+    assert "\nEpoch – SMOKE\n" in text and "\nSMOKE: On this CPU an epoch" in text
+    [row] = json.loads(render([smoke], format="json"))
+    assert (row["profile"], row["complete"]) == ("smoke", False)
+    mixed = render([CPU_RUN, smoke])
+    assert "SMOKE (B): " in mixed and "PARTIAL (B): " in mixed and "\nEpoch – partly SMOKE\n" in mixed
+
+
+def test_of_training_and_inference_the_deciding_sentence_is_about_training_and_smoke_is_said():
+    rows = [
+        benchmark(k, d, profile="smoke", seconds=s)
+        for k in ("training_step", "inference")
+        for d, s in (("cpu", 2), ("cuda", 1))
+    ]
+    text = render([run(*rows)])
+    assert "\nTraining step – SMOKE: cuda is faster than cpu at batch 64, by 2.00×.\n" in text
+    assert "Inference – SMOKE:" not in text
+
+
+def test_a_run_without_benchmarks_says_so():
+    assert render([run()]) == "Stepwatch\n\nNothing was measured."

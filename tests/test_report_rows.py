@@ -1,0 +1,184 @@
+"""Runs in, rows out: what bounds each, and what it is compared with."""
+
+from dataclasses import replace
+
+import pytest
+
+from perf.harness.report import UnknownReference, render
+from perf.harness.report.bound import Bound, device_bound, epoch_bound, host_bound
+from perf.harness.report.rows import compare, letters
+from tests.report_runs import benchmark, foreign, run
+
+# What bounds it
+
+
+def test_a_call_is_launch_bound_from_nine_tenths_of_enqueueing_on():
+    assert device_bound(0.9, 1.0) == Bound("launch")
+    assert device_bound(0.89, 1.0) == Bound("device")
+    assert device_bound(2.0, 1.0) == Bound("launch")
+
+
+def test_a_call_on_the_cpu_is_bound_by_the_larger_half():
+    assert host_bound(0.71, 1.0) == Bound("overhead", 0.71)
+    assert host_bound(0.5, 1.0) == Bound("overhead", 0.5)
+    assert host_bound(0.15, 1.0) == Bound("compute", 0.85)
+    assert host_bound(1.3, 1.0) == Bound("overhead", 1.0)
+
+
+def test_an_epoch_is_bound_by_input_or_by_steps():
+    assert epoch_bound(9.3, 10.0) == Bound("input", 0.93)
+    assert epoch_bound(1.5, 10.0) == Bound("step", 0.85)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "info"),
+    [
+        ("training_step", "cpu", {}),
+        ("training_step", "cpu", {"overhead_s": 0}),
+        ("training_step", "cpu", {"overhead_s": "x"}),
+        ("training_step", "cpu", {"enqueue_s": 1.0}),
+        ("inference", "cuda:1", {"overhead_s": 1.0}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 1.0}, "phases_wall_s": 1.0}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 1.0, "copy": 0.0}}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 1e308, "copy": 1e308}, "phases_wall_s": 1.0}),
+        ("input_pipeline", "cpu", {"overhead_s": 1.0}),
+    ],
+)
+def test_what_was_not_measured_is_not_classified(kind, device, info):
+    [row] = compare([run(benchmark(kind, device, **info))], None).rows
+    assert row.bound is None
+
+
+# Comparing
+
+
+def speedups(*runs, reference=None):
+    return {
+        (row.label, row.kind, row.batch_size, row.pipeline): row.speedup and round(row.speedup.point, 3)
+        for row in compare(runs, reference).rows
+    }
+
+
+def test_a_speedup_is_over_the_same_work_on_the_reference():
+    both = run(
+        benchmark("training_step", "cuda", 64, seconds=1.0),
+        benchmark("training_step", "cpu", 64, seconds=3.0),
+        benchmark("training_step", "cuda", 512, seconds=1.0),
+        benchmark("inference", "cuda", 64, seconds=0.5),
+    )
+    assert speedups(both) == {
+        ("cpu", "training_step", 64, None): None,
+        ("cuda", "training_step", 64, None): 3.0,
+        ("cuda", "training_step", 512, None): None,
+        ("cuda", "inference", 64, None): None,
+    }
+    assert speedups(both, reference="cuda")["cpu", "training_step", 64, None] == 0.333
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("data", "digits", "different data set (digits, mnist)"),
+        ("model", "resnet18", "different model (resnet18, simple_nn)"),
+        ("precision", "bf16", "different precision (bf16, fp32)"),
+        ("profile", "smoke", "different profile (smoke, standard)"),
+        ("batch_size", 65, "not measured there with the same batch size and pipeline"),
+        ("pipeline", "workers", "not measured there with the same batch size and pipeline"),
+    ],
+)
+def test_different_work_is_not_compared_and_the_report_says_why(key, value, reason):
+    one = run(benchmark("epoch", "cpu"))
+    other = run(benchmark("epoch", "cuda", **{key: value}), source="gpu.json")
+    assert set(speedups(one, other).values()) == {None}
+    text = " ".join(render([one, other]).split())
+    assert f"No speedup of B:cuda over A:cpu for epoch: {reason}." in text
+    assert "speedup vs" not in text
+
+
+def test_data_of_the_same_name_and_another_digest_is_other_data():
+    one = run(benchmark("epoch", "cpu"), data={"name": "mnist", "digest": "a"})
+    other = run(benchmark("epoch", "cuda"), data={"name": "mnist", "digest": "b"}, source="gpu.json")
+    assert "for epoch: different data of the same name." in " ".join(render([one, other]).split())
+
+
+def test_where_two_rows_of_the_reference_fit_neither_is_taken():
+    twice = run(benchmark("mine", "cpu"), benchmark("mine", "cpu", seconds=9.0), benchmark("mine", "cuda"))
+    assert set(speedups(twice).values()) == {None}
+    assert "more than one benchmark there fits" in render([twice])
+
+
+def test_of_two_rows_of_the_reference_the_one_timed_alike_is_taken():
+    latency, throughput = (
+        benchmark("mine", "cpu", timing=t, seconds=s) for t, s in (("latency", 4), ("throughput", 2))
+    )
+    found = compare([run(latency, throughput, benchmark("mine", "cuda", timing="throughput"))], None).rows[-1]
+    assert found.label == "cuda" and found.speedup.point == pytest.approx(2.0)
+
+
+def test_a_pipeline_is_compared_with_the_plain_one_on_its_own_device():
+    rows = compare(
+        [run(*(benchmark("epoch", d, pipeline=p, seconds=s) for d, p, s in (
+            ("cpu", "dataloader", 8), ("cpu", "resident", 2), ("cuda", "dataloader", 6), ("cuda", "resident", 1))))],
+        None,
+    ).rows  # fmt: skip
+    assert {(r.label, r.pipeline): r.pipeline_speedup and r.pipeline_speedup.point for r in rows} == {
+        ("cpu", "dataloader"): None,
+        ("cuda", "dataloader"): None,
+        ("cpu", "resident"): pytest.approx(4.0),
+        ("cuda", "resident"): pytest.approx(6.0),
+    }
+
+
+def test_rows_are_sorted_by_batch_pipeline_and_with_the_reference_first():
+    rows = compare(
+        [run(*(benchmark("epoch", d, b, p) for d in ("cuda", "cpu") for b in (512, 64)
+               for p in ("resident", "workers", "dataloader")))],
+        None,
+    ).rows  # fmt: skip
+    assert [(r.batch_size, r.pipeline, r.label) for r in rows] == [
+        (b, p, d) for b in (64, 512) for p in ("dataloader", "workers", "resident") for d in ("cpu", "cuda")
+    ]
+
+
+def test_the_reference_is_the_first_cpu_or_the_one_asked_for():
+    one, two = run(benchmark("epoch", "cuda")), run(benchmark("epoch", "cuda"), benchmark("epoch", "cpu"))
+    assert compare([one], None).reference == "cuda"
+    assert compare([one, two], None).reference == "B:cpu"
+    assert compare([one, two], "cuda").reference == "A:cuda"
+    assert compare([one, two], "B:cuda").reference == "B:cuda"
+    assert compare([run(foreign())], None).reference is None
+
+
+def test_a_reference_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(
+        UnknownReference, match="reference 'tpu': no such device in these files, which have: A:cpu, B:cuda"
+    ):
+        render([run(benchmark("epoch")), run(benchmark("epoch", "cuda"))], reference="tpu")
+    with pytest.raises(UnknownReference, match="which have: none of Stepwatch"):
+        render([run(foreign())], reference="cpu")
+
+
+def test_files_are_named_like_the_columns_of_a_spreadsheet():
+    assert letters(1) == [""]
+    assert letters(28)[:2] + letters(28)[-3:] == ["A", "B", "Z", "AA", "AB"]
+    assert letters(703)[-1] == "AAA"
+
+
+def test_two_files_of_one_machine_keep_their_rows_apart_and_say_that_it_is_one():
+    before = run(benchmark("training_step"), fingerprint_id="f", host_name="box")
+    after = run(benchmark("training_step", seconds=2.0), fingerprint_id="f", host_name="box", source="after.json")
+    text = render([before, after])
+    assert "B  after.json (the machine and settings of A)\n\nTraining step" in text
+    assert "A:cpu" in text and "B:cpu" in text
+    assert "B:cpu is slower than A:cpu at batch 64, by 2.00×" in text
+
+
+def test_rows_that_look_alike_show_their_names():
+    text = render([run(benchmark("mine"), replace(benchmark("mine"), name="test_other"))])
+    assert "\ntest_mine[cpu-bs64]     64" in text and "\ntest_other              64" in text
+
+
+def test_what_differs_between_rows_gets_a_column_and_what_does_not_gets_none():
+    text = render([run(benchmark("epoch", precision="bf16"), benchmark("epoch"), benchmark("epoch", model="resnet18"))])
+    assert "model      precision  batch  device " in text
+    assert "data set" not in text and "profile" not in text
