@@ -38,3 +38,5 @@ def test_a_fault_is_seen_where_its_check_fails_and_a_busy_machine_where_nothing_
 
 def test_the_worst_of_several_metrics_counts():
     assert worst([CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED]) is CheckVerdict.FAIL
+    assert worst([CheckVerdict.UNSUPPORTED, CheckVerdict.PASS]) is CheckVerdict.PASS
+    assert worst([CheckVerdict.UNSUPPORTED]) is CheckVerdict.UNSUPPORTED

@@ -3,8 +3,9 @@
     python perf/proof/injectors.py [CHECK,CHECK…] [OPTION…]
 
 All checks by default; options go to pytest (`--perf-device=cuda`, say). Where no datasheet has a bar, this machine is
-held against itself: a first run without a fault becomes the spec. Of a check with several metrics or devices, the worst
-verdict is shown. A fault must make its check FAIL; a busy machine must make the preconditions INCONCLUSIVE.
+held against itself: first runs without a fault become the spec. Of a check with several metrics or devices, the worst
+verdict is shown of those that could be judged. A fault must make its check FAIL; a busy machine must make the
+preconditions INCONCLUSIVE.
 """
 
 import json
@@ -21,6 +22,8 @@ from perf.harness.qualify.faults import KINDS
 from perf.harness.record.check import CheckVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
+# What is held against a spec, and how many runs it is made of: their spread is in the bar.
+MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step"), 2
 NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
 
 
@@ -42,13 +45,21 @@ def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, Ch
 
 
 def worst(verdicts: list[CheckVerdict]) -> CheckVerdict:
-    return min(verdicts, key=list(CheckVerdict).index)
+    """Of those that could be judged, if any could."""
+    judged = [verdict for verdict in verdicts if verdict is not CheckVerdict.UNSUPPORTED]
+    return min(judged or verdicts, key=list(CheckVerdict).index)
 
 
-def spec_of(record: Path) -> list[str]:
-    """The option that holds later runs against `record`, or none where it has nothing to hold them against."""
-    target = record.with_name("spec.json")
-    command = [sys.executable, "-m", "perf", "spec", str(record), f"--output={target}"]
+def spec_of(folder: Path, checks: list[str], options: list[str]) -> list[str]:
+    """The option that holds later runs against those of now, or none where there is nothing to hold them against."""
+    chosen = [check for check in checks if check in MEASURED]
+    if not chosen:
+        return []
+    records = [folder / f"good{number}.json" for number in range(RUNS)]
+    for record in records:
+        qualify(record, chosen, options)
+    target = folder / "spec.json"
+    command = [sys.executable, "-m", "perf", "spec", *map(str, records), f"--output={target}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"no spec: {done.stderr.strip()}")
@@ -63,8 +74,7 @@ def seen(check: str, verdict: CheckVerdict) -> bool:
 def main(checks: list[str], options: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
-        qualify(record, checks, options)
-        options = [*options, *spec_of(record)]
+        options = [*options, *spec_of(Path(folder), checks, options)]
         without = qualify(record, checks, options)
         rows = []
         for check in checks:

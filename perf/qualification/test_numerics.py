@@ -32,4 +32,4 @@ def test_numerics(check: Attempt) -> None:
         return
     worst = max(found, key=lambda one: one.error / one.bar)
     source = f"{worst.name}: four times the largest seen on healthy devices, 16 at least"
-    check.at_most(worst.error, "eps", worst.bar, source, f"closest to its bar is {worst.name}")
+    check.at_most(worst.error, "eps", worst.bar, source)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from model import RecipeError
-from perf.harness import preflight, stock
+from perf.harness import preflight
 from perf.harness.environment import cores
 from perf.harness.gate.paired import LOOKS, Rule
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
@@ -19,11 +19,9 @@ from perf.harness.paired.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.paired.sides import Side, SideUnusable, sides
 from perf.harness.paired.subject import KINDS
 from perf.harness.plugin.items import case_id, kind, params
-from perf.harness.plugin.state import PROGRESS, SUITE, end_undecided, kept_in
+from perf.harness.plugin.state import PROGRESS, SUITE, end_undecided, keep_record, kept_in
 from perf.harness.record import Case as Skipped
-from perf.harness.record import RecordError
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.store import keep
 from perf.harness.report.layout import Notes
 from perf.harness.report.units import duration
 from perf.harness.report.verdicts import one_line, render_verdicts, short_name
@@ -248,12 +246,7 @@ class PairedGate:
         self._suite.gate["min_effect"] = self._suite.settings.min_effect
         folder, stamp = kept_in(self._config)
         path = folder / f"gate_{stamp}.json"
-        document = stock.document(self._config)
-        try:
-            for target in filter(None, (path, self._json)):
-                keep(Path(target), document)
-        except RecordError as error:
-            raise pytest.UsageError(str(error)) from None
+        keep_record(self._config, path, self._json)
         self._kept = str(path)
 
     @pytest.hookimpl(tryfirst=True)

@@ -14,10 +14,10 @@ import pytest
 
 from data import DataError
 from model import RecipeError
-from perf.harness import devices, preflight, stock
+from perf.harness import devices, preflight
 from perf.harness.devices import Device
 from perf.harness.gate.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
-from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
+from perf.harness.plugin.state import PROGRESS, SUITE, keep_record, kept_in
 from perf.harness.qualify import counters
 from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.faults import KINDS
@@ -26,7 +26,6 @@ from perf.harness.record import RecordError
 from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.read import load
 from perf.harness.record.spec import load_spec
-from perf.harness.record.store import keep
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.units import duration
@@ -180,12 +179,7 @@ class Qualifying:
             notes=self._notes,
             complete=self._suite.complete,
         )
-        document = stock.document(self._config)
-        try:
-            for target in filter(None, (self._path, self._json)):
-                keep(Path(target), document)
-        except RecordError as error:
-            raise pytest.UsageError(str(error)) from None
+        keep_record(self._config, self._path, self._json)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -9,7 +9,9 @@ import pytest
 from perf.harness import stock
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, tally
 from perf.harness.progress import Progress
+from perf.harness.record import RecordError
 from perf.harness.record.judgement import Verdict
+from perf.harness.record.store import keep
 from perf.harness.suite import Suite
 
 STAMP = "%Y%m%d_%H%M%S"
@@ -22,6 +24,16 @@ def kept_in(config: pytest.Config) -> tuple[Path, str]:
     """The folder of this run's file, and what tells its name from those of other runs."""
     folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / config.stash[SUITE].fingerprint_id
     return folder, f"{datetime.datetime.now().strftime(STAMP)}_{os.getpid()}"
+
+
+def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
+    """Write the run's record to `path`, and where the user wants it. Raises pytest.UsageError where it cannot."""
+    document = stock.document(config)
+    try:
+        for target in filter(None, (path, wanted)):
+            keep(Path(target), document)
+    except RecordError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def end_undecided(session: pytest.Session) -> int:
