@@ -87,7 +87,7 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
             "*Stepwatch: qualification*",
             "QUALIFIED: 1 UNSUPPORTED · 3 PASS",
             "not asked for: *",
-            "Next: Nothing.",
+            "Next: Nothing, for what was judged. *",
             "Kept as *",
         ]
     )

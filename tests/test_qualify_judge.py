@@ -204,6 +204,11 @@ def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
     assert explanation(checks, "cpu") == says
 
 
+def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
+    assert qualification([PASSED]).next_action == "Nothing."
+    assert "--perf-spec" in qualification([PASSED, UNSUPPORTED]).next_action
+
+
 def test_a_run_that_did_not_finish_qualifies_nothing():
     found = qualification([PASSED], complete=False)
     assert (found.standing, found.reasons) == (Standing.INCONCLUSIVE, ("the run did not finish",))

@@ -168,7 +168,11 @@ def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) 
         return Standing.INCONCLUSIVE, unclear, UNCLEAR
     if not judged:
         return Standing.INCONCLUSIVE, ["nothing was judged"], NOTHING
-    return Standing.QUALIFIED, [], "Nothing."
+    return (
+        Standing.QUALIFIED,
+        [],
+        PARTLY if any(check.verdict is CheckVerdict.UNSUPPORTED for check in checks) else DONE,
+    )
 
 
 # What a training step is made of, by the checks that measure it alone.
@@ -196,6 +200,8 @@ FAILED = "Attach the file to the ticket. The first of them is the one to look in
 DRILL = "This says nothing about the machine: measure again without --perf-inject."
 AGAIN = "Measure again, and let it finish."
 UNCLEAR = "Stop what else runs on this machine, and measure again."
+DONE = "Nothing."
+PARTLY = "Nothing, for what was judged. What is UNSUPPORTED was not: --perf-spec holds it against a good machine."
 NOTHING = "Judge it by a machine that is known to be good: --perf-spec."
 
 
