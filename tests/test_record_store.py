@@ -94,6 +94,7 @@ def stopped(tmp_path, digits_root, by):
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job has it ignored
     )
     reported, said = set(), ""
     for line in process.stdout:
