@@ -96,8 +96,13 @@ def foreign_cpu_s() -> float | None:
 
 def withheld_s() -> float | None:
     """Seconds since its start for which the container's quota kept it from the cores; None where there is no such."""
+    return counted_s(CPU_STAT, r"^throttled_usec (\d+)$")
+
+
+def counted_s(path: Path, pattern: str) -> float | None:
+    """The number that `pattern` finds in a line of a file of the kernel [µs], in seconds; None where it does not."""
     try:
-        found = re.search(r"^throttled_usec (\d+)$", CPU_STAT.read_text(), re.MULTILINE)
+        found = re.search(pattern, path.read_text(), re.MULTILINE)
     except OSError:
         return None
     return int(found.group(1)) / 1e6 if found else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,4 @@ class Host:
 
 def memory_stalled_s() -> float | None:
     """Seconds since boot in which some task waited for memory; None where the kernel does not count them."""
-    try:
-        found = re.search(r"^some .*\btotal=(\d+)$", MEMORY_PRESSURE.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) / 1e6 if found else None
+    return environment.counted_s(MEMORY_PRESSURE, r"^some .*\btotal=(\d+)$")
