@@ -14,6 +14,7 @@ from perf.__main__ import main
 from perf.harness import environment
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
 from perf.harness.qualify import host, probes, steps
+from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.faults import KINDS
 from tests.conftest import PERF, read
 from tests.fake_nvml import Nvml
@@ -229,6 +230,36 @@ def test_every_check_runs_on_each_of_several_gpus(qualify, pytester, gpu, plug, 
     assert "preconditions configuration on cuda:1: its power is limited" in " ".join(result.stdout.str().split())
 
 
+def test_pinned_copies_are_held_against_the_link_that_was_negotiated(qualify, pytester, gpu, plug, monkeypatch):
+    """The fake one's is PCIe 4 with 8 lanes: 15.8 GB/s, of which 10 are too few; of pageable ones nothing is known."""
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: look())
+    monkeypatch.setattr(probes, "copy", lambda *arguments: (probes.Measured((1e10,) * 20), 0))
+    plug(Nvml())
+    qualify(check="copies", device="cuda")
+    (perf,) = records(pytester)
+    found = {one["variant"]: (one["verdict"], one["bar"]) for one in perf["checks"]}
+    assert found["in pinned"] == found["out pinned"] == ("FAIL", 0.75 * 8 * 1.969e9)
+    assert found["in pageable"] == found["out pageable"] == ("UNSUPPORTED", None)
+    assert "PCIe 4 ×8 as negotiated under load" in perf["checks"][0]["bar_source"]
+
+
+def test_of_each_product_the_clock_that_it_ran_with_is_looked_at(qualify, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Attempt, "clock", lambda self, dtype: asked.append(dtype))
+    qualify(check="matmul")
+    assert asked == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize(("option", "seconds"), [("--perf-quick", 30.0), ("--perf-full", 600.0)])
+def test_a_full_run_keeps_the_device_busy_for_ten_minutes(qualify, monkeypatch, option, seconds):
+    asked = []
+    monkeypatch.setattr(
+        probes, "sustained", lambda device, length, fault: asked.append(length) or probes.Measured((1.0,) * 20)
+    )
+    assert qualify(option, check="sustained").ret == 0
+    assert asked == [seconds]
+
+
 def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
     monkeypatch.setattr(host, "look", lambda seconds: host.Load(1.25, 0.25))
     result = qualify("--perf-inconclusive=fail", check="preconditions")
@@ -336,6 +367,9 @@ def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, per
         (["--perf-quick", "--perf-full"], "--perf-quick and --perf-full exclude each other"),
         (["--perf-spec=nowhere.json"], "--perf-spec: nowhere.json: cannot be read: No such file"),
         (["--perf-against=HEAD"], "--perf-against and --perf-profile=qualify exclude each other"),
+        (["--benchmark-disable"], "--benchmark-disable and --perf-profile=qualify exclude each other"),
+        (["--benchmark-skip"], "--benchmark-skip and --perf-profile=qualify exclude each other"),
+        (["--perf-against-python=python3"], "--perf-against-python and --perf-profile=qualify exclude each other"),
         (["--benchmark-compare"], "--benchmark-compare and --perf-profile=qualify exclude each other"),
     ],
 )

@@ -262,3 +262,29 @@ def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clo
     assert gpu(attempt, GPU).peak("bf16").value == 132 * 4096 * 1.98e9
     assert gpu(attempt, {}).peak("bf16") is None
     assert gpu(attempt, GPU | {"highest_clock_hz": None}).peak("bf16") is None
+
+
+@pytest.mark.parametrize("say", ["fail", "unclear"])
+def test_what_is_said_in_the_place_of_a_rate_has_neither_its_bar_nor_its_interval(attempt, say):
+    one = attempt()
+    one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
+    getattr(one, say)("bytes arrive changed", 3, "bytes")
+    found = one.result
+    assert (found.value, found.unit, found.low, found.high, found.bar, found.bar_source) == (
+        3,
+        "bytes",
+        None,
+        None,
+        None,
+        "",
+    )
+    assert found.note == "note"
+
+
+def test_a_device_that_is_too_slow_stays_a_failure_where_it_slowed_itself_only_once(attempt):
+    one = attempt(check="sustained")
+    one.suite.telemetry = Watched(HOT, COLD)
+    probe = measured(0.5, 0.5)
+    one.share(probe, 0.97, "healthy")
+    one.throttled(probe, 0.005)
+    assert one.failed and one.result.bar == 0.97

@@ -126,7 +126,6 @@ class Attempt:
 
         `planted` takes the place of what the telemetry saw.
         """
-
         first = planted or self._readings(0)
         known = summarize(first)
         if (energy_j := finite(known.get("energy_j"))) is not None and self._calls[0]:
@@ -140,9 +139,9 @@ class Attempt:
         bits = functools.reduce(operator.or_, (sample.values.get("reasons", 0) for sample in first))
         said = f"slowed itself down for {share:.1%} of the time ({', '.join(names(bits & HARDWARE))})"
         if (share_with(HARDWARE, planted or self._readings(1)) or 0.0) > bar:
-            self.fail(f"{said}, and again when measured a second time", share)
-        else:
-            self.unclear(f"{said}, and not when measured again", share)
+            self.fail(f"{said}, and again when measured a second time", share, "of the time")
+        elif not self.failed:  # what is too slow fails for that
+            self.unclear(f"{said}, and not when measured again", share, "of the time")
 
     @property
     def _facts(self) -> Mapping[str, Scalar]:
@@ -229,10 +228,16 @@ class Attempt:
 
     def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
         """What no bar is needed for."""
-        self.result = replace(self.result, verdict=CheckVerdict.FAIL, value=value, unit=unit, reason=reason)
+        self._unbarred(CheckVerdict.FAIL, reason, value, unit)
 
     def unclear(self, reason: str, value: float | None = None, unit: str = "") -> None:
-        self.result = replace(self.result, verdict=CheckVerdict.INCONCLUSIVE, value=value, unit=unit, reason=reason)
+        """What says nothing, whatever the bar."""
+        self._unbarred(CheckVerdict.INCONCLUSIVE, reason, value, unit)
+
+    def _unbarred(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
+        """In the place of what was judged before: interval and bar were those of another metric."""
+        kept = replace(self.result, low=None, high=None, bar=None, bar_source="")
+        self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason)
 
     def unsupported(self, reason: str) -> None:
         """It cannot be measured here."""
