@@ -2,13 +2,14 @@
 
 from data.choose import NAMES, load, resolve
 from data.errors import DataError
-from data.pipelines import PIPELINES, Batch, Pipeline, open_pipeline, shuffle_order
+from data.pipelines import PIPELINES, WORKERS, Batch, Pipeline, open_pipeline, shuffle_order
 from data.sets import DataSet, ImageDataset, Split
 from data.synthetic import random_images
 
 __all__ = [
     "NAMES",
     "PIPELINES",
+    "WORKERS",
     "Batch",
     "DataError",
     "DataSet",

@@ -20,6 +20,9 @@ from data.sets import Split
 PIPELINES: Final = ("dataloader", "workers", "resident")
 """The kinds of input pipeline."""
 
+WORKERS: Final = 2
+"""Worker processes of a "workers" pipeline, where nobody says how many."""
+
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W) and labels int64 (B,)."""
 
@@ -34,7 +37,7 @@ def open_pipeline(
     batch_size: int,
     device: torch.device,
     seed: int,
-    workers: int = 2,
+    workers: int = WORKERS,
     persistent: bool = True,
 ) -> Pipeline:
     """An input pipeline of one of the `PIPELINES`, to be closed after use.

@@ -11,6 +11,10 @@ class NVMLError(Exception):
     pass
 
 
+class NVMLError_Timeout(NVMLError):
+    pass
+
+
 class Nvml(types.ModuleType):
     """As pynvml; what is in `lacks` is not supported. `reasons` is a mask, or a list of masks, one for each reading."""
 
@@ -24,6 +28,7 @@ class Nvml(types.ModuleType):
         self.pids = [os.getpid()]
         self.errors = 7
         self.opened = 0
+        self.xids = []
 
     def nvmlInit(self):
         if "driver" in self.lacks:
@@ -91,6 +96,19 @@ class Nvml(types.ModuleType):
 
     def nvmlDeviceGetPcieReplayCounter(self, handle):
         return self._answer(handle, "replays", 12)
+
+    def nvmlEventSetCreate(self):
+        return "events"
+
+    def nvmlDeviceRegisterEvents(self, handle, kinds, events):
+        assert (kinds, events) == (8, "events")
+        self._answer(handle, "events", None)
+
+    def nvmlEventSetWait_v2(self, events, milliseconds):
+        assert (events, milliseconds) == ("events", 0)
+        if not self.xids:
+            raise NVMLError_Timeout("Timeout")
+        return types.SimpleNamespace(eventData=self.xids.pop(0))
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
         return self._answer(handle, "processes", [types.SimpleNamespace(pid=pid) for pid in self.pids])

@@ -4,6 +4,7 @@ import pytest
 
 from perf.harness.devices import Device
 from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.counters import NotCounted
 from perf.harness.qualify.limits import Limit
 from perf.harness.qualify.probes import Measured
 from perf.harness.qualify.roofline import Work
@@ -31,7 +32,7 @@ def attempt(digits_root, monkeypatch):
         monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings, None))
         clock = iter(range(1000))
         monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
-        return Attempt(check, Device("cpu"), "fp32", suite, fault, None)
+        return Attempt(check, Device("cpu"), "fp32", suite, fault, NotCounted("nothing is"))
 
     return make
 

@@ -4,39 +4,52 @@ import pytest
 
 from perf.harness.devices import Device
 from perf.harness.qualify import counters
-from perf.harness.qualify.counters import NotCounted, new, read
+from perf.harness.qualify.counters import NotCounted, Watch, fatal, new
 from tests.fake_nvml import Nvml
 
 
+def edac(folder, *errors):
+    for number, count in enumerate(errors):
+        (folder / f"mc{number}").mkdir(exist_ok=True)
+        (folder / f"mc{number}/ue_count").write_text(f"{count}\n")
+
+
 def test_the_hosts_errors_are_those_of_all_memory_controllers(tmp_path, monkeypatch):
-    for number, errors in enumerate((0, 2, 3)):
-        (tmp_path / f"mc{number}").mkdir()
-        (tmp_path / f"mc{number}/ue_count").write_text(f"{errors}\n")
     monkeypatch.setattr(counters, "EDAC", tmp_path)
-    assert read(Device("cpu")) == {"uncorrected": 5}
+    edac(tmp_path, 0, 2, 3)
+    watch = Watch(Device("cpu"))
+    assert watch.new() == {}
+    edac(tmp_path, 1, 2, 5)
+    assert watch.new() == {"uncorrected": 3}
 
 
 def test_a_kernel_that_counts_none_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(counters, "EDAC", tmp_path)
     with pytest.raises(NotCounted, match="no EDAC driver"):
-        read(Device("cpu"))
+        Watch(Device("cpu"))
 
 
-def test_a_gpus_errors_are_read_by_its_uuid(plug):
-    plug(Nvml())
-    assert read(Device("cuda:1")) == {
-        "uncorrected": 7,
-        "remap corrected": 3,
-        "remap uncorrected": 1,
-        "remap pending": 0,
-        "remap failed": 1,
-        "PCIe replays": 12,
-    }
+def test_a_gpus_errors_are_those_since_then_by_its_uuid(plug):
+    nvml = Nvml()
+    plug(nvml)
+    watch = Watch(Device("cuda:1"))
+    assert watch.new() == {"remap failed": 1}
+    nvml.errors += 2
+    nvml.xids = [79, 13, 79]
+    found = watch.new()
+    assert found == {"uncorrected": 2, "remap failed": 1, "Xid 79": 2, "Xid 13": 1}
+    assert fatal(found) == 5  # not the one that is a program's
+    assert watch.new() == found
 
 
-def test_a_gpu_without_ecc_has_the_other_counters(plug):
-    plug(Nvml("ecc_errors", "rows"))
-    assert read(Device("cuda")) == {"PCIe replays": 12}
+@pytest.mark.parametrize("lacks", [("ecc_errors", "rows"), ("ecc_errors", "rows", "events")])
+def test_a_gpu_without_ecc_or_events_has_the_other_counters(plug, lacks):
+    nvml = Nvml(*lacks)
+    plug(nvml)
+    watch = Watch(Device("cuda"))
+    nvml.nvmlDeviceGetPcieReplayCounter = lambda handle: 15
+    assert watch.new() == {"PCIe replays": 3}
+    assert fatal(watch.new()) == 0
 
 
 @pytest.mark.parametrize(
@@ -50,12 +63,21 @@ def test_a_gpu_without_ecc_has_the_other_counters(plug):
 def test_why_nothing_is_counted_is_said(plug, module, says):
     plug(module)
     with pytest.raises(NotCounted, match=says):
-        read(Device("cuda"))
+        Watch(Device("cuda"))
+
+
+def test_a_gpu_that_is_lost_meanwhile_says_so(plug):
+    nvml = Nvml()
+    plug(nvml)
+    watch = Watch(Device("cuda"))
+    nvml.lacks = ("everything",)
+    with pytest.raises(NotCounted, match="NVML: Not Supported"):
+        watch.new()
 
 
 def test_no_counters_are_known_of_another_accelerator():
     with pytest.raises(NotCounted, match="xpu is no NVIDIA GPU"):
-        read(Device("xpu"))
+        Watch(Device("xpu"))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from data import DataSet, Pipeline, Split, load, open_pipeline, random_images, resolve
+from data import WORKERS, Batch, DataSet, Pipeline, Split, load, open_pipeline, random_images, resolve
 from model import Recipe, RecipeError, TrainingStep
 from perf.harness.devices import Device
 from perf.harness.settings import Settings
-
-Batch = tuple[Tensor, Tensor]
 
 # Fewer, and a case would measure a network that has learnt one batch by heart, with the batch in the cache.
 DISTINCT_BATCHES = 32
@@ -110,14 +108,18 @@ class Workload:
         """A fresh network on the device; the seed decides its weights."""
         return Trainee(self.recipe, self.device.torch_device, self.seed)
 
-    def open(self, split: Split, pipeline: str | None = None) -> Pipeline:
-        """The input pipeline over `split`, to be closed by the caller; `pipeline` overrides the workload's."""
+    def open(self, split: Split, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
+        """The input pipeline over `split`, to be closed by the caller; `pipeline` overrides the workload's.
+
+        `workers` is how many processes "workers" has.
+        """
         return open_pipeline(
             pipeline or self.pipeline or "resident",
             split,
             batch_size=self.batch_size,
             device=self.device.torch_device,
             seed=self.seed,
+            workers=workers,
         )
 
     def batches(self, count: int = DISTINCT_BATCHES) -> list[Batch]:

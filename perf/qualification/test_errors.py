@@ -4,27 +4,32 @@ import pytest
 
 from perf.harness.qualify import counters
 from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.counters import NotCounted
 
-# What a healthy device has counted, and one with a memory error.
+# What a healthy device has counted, and what one has that is not, by the fault that is planted.
 RECORDED = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
+PLANTED = {"ecc": RECORDED | {"uncorrected": 1}, "xid": RECORDED | {"Xid 79": 1}}
 
 
 @pytest.mark.check(seconds=0)
 def test_errors(check: Attempt) -> None:
-    """Uncorrected memory errors, and rows whose remapping is pending or has failed, since the run began [1].
+    """Uncorrected memory errors, rows whose remapping is pending or has failed, and Xid errors that no program causes,
+    since the run began [1].
 
-    There must be none: NVML on a GPU, the kernel's EDAC counters for the memory of the host.
+    There must be none: NVML on a GPU, the kernel's EDAC counters for the memory of the host. A device that no longer
+    answers when the run ends fails.
     """
-    before = check.before
-    if check.fault == "ecc":
-        before, after = RECORDED, RECORDED | {"uncorrected": 1}
+    if check.fault:
+        found = counters.new(RECORDED, PLANTED[check.fault])
+    elif isinstance(check.errors, NotCounted):
+        check.unsupported(str(check.errors))
+        return
     else:
         try:
-            after = counters.read(check.device)
-        except counters.NotCounted as error:
-            check.unsupported(str(error))
+            found = check.errors.new()
+        except NotCounted as error:
+            check.fail(f"its counters could be read when the run began, and now: {error}")
             return
-    found = counters.new(dict(before or {}), after)
-    fatal = sum(found.get(name, 0) for name in counters.FATAL)
     said = ", ".join(f"{name} {count}" for name, count in found.items())
-    check.at_most(fatal, "errors", 0, "uncorrected, pending or failed, none is normal", said)
+    source = "uncorrected, pending or failed, or an Xid: none is normal"
+    check.at_most(counters.fatal(found), "errors", 0, source, said)

@@ -13,7 +13,11 @@ from perf.harness.telemetry.source import Unsupported
 LOOK_S = 2.0
 
 
-@pytest.mark.check(cpu=("load",), accelerator=("load", "configuration"), seconds=3)
+@pytest.mark.check(
+    cpu=("load", "load after"),
+    accelerator=("load", "configuration", "load after", "configuration after"),
+    seconds=3,
+)
 def test_preconditions(check: Attempt) -> None:
     """`load`: the cores that are not there for us: kept busy by other programs or by the hypervisor, or withheld by the
     container's quota, while this process waits [cores].
@@ -23,8 +27,10 @@ def test_preconditions(check: Attempt) -> None:
 
     `configuration`: of a GPU at work, what is set otherwise than it could be: a power limit below the default, a PCIe
     link with fewer lanes or of an older generation than device and slot have, ECC switched off. None may be.
+
+    Both are looked at again `after` all other checks: a load that came in between, a link that broke down under it.
     """
-    if check.variant == "configuration":
+    if check.variant.startswith("configuration"):
         configuration_of(check)
         return
     with faults.foreign_load(torch.get_num_threads()) if check.fault == "load" else contextlib.nullcontext():

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from data import Batch
 from model import train_epoch
 from perf.harness.bench import training_problem
 from perf.harness.paired.visit import Mark, Steps
-from perf.harness.workload import Batch, Trainee, Workload, endless, rotate
+from perf.harness.workload import Trainee, Workload, endless, rotate
 
 # Batches whose mean loss is compared before and after; as in the epoch's own benchmark.
 LOSS_BATCHES = 8

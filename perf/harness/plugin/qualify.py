@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -18,8 +17,8 @@ from perf.harness import devices, preflight
 from perf.harness.devices import Device
 from perf.harness.gate.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
 from perf.harness.plugin.state import PROGRESS, SUITE, keep_record, kept_in
-from perf.harness.qualify import counters
 from perf.harness.qualify.attempt import Attempt
+from perf.harness.qualify.counters import NotCounted, Watch
 from perf.harness.qualify.faults import KINDS
 from perf.harness.qualify.judge import qualification, unmet
 from perf.harness.record import RecordError
@@ -32,6 +31,7 @@ from perf.harness.report.units import duration
 from perf.harness.settings import SettingsError
 
 ORDER = tuple(KINDS)
+AFTER = " after"
 
 
 class Qualifying:
@@ -43,7 +43,7 @@ class Qualifying:
         self._found: dict[str, Check] = {}
         self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
         self._notes: list[str] = []
-        self._before: dict[str, dict[str, int]] = {}
+        self._errors: dict[str, Watch | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         preflight.check_json(config)
         self._json: Path | None = config.option.benchmark_json
@@ -80,7 +80,7 @@ class Qualifying:
         dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
         if dropped:
             config.hook.pytest_deselected(items=dropped)
-        items[:] = sorted((item for item in items if item not in dropped), key=lambda item: ORDER.index(_name(item)))
+        items[:] = sorted((item for item in items if item not in dropped), key=_turn)
         for item in items:
             device = self._suite.devices[_place(item)[0]]
             if device.absent:
@@ -109,9 +109,8 @@ class Qualifying:
             raise pytest.UsageError(str(error)) from None
         self._suite.start_telemetry()
         for device in self._suite.devices.values():
-            with contextlib.suppress(counters.NotCounted):
-                if not device.absent:
-                    self._before[device.name] = counters.read(device)
+            if not device.absent:
+                self._errors[device.name] = _watched(device)
 
     @pytest.fixture
     def check(self, request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
@@ -121,7 +120,7 @@ class Qualifying:
         devices.free(device)
         with devices.current(device):
             fault = self._suite.settings.inject.get(name, "")
-            yield Attempt(name, device, _place[1], self._suite, fault, self._before.get(device.name))
+            yield Attempt(name, device, _place[1], self._suite, fault, self._errors[device.name])
         devices.free(device)
         self._config.stash[PROGRESS].say("")
         self._left_s.pop(request.node.nodeid, None)
@@ -203,9 +202,21 @@ class Qualifying:
             terminalreporter.write_line(line)
 
 
+def _watched(device: Device) -> Watch | NotCounted:
+    try:
+        return Watch(device)
+    except NotCounted as reason:
+        return reason
+
+
 def _name(item: pytest.Item) -> str:
     """`matmul` of `test_matmul[cpu-fp32]`."""
     return str(getattr(item, "originalname", item.name)).removeprefix("test_")
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """Where a check is in the run: in the order of the checks, and what looks at the machine afterwards at its end."""
+    return _place(item)[1].endswith(AFTER), ORDER.index(_name(item))
 
 
 def _place(item: pytest.Item) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from perf.harness import environment
 from perf.harness.devices import Device
 from perf.harness.environment import clock_hz, crowding
 from perf.harness.measure import LOAD_S
+from perf.harness.qualify.counters import NotCounted, Watch
 from perf.harness.qualify.judge import (
     Bar,
     Sample,
@@ -51,14 +52,14 @@ class Attempt:
         variant: str,
         suite: Suite,
         fault: str,
-        before: Mapping[str, int] | None,
+        errors: Watch | NotCounted,
     ) -> None:
         self.device = device
         self.device_name = suite.device_name(device.name)
         self.variant = variant
         self.suite = suite
         self.fault = fault
-        self.before = before  # what the device had counted of errors when the run began; None where it counts none
+        self.errors = errors  # that the device has counted since the run began, or why it counts none
         injected = f"{name}:{fault}" if fault else ""
         self.result = Check(name, device.name, CheckVerdict.INCONCLUSIVE, variant, injected=injected)
         # Of each measurement: from when to when, by `time.perf_counter`, and how often it called.

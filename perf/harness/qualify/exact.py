@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from data import Batch
 from perf.harness.qualify.probes import DTYPES, float32_products
-from perf.harness.workload import Batch, Trainee
+from perf.harness.workload import Trainee
 
 Op = Callable[[Sequence[Tensor]], Tensor]
 

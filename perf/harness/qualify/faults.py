@@ -41,7 +41,10 @@ KINDS = {
     "convergence": {"slow": "the learning rate is halved"},
     "step": {"sleep": "the forward pass sleeps as long as a step takes"},
     "loader": {"sleep": "every pipeline sleeps before each batch"},
-    "errors": {"ecc": "an uncorrected memory error is counted meanwhile"},
+    "errors": {
+        "ecc": "an uncorrected memory error is counted meanwhile",
+        "xid": "the driver reports meanwhile that the GPU has fallen off the bus (Xid 79)",
+    },
 }
 # Once a second: busy, at its power cap, and three times of nine too hot as well.
 OVERHEATED = tuple(

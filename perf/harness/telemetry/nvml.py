@@ -14,8 +14,9 @@ from perf.harness import environment
 from perf.harness.devices import Device
 from perf.harness.telemetry.source import Unsupported, Values
 
-# nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t.
+# nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, event types.
 SM_CLOCK, MEMORY_CLOCK = 1, 2
+XID_EVENTS = 0x8
 GPU_SENSOR = 0
 UNCORRECTED, SINCE_LOADED = 1, 0
 
@@ -109,6 +110,25 @@ class Gpu:
         if not found:
             raise Unsupported(f"NVML: {self._last_error or 'it answers nothing'}")
         return found
+
+    def xids(self) -> Callable[[], list[int]]:
+        """What returns the numbers of the Xid errors that the driver has reported since its last call, the first time
+        since now. Raises Unsupported."""
+        nvml = self._nvml
+        try:
+            events = nvml.nvmlEventSetCreate()
+            nvml.nvmlDeviceRegisterEvents(self._handle, XID_EVENTS, events)
+        except nvml.NVMLError as error:
+            raise Unsupported(f"NVML: {error}") from None
+
+        def reported() -> list[int]:
+            found = []
+            with contextlib.suppress(nvml.NVMLError):  # a timeout: there are no more
+                while True:
+                    found.append(int(nvml.nvmlEventSetWait_v2(events, 0).eventData))
+            return found
+
+        return reported
 
     def _modes(self) -> Values:
         answers = {key: self._ask(function) for key, function in MODES}
