@@ -14,20 +14,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from data import load
 from perf.harness import devices
 from perf.harness.devices import Device
 from tests import fake_nvml
 
-settings.register_profile("stepwatch", deadline=None)  # no test depends on elapsed time
+# No test depends on elapsed time.
+settings.register_profile("stepwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stepwatch")
 
 # Two threads that share their cores with anything else wait for each other at every operation; the tests measure
 # nothing, and run several times faster with one. The variable is for the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# pytest-benchmark measures nothing in a process that has it: runs inside of the tests may be parallel, and measure.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent

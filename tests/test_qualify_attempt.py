@@ -66,7 +66,7 @@ def test_a_rate_below_it_is_measured_again_and_then_fails(attempt):
     one.rate(measured(100.0, 101.0), "FLOP/s", 0.65, LIMIT)
     assert one.failed
     assert one.result.value == 100.0
-    assert one.result.reason == "beyond the bar, and again when measured a second time"
+    assert one.result.reason == "below the bar, and again when measured a second time"
 
 
 def test_a_rate_that_recovers_is_no_failure(attempt):
@@ -105,12 +105,26 @@ def test_without_limit_and_spec_nothing_is_judged(attempt):
     assert one.result.reason == "nothing to judge it by; give a reference (--perf-spec)"
 
 
+def test_a_spec_in_another_unit_says_so(attempt):
+    one = attempt(spec=[(100.0, "s")])
+    one.rate(measured(150.0), "FLOP/s")
+    assert one.result.verdict is CheckVerdict.UNSUPPORTED
+    assert one.result.reason == "the spec has it in s, not in FLOP/s"
+
+
+def test_how_crowded_the_machine_was_is_kept(attempt, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    one = attempt(others=[10.0, 10.5])
+    one.rate(measured(150.0), "FLOP/s")
+    assert one.result.crowding == pytest.approx(0.5)
+
+
 def test_others_on_the_machine_make_a_slow_result_inconclusive(attempt, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     one = attempt(others=[10.0, 10.5, 11.0, 11.5])  # half a core in each second
     one.rate(measured(100.0, 100.0), "FLOP/s", 0.65, LIMIT)
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
-    assert one.result.reason == "beyond the bar, but other programs took 0.5 of the cores that it needs"
+    assert one.result.reason == "below the bar, but other programs took 0.5 of the cores that it needs"
 
 
 def test_what_is_exact_fails_at_once(attempt):

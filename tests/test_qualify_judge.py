@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -44,18 +45,18 @@ UNSTEADY = sample(75.0, spread=0.3)
     [
         (GOOD, None, CheckVerdict.PASS, ""),
         (sample(100.0, crowding=BUSY), None, CheckVerdict.PASS, ""),  # a busy machine makes nothing faster
-        (BAD, BAD, CheckVerdict.FAIL, "beyond the bar, and again when measured a second time"),
-        (BAD, None, CheckVerdict.INCONCLUSIVE, "beyond the bar once; a second measurement must confirm it"),
-        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "beyond the bar once, and within it when measured again"),
+        (BAD, BAD, CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
+        (BAD, None, CheckVerdict.INCONCLUSIVE, "below the bar once; a second measurement must confirm it"),
+        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "below the bar once, and within it when measured again"),
         (BAD, sample(60.0, crowding=0.5), CheckVerdict.INCONCLUSIVE,
-         "beyond the bar, but other programs took 0.5 of the cores that it needs"),
+         "below the bar, but other programs took 0.5 of the cores that it needs"),
         (sample(60.0, crowding=0.5), BAD, CheckVerdict.INCONCLUSIVE,
-         "beyond the bar, but other programs took 0.5 of the cores that it needs"),
-        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
-        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
-        (Sample((60.0,)), Sample((60.0,)), CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies"),
+         "below the bar, but other programs took 0.5 of the cores that it needs"),
+        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
+        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
+        (Sample((60.0,)), Sample((60.0,)), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
         (sample(60.0, crowding=None), sample(60.0, crowding=None), CheckVerdict.FAIL,
-         "beyond the bar, and again when measured a second time"),
+         "below the bar, and again when measured a second time"),
     ],
 )  # fmt: skip
 def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdict, reason):
@@ -137,9 +138,13 @@ UNCLEAR, UNSUPPORTED = check(CheckVerdict.INCONCLUSIVE, "memory"), check(CheckVe
         ([PASSED, check(CheckVerdict.UNSUPPORTED, device="cuda:1")], ("matmul",), Standing.NOT_QUALIFIED,
          ("matmul is required, and cannot be judged on cuda:1",)),
         ([check(CheckVerdict.PASS, injected="matmul:slow")], (), Standing.INCONCLUSIVE,
-         ("INJECTED: a fault was planted",)),
+         ("INJECTED matmul:slow: not found: slow",)),
         ([check(CheckVerdict.FAIL, injected="matmul:slow")], (), Standing.NOT_QUALIFIED,
-         ("INJECTED: a fault was planted", "matmul on cpu: slow")),
+         ("INJECTED matmul:slow: found", "matmul on cpu: slow")),
+        ([check(CheckVerdict.INCONCLUSIVE, name="preconditions", injected="preconditions:load")], (),
+         Standing.INCONCLUSIVE, ("INJECTED preconditions:load: found",)),
+        ([check(CheckVerdict.INCONCLUSIVE, injected="matmul:slow"), FAILED], (), Standing.NOT_QUALIFIED,
+         ("INJECTED matmul:slow: not found: slow", "matmul fp32 on cpu: slow")),
     ],
 )  # fmt: skip
 def test_the_machine_is_as_good_as_its_worst_check(checks, required, standing, reasons):
@@ -206,7 +211,22 @@ def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
 
 def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     assert qualification([PASSED]).next_action == "Nothing."
-    assert "--perf-spec" in qualification([PASSED, UNSUPPORTED]).next_action
+    assert (
+        qualification([PASSED, UNSUPPORTED]).next_action == "Nothing, for what was judged. What is UNSUPPORTED was not."
+    )
+    measured = replace(UNSUPPORTED, value=3.0)
+    trained = replace(UNSUPPORTED, details={"digest": "0f"})
+    for one in (measured, trained):
+        assert "--perf-spec=FILE holds" in qualification([PASSED, one]).next_action
+        assert qualification([one]).next_action.startswith("--perf-spec=FILE holds")
+    assert qualification([UNSUPPORTED]).next_action == "Nothing of this can be judged here: the reasons are above."
+    assert "leave it out of --perf-require-check" in qualification([UNSUPPORTED], required=["copies"]).next_action
+
+
+def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
+    found = judge(Sample((1.0,) * 20, crowding=0.5), None)
+    assert found.verdict is CheckVerdict.UNSUPPORTED
+    assert found.reason.endswith("(--perf-spec), but other programs took 0.5 of the cores that it needs")
 
 
 def test_a_run_that_did_not_finish_qualifies_nothing():

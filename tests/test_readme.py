@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perf.harness.qualify.faults import KINDS
 from perf.harness.settings import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,11 @@ def test_the_table_of_options_is_the_options():
     table = README.replace(r"\|", "/")  # Markdown wants a | in a cell escaped
     rows = [(flag.replace("/", "|"), meaning) for flag, meaning in re.findall(ROW, table, re.MULTILINE)]
     assert rows == [(option.usage, option.full_help) for option in OPTIONS]
+
+
+def test_the_kinds_of_faults_are_those_that_can_be_planted():
+    told = re.search(r"The kinds: ([^.]*)\.", README)[1].split()
+    assert [one.rstrip(",") for one in told] == [f"{check}:{kind}" for check, kinds in KINDS.items() for kind in kinds]
 
 
 def test_each_set_up_command_runs_its_own_environment():

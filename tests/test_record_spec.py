@@ -7,7 +7,7 @@ import pytest
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
-from perf.harness.record.spec import Reference, load_spec, make, write
+from perf.harness.record.spec import Reference, left_out, load_spec, make, write
 
 GOOD = Qualification(Standing.QUALIFIED, (), "Nothing.")
 
@@ -57,6 +57,20 @@ def test_devices_and_metrics_are_kept_apart():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "doubtful", [check(crowding=0.5, reason="busy"), check(verdict=CheckVerdict.INCONCLUSIVE, reason="busy")]
+)
+def test_what_was_measured_beside_other_programs_is_no_reference_and_is_named(doubtful):
+    one = run(doubtful, check(2.0, name="memory"), check(3.0, name="launch", crowding=0.1))
+    assert [found.check for found in references([one])] == ["memory", "launch"]
+    assert left_out(one) == ["matmul fp32 on cpu: busy"]
+
+
+def test_a_spec_knows_the_devices_of_its_references_and_of_its_digests():
+    spec = make([run(check(), trained("0f", "simple_nn on digits, NVIDIA H200, torch 2"))])
+    assert [spec.knows(name) for name in ("CPU 1", "NVIDIA H200", "CPU 2")] == [True, True, False]
+
+
 def test_a_ratio_has_a_bar_of_its_own():
     ratio = Check("loader", "cpu", CheckVerdict.PASS, value=1900.0, low=1800.0, high=2000.0)
     (found,) = references([run(check(), ratio)])
@@ -71,10 +85,17 @@ def test_what_is_exact_needs_no_reference():
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (run(qualification=None), "a.json: no reference: not a run of pytest perf/ --perf-profile=qualify"),
-        (run(check(injected="matmul:slow")), "a.json: no reference: a fault was planted in it"),
-        (run(check(verdict=CheckVerdict.FAIL)), "a.json: no reference: matmul fp32 on cpu is FAIL"),
-        (run(check(verdict=CheckVerdict.INCONCLUSIVE)), "a.json: no reference: matmul fp32 on cpu is INCONCLUSIVE"),
+        (
+            run(qualification=None),
+            "a.json: cannot serve as a reference: not a run of pytest perf/ --perf-profile=qualify",
+        ),
+        (run(check(injected="matmul:slow")), "a.json: cannot serve as a reference: a fault was planted in it"),
+        (run(check(verdict=CheckVerdict.FAIL)), "a.json: cannot serve as a reference: matmul fp32 on cpu is FAIL"),
+        (
+            run(check(), Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="2.0 cores are busy")),
+            "a.json: cannot serve as a reference: 2.0 cores are busy; measure again when nothing else runs",
+        ),
+        (run(check(verdict=CheckVerdict.INCONCLUSIVE)), "a.json: no metric that a machine could be held against"),
         (run(), "a.json: no metric that a machine could be held against"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import deliver, width
-from perf.harness.record import spec
+from perf.harness.record import RecordError, spec
 from perf.harness.record.read import load
 from perf.harness.report.specs import listing
 
@@ -21,7 +21,15 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _spec(arguments: argparse.Namespace) -> int:
-    made = spec.make([load(path) for path in arguments.files])
+    files = [path.resolve() for path in arguments.files]
+    for path in arguments.files:
+        if files.count(path.resolve()) > 1:
+            raise RecordError(str(path), "", "is given more than once: a run does not confirm itself")
+    if arguments.output.resolve() in files:
+        raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
+    runs = [load(path) for path in arguments.files]
+    made = spec.make(runs)
     spec.write(arguments.output, made)
-    deliver(listing(made, str(arguments.output), width()))
+    doubtful = [f"{run.source}: {said}" for run in runs for said in spec.left_out(run)]
+    deliver(listing(made, str(arguments.output), width(), doubtful))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -69,9 +70,10 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
         raise pytest.UsageError("--perf-quick and --perf-full exclude each other")
     if settings.qualifies:
         chosen = settings.checks
-        for name in (*settings.require_checks, *settings.inject):
-            if chosen is not None and name not in chosen:
-                raise pytest.UsageError(f"--perf-check leaves out {name}, which is required, or planted a fault in")
+        for flag, names in (("--perf-require-check", settings.require_checks), ("--perf-inject", settings.inject)):
+            for name in names:
+                if chosen is not None and name not in chosen:
+                    raise pytest.UsageError(f"--perf-check leaves out {name}, which {flag} names")
         return
     for flag, given in (
         ("--perf-check", settings.checks),
@@ -130,8 +132,11 @@ def check_paired(config: pytest.Config) -> None:
 def check_json(config: pytest.Config) -> None:
     """pytest-benchmark opens the file of `--benchmark-json` when everything is measured, and loses the report."""
     target = config.option.benchmark_json
-    if isinstance(target, Path) and (target.is_dir() or not target.resolve().parent.is_dir()):
-        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; name a file in a folder that exists")
+    if not isinstance(target, Path):
+        return
+    folder = target.resolve().parent
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; name a file in a folder that can")
 
 
 def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:

@@ -31,7 +31,7 @@ def test_convergence(check: Attempt) -> None:
         found, p = learning.slower_than_usual(steps, usual.steps)
     bar = learning.EFFECT * statistics.median(usual.steps)
     median = statistics.median(steps)
-    reason = f"p = {p:.2g} of {len(steps)} seeds"
+    reason = f"{len(steps)} seeds; p = {p:.2g} that they are no slower than usual"
     if median > bar and not found:
         check.unclear(f"slower than usual, but by less than seeds vary: {reason}", median, "steps")
     else:

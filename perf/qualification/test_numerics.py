@@ -31,5 +31,5 @@ def test_numerics(check: Attempt) -> None:
         check.fail(f"not finite: {elements}", sum(one.bad for one in bad), "elements")
         return
     worst = max(found, key=lambda one: one.error / one.bar)
-    source = f"{worst.name}: four times the largest seen on healthy CPUs, 16 at least"
+    source = f"{worst.name}: four times the largest error seen on healthy CPUs, 16 eps at least"
     check.at_most(worst.error, "eps", worst.bar, source)

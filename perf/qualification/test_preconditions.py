@@ -7,7 +7,7 @@ import torch
 
 from perf.harness.qualify import configuration, faults, host
 from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.judge import BUSY_CORES
+from perf.harness.record.check import BUSY_CORES
 from perf.harness.telemetry.source import Unsupported
 
 LOOK_S = 2.0
@@ -40,9 +40,9 @@ def test_preconditions(check: Attempt) -> None:
         return
     missing = load.others_cores + (load.withheld_cores or 0.0)
     if missing > BUSY_CORES:
-        check.unclear(f"{missing:.1f} cores are busy with something else", missing, "cores")
+        check.unclear(f"{missing:.1f} cores are busy with something else", missing, "cores", BUSY_CORES)
     else:
-        check.at_most(missing, "cores", BUSY_CORES, "more, and a slow result says nothing")
+        check.at_most(missing, "cores", BUSY_CORES, "where more are busy, a slow result says nothing of the machine")
 
 
 def configuration_of(check: Attempt) -> None:

@@ -24,7 +24,8 @@ from perf.harness.qualify.judge import qualification, unmet
 from perf.harness.record import RecordError
 from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.read import load
-from perf.harness.record.spec import load_spec
+from perf.harness.record.run import PARTIAL
+from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.units import duration
@@ -43,6 +44,7 @@ class Qualifying:
         self._found: dict[str, Check] = {}
         self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
         self._notes: list[str] = []
+        self._begun = False
         self._errors: dict[str, Watch | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         preflight.check_json(config)
@@ -54,6 +56,22 @@ class Qualifying:
                 self._suite.spec = load_spec(spec)
             except RecordError as error:
                 raise pytest.UsageError(f"--perf-spec: {error}") from None
+            self._check_spec(self._suite.spec)
+
+    def _check_spec(self, spec: Spec) -> None:
+        """Refuse a spec that says nothing of this machine: all of it would be UNSUPPORTED, as if there were none."""
+        for one in spec.references:
+            if one.check not in ORDER:
+                raise pytest.UsageError(f"--perf-spec: {spec.source}: there is no check {one.check!r}")
+        present = [device for device in self._suite.devices.values() if not device.absent]
+        here = {device.name: self._suite.device_name(device.name) for device in present}
+        unknown = {name: model for name, model in here.items() if not spec.knows(model)}
+        if here and len(unknown) == len(here):
+            there = ", ".join(spec.devices) or "no device"
+            raise pytest.UsageError(
+                f"--perf-spec: {spec.source} is of {there}, and says nothing of {', '.join(here.values())}"
+            )
+        self._notes += [f"{spec.source} says nothing of {name} ({model})" for name, model in unknown.items()]
 
     def pytest_report_header(self) -> list[str]:
         planted = [f"{check}:{kind}" for check, kind in self._suite.settings.inject.items()]
@@ -88,7 +106,7 @@ class Qualifying:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         absent = [device for device in self._suite.devices.values() if device.absent]
-        self._notes = [f"{device.name} was not checked: {device.absent}" for device in absent]
+        self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
         if left_out := [name for name in ORDER if name not in chosen]:
             self._notes.append(f"not asked for: {', '.join(left_out)}")
@@ -107,6 +125,7 @@ class Qualifying:
             self._suite.prepare()
         except (SettingsError, RecipeError, DataError) as error:
             raise pytest.UsageError(str(error)) from None
+        self._begun = True
         self._suite.start_telemetry()
         for device in self._suite.devices.values():
             if not device.absent:
@@ -141,7 +160,6 @@ class Qualifying:
             self._keep(item, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"it crashed: {said}"))
             raise
         self._keep(item, attempt.result)
-        self._todo[attempt.result.check, attempt.result.device] -= 1
         if missed := self._missed(attempt.result):
             raise pytest.fail.Exception(f"{missed}: {attempt.result.reason}", pytrace=False)
         found, inconclusive = attempt.result, self._suite.settings.inconclusive
@@ -162,6 +180,7 @@ class Qualifying:
     def _keep(self, item: pytest.Item, found: Check) -> None:
         """Put everything found so far on disk."""
         self._found[item.nodeid] = found
+        self._todo[found.check, found.device] -= 1
         self._suite.checks = list(self._found.values())
         self._write()
 
@@ -170,22 +189,34 @@ class Qualifying:
         folder, stamp = kept_in(self._config)
         return folder / f"qualify_{stamp}.json"
 
+    @property
+    def _partial(self) -> Path:
+        """Where it is until all is done; a run that is killed leaves it there."""
+        return self._path.with_name(f"{PARTIAL}{self._path.name}")
+
     def _write(self) -> None:
         settings = self._suite.settings
         self._suite.qualification = qualification(
             self._suite.checks,
             required=settings.require_checks,
-            notes=self._notes,
+            notes=[*self._notes, *self._unreached()],
             complete=self._suite.complete,
         )
-        keep_record(self._config, self._path, self._json)
+        keep_record(self._config, self._path if self._suite.complete else self._partial, self._json)
+
+    def _unreached(self) -> list[str]:
+        left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
+        return [f"not reached: {', '.join(left)}"] if left else []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if not self._found:
+        if not self._begun:
             return
-        self._suite.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self._suite.complete = ended and not self._unreached()  # -x ends before all is done, too
         self._write()
+        if self._suite.complete:
+            self._partial.unlink(missing_ok=True)
         assert self._suite.qualification is not None
         standing = self._suite.qualification.standing
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
@@ -197,8 +228,9 @@ class Qualifying:
             return
         terminalreporter.section("Stepwatch: qualification")
         width = self._config.stash[PROGRESS].columns
-        text = render([load(self._path)], width=width)
-        for line in [*text.splitlines(), "", f"Kept as {self._path}; attach it to the ticket."]:
+        kept = self._path if self._suite.complete else self._partial
+        last = f"Kept as {kept}; attach it to the ticket." if self._suite.complete else f"Kept as {kept}"
+        for line in [*render([load(kept)], width=width).splitlines(), "", last]:
             terminalreporter.write_line(line)
 
 

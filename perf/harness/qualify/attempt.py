@@ -90,10 +90,13 @@ class Attempt:
     ) -> None:
         """Measure, and once more before anything fails."""
         check = self.result
+        other_unit = None
         if self.suite.spec is not None and not ratio:  # a ratio has a bar of its own
             reference = self.suite.spec.find(check.check, check.variant, self.device_name)
             if reference is not None and reference.unit == unit:
                 bars = [*bars, spec_bar(reference, self.suite.spec.source, want, slack)]
+            elif reference is not None and not bars:
+                other_unit = reference.unit
         bar = strictest(bars)
         first, note = self._sample(measure)
         second = self._sample(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
@@ -107,8 +110,9 @@ class Attempt:
             unit=unit,
             bar=None if bar is None else bar.value,
             bar_source="" if bar is None else bar.source,
-            reason=found.reason,
+            reason=found.reason if other_unit is None else f"the spec has it in {other_unit}, not in {unit}",
             note=note,
+            crowding=first.crowding,
         )
 
     def _sample(self, measure: Callable[[], Measured]) -> tuple[Sample, str]:
@@ -231,9 +235,10 @@ class Attempt:
         """What no bar is needed for."""
         self._unbarred(CheckVerdict.FAIL, reason, value, unit)
 
-    def unclear(self, reason: str, value: float | None = None, unit: str = "") -> None:
-        """What says nothing, whatever the bar."""
+    def unclear(self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None) -> None:
+        """What says nothing; `bar` is where it began to."""
         self._unbarred(CheckVerdict.INCONCLUSIVE, reason, value, unit)
+        self.result = replace(self.result, bar=bar)
 
     def _unbarred(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
         """In the place of what was judged before: interval and bar were those of another metric."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from perf.harness.qualify.limits import Limit
-from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import BUSY_CORES, Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.spec import Reference
 from perf.harness.stats import median_interval
 
-# More cores used by others than this, of those that the measurement needs, and a slow result says nothing.
-BUSY_CORES = 0.1
 # Standard deviations between good machines that another good one may be away.
 SPREADS = 3.0
+
+
+UNBARRED = "nothing to judge it by; give a reference (--perf-spec)"
 
 
 class Want(StrEnum):
@@ -99,8 +100,10 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None, *, rati
     """
     value, low, high = median_interval(sample.values)
     known = {"value": value, "low": low, "high": high}
+    beyond = "" if bar is None else f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar is None:
-        return Finding(CheckVerdict.UNSUPPORTED, "nothing to judge it by; give a reference (--perf-spec)", **known)
+        reason = _busy(UNBARRED, sample) if sample.busy else UNBARRED
+        return Finding(CheckVerdict.UNSUPPORTED, reason, **known)
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
         share = value / bar.ceiling
         return Finding(CheckVerdict.INCONCLUSIVE, f"error of the measurement: {share:.0%} of what is possible", **known)
@@ -109,15 +112,15 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None, *, rati
             return Finding(CheckVerdict.INCONCLUSIVE, _busy("within the bar", sample), **known)
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
-        return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once; a second measurement must confirm it", **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} once; a second measurement must confirm it", **known)
     again, *ends = median_interval(second.values)
     if not _wrong(again, bar):
-        return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar once, and within it when measured again", **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} once, and within it when measured again", **known)
     if sample.busy or second.busy:
-        return Finding(CheckVerdict.INCONCLUSIVE, _busy("beyond the bar", sample, second), **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, _busy(beyond, sample, second), **known)
     if all(end is not None and _wrong(end, bar) for end in (low, high, *ends)):
-        return Finding(CheckVerdict.FAIL, "beyond the bar, and again when measured a second time", **known)
-    return Finding(CheckVerdict.INCONCLUSIVE, "beyond the bar, but by less than it varies", **known)
+        return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
+    return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than it varies", **known)
 
 
 def _wrong(value: float, bar: Bar) -> bool:
@@ -147,32 +150,51 @@ def qualification(
 ) -> Qualification:
     """The verdict on the machine. A `required` check that came to nothing disqualifies it; `notes` say what was not
     asked for; a run that is not `complete` qualifies nothing."""
-    standing, reasons, action = _standing(checks, required, complete)
+    if injected := sorted({check.injected for check in checks if check.injected}):
+        standing, reasons, action = _drill(checks, injected)
+    else:
+        standing, reasons, action = _standing(checks, required, complete)
     return Qualification(standing, (*reasons, *notes), action)
+
+
+def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:
+    """Whether each planted fault was found is all that such a run says."""
+    said = []
+    for planted in injected:
+        hit = [check for check in checks if check.injected == planted]
+        # The preconditions do not fail: a busy machine is one that nothing can be said of.
+        worst = CheckVerdict.INCONCLUSIVE if planted.startswith("preconditions") else CheckVerdict.FAIL
+        found = [check for check in hit if check.verdict is worst]
+        rest = "" if found else ": " + "; ".join(dict.fromkeys(check.reason or str(check.verdict) for check in hit))
+        said.append(f"INJECTED {planted}: {'found' if found else 'not found'}{rest}")
+    failed = [check for check in checks if check.verdict is CheckVerdict.FAIL]
+    reasons = [f"{_where(check)}: {check.reason}" for check in failed]
+    return Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE, [*said, *reasons], DRILL
 
 
 def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) -> tuple[Standing, Sequence[str], str]:
     failed = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.FAIL]
     judged = {check.check for check in checks if check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)}
-    if complete:
-        failed += unmet(checks, required)
+    lacking = unmet(checks, required) if complete else []
     unclear = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.INCONCLUSIVE]
-    if any(check.injected for check in checks):
-        standing = Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE
-        return standing, ["INJECTED: a fault was planted", *failed, *unclear], DRILL
     if failed:
-        return Standing.NOT_QUALIFIED, failed, FAILED
+        return Standing.NOT_QUALIFIED, [*failed, *lacking], FAILED
+    if lacking:
+        return Standing.NOT_QUALIFIED, lacking, LACKING
     if not complete:
         return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
     if unclear:
         return Standing.INCONCLUSIVE, unclear, UNCLEAR
+    wants = [check for check in checks if check.verdict is CheckVerdict.UNSUPPORTED and _can_be_judged(check)]
     if not judged:
-        return Standing.INCONCLUSIVE, ["nothing was judged"], NOTHING
-    return (
-        Standing.QUALIFIED,
-        [],
-        PARTLY if any(check.verdict is CheckVerdict.UNSUPPORTED for check in checks) else DONE,
-    )
+        return Standing.INCONCLUSIVE, ["nothing was judged"], BY_SPEC if wants else NOTHING
+    partly = any(check.verdict is CheckVerdict.UNSUPPORTED for check in checks)
+    return Standing.QUALIFIED, [], f"{PARTLY} {BY_SPEC}" if wants else PARTLY if partly else DONE
+
+
+def _can_be_judged(check: Check) -> bool:
+    """Whether it was measured, and lacks only what to hold it against."""
+    return check.value is not None or "digest" in check.details
 
 
 # What a training step is made of, by the checks that measure it alone.
@@ -201,8 +223,10 @@ DRILL = "This says nothing about the machine: measure again without --perf-injec
 AGAIN = "Measure again, and let it finish."
 UNCLEAR = "Stop what else runs on this machine, and measure again."
 DONE = "Nothing."
-PARTLY = "Nothing, for what was judged. What is UNSUPPORTED was not: --perf-spec holds it against a good machine."
-NOTHING = "Judge it by a machine that is known to be good: --perf-spec."
+PARTLY = "Nothing, for what was judged. What is UNSUPPORTED was not."
+BY_SPEC = "--perf-spec=FILE holds what was measured against a machine that is known to be good (python -m perf spec)."
+NOTHING = "Nothing of this can be judged here: the reasons are above."
+LACKING = "Make what is required possible here, as its reason says, or leave it out of --perf-require-check."
 
 
 def _where(check: Check) -> str:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# More cores used by others than this, of those that a measurement needs, and a slow result says nothing.
+BUSY_CORES = 0.1
+
 
 class CheckVerdict(StrEnum):
     """Worst first. UNSUPPORTED: it cannot be measured here, or there is nothing to judge it by; never a PASS."""
@@ -32,6 +35,7 @@ class Check:
     `value` is in `unit`, with its 95% interval `low` to `high`; `bar` is what it was held against, which
     `bar_source` derives. Each is None, or "", where there is none. `injected` names the planted fault.
     `note` says of what it was measured. `details` are what else was measured: of a training step, its roofline.
+    `crowding` is how many of the cores that it needs other programs had meanwhile, None where nobody looked.
     """
 
     check: str
@@ -47,6 +51,7 @@ class Check:
     reason: str = ""
     injected: str = ""
     note: str = ""
+    crowding: float | None = None
     details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
     @property

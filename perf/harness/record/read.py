@@ -191,6 +191,7 @@ def _check(item: object, place: str) -> Check:
         reason=text("reason"),
         injected=text("injected"),
         note=text("note"),
+        crowding=number("crowding"),
         details=_flat(fields.get("details", {}), f"{place}.details"),
     )
 

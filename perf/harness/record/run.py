@@ -14,6 +14,8 @@ from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
 
 SCHEMA_VERSION = 1
+# What the file of a run begins with that is going on, or was not finished.
+PARTIAL = "partial_"
 
 Scalar = str | int | float | bool | None
 Info = Mapping[str, Scalar | Mapping[str, Scalar]]
@@ -166,7 +168,7 @@ class Run:
     def why_partial(self) -> str | None:
         """Why this is not a whole run in which every case went well, or None where it is."""
         reasons = [*([] if self.complete else ["it did not finish"]), *self.unfit, *spoiled(self.cases)]
-        if not reasons and self.file_name.startswith("partial_"):
+        if not reasons and self.file_name.startswith(PARTIAL):
             reasons.append("it was kept as partial")
         return ", ".join(reasons) or None
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perf.harness.record.check import CheckVerdict
+from perf.harness.record.check import BUSY_CORES, Check, CheckVerdict
 from perf.harness.record.read import read_text
 from perf.harness.record.run import RecordError, Run, finite
 from perf.harness.record.write import write_text
@@ -47,23 +47,32 @@ class Spec:
     references: tuple[Reference, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def devices(self) -> list[str]:
+        """The models of the devices that it has a reference of."""
+        return list(dict.fromkeys(one.device_name for one in self.references))
+
+    def knows(self, device_name: str) -> bool:
+        """Whether anything of such a device can be held against it."""
+        return device_name in self.devices or any(f", {device_name}" in key for key in self.digests)
+
     def find(self, check: str, variant: str, device_name: str) -> Reference | None:
         wanted = (check, variant, device_name)
         return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
 
 
 def make(runs: Sequence[Run]) -> Spec:
-    """What qualifications say together. Raises RecordError where one is none, or none to trust, or where they differ in
-    what must not."""
+    """What qualifications say together, without what `left_out` names. Raises RecordError where one is none, or none to
+    trust, or where they differ in what must not."""
     found: dict[tuple[str, str, str, str], list[float]] = {}
     digests: dict[str, str] = {}
     for run in runs:
         if reason := why_no_reference(run):
-            raise RecordError(run.source, "", f"no reference: {reason}")
+            raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
         for check in run.checks:
-            if check.unit and check.value is not None and check.value > 0 and check.low is not None:  # no bare ratio
+            if _is_reference(check) and not _doubtful(check):
                 key = (check.check, check.variant, device_name(run, check.device), check.unit)
-                found.setdefault(key, []).append(check.value)
+                found.setdefault(key, []).append(float(check.value or 0.0))
             if (digest := check.details.get("digest")) is not None:
                 of = str(check.details.get("digest_key"))
                 if digests.setdefault(of, str(digest)) != digest:
@@ -82,8 +91,27 @@ def why_no_reference(run: Run) -> str | None:
         return "not a run of pytest perf/ --perf-profile=qualify"
     if any(check.injected for check in run.checks):
         return "a fault was planted in it"
-    bad = [check for check in run.checks if check.verdict in (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE)]
-    return f"{bad[0].name} on {bad[0].device} is {bad[0].verdict}" if bad else None
+    for check in run.checks:
+        if check.verdict is CheckVerdict.FAIL:
+            return f"{check.name} on {check.device} is FAIL"
+        if check.check == "preconditions" and check.verdict is CheckVerdict.INCONCLUSIVE:
+            return f"{check.reason}; measure again when nothing else runs"
+    return None
+
+
+def left_out(run: Run) -> list[str]:
+    """The metrics of `run` that are no reference, each with its reason: other programs had a part of the cores."""
+    return [f"{check.name} on {check.device}: {check.reason}" for check in run.checks if _doubtful(check)]
+
+
+def _is_reference(check: Check) -> bool:
+    """Whether it is a metric with a unit and an interval: no count, and no bare ratio, which have bars of their own."""
+    return bool(check.unit) and check.value is not None and check.value > 0 and check.low is not None
+
+
+def _doubtful(check: Check) -> bool:
+    crowded = check.crowding is not None and check.crowding > BUSY_CORES
+    return _is_reference(check) and (crowded or check.verdict is CheckVerdict.INCONCLUSIVE)
 
 
 def device_name(run: Run, device: str) -> str:
@@ -117,6 +145,8 @@ def load_spec(path: Path) -> Spec:
     if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
         raise RecordError(source, "digests", "expected an object of texts")
     references = tuple(_reference(item, i, source) for i, item in enumerate(root["references"]))
+    if not references and not digests:
+        raise RecordError(source, "", "has no references")
     return Spec(path.name, references, digests)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.harness.record.run import RecordError
+from perf.harness.record.run import PARTIAL, RecordError
 from perf.harness.record.write import write_text
 
 # No write takes this long: what is older was left by a run that was killed.
@@ -54,7 +54,7 @@ class RunFile:
 
     def __init__(self, folder: Path, stamp: str) -> None:
         self.stamp = stamp
-        self.path = folder / f"partial_{stamp}.json"
+        self.path = folder / f"{PARTIAL}{stamp}.json"
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Replace the file by `document`, at once: a reader sees the old one or the new one. Raises RecordError."""

@@ -51,7 +51,12 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *counts(runs),
         *conclusion(comparison),
         *[block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)],
-        *[block for run in runs if run.qualification for block in qualification(run.checks, run.qualification)],
+        *[
+            block
+            for run, letter in zip(runs, letters(len(runs)), strict=True)
+            if run.qualification
+            for block in qualification(run.checks, run.qualification, letter)
+        ],
     ]
     said = any(run.judgements or run.qualification for run in runs)
     if not comparison.rows and not comparison.foreign and not said:

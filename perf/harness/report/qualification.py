@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from perf.harness.record.check import Check, CheckVerdict, Qualification
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.report import units
 from perf.harness.report.layout import Block, Column, Notes, Paragraph, Table
 from perf.harness.report.roofline import roofline
@@ -15,8 +15,11 @@ NONE = "–"
 RATES = ("FLOP/s", "B/s")
 
 
-def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
-    """A table of the checks, worst first, what was measured, where the bars are from, the roofline; last the banner."""
+def qualification(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:
+    """A table of the checks, worst first, what was measured, where the bars are from, the roofline; last the banner.
+
+    `letter` is the file's, where there are several.
+    """
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
     columns = (
         Column("verdict", tuple(map(_verdict, ordered)), right=False),
@@ -25,7 +28,7 @@ def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
         Column("value", tuple(map(value, ordered)), flexible=True),
         Column("bar", tuple(metric(check.bar, check.unit) for check in ordered), spare=1),
     )
-    blocks: list[Block] = [Table("Checks", columns)] if ordered else []
+    blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
     for lines in (
         [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
@@ -36,8 +39,11 @@ def qualification(checks: Sequence[Check], found: Qualification) -> list[Block]:
             blocks.append(Notes(tuple(lines)))
     blocks += roofline(checks)
     counts = Counter(check.verdict for check in ordered)
-    counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in CheckVerdict if counts[verdict])
-    blocks.append(Paragraph(f"{found.standing}: {counted or 'no check ran'}"))
+    judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
+    counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
+    partly = found.standing is Standing.QUALIFIED and (counts[CheckVerdict.UNSUPPORTED] or found.reasons)
+    standing = f"{found.standing}, as far as it was judged" if partly else str(found.standing)
+    blocks.append(Paragraph(f"{letter + ': ' if letter else ''}{standing}: {counted or 'no check ran'}"))
     if found.reasons:
         blocks.append(Notes(found.reasons))
     return [*blocks, Paragraph(f"Next: {found.next_action}")]
@@ -82,7 +88,10 @@ def metric(number: float | None, unit: str) -> str:
         return NONE
     if unit in RATES:
         return units.large(number, unit)
-    return units.seconds(number) if unit == "s" else f"{units.significant(number)} {unit}".rstrip()
+    if unit == "s":
+        return units.seconds(number)
+    shown = units.count(number) if number == int(number) else units.significant(number)
+    return f"{shown} {unit}".rstrip()
 
 
 def _verdict(check: Check) -> str:

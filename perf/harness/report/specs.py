@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import units
 from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
 from perf.harness.report.qualification import NONE, metric
 
 
-def listing(spec: Spec, path: str, width: int) -> str:
+def listing(spec: Spec, path: str, width: int, left_out: Sequence[str] = ()) -> str:
+    """What is in `spec`, and what was measured and is not."""
     references = spec.references
     columns = (
         Column("check", tuple(f"{one.check} {one.variant}".rstrip() for one in references), right=False),
@@ -22,7 +25,8 @@ def listing(spec: Spec, path: str, width: int) -> str:
     )
     exact: list[Block] = [Notes(tuple(f"digest {one}: {of}" for of, one in spec.digests.items()))]
     tables: list[Block] = [Table("References", columns)] if references else []
-    return page([Heading("Stepwatch"), *tables, *(exact if spec.digests else []), last], width)
+    doubtful: list[Block] = [Notes(tuple(f"left out: {one}" for one in left_out))] if left_out else []
+    return page([Heading("Stepwatch"), *tables, *(exact if spec.digests else []), *doubtful, last], width)
 
 
 def _spread(one: Reference) -> str:
