@@ -245,7 +245,7 @@ class PairedGate:
         self._suite.gate |= {name: side.title for name, side in self._sides.items()}
         self._suite.gate["min_effect"] = self._suite.settings.min_effect
         folder, stamp = kept_in(self._config)
-        path = folder / f"gate_{stamp}.json"
+        path = folder / f"{'' if self._suite.complete else 'partial_'}gate_{stamp}.json"
         keep_record(self._config, path, self._json)
         self._kept = str(path)
 
