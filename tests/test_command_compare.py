@@ -142,6 +142,19 @@ def test_nothing_in_common_is_exit_code_1_with_a_line(compare):
     assert "have no benchmark in common" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_gates_record_is_refused_and_the_command_that_reads_it_is_named(compare, tmp_path, place):
+    runs = [record(number=0), record(number=1)]
+    runs[place] = record(names=(), gate_run={"base": "main", "head": "the working tree"})
+    code, out, err = compare(*runs)
+    path = tmp_path / f"{place}.json"
+    assert (code, out) == (4, "")
+    assert err == (
+        f"python -m perf: {path} was kept by a gate, which has compared base and head already; "
+        f"to read it: python -m perf report {path}\n"
+    )
+
+
 def test_the_minimum_effect_can_be_chosen(compare):
     assert compare(*five(), record(1.1, number=9))[0] == 1
     assert compare(*five(), record(1.1, number=9), options=["--min-effect=20%"])[0] == 0

@@ -18,7 +18,7 @@ MAX_VALUE = 60
 
 
 class Incomparable(Exception):
-    """Runs whose difference would be one of machines, versions or settings: `str()` lists the fields."""
+    """Runs whose difference would be one of machines, versions or settings, or that have no times: `str()` says it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Base:
 
     @classmethod
     def of(cls, label: str, files: Sequence[Run]) -> Base:
-        """Base from files, oldest first, one at least. Raises Incomparable where their fingerprints differ."""
+        """Base from files, oldest first, one at least. Raises Incomparable."""
         for file in files:
             check_comparable(files[0], file)
         runs = [run for file in files for run in file.medians]
@@ -76,7 +76,7 @@ class Compared:
 
 
 def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
-    """Head against base files. Raises Incomparable where a fingerprint differs."""
+    """Head against base files. Raises Incomparable."""
     base = Base.of("", bases)
     check_comparable(bases[0], head)
     head_s = head.medians[-1].seconds
@@ -96,7 +96,13 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
 
 
 def check_comparable(base: Run, head: Run) -> None:
-    """Raises Incomparable where both have a fingerprint and these differ."""
+    """Raises Incomparable where one is a gate's, or where both have a fingerprint and these differ."""
+    for run in (base, head):
+        if "gate_run" in run.perf:
+            raise Incomparable(
+                f"{run.source} was kept by a gate, which has compared base and head already; "
+                f"to read it: python -m perf report {run.source}"
+            )
     if base.fingerprint and head.fingerprint and (fields := differences(base.fingerprint, head.fingerprint)):
         raise Incomparable(f"{base.source} → {head.source}: not comparable, for they differ in {', '.join(fields)}")
 
