@@ -29,9 +29,10 @@ Stepwatch
 
 Verdicts
 
-benchmark                      base → head               change  verdict
------------------------  -----------------  -------------------  -------
-training_step[cpu-bs64]  1.00 ms → 2.00 ms  +100% [+94%, +106%]  SLOWER
+benchmark                       base → head                change  verdict
+------------------------  -----------------  --------------------  -------
+training_step[cpu-bs64]   1.00 ms → 2.00 ms   +100% [+94%, +106%]  SLOWER
+epoch[cpu-bs64-resident]  1.00 ms → 1.00 ms  +0.0% [-2.9%, +2.9%]  SAME
 
 change: of head's time over base's; […]: its 98% interval.
 
@@ -46,11 +47,18 @@ def test_a_slowdown_beyond_what_runs_differ_by_is_exit_code_1(compare):
     assert out == SLOWER
 
 
-def test_the_same_is_exit_code_0_and_a_sentence(compare):
+def test_the_same_is_exit_code_0_and_said(compare):
     code, out, _ = compare(*five(), record(1.0, number=9))
     assert code == 0
-    assert out == "Stepwatch\n\nNothing changed in 2 benchmarks.\n\ncompared 2 · missing 0 · new 0\n2 SAME\n"
-    assert "SAME\n" in compare(*five(), record(1.0, number=9), options=["--verbose"])[1]
+    assert out.startswith("Stepwatch\n\nNothing changed in 2 benchmarks.\n\nVerdicts\n")
+    assert out.endswith("\ncompared 2 · missing 0 · new 0\n2 SAME\n")
+
+
+def test_many_that_are_the_same_are_shown_where_that_is_wanted(compare):
+    names = [f"training_step[cpu-bs{size}]" for size in range(17)]
+    runs = [record(number=number, names=names) for number in range(6)]
+    assert "bs16]" not in compare(*runs)[1]
+    assert "bs16]" in compare(*runs, options=["--verbose"])[1]
 
 
 def test_one_stored_run_decides_nothing_and_names_the_gate_that_can(compare):

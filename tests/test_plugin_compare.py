@@ -113,9 +113,9 @@ def test_unchanged_code_passes_and_says_so(toy):
     assert [entry["verdict"] for entry in toy.newest()["perf"]["gate"]] == ["SAME", "SAME"]
 
 
-def test_verbose_shows_what_is_the_same(toy):
+def test_what_is_the_same_is_shown_with_its_times(toy):
     toy.store()
-    toy.compare("-v").stdout.fnmatch_lines(["inference[[]cpu-bs64] *2.00 ms → 2.00 ms *+0.0% *SAME"])
+    toy.compare().stdout.fnmatch_lines(["inference[[]cpu-bs64] *2.00 ms → 2.00 ms *+0.0% *SAME"])
 
 
 def test_a_slowdown_is_a_failed_test_of_one_line(toy, pytester):

@@ -177,6 +177,7 @@ def test_the_same_code_passes_and_the_sides_are_named(gate):
             "*Stepwatch: base against head*",
             "base: main (0123456789); head: the working tree.",
             "Nothing changed in 4 benchmarks.",
+            "training_step[[]cpu-bs64] *1.00 ms → 1.10 ms  +0.0% [[]-1.0%, +1.0%[]]  SAME",
             "Measured for 12 s with 1 thread*",
             "Kept as *gate_*.json",
         ]

@@ -44,6 +44,7 @@ epoch[cpu-bs64-workers]           1.23 ms → –                     –  MISSI
 epoch[cpu-bs64-dataloader]  1.23 ms → 1.35 ms    +10% [+8.9%, +11%]  INCONCLUSIVE
 epoch[cpu-bs64-new]                – → 1.00 s                     –  NEW
 training_run[cpu]             4.00 s → 3.20 s     -20% [-21%, -19%]  FASTER
+inference[cpu-bs64]         1.23 ms → 1.23 ms  +0.1% [-0.9%, +1.1%]  SAME
 
 epoch[cpu-bs64-dataloader]: 5 stored runs differ by ±12%
 
@@ -53,21 +54,43 @@ compared 5 · missing 1 · new 1 · skipped 12 (no CUDA)
 2 SLOWER · 1 MISSING · 1 INCONCLUSIVE · 1 NEW · 1 FASTER · 1 SAME"""
 
 
-def test_the_worst_comes_first_and_what_is_the_same_is_left_out():
+def test_the_worst_comes_first():
     text = render_verdicts(FOUND, width=100, verbose=False, notes=["Against 5 stored runs."], skipped=SKIPPED)
     assert text == TEXT
 
 
-def test_verbose_shows_what_is_the_same_too():
+def test_of_many_what_is_the_same_is_left_out_unless_verbose():
     last = "inference[cpu-bs64]         1.23 ms → 1.23 ms  +0.1% [-0.9%, +1.1%]  SAME"
-    assert last not in render_verdicts(FOUND, width=100, verbose=False)
-    assert last in render_verdicts(FOUND, width=100, verbose=True).splitlines()
+    many = FOUND + [judged(f"training_step[cuda-bs{size}]", Verdict.FASTER, 0.5) for size in range(10)]
+    assert last not in render_verdicts(many, width=100, verbose=False)
+    assert last in render_verdicts(many, width=100, verbose=True).splitlines()
 
 
-def test_nothing_changed_is_a_sentence():
-    assert render_verdicts([FOUND[0]], width=100, verbose=False, unselected=3) == (
-        "Stepwatch\n\nNothing changed in 1 benchmark.\n\ncompared 1 · missing 0 · new 0 · not selected 3\n1 SAME"
-    )
+UNCHANGED = """\
+Stepwatch
+
+Nothing changed in 1 benchmark.
+
+Verdicts
+
+benchmark                  base → head                change  verdict
+-------------------  -----------------  --------------------  -------
+inference[cpu-bs64]  1.23 ms → 1.23 ms  +0.1% [-0.9%, +1.1%]  SAME
+
+change: of head's time over base's; […]: its 98% interval.
+
+compared 1 · missing 0 · new 0 · not selected 3
+1 SAME"""
+
+
+def test_nothing_changed_is_a_sentence_and_the_times():
+    assert render_verdicts([FOUND[0]], width=100, verbose=False, unselected=3) == UNCHANGED
+
+
+def test_nothing_changed_in_many_benchmarks_is_a_sentence():
+    many = [judged(f"training_step[cpu-bs{size}]", Verdict.SAME, 1.0) for size in range(17)]
+    text = "Stepwatch\n\nNothing changed in 17 benchmarks.\n\ncompared 17 · missing 0 · new 0\n17 SAME"
+    assert render_verdicts(many, width=100, verbose=False) == text
 
 
 def test_nothing_compared_is_not_nothing_changed():

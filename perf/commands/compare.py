@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         help=f"the smallest slowdown that matters (default: {DEFAULT_MIN_EFFECT:.1%})".replace("%", "%%"),
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="show what is the same, too")
+    parser.add_argument("--verbose", action="store_true", help="show what is the same, however many")
     add_output(parser)
     parser.set_defaults(run=_compare)
 

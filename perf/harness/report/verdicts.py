@@ -21,6 +21,8 @@ ORDER = tuple(Verdict)
 # Not compared: one side has no time.
 ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
 MAX_REASON = 160
+# Rows of a table that is read at a glance; only of a longer one, what is SAME is left out.
+SHORT = 16
 # With one reason, so many benchmarks are named; of more, only the number is said.
 NAMED = 2
 NONE = "–"
@@ -67,7 +69,7 @@ def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
 def verdicts(
     judgements: Sequence[Judgement], *, verbose: bool, skipped: Sequence[Case] = (), unselected: int = 0
 ) -> list[Block]:
-    """A table of what is not SAME (`verbose`: of everything), the reasons, and the counts.
+    """A table, of many without what is SAME (`verbose`: of everything), the reasons, and the counts.
 
     `skipped` are head's skipped cases; `unselected` of base's benchmarks were not to be measured.
     """
@@ -76,9 +78,12 @@ def verdicts(
     shown = [
         (name, judgement)
         for name, judgement in zip(names, ordered, strict=True)
-        if verbose or judgement.verdict is not Verdict.SAME
+        if verbose or len(ordered) <= SHORT or judgement.verdict is not Verdict.SAME
     ]
-    blocks: list[Block] = [_table(shown)] if shown else [Paragraph(_nothing(ordered))]
+    unchanged = all(judgement.verdict is Verdict.SAME for judgement in ordered)
+    blocks: list[Block] = [Paragraph(_nothing(ordered))] if unchanged else []
+    if shown:
+        blocks.append(_table(shown))
     if reasons := _reasons(shown):
         blocks.append(Notes(tuple(reasons)))
     if any(judgement.low is not None for _, judgement in shown):
