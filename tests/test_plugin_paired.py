@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.sides import SideUnusable
@@ -182,6 +183,20 @@ def test_the_same_code_passes_and_the_sides_are_named(gate):
             "Kept as *gate_*.json",
         ]
     )
+
+
+@pytest.mark.parametrize(("options", "threads"), [((), "1 thread"), (("--perf-threads=3",), "3 threads")])
+def test_the_threads_that_are_said_and_kept_are_the_workers(gate, pytester, options, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = gate(*options)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    result.stdout.fnmatch_lines([f"software  torch *, {threads}, Python *", f"Measured for 12 s with {threads}; *"])
+    (path,) = kept(pytester)
+    assert f"{read(path)['perf']['environment']['threads']} thread" in threads
 
 
 def test_the_same_sources_are_said_to_be_the_same_code(gate, world):

@@ -26,8 +26,6 @@ from perf.harness.report.layout import Notes
 from perf.harness.report.units import duration
 from perf.harness.report.verdicts import one_line, render_verdicts, short_name
 
-# One thread: two that share their cores with anything else wait for each other, and 8.9% of noise hides everything.
-THREADS = 1
 # Parts of one case's rounds after which the terminal is written.
 PARTS = 4
 NOT_GATED = "judged by its epochs"
@@ -102,10 +100,12 @@ class PairedGate:
         config.option.benchmark_json = None  # pytest-benchmark warns where it has measured nothing itself
         config.option.benchmark_only = False  # ours are benchmarks that it does not know
         settings = self._suite.settings
+        assert settings.threads is not None  # of a gate, preflight has settled it
+        self._threads = settings.threads
         held = contextlib.ExitStack()
         config.add_cleanup(held.close)
         try:
-            base, head = held.enter_context(sides(settings, self._suite.data_name, settings.threads or THREADS))
+            base, head = held.enter_context(sides(settings, self._suite.data_name, self._threads))
         except SideUnusable as error:
             raise pytest.UsageError(str(error)) from None
         self._sides: dict[str, Side] = {BASE: base, HEAD: head}
@@ -215,13 +215,12 @@ class PairedGate:
 
     def _judge(self, cases: list[Case]) -> None:
         settings = self._suite.settings
-        pinned = (settings.threads or THREADS) == 1
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
             Rule(len(cases), settings.min_effect),
             budget_s=settings.time_budget_s,
-            cores=cores() if pinned else (),
+            cores=cores() if self._threads == 1 else (),
             watcher=Shown(self._config),
         )
         try:
@@ -272,7 +271,7 @@ class PairedGate:
         lines = []
         if "seconds" in gate:
             load = f"; other programs used {gate['others_cores']:.1f} cores" if "others_cores" in gate else ""
-            took, threads = duration(float(str(gate["seconds"]))), settings.threads or THREADS
+            took, threads = duration(float(str(gate["seconds"]))), self._threads
             least, most = settings.min_effect, TARGET * settings.min_effect
             lines.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {most:.1%}.")
             lines.append(f"Measured for {took} with {threads} thread{'s' * (threads > 1)}{load}.")
