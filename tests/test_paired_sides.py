@@ -125,17 +125,26 @@ def opened():
 
 
 def test_head_is_the_working_tree_and_base_the_ref(project, opened):
-    old = project.commit(8)
-    project.commit(16)
+    old, new = project.commit(8), project.commit(16)
     base, head = opened(settled(model=project.model, against="HEAD~1"))
     assert (base.name, head.name) == ("base", "head")
-    assert (base.title, head.title) == (f"HEAD~1 ({old[:10]})", "the working tree project")
+    assert (base.title, head.title) == (f"HEAD~1 ({old[:10]})", f"the working tree project at {new[:10]}")
     assert head.subject.root == project.root.resolve()
     layers = [side.subject.roots[1] / project.package / "layers.py" for side in (base, head)]
     assert [path.read_text() for path in layers] == ["WIDTH = 8\n", "WIDTH = 16\n"]
     assert base.python == head.python == sys.executable
     assert base.start == head.start
     assert base.start["options"]["threads"] == "1"
+
+
+@pytest.mark.parametrize("file", ["layers.py", "new.py"])
+def test_heads_title_says_that_it_is_not_its_commit(project, opened, file):
+    sha = project.commit(8)
+    index = (project.root / ".git/index").read_bytes()
+    (project.source / project.package / file).write_text("WIDTH = 16\n")
+    _, head = opened(settled(model=project.model, against="HEAD"))
+    assert head.title == f"the working tree project at {sha[:10]} + uncommitted changes"
+    assert (project.root / ".git/index").read_bytes() == index
 
 
 def test_a_short_id_is_its_own_title(project, opened):
@@ -170,6 +179,7 @@ def test_two_folders_are_compared_where_git_cannot_be_run(project, tmp_path, mon
     git(tmp_path, "clone", "-q", str(project.root), str(other))
     monkeypatch.setenv("PATH", "")
     base, head = opened(settled(model=project.model, against=f"{other}/src"))  # what a project is, git would know
+    assert head.title == "the working tree src"
     assert (base.subject.root, head.subject.root) == (other.resolve() / "src", project.source.resolve())
 
 

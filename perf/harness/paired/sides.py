@@ -19,7 +19,7 @@ from typing import Any
 from data import NAMES
 from perf.harness.paired.link import Link, command
 from perf.harness.paired.worker import CHECKOUT
-from perf.harness.paired.worktree import RefError, commit, top_level, worktree
+from perf.harness.paired.worktree import RefError, changed, commit, top_level, worktree
 from perf.harness.settings import Settings
 
 SHORT = 10
@@ -105,12 +105,20 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
         )
     start = {"options": _options(settings, data_name, threads), "data_root": str(settings.data_root)}
     python = _python(settings.against_python)
-    head = Side("head", f"the working tree {subject.root.name}", sys.executable, subject, start)
+    head = Side("head", _working_tree(subject.root), sys.executable, subject, start)
     with contextlib.ExitStack() as held:
         base, title = _base(subject, settings.against, held)
         if settings.against_python is not None:
             title += f" on {settings.against_python}"
         yield Side("base", title, python, base, start), head
+
+
+def _working_tree(root: Path) -> str:
+    """Head's title: with its commit, where git can say."""
+    at = ""
+    with contextlib.suppress(RefError):
+        at = f" at {commit(root, 'HEAD')[:SHORT]}" + (" + uncommitted changes" if changed(root) else "")
+    return f"the working tree {root.name}{at}"
 
 
 def _base(subject: Subject, against: str | None, held: contextlib.ExitStack) -> tuple[Subject, str]:

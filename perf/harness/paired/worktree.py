@@ -51,6 +51,11 @@ def commit(repository: Path, ref: str) -> str:
         ) from None
 
 
+def changed(folder: Path) -> bool:
+    """Whether files below `folder` are not as the commit that is checked out has them. Raises RefError."""
+    return bool(_git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc"))  # an import writes them
+
+
 @contextlib.contextmanager
 def worktree(repository: Path, sha: str) -> Iterator[Path]:
     """The files of commit `sha` in a folder of their own. Raises RefError."""
@@ -95,7 +100,8 @@ def _remove(repository: Path, place: Path) -> None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    env = {key: value for key, value in os.environ.items() if key not in FOREIGN} | {"LC_ALL": "C"}
+    env = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    env |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # to look at the user's index is not to write it
     command = ["git", "-c", f"core.hooksPath={os.devnull}", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=env, check=False)
