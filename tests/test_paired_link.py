@@ -107,6 +107,13 @@ def test_an_error_reply_is_raised_and_the_worker_lives_on(start):
     assert link.ask("finish", LIMIT_S) == {"fine": 1}
 
 
+def test_an_error_is_told_with_its_place_first(start):
+    link = start("for line in sys.stdin: reply({'error': 'RuntimeError: no', 'place': 'model/networks.py:20'})")
+    with pytest.raises(SideError, match=r"^model/networks.py:20: RuntimeError: no$") as caught:
+        link.ask("prepare", LIMIT_S)
+    assert caught.value.what == "RuntimeError: no"
+
+
 @pytest.mark.parametrize("garbage", ["Hello, world", "{", "5", '"error"', "[1, 2]", "\\xff"])
 def test_a_reply_that_is_none_ends_the_worker(start, garbage):
     link = start(f"sys.stdin.readline(); print({garbage!r}, flush=True); time.sleep(600)")

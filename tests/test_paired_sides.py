@@ -287,6 +287,19 @@ def asked(side, limit_s=120):
         link.close()
 
 
+def test_a_crash_is_told_with_its_line_in_the_project(project, opened):
+    project.commit(8, shape="(3, 8, 8)")
+    networks = project.source / project.package / "networks.py"
+    networks.write_text(networks.read_text().replace("784", "192") + "\nfactory.loss = lambda logits, labels: 1 / 0\n")
+    _, head = opened(settled(model=project.model, against="HEAD", device="cpu", batch_size="8"))
+    with contextlib.closing(head.launch()) as link:
+        link.ask("load", 120)
+        with pytest.raises(SideError) as caught:
+            link.ask("prepare", 120, kind="training_step", device="cpu", batch_size=8, pipeline=None)
+    line = networks.read_text().count("\n")
+    assert str(caught.value) == f"src/{project.package}/networks.py:{line}: ZeroDivisionError: division by zero"
+
+
 def test_a_worker_of_base_imports_the_refs_code_even_where_heads_is_on_the_path(project, monkeypatch, opened):
     """Also without the module in base: head's must never be measured in its place."""
     (project.root / "README").touch()

@@ -1,12 +1,13 @@
 """The worker's commands, called in this process: what is planted, and which files are the subject."""
 
+import json
 import sysconfig
 from pathlib import Path
 
 import pytest
 
 from perf.harness.paired import inject
-from perf.harness.paired.worker import CHECKOUT, Worker
+from perf.harness.paired.worker import CHECKOUT, Worker, place, told
 
 AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None}
 
@@ -92,3 +93,32 @@ def test_the_sources_are_the_subjects_files_and_no_others(worker, monkeypatch):
     found = [Path(library.anchor, path) for path in base.load()["sources"]]
     assert CHECKOUT / "model/__init__.py" in found
     assert not any(path.is_relative_to(library) for path in found)
+
+
+def failure(path, text):
+    """The error that running the file `path` with these lines ends in."""
+    path.write_text(text)
+    with pytest.raises(Exception) as caught:
+        exec(compile(text, path, "exec"), {"json": json})
+    return caught.value
+
+
+def test_an_error_is_placed_at_the_innermost_line_of_the_project(tmp_path):
+    error = failure(tmp_path / "nets.py", "def build():\n    json.loads('{')\n\nbuild()\n")
+    assert place(error, tmp_path) == "nets.py:2"  # and not in json, which raised it
+    assert place(error, tmp_path / "elsewhere") == ""
+    assert place(ValueError("never raised"), tmp_path) == ""
+
+
+def test_an_error_is_placed_where_its_cause_was(tmp_path):
+    error = failure(tmp_path / "nets.py", "try:\n    1 / 0\nexcept ArithmeticError as e:\n    raise OSError from e\n")
+    assert place(error, tmp_path) == "nets.py:2"
+    error.__cause__ = error
+    assert place(error, tmp_path) == "nets.py:4"
+
+
+def test_a_syntax_error_is_placed_in_its_file_and_told_in_one_line(tmp_path):
+    error = failure(tmp_path / "nets.py", "a = 1\ndef build(:\n")
+    assert place(error, tmp_path) == "nets.py:2"
+    assert told(error) == "SyntaxError: invalid syntax"
+    assert told(ValueError("this\nand that")) == "ValueError: this"

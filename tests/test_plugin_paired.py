@@ -296,7 +296,7 @@ def test_a_benchmark_that_base_has_not_is_new_and_passes(gate, world):
 
 
 def test_a_model_that_base_has_not_is_new_and_said(gate, world):
-    world.errors["base"] = SideError("RecipeError: unknown model 'simple_nn'")
+    world.errors["base"] = SideError("RecipeError: unknown model 'simple_nn'", "model/recipes.py:70")
     result = gate()
     assert result.ret == 0
     assert world.gates == []

@@ -22,7 +22,11 @@ CHUNK = 1 << 16
 
 
 class SideError(Exception):
-    """A side answered that it cannot: `str()` is one line. The worker is alive."""
+    """A side answered that it cannot: `str()` is one line, with the place in the side's files. The worker is alive."""
+
+    def __init__(self, what: str, place: str = "") -> None:
+        super().__init__(f"{place}: {what}" if place else what)
+        self.what = what
 
 
 class SideLost(SideError):
@@ -71,7 +75,7 @@ class Link:
         if not isinstance(answer, dict):
             raise self._lost(f"answered {line[:60]!r}")
         if "error" in answer:
-            raise SideError(str(answer["error"]))
+            raise SideError(str(answer["error"]), str(answer.get("place", "")))
         return answer
 
     def _send(self, message: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ import signal
 import sys
 import sysconfig
 from pathlib import Path
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +47,32 @@ def _only_perf_from_here(roots: list[str]) -> None:
     import perf.harness  # noqa: F401  its folder is fixed from here on
 
     sys.path[:1] = roots
+
+
+def _in_subject(path: Path, root: Path) -> bool:
+    return path.is_file() and path.is_relative_to(root) and not any(map(path.is_relative_to, NOT_SUBJECT))
+
+
+def place(error: BaseException, root: Path) -> str:
+    """`model/networks.py:20`: the innermost line of the subject in `root` that `error` comes from, or nothing."""
+    found = ""
+    seen: TracebackException | None = TracebackException.from_exception(error, lookup_lines=False)
+    while seen is not None:
+        lines = [(frame.filename, str(frame.lineno)) for frame in seen.stack]
+        if file := getattr(seen, "filename", None):  # of a SyntaxError: its file was never run
+            lines.append((file, str(seen.lineno)))
+        for file, line in lines:
+            path = Path(file).resolve()
+            if _in_subject(path, root):
+                found = f"{path.relative_to(root)}:{line}"
+        seen = seen.__cause__
+    return found
+
+
+def told(error: BaseException) -> str:
+    """`SyntaxError: invalid syntax`: without its place, in one line."""
+    what = error.msg if isinstance(error, SyntaxError) else error
+    return f"{type(error).__name__}: {what}".split("\n")[0]
 
 
 class Worker:
@@ -102,7 +129,7 @@ class Worker:
             if not file or not file.endswith(".py"):
                 continue
             path = Path(file).resolve()
-            if path.is_file() and path.is_relative_to(self._root) and not any(map(path.is_relative_to, NOT_SUBJECT)):
+            if _in_subject(path, self._root):
                 found[str(path.relative_to(self._root))] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 
@@ -201,7 +228,7 @@ def main() -> None:
             assert request["do"] in COMMANDS
             reply = getattr(worker, request["do"])(**request["with"])
         except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
+            reply = {"error": told(error), "place": place(error, Path(start["root"]).resolve())}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -140,9 +140,9 @@ class PairedGate:
                     try:
                         replies[name] = link.reply(LOAD_S)
                     except SideError as error:
-                        if name != BASE or not str(error).startswith(RecipeError.__name__):
+                        if name != BASE or not error.what.startswith(RecipeError.__name__):
                             raise
-                        self._notes.append(f"base has no such model: {error}")
+                        self._notes.append(f"base has no such model: {error.what}")
                         replies[name] = {"cases": {kind: [] for kind in kinds}}
             except SideError as error:
                 other = name == BASE and self._suite.settings.against_python is not None
