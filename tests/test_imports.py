@@ -42,7 +42,8 @@ RULES = [
 # The files that may import a module at all.
 ONLY = {
     "pytest": ("perf/harness/plugin/*.py", "perf/harness/preflight.py", "perf/harness/stock.py",
-               "perf/harness/progress.py", "perf/test_*.py", "perf/qualification/*.py", "perf/proof/*.py"),
+               "perf/harness/progress.py", "perf/harness/importable.py", "perf/test_*.py", "perf/qualification/*.py",
+               "perf/proof/*.py"),
     "pytest_benchmark": ("perf/harness/stock.py",),
     # The sampler says when each sample was taken, by the clock of the timed rounds.
     "time": ("perf/harness/measure.py", "perf/harness/paired/*.py", "perf/harness/qualify/*.py",

@@ -6,6 +6,7 @@ Workers and launches are fakes, but in the last test.
 import contextlib
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -454,6 +455,30 @@ def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
     gate()
     result = gate("--perf-gate=off", "--benchmark-compare", "--perf-rounds=1", path=STEP)
     result.stdout.fnmatch_lines(["NO BASELINE*"])
+
+
+SYNTAX = "model/networks.py:2: SyntaxError: invalid syntax; mend it first"
+ABSENT = (
+    "data/__init__.py:1: ModuleNotFoundError: No module named 'nowhere'; "
+    "mend it, or install what it needs: pip install -r requirements.txt"
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [("model/networks.py", "x = 1\ndef f(:\n", SYNTAX), ("data/__init__.py", "import nowhere\n", ABSENT)],
+)
+def test_a_working_tree_that_cannot_be_imported_is_one_line_and_exit_4(tmp_path, file, text, said):
+    for part in ("perf", "model", "data"):
+        ignored = shutil.ignore_patterns("MNIST", "__pycache__", "results", ".benchmarks")
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / file).write_text(text)
+    command = [sys.executable, "-m", "pytest", "perf", "--perf-against=main", "-p", "no:cacheprovider"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert result.stdout == ""
+    assert result.stderr.strip() == f"ERROR: the working tree cannot be imported: {said}"
 
 
 MODEL = """
