@@ -6,6 +6,7 @@ downloaded), or a user's own `package.module:factory`, whose contract is in the 
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -108,21 +109,29 @@ def _import_factory(name: str) -> Callable[[], Any]:
         raise RecipeError(f"{name!r} is not of the form package.module:factory")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:
+        if not isinstance(error, ModuleNotFoundError) or not f"{module_name}.".startswith(f"{error.name}."):
+            raise RecipeError(f"{name}: importing {module_name!r} raised {_raised(error)}") from error
         package = module_name.split(".")[0]
         if package in OWN_PACKAGES:
             hint = f"a package called `{package}` is Stepwatch's own here: import the factory from one of another name"
         else:
             hint = "run from the folder that holds it, or add that folder to PYTHONPATH"
         raise RecipeError(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
-    except Exception as error:
-        raise RecipeError(f"{name}: importing {module_name!r} raised {type(error).__name__}: {error}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
         raise RecipeError(f"{name}: {module_name!r} ({module.__file__}) has no {attribute!r}")
     if not callable(factory):
         raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
     return factory  # type: ignore[no-any-return]
+
+
+def _raised(error: Exception) -> str:
+    """`ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}"
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith("<frozen ")]
+    return f"{type(error).__name__}: {error}, at {lines[-1].filename}:{lines[-1].lineno}"
 
 
 def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:

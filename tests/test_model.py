@@ -210,10 +210,20 @@ def tuple_(): return Tuple(784, 10)
     assert says in str(refusal.value)
 
 
-def test_a_module_that_fails_to_import_says_what_it_raised(tmp_path, monkeypatch):
-    write_module(tmp_path, monkeypatch, "1 / 0")
-    with pytest.raises(RecipeError, match="importing 'mine' raised ZeroDivisionError: division by zero"):
+@pytest.mark.parametrize(
+    ("text", "raised"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def make(:", "SyntaxError: invalid syntax"),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_a_module_that_fails_to_import_says_what_it_raised_and_where(tmp_path, monkeypatch, text, raised):
+    write_module(tmp_path, monkeypatch, text)
+    with pytest.raises(RecipeError) as refusal:
         load_recipe("mine:make")
+    line = (tmp_path / "mine.py").read_text().splitlines().index(text) + 1
+    assert str(refusal.value) == f"mine:make: importing 'mine' raised {raised}, at {tmp_path}/mine.py:{line}"
 
 
 def test_a_recipe_is_frozen():
