@@ -156,7 +156,7 @@ def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify,
     planted = (f"--perf-spec={spec}", f"--perf-inject={check}:{kind}", "--perf-batch-size=64")
     assert clear(lambda: qualify(*planted, check=check)).ret == 1
     found = records(pytester)[-1]["checks"]
-    assert "FAIL" in {one["verdict"] for one in found} <= {"FAIL", "INCONCLUSIVE"}  # a p99 may vary by more
+    assert "FAIL" in {one["verdict"] for one in found}  # a p99, or bf16 without units for it, may vary by more
     assert all(one["bar_source"].endswith("of spec.json, the median of 1 run") for one in found)
     failed = [one for one in found if one["verdict"] == "FAIL"]
     assert all(one["reason"].count("again when measured a second time") == 1 for one in failed)
