@@ -7,7 +7,8 @@ STEADY = (0.99, 1.01, 1.0, 0.99, 1.01, 1.0, 1.0)
 
 
 def benchmark(kind, device="cpu", batch=64, pipeline=None, seconds=1.0, samples=STEADY, **info):
-    name = "-".join(str(part) for part in (device, f"bs{batch}", pipeline) if part)
+    mode = [value for value in (info.get("execution"), info.get("precision")) if value not in ("eager", "fp32")]
+    name = "-".join(str(part) for part in (device, f"bs{batch}", pipeline, *mode) if part)
     return Benchmark(
         name=f"test_{kind}[{name}]",
         fullname=f"perf/test_{kind}.py::test_{kind}[{name}]",
@@ -36,6 +37,16 @@ def foreign(name="test_sum", median=2e-6, **stats):
 
 def run(*benchmarks, source="cpu.json", cases=(), complete=True, **perf):
     return Run(source, "", tuple(benchmarks), tuple(cases), complete, {}, perf)
+
+
+def steps(times, device="cpu", **info):
+    """Training steps in modes; `times` has the seconds of each (batch, execution, precision)."""
+    parity = {"parity_steps": 20, "parity_difference": 0.003}
+    return [
+        benchmark("training_step", device, batch, seconds=seconds, execution=execution, precision=precision,
+                  **({} if (execution, precision) == ("eager", "fp32") else parity) | info)
+        for (batch, execution, precision), seconds in times.items()
+    ]  # fmt: skip
 
 
 MACHINE = {

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from perf.harness.report import units
 from perf.harness.report.bound import Bound
+from perf.harness.report.cells import title
 from perf.harness.report.layout import INDENT, Block, Fixed, Paragraph
-from perf.harness.report.rows import PLAIN_PIPELINE, SMOKE, UNSTEADY, Comparison, Row
-from perf.harness.report.tables import title
+from perf.harness.report.modes import STEP
+from perf.harness.report.rows import PLAIN_PIPELINE, UNSTEADY, Comparison, Key, Row
+from perf.harness.report.words import at_batch, called, device, in_mode, network, rate, several_networks, smoke, where
 
 # The first of these that was measured on both devices answers which one wins, from which batch size on.
 DECIDING = ("training_step", "epoch", "inference")
@@ -30,7 +32,7 @@ def conclusion(comparison: Comparison) -> list[Block]:
         *_unsteady(rows),
         *_throttled(rows),
         *_devices(comparison),
-        *(text for label in labels if (text := _pipelines(label, rows))),
+        *(text for label in labels for text in _on_device([row for row in rows if row.label == label])),
     ]
     sentences += _incomparable(comparison)
     blocks: list[Block] = [Paragraph(text) for text in sentences]
@@ -41,10 +43,11 @@ def conclusion(comparison: Comparison) -> list[Block]:
 
 def _unsteady(rows: Sequence[Row]) -> list[str]:
     """Which times are no property of the machine."""
+    several = several_networks(rows)
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.unsteady:
-            found.setdefault(row.label, []).append(_called(row))
+            found.setdefault(row.label, []).append(called(row, several))
     return [
         f"UNSTEADY on {label}: {', '.join(names)}. Spreads above ±{units.percent(UNSTEADY)}, or another program on "
         "the same cores meanwhile: these times are not the machine's. Measure again while nothing else runs."
@@ -54,23 +57,17 @@ def _unsteady(rows: Sequence[Row]) -> list[str]:
 
 def _throttled(rows: Sequence[Row]) -> list[str]:
     """Which times are those of a device that had slowed itself."""
+    several = several_networks(rows)
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.throttled:
             part = f" ({units.percent(row.throttled)} of the rounds)" if row.throttled < 1 else ""
-            found.setdefault(row.label, []).append(_called(row) + part)
+            found.setdefault(row.label, []).append(called(row, several) + part)
     return [
         f"THROTTLED on {label}: {', '.join(names)}. It had slowed itself meanwhile, because of heat or of its power "
         "supply: these times are not those of a device that is cooled and fed as it should be."
         for label, names in found.items()
     ]
-
-
-def _called(row: Row) -> str:
-    """`epoch with resident at batch 64`."""
-    batch = f" at batch {units.batch(row.batch_size)}" if row.batch_size is not None else ""
-    pipeline = f" with {row.pipeline}" if row.pipeline else ""
-    return f"{row.kind.replace('_', ' ')}{pipeline}{batch}"
 
 
 def _invitation(source: str) -> list[Block]:
@@ -89,19 +86,25 @@ def _invitation(source: str) -> list[Block]:
 
 
 def _devices(comparison: Comparison) -> list[str]:
-    """For each device that is not the reference, where it wins and by how much: a step, and the whole run."""
-    rows = [row for row in comparison.rows if row.speedup is not None]
+    """For each device that is not the reference, where it wins and by how much: a step, and the whole run.
+
+    Of several modes, the plain one.
+    """
+    known = [row for row in comparison.rows if row.speedup is not None]
+    plain = {(row.kind, row.label, network(row)) for row in known if row.plain}
+    rows = [row for row in known if row.plain or (row.kind, row.label, network(row)) not in plain]
     kinds = [kind for kind in DECIDING if any(row.kind == kind for row in rows)][:1]
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.kind in (*kinds, "training_run"):
             groups.setdefault((row.kind, row.label, row.pipeline, *row.workload.values()), []).append(row)
-    several = len({row.benchmark.text("model") for row in rows}) > 1
-    return [_duel(group, comparison.reference or "", several) for group in groups.values()]
+    several = several_networks(rows)
+    modes = not all(row.plain for row in comparison.rows)
+    return [_duel(group, comparison.reference or "", several, modes) for group in groups.values()]
 
 
-def _duel(rows: Sequence[Row], reference: str, several: bool) -> str:
-    """`rows` are one device's, of one workload, by batch size; `several` networks need naming."""
+def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> str:
+    """`rows` are one device's, of one workload, by batch size; `several` networks need naming, and so do `modes`."""
     wins = [row for row in rows if _verdict(row) == 1]
     losses = [row for row in rows if _verdict(row) == -1]
     ties = [row for row in rows if _verdict(row) == 0]
@@ -109,17 +112,17 @@ def _duel(rows: Sequence[Row], reference: str, several: bool) -> str:
     first = rows[0]
     parts = []
     if wins:
-        parts.append(f"{first.label} is faster than {reference} {_where(wins, rows)}, by {_factors(wins)}")
+        parts.append(f"{first.label} is faster than {reference} {where(wins, rows)}, by {_factors(wins)}")
     if losses:
         slower = "slower" if wins else f"{first.label} is slower than {reference}"
-        parts.append(f"{slower} {_where(losses, rows)}, by {_factors(losses)}")
+        parts.append(f"{slower} {where(losses, rows)}, by {_factors(losses)}")
     if ties:
         names = "the two" if wins or losses else f"{first.label} and {reference}"
-        parts.append(f"{_where(ties, rows)} {names} cannot be told apart")
+        parts.append(f"{where(ties, rows)} {names} cannot be told apart")
     if unsure:
-        parts.append(f"{_where(unsure, rows)} there are too few rounds to tell {first.label} from {reference}")
-    model = first.benchmark.text("model")
-    extra = [text for text in (first.pipeline, model if several else None) if text]
+        parts.append(f"{where(unsure, rows)} there are too few rounds to tell {first.label} from {reference}")
+    named = [(True, first.pipeline), (several, first.benchmark.text("model")), (modes, in_mode(first))]
+    extra = [text for needed, text in named if needed and text]
     subject = ", ".join([title([first]), *extra])
     return f"{subject}: {'; '.join(parts)}."
 
@@ -133,20 +136,6 @@ def _verdict(row: Row) -> int | None:
     return 1 if row.speedup.point > 1 else -1
 
 
-def _where(some: Sequence[Row], every: Sequence[Row]) -> str:
-    """Which batch sizes `some` are, of those of `every`: `from batch 512 on`."""
-    sizes = list(dict.fromkeys(units.batch(row.batch_size) for row in some if row.batch_size is not None))
-    if not sizes:
-        return "here"
-    if len(some) == len(every) and len(sizes) > 1:
-        return "at every batch size measured"
-    if len(sizes) > 1 and list(some) == list(every)[-len(some) :]:
-        return f"from batch {sizes[0]} on"
-    if len(sizes) > 1 and list(some) == list(every)[: len(some)]:
-        return f"up to batch {sizes[-1]}"
-    return f"at batch {' and '.join([', '.join(sizes[:-1]), sizes[-1]]) if len(sizes) > 1 else sizes[0]}"
-
-
 def _factors(rows: Sequence[Row]) -> str:
     """How many times faster, or slower, from the least to the most."""
     points = sorted(max(r.speedup.point, 1 / r.speedup.point) for r in rows if r.speedup is not None)
@@ -154,19 +143,28 @@ def _factors(rows: Sequence[Row]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _pipelines(label: str, rows: Sequence[Row]) -> str | None:
-    """What the training step could do on one device, what the plain pipeline delivers, and what that costs."""
-    mine = [row for row in rows if row.label == label]
-    mine = [row for row in mine if row.workload == mine[0].workload | {"epochs": row.workload["epochs"]}]
+def _on_device(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each network."""
+    several = several_networks(rows)
+    networks = list(dict.fromkeys(map(network, rows)))
+    found = (_pipelines([row for row in rows if network(row) == name], several) for name in networks)
+    return list(filter(None, found))
+
+
+def _pipelines(rows: Sequence[Row], several: bool) -> str | None:
+    """What the training step could do, what the plain pipeline delivers, and what that costs; one network's rows on
+    one device. Of several modes, of the plain one."""
+    first = next((row for row in rows if row.plain), rows[0])
+    mine = [row for row in rows if row.workload == first.workload | {"epochs": row.workload["epochs"]}]
     epochs = [row for row in mine if row.kind == "epoch"]
     plain = next((row for row in epochs if row.pipeline == PLAIN_PIPELINE), None)
     step = _step(mine, plain)
-    clauses = [f"the training step reaches {_rate(step)}"] if step is not None else []
+    of = f" of {network(first)}" if several else ""
+    mode = "" if all(row.plain for row in rows) else f" in {in_mode(first)}"
+    clauses = [f"the training step{of}{mode} reaches {rate(step)}{at_batch(step)}"] if step is not None else []
     if plain is not None and plain.bound is not None and plain.bound.share is not None:
         clauses.append(_epoch(plain.bound, _delivery(mine, plain), step) + _best(epochs, plain))
-    device = "this CPU" if label == "cpu" else label
-    smoke = "SMOKE: " if mine and mine[0].profile == SMOKE else ""
-    return f"{smoke}On {device} {'; '.join(clauses)}." if clauses else None
+    return f"{smoke(first)}On {device(first)} {'; '.join(clauses)}." if clauses else None
 
 
 def _known(rows: Sequence[Row]) -> list[Row]:
@@ -214,18 +212,13 @@ def _best(epochs: Sequence[Row], plain: Row) -> str:
     return f": {pipeline} makes it {units.times(point)} faster"
 
 
-def _rate(row: Row) -> str:
-    batch = f" at batch {units.batch(row.batch_size)}" if row.batch_size is not None else ""
-    return f"{units.rate(row.samples_per_s or 0.0)} samples/s{batch}"
-
-
 def _incomparable(comparison: Comparison) -> list[str]:
     """Why rows have no speedup: one sentence per device and reason."""
     reference = comparison.reference
     there = [row for row in comparison.rows if row.reference]
     found: dict[tuple[str, str], list[str]] = {}
     for row in comparison.rows:
-        if not row.reference and row.speedup is None:
+        if not row.reference and row.speedup is None and not _has_plain(row, comparison.rows):
             reason = _why_not(row, [other for other in there if other.kind == row.kind])
             kinds = found.setdefault((row.label, reason), [])
             if (kind := row.kind.replace("_", " ")) not in kinds:
@@ -234,6 +227,17 @@ def _incomparable(comparison: Comparison) -> list[str]:
         f"No speedup of {label} over {reference} for {', '.join(kinds)}: {reason}."
         for (label, reason), kinds in found.items()
     ]
+
+
+def _has_plain(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a mode that only this device has is compared all the same: in the table of modes, or by its plain one."""
+    if row.full_speedup is None:
+        return False
+    return row.kind == STEP or any(other.plain and other.speedup and _work(other) == _work(row) for other in rows)
+
+
+def _work(row: Row) -> Key:
+    return (row.label, row.kind, row.batch_size, row.pipeline, row.task)
 
 
 def _why_not(row: Row, others: Sequence[Row]) -> str:

@@ -22,6 +22,11 @@ CROWDED = 0.25
 PIPELINES = ("dataloader", "workers", "resident")
 # What every training loop begins with; the others are measured against it.
 PLAIN_PIPELINE = "dataloader"
+# From what a training loop does by itself to what it must be told to do.
+EXECUTIONS = ("eager", "compile", "cudagraph")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+MODE = ("execution", "precision")
+PLAIN_MODE = ("eager", "fp32")
 
 Key = tuple[Hashable, ...]
 
@@ -34,8 +39,9 @@ class UnknownReference(ValueError):
 class Row:
     """One benchmark of the run in file `letter` ("" where there is one file).
 
-    `speedup` is over the reference device, `pipeline_speedup` over the plain pipeline on the same device; each is
-    for the same workload and batch size, and None where that was not measured.
+    `speedup` is over the reference device in the same mode, `pipeline_speedup` over the plain pipeline, and
+    `mode_speedup` over eager fp32, on the same device; `full_speedup` is over eager fp32 on the reference device. Each
+    is for the same workload and batch size otherwise, and None where that was not measured.
     """
 
     benchmark: Benchmark
@@ -45,6 +51,8 @@ class Row:
     reference: bool = False
     speedup: Ratio | None = None
     pipeline_speedup: Ratio | None = None
+    mode_speedup: Ratio | None = None
+    full_speedup: Ratio | None = None
 
     @property
     def kind(self) -> str:
@@ -63,6 +71,17 @@ class Row:
     @property
     def pipeline(self) -> str | None:
         return self.benchmark.text("pipeline")
+
+    @property
+    def mode(self) -> tuple[str, str]:
+        """Execution and precision."""
+        execution, precision = (self.benchmark.text(name) for name in MODE)
+        return execution or PLAIN_MODE[0], precision or PLAIN_MODE[1]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it ran as PyTorch does by itself."""
+        return self.mode == PLAIN_MODE
 
     @property
     def samples_per_s(self) -> float | None:
@@ -97,14 +116,21 @@ class Row:
     def workload(self) -> dict[str, Scalar]:
         """What must be equal for two rows to be compared, apart from batch size and pipeline."""
         digest = section(self.run.perf, "data").get("digest")
+        execution, precision = self.mode
         return {
             "model": self.benchmark.text("model"),
             "data set": self.benchmark.text("data"),
             "data": digest if isinstance(digest, str) else None,
             "profile": self.profile,
-            "precision": self.benchmark.text("precision"),
+            "execution": execution,
+            "precision": precision,
             "epochs": self.benchmark.number("epochs"),
         }
+
+    @property
+    def task(self) -> tuple[Scalar, ...]:
+        """The workload, whatever the mode."""
+        return tuple(value for name, value in self.workload.items() if name not in MODE)
 
 
 @dataclass(frozen=True)
@@ -184,27 +210,32 @@ def _choose(rows: Sequence[Row], reference: str | None) -> str | None:
 def _index(rows: Sequence[Row]) -> dict[Key, list[Row]]:
     index: dict[Key, list[Row]] = {}
     for row in rows:
-        index.setdefault(_key(row, row.label, row.pipeline), []).append(row)
+        index.setdefault(_key(row, row.label), []).append(row)
     return index
 
 
-def _key(row: Row, label: str, pipeline: str | None) -> Key:
-    """The work of `row`, on the device `label` with `pipeline`."""
-    return (label, row.kind, row.batch_size, pipeline, *row.workload.values())
+def _key(row: Row, label: str, **other: str) -> Key:
+    """The work of `row` on the device `label`; with an `other` pipeline, execution or precision, that work."""
+    work = {"kind": row.kind, "batch size": row.batch_size, "pipeline": row.pipeline, **row.workload}
+    return (label, *(work | other).values())
 
 
 def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -> Row:
     """`row` with its speedups."""
-    other = plain = None
-    if reference is not None and row.label != reference:
-        other = _only(index.get(_key(row, reference, row.pipeline), []), row)
-    if row.pipeline not in (None, PLAIN_PIPELINE):
-        plain = _only(index.get(_key(row, row.label, PLAIN_PIPELINE), []), row)
+
+    def over(label: str, **other: str) -> Ratio | None:
+        found = _only(index.get(_key(row, label, **other), []), row)
+        return None if found is None else ratio(samples_of(found), samples_of(row))
+
+    plain = dict(zip(MODE, PLAIN_MODE, strict=True))
+    here = row.label == reference
     return replace(
         row,
-        reference=row.label == reference,
-        speedup=None if other is None else ratio(samples_of(other), samples_of(row)),
-        pipeline_speedup=None if plain is None else ratio(samples_of(plain), samples_of(row)),
+        reference=here,
+        speedup=None if reference is None or here else over(reference),
+        pipeline_speedup=None if row.pipeline in (None, PLAIN_PIPELINE) else over(row.label, pipeline=PLAIN_PIPELINE),
+        mode_speedup=None if row.plain else over(row.label, **plain),
+        full_speedup=None if reference is None or (here and row.plain) else over(reference, **plain),
     )
 
 
@@ -217,15 +248,17 @@ def _only(candidates: Sequence[Row], row: Row) -> Row | None:
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    known = KINDS.index(row.kind) if row.kind in KINDS else len(KINDS)
-    pipeline = row.pipeline or ""
-    place = PIPELINES.index(pipeline) if pipeline in PIPELINES else len(PIPELINES)
     return (
-        known,
-        row.kind,
+        _place(KINDS, row.kind),
         row.benchmark.text("model") or "",
         -1.0 if row.batch_size is None else row.batch_size,
-        place,
-        pipeline,
+        _place(PIPELINES, row.pipeline or ""),
+        _place(EXECUTIONS, row.mode[0]),
+        _place(PRECISIONS, row.mode[1]),
         not row.reference,
     )
+
+
+def _place(known: Sequence[str], name: str) -> tuple[int, str]:
+    """The known names in their order, then the others."""
+    return (known.index(name) if name in known else len(known)), name
