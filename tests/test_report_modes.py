@@ -1,10 +1,13 @@
 """Runs in several modes in, text out: a table for each network, and what a mode is compared with."""
 
+import csv
+import json
+
 import pytest
 
 from perf.harness.report import render
 from perf.harness.report.rows import compare
-from tests.report_runs import CPU_RUN, benchmark, run, steps
+from tests.report_runs import CPU_RUN, benchmark, foreign, run, steps
 
 CPU_TIMES = {
     (64, "eager", "fp32"): 800e-6,
@@ -192,6 +195,25 @@ def test_sentences_on_several_modes_are_on_the_plain_one_and_say_so():
     assert "UNSTEADY" not in text
     unsteady = run(*steps({(64, "compile", "bf16"): 1.0}, crowding=1.0, model="resnet18"), benchmark("epoch"))
     assert "UNSTEADY on cpu: training step of resnet18 in compile bf16 at batch 64." in render([unsteady], width=1000)
+
+
+def test_programs_get_the_mode_its_speedups_and_how_far_its_losses_are_from_eagers():
+    rows = list(csv.DictReader(render([CPU], format="csv").splitlines()))
+    plain, _, compiled, *_ = rows
+    assert (plain["execution"], plain["precision"], plain["mode_speedup"], plain["parity_steps"]) == (
+        "eager", "fp32", "", "",
+    )  # fmt: skip
+    assert (compiled["execution"], compiled["parity_steps"], compiled["parity_difference"]) == (
+        "compile",
+        "20",
+        "0.003",
+    )
+    assert float(compiled["mode_speedup"]) == float(compiled["full_speedup"]) == pytest.approx(8 / 6)
+    assert float(compiled["mode_speedup_low"]) < 8 / 6 < float(compiled["mode_speedup_high"])
+    assert float(compiled["flop_per_s"]) == pytest.approx(409e3 * 64 / 600e-6)
+    assert compiled["bytes_per_sample"] == ""
+    [foreigner, ours] = json.loads(render([run(foreign(), benchmark("epoch", precision=None))], format="json"))[::-1]
+    assert (foreigner["execution"], ours["execution"], ours["precision"]) == (None, "eager", "fp32")
 
 
 def test_a_record_without_a_mode_is_eager_fp32():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from perf.harness.record.run import Scalar, finite
 from perf.harness.report.layout import clean
+from perf.harness.report.modes import flop_per_s
 from perf.harness.report.rows import Comparison, Row
 from perf.harness.stats import Ratio
 
@@ -49,6 +50,11 @@ def _number(key: str) -> Callable[[Row, Comparison], Scalar]:
     return lambda row, _: row.benchmark.number(key)
 
 
+def _mode(part: int) -> Callable[[Row, Comparison], Scalar]:
+    """Said of any benchmark of ours: a record that has none ran in the plain one."""
+    return lambda row, _: row.mode[part] if row.benchmark.ours else None
+
+
 def _ratio(ratio: Ratio | None, part: str) -> Scalar:
     return None if ratio is None else {"point": ratio.point, "low": ratio.low, "high": ratio.high}[part]
 
@@ -62,7 +68,8 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "model": _text("model"),
     "data": _text("data"),
     "profile": lambda row, _: row.profile,
-    "precision": _text("precision"),
+    "execution": _mode(0),
+    "precision": _mode(1),
     "batch_size": _number("batch_size"),
     "pipeline": _text("pipeline"),
     "device": _text("device"),
@@ -80,6 +87,12 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "pipeline_speedup": lambda row, _: _ratio(row.pipeline_speedup, "point"),
     "pipeline_speedup_low": lambda row, _: _ratio(row.pipeline_speedup, "low"),
     "pipeline_speedup_high": lambda row, _: _ratio(row.pipeline_speedup, "high"),
+    "mode_speedup": lambda row, _: _ratio(row.mode_speedup, "point"),
+    "mode_speedup_low": lambda row, _: _ratio(row.mode_speedup, "low"),
+    "mode_speedup_high": lambda row, _: _ratio(row.mode_speedup, "high"),
+    "full_speedup": lambda row, _: _ratio(row.full_speedup, "point"),
+    "full_speedup_low": lambda row, _: _ratio(row.full_speedup, "low"),
+    "full_speedup_high": lambda row, _: _ratio(row.full_speedup, "high"),
     "bound_by": lambda row, _: row.bound.by if row.bound else None,
     "bound_share": lambda row, _: row.bound.share if row.bound else None,
     "enqueue_s": _number("enqueue_s"),
@@ -88,6 +101,10 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "peak_bytes": _number("peak_bytes"),
     "parameters": _number("parameters"),
     "flop_per_sample": _number("flop_per_sample"),
+    "flop_per_s": lambda row, _: flop_per_s(row),
+    "bytes_per_sample": _number("bytes_per_sample"),
+    "parity_steps": _number("parity_steps"),
+    "parity_difference": _number("parity_difference"),
     "epochs": _number("epochs"),
     "accuracy": _number("accuracy"),
     "loss_first": _number("loss_first"),
