@@ -66,6 +66,10 @@ batch: another batch size is another training; only the rows of one are alternat
 
 On this CPU the training step in eager fp32 reaches 273,000 samples/s at batch 4096.
 
+Fastest way to train simple_nn on this CPU: --perf-execution=compile --perf-precision=bf16
+--perf-batch-size=4096: 585,000 samples/s, 2.14 times eager fp32 at that batch size [2.12, 2.17];
+its losses over 20 steps differ from eager's by 0.3% at most.
+
 To compare with a GPU, bring its file here:
 
     pytest perf/ --benchmark-json=gpu.json   # on the machine with the GPU
@@ -131,6 +135,22 @@ On B:cuda the training step of resnet18 in eager fp32 reaches 6,400 samples/s at
 On B:cuda the training step of simple_nn in eager fp32 reaches 41.0 M samples/s at batch 4096.
 
 On A:cpu the training step in eager fp32 reaches 273,000 samples/s at batch 4096.
+
+Fastest way to train resnet18 on B:cuda: --perf-execution=compile --perf-batch-size=64: 7,110
+samples/s, 1.11 times eager fp32 at that batch size [1.10, 1.12]; its losses over 20 steps differ
+from eager's by 0.3% at most.
+
+Fastest way to train simple_nn on A:cpu: --perf-execution=compile --perf-precision=bf16
+--perf-batch-size=4096: 585,000 samples/s, 2.14 times eager fp32 at that batch size [2.12, 2.17];
+its losses over 20 steps differ from eager's by 0.3% at most.
+
+Fastest way to train simple_nn on B:cuda: --perf-execution=cudagraph --perf-precision=bf16
+--perf-batch-size=4096: 81.9 M samples/s, 2.00 times eager fp32 at that batch size [1.98, 2.02]; its
+losses over 20 steps differ from eager's by 0.3% at most.
+
+Training simple_nn, B:cuda against the fastest mode of A:cpu at the same batch size: 10 times at
+every batch size measured (first in cudagraph fp32); 100 times at batch 4096 (first in cudagraph
+bf16); the most is 140× [138, 142] at batch 4096, cudagraph bf16 against compile bf16.
 
 No speedup of B:cuda over A:cpu for training step: different model (resnet18, simple_nn)."""
 

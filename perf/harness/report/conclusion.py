@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from perf.harness.report import units
 from perf.harness.report.bound import Bound
 from perf.harness.report.cells import title
+from perf.harness.report.fastest import fastest
 from perf.harness.report.layout import INDENT, Block, Fixed, Paragraph
 from perf.harness.report.modes import STEP
 from perf.harness.report.rows import PLAIN_PIPELINE, UNSTEADY, Comparison, Key, Row
@@ -23,7 +24,7 @@ FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
 
 
 def conclusion(comparison: Comparison) -> list[Block]:
-    """Which device wins, what an epoch waits for, what could not be compared."""
+    """Which device wins, what an epoch waits for, the fastest way to train, what could not be compared."""
     rows = comparison.rows
     labels = list(dict.fromkeys(row.label for row in rows))
     if not rows:
@@ -33,6 +34,7 @@ def conclusion(comparison: Comparison) -> list[Block]:
         *_throttled(rows),
         *_devices(comparison),
         *(text for label in labels for text in _on_device([row for row in rows if row.label == label])),
+        *fastest(comparison),
     ]
     sentences += _incomparable(comparison)
     blocks: list[Block] = [Paragraph(text) for text in sentences]
