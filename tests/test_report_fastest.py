@@ -163,3 +163,13 @@ def test_whatever_was_measured_the_fastest_way_is_no_slower_than_eager_fp32(time
     for sentence in said("Fastest way", *rows):
         if " times eager" in sentence:
             assert float(sentence.split(" times eager")[0].rsplit(", ", 1)[1].replace(",", "")) >= 1
+
+
+def test_the_cpus_fastest_mode_is_the_reference_cpus_and_may_be_eager():
+    cpu = {PLAIN: 1.0, HALF: 2.0}
+    assert duel((cpu, {GRAPH: 0.5})).endswith("2.02] at batch 64, cudagraph bf16 against eager fp32.")
+    runs = [run(*of(cpu)), run(*of({PLAIN: 4.0}), *of({GRAPH: 0.5}, device="cuda"))]
+    for reference, times in ((None, "2.00×"), ("B:cpu", "8.00×"), ("B:cuda", "2.00×")):
+        text = render(runs, reference=reference, width=1000)
+        assert f"B:cuda against the fastest mode of {'B' if times == '8.00×' else 'A'}:cpu at the same" in text
+        assert f"the most is {times}" in text

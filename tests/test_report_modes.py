@@ -209,6 +209,41 @@ def test_a_mode_that_one_device_does_not_have_is_no_failed_comparison_where_the_
     assert "No speedup of cuda over cpu for epoch: different execution (compile, eager)." in without
 
 
+def test_a_mode_whose_plain_one_is_compared_at_another_batch_size_only_is_a_failed_comparison():
+    work = (("cpu", 64, "eager"), ("cpu", 512, "eager"), ("cuda", 512, "eager"), ("cuda", 64, "compile"))
+    epochs = [benchmark("epoch", device, batch, execution=execution) for device, batch, execution in work]
+    assert "No speedup of cuda over cpu for epoch: different execution (compile, eager)." in render([run(*epochs)])
+
+
+def test_the_table_of_modes_compares_a_mode_that_the_reference_does_not_have():
+    text = render([run(*steps({(64, "eager", "fp32"): 1.0}), *steps({(64, "cudagraph", "fp32"): 0.1}, "cuda"))])
+    [row] = [line.split() for line in text.splitlines() if line.split()[1:2] == ["cudagraph"]]
+    assert row == ["64", "cudagraph", "cuda", "100", "ms", "±0.5%", "640", "10.0×"]
+    assert "No speedup" not in text
+
+
+def test_a_network_that_is_only_eager_fp32_keeps_the_table_of_all():
+    text = render([run(*steps(CPU_TIMES), benchmark("training_step", model="other"))])
+    assert "\nTraining step by mode: simple_nn on cpu\n" in text and "\nTraining step\n" in text
+
+
+def test_two_networks_in_eager_fp32_share_their_tables_as_ever():
+    plain = [benchmark("training_step", model=model, cold_start_s=1.0) for model in ("a", "b")]
+    text = render([run(*plain)])
+    assert "by mode" not in text and text.count("\nTraining step  cpu ") == 1
+
+
+def test_a_note_on_batch_sizes_needs_several():
+    note = "batch: another batch size is another training"
+    assert note in render([CPU])
+    assert note not in render([run(*steps({(64, "eager", "fp32"): 2.0, (64, "compile", "fp32"): 1.0}))])
+
+
+def test_what_the_step_reaches_is_said_of_eager_fp32_wherever_it_was_measured():
+    text = render([run(*steps({(64, "compile", "fp32"): 1.0, (512, "eager", "fp32"): 8.0}))])
+    assert "On this CPU the training step in eager fp32 reaches 64.0 samples/s at batch 512." in text
+
+
 def test_sentences_on_several_modes_are_on_the_plain_one_and_say_so():
     text = render([CPU, GPU], width=1000)
     assert text.count("B:cuda is faster than A:cpu") == 1
