@@ -2,7 +2,7 @@
 
 from data.choose import NAMES, load, resolve
 from data.errors import DataError
-from data.pipelines import PIPELINES, WORKERS, Batch, Pipeline, open_pipeline, shuffle_order
+from data.pipelines import PIPELINES, WORKERS, Batch, Pipeline, ResidentPipeline, open_pipeline, shuffle_order
 from data.sets import DataSet, ImageDataset, Split
 from data.synthetic import random_images
 
@@ -15,6 +15,7 @@ __all__ = [
     "DataSet",
     "ImageDataset",
     "Pipeline",
+    "ResidentPipeline",
     "Split",
     "load",
     "open_pipeline",

@@ -2,27 +2,28 @@
 
 import pytest
 
-from model import train_epoch
 from perf.harness.bench import Bench
+from perf.harness.modes.execution import epoch
 
 # Batches whose mean loss is compared before and after: enough to see it fall, few enough to cost nothing.
 LOSS_BATCHES = 8
 
 
-@pytest.mark.axes("device", "batch_size", "pipeline")
+@pytest.mark.axes("device", "batch_size", "pipeline", "execution", "precision")
 def test_epoch(bench: Bench) -> None:
     work = bench.workload
     samples = len(work.data.train)
     with work.open(work.data.train) as pipeline:
         trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
+        bench.check_parity()
         batches = work.batches(LOSS_BATCHES)
         loss_first = trainee.mean_loss(batches)
 
         bench.measurement.passes(
-            lambda: train_epoch(trainee.step, pipeline.epoch(0)),
+            lambda: epoch(trainee.step, pipeline, 0),
             restore=trainee.restore,
-            warm_pass=lambda: bench.measurement.phases(trainee.step, pipeline, work.device.torch_device),
+            warm_pass=lambda: bench.warm_epoch(trainee, pipeline),
         )
         bench.record_rate(samples)
         bench.record_losses(loss_first, trainee.mean_loss(batches), pipeline.batches)
-    bench.record_flop(trainee.step)
+    bench.record_flop(trainee.plain)

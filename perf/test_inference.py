@@ -7,10 +7,11 @@ from perf.harness.measure import MeasurementError
 from perf.harness.workload import rotate
 
 
-@pytest.mark.axes("device", "batch_size")
+@pytest.mark.axes("device", "batch_size", "execution", "precision")
 def test_inference(bench: Bench) -> None:
     work = bench.workload
     trainee = bench.cold_trainee(first=lambda fresh: fresh.infer(*work.batches(1)[0]))
+    bench.check_logits()
     batches = work.batches()
     trainee.model.eval()
     infer = rotate(trainee.infer, batches)
@@ -21,5 +22,5 @@ def test_inference(bench: Bench) -> None:
     if not trainee.infer(*batches[0]).isfinite().all():
         raise MeasurementError("the network's output is not finite")
     bench.measurement.enqueue(infer)
-    bench.measurement.overhead(rotate(trainee.infer, work.minimal().batches()))
-    bench.record_flop(trainee.infer)
+    bench.overhead(lambda minimal: rotate(trainee.infer, minimal.batches()))
+    bench.record_flop(trainee.logits)

@@ -28,4 +28,4 @@ def test_training_run(bench: Bench) -> None:
     bench.info["epochs"] = EPOCHS
     bench.info["losses"] = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
     bench.record_losses(by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
-    bench.record_flop(trainee.step)
+    bench.record_flop(trainee.plain)

@@ -6,10 +6,11 @@ from perf.harness.bench import Bench
 from perf.harness.workload import rotate
 
 
-@pytest.mark.axes("device", "batch_size")
+@pytest.mark.axes("device", "batch_size", "execution", "precision")
 def test_training_step(bench: Bench) -> None:
     work = bench.workload
     trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*work.batches(1)[0]))
+    bench.check_parity()
     batches = work.batches()
     loss_first = trainee.mean_loss(batches)
     trainee.model.train()
@@ -20,5 +21,6 @@ def test_training_step(bench: Bench) -> None:
 
     bench.record_losses(loss_first, trainee.mean_loss(batches), bench.measurement.calls)
     bench.measurement.enqueue(step)
-    bench.measurement.overhead(rotate(trainee.step, work.minimal().batches()))
-    bench.record_flop(trainee.step)
+    bench.overhead(lambda minimal: rotate(trainee.step, minimal.batches()))
+    bench.record_flop(trainee.plain)
+    bench.record_bytes(trainee.plain)

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from perf.harness.axes import Axes
 from perf.harness.gate.paired import LEAST_ROUNDS, LOOKS, Rule
 from perf.harness.paired.link import SideError, SideLost
 from perf.harness.paired.schedule import (
@@ -87,7 +88,7 @@ class Lab:
 
 
 def named(name):
-    return Case(name, name, "cpu", 64, None)
+    return Case(name, name, Axes("cpu", 64, None))
 
 
 class FakeWorker:
@@ -120,7 +121,8 @@ class FakeWorker:
         self.lab.now += START_S / 2
         return {"data": "abc", "sources": {"model/mlp.py": "1"}}
 
-    def prepare(self, kind, device, batch_size, pipeline, core):
+    def prepare(self, kind, core, **axes):
+        assert Axes(**axes) == Axes("cpu", 64, None)
         self.lab.homes.append((self.side, core))
         if self.side == HEAD:
             self.lab.prepared.append((self.lab.launch_number, kind))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from perf.harness.axes import Axes
 from perf.harness.paired import sides as module
 from perf.harness.paired.link import SideError
 from perf.harness.paired.sides import SideUnusable, Subject, sides, subject_of
@@ -316,7 +317,7 @@ def test_a_worker_of_base_imports_the_refs_code_even_where_heads_is_on_the_path(
     assert layers in old["sources"]
     assert old["sources"][layers] != new["sources"][layers]
     assert not any(path.startswith(("perf/", "model/", "data/")) for path in new["sources"])
-    assert new["cases"] == {"training_step": [["cpu", 64, None]]}
+    assert new["cases"] == {"training_step": [list(Axes("cpu", 64, None))]}
     empty, _ = opened(settled(against="HEAD~2", **settings))
     with pytest.raises(SideError, match=rf"^RecipeError: {project.package}.networks is not in .*, but in "):
         asked(empty)

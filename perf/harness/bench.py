@@ -11,9 +11,15 @@ from typing import Any
 
 import torch
 
+from data import Pipeline
 from perf.harness import devices
+from perf.harness.axes import EAGER
 from perf.harness.environment import crowding, foreign_cpu_s
 from perf.harness.measure import Effort, Measurement, MeasurementError
+from perf.harness.modes.execution import epoch
+from perf.harness.modes.mode import PLAIN
+from perf.harness.modes.parity import logits_apart, parity
+from perf.harness.qualify import traffic
 from perf.harness.settings import Settings
 from perf.harness.telemetry.reasons import SLOWING, Reason
 from perf.harness.telemetry.source import Sample
@@ -64,7 +70,8 @@ class Bench:
             device_name=device_name,
             batch_size=workload.batch_size,
             pipeline=workload.pipeline,
-            precision="fp32",
+            execution=workload.mode.execution,
+            precision=workload.mode.precision,
             profile=profile.name,
         )
 
@@ -74,6 +81,34 @@ class Bench:
         self.info["parameters"] = trainee.parameters
         trainee.restore()
         return trainee
+
+    def check_parity(self) -> None:
+        """Hold a mode's losses against those of the plain way, before anything of it is timed. Raises
+        MeasurementError where it computes something else."""
+        if self.workload.mode == PLAIN:
+            return
+        found = parity(self.workload, self.measurement.timer)
+        self.info.update(
+            parity_steps=found.steps, parity_difference=found.difference, precision_difference=found.distance
+        )
+        devices.free(self.workload.device)
+
+    def check_logits(self) -> None:
+        """The same of a forward pass: its logits against those of the plain way."""
+        if self.workload.mode != PLAIN:
+            self.info["parity_difference"] = logits_apart(self.workload)
+
+    def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
+        """One epoch, looked at phase by phase where the step has phases: not where it runs as one."""
+        if self.workload.mode.execution == EAGER:
+            self.measurement.phases(trainee.step, pipeline, self.workload.device.torch_device)
+        else:
+            epoch(trainee.step, pipeline, 0)
+
+    def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:
+        """The fixed cost of a call: `call` of the smallest batch; not of a compiled one, which would be another."""
+        if self.workload.mode.execution != "compile":
+            self.measurement.overhead(call(self.workload.minimal()))
 
     def record_rate(self, samples: int) -> None:
         """What follows from the timed rounds, `samples` of the data set per call."""
@@ -99,6 +134,11 @@ class Bench:
     def record_flop(self, call: Callable[..., object]) -> None:
         """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch."""
         self.info["flop_per_sample"] = flop_per_sample(call, self.workload.minimal().batches(1)[0])
+
+    def record_bytes(self, call: Callable[..., object]) -> None:
+        """`bytes_per_sample` of `call(images, labels)`, at this batch size: the weights are read once for all."""
+        batch = self.workload.batches(1)[0]
+        self.info["bytes_per_sample"] = traffic.work(lambda: call(*batch)).bytes / self.workload.batch_size
 
     def record_losses(self, first: float, last: float, steps: int) -> None:
         """Keep both losses. Raises MeasurementError where they show that nothing was trained."""

@@ -15,6 +15,8 @@ import torch
 
 from data import NAMES, PIPELINES
 from perf.harness.gate.verdict import effect
+from perf.harness.modes.execution import EXECUTIONS
+from perf.harness.modes.precision import PRECISIONS
 from perf.harness.qualify.faults import KINDS as FAULTS
 
 QUALIFY = "qualify"
@@ -61,6 +63,8 @@ class Settings:
     devices: tuple[str, ...]
     batch_sizes: tuple[int, ...] | None
     pipelines: tuple[str, ...] | None
+    executions: tuple[str, ...]
+    precisions: tuple[str, ...]
     model: str
     data: str
     data_root: Path
@@ -98,6 +102,8 @@ class Settings:
             "devices": ",".join(self.devices),
             "batch_sizes": ",".join(map(str, self.batch_sizes)) if self.batch_sizes else None,
             "pipelines": ",".join(self.pipelines) if self.pipelines else None,
+            "executions": ",".join(self.executions),
+            "precisions": ",".join(self.precisions),
             "model": self.model,
             "data": self.data,
             "rounds": self.rounds,
@@ -241,6 +247,10 @@ OPTIONS = (
            "input pipelines: dataloader, workers, resident (default: all at the first batch size, then "
            "resident; given: all of them at every batch size)",
            lambda text: _choices(text, PIPELINES)),
+    Option("execution", "LIST", "eager", "how the step runs: eager, compile (torch.compile), cudagraph",
+           lambda text: _choices(text, EXECUTIONS)),
+    Option("precision", "LIST", "fp32", "what the step computes in: fp32, tf32, bf16, fp16",
+           lambda text: _choices(text, PRECISIONS)),
     Option("model", "NAME", "simple_nn",
            "simple_nn, a torchvision classification model (resnet18, …), or your own package.module:factory",
            str.strip),
@@ -300,6 +310,8 @@ def resolve(
         devices=values["device"],
         batch_sizes=values["batch-size"],
         pipelines=values["pipeline"],
+        executions=values["execution"],
+        precisions=values["precision"],
         model=values["model"],
         data=values["data"],
         data_root=values["data-root"] or default_data_root,

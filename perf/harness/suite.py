@@ -12,8 +12,10 @@ from typing import Any
 from data import PIPELINES, DataSet
 from model import Recipe, load_recipe
 from perf.harness import devices
+from perf.harness.axes import EAGER, FP32, Axes
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
+from perf.harness.modes.mode import PLAIN, Mode
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
 from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
@@ -104,33 +106,37 @@ class Suite:
             return lambda start, end: ()
         return partial(self.telemetry.between, device)
 
-    def axes(self, names: Sequence[str]) -> list[tuple[str, int | None, str | None]]:
-        """The cases of a benchmark with these axes: (device, batch size, pipeline), None where it has not the axis.
+    def axes(self, names: Sequence[str]) -> list[Axes]:
+        """The cases of a benchmark with these axes.
 
         By default the slow pipelines run at the first batch size only: they load sample by sample, so that the
         batch size changes nothing but the length of the run.
         """
         sizes = self.batch_sizes if "batch_size" in names else (None,)
-        cases: list[tuple[str, int | None, str | None]] = []
-        for device in self.devices:
-            for size in sizes:
-                for pipeline in self._pipelines(size) if "pipeline" in names else (None,):
-                    cases.append((device, size, pipeline))
-        return cases
+        executions = self.settings.executions if "execution" in names else (EAGER,)
+        precisions = self.settings.precisions if "precision" in names else (FP32,)
+        return [
+            Axes(device, size, pipeline, execution, precision)
+            for device in self.devices
+            for size in sizes
+            for pipeline in (self._pipelines(size) if "pipeline" in names else (None,))
+            for execution in executions
+            for precision in precisions
+        ]
 
     def _pipelines(self, batch_size: int | None) -> tuple[str, ...]:
         if self.settings.pipelines is not None:
             return self.settings.pipelines
         return PIPELINES if batch_size == self.batch_sizes[0] else ("resident",)
 
-    def workload(self, device: str, batch_size: int | None, pipeline: str | None) -> Workload:
+    def workload(self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN) -> Workload:
         """The workload of one case; a training run, which has neither axis, takes the first of each."""
         if self.data is None:
             raise RuntimeError("Suite.prepare() comes first")
         if batch_size is None:
             batch_size = self.batch_sizes[0]
             pipeline = (self.settings.pipelines or (TRAINING_RUN_PIPELINE,))[0]
-        return Workload(self.recipe, self.data, self.devices[device], batch_size, pipeline, self.settings.seed)
+        return Workload(self.recipe, self.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
 
     def device_name(self, device: str) -> str:
         """The model of the device: the GPU's or the CPU's."""

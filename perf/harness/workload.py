@@ -18,6 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from data import WORKERS, Batch, DataSet, Pipeline, Split, load, open_pipeline, random_images, resolve
 from model import Recipe, RecipeError, TrainingStep
 from perf.harness.devices import Device
+from perf.harness.modes.execution import CapturedStep, executed, function_executed
+from perf.harness.modes.mode import PLAIN, Mode
+from perf.harness.modes.precision import AutocastStep, autocast, in_precision
 from perf.harness.settings import Settings
 
 # Fewer, and a case would measure a network that has learnt one batch by heart, with the batch in the cache.
@@ -103,10 +106,11 @@ class Workload:
     batch_size: int
     pipeline: str | None
     seed: int
+    mode: Mode = PLAIN
 
     def trainee(self) -> Trainee:
         """A fresh network on the device; the seed decides its weights."""
-        return Trainee(self.recipe, self.device.torch_device, self.seed)
+        return Trainee(self.recipe, self.device.torch_device, self.seed, self.mode)
 
     def open(self, split: Split, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
         """The input pipeline over `split`, to be closed by the caller; `pipeline` overrides the workload's.
@@ -144,14 +148,22 @@ def endless(pipeline: Pipeline) -> Iterator[Batch]:
 
 
 class Trainee:
-    """A network on its device, its training step, and the way back to its first state."""
+    """A network on its device, its training step, and the way back to its first state.
 
-    def __init__(self, recipe: Recipe, device: torch.device, seed: int) -> None:
+    `plain` is the step in the mode's precision, operation by operation; `step` is executed as the mode says.
+    `logits` and `infer` are the same of a forward pass.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, seed: int, mode: Mode = PLAIN) -> None:
         self.device = device
         self.seed = seed
         torch.manual_seed(seed)
         self.model: nn.Module = recipe.build().to(device)
-        self.step = TrainingStep(self.model, recipe.optimizer(self.model.parameters()), recipe.loss)
+        step = TrainingStep(self.model, recipe.optimizer(self.model.parameters()), recipe.loss)
+        self.plain = in_precision(step, mode.precision, device)
+        self.step = executed(self.plain, mode.execution)
+        self._logits = autocast(self.model, mode.precision, device)
+        self._infer = function_executed(self._logits, mode.execution)
         self._weights = copy.deepcopy(self.model.state_dict())
         self._optimizer = copy.deepcopy(self.step.optimizer.state_dict())
 
@@ -163,8 +175,13 @@ class Trainee:
         """Weights, buffers, optimizer and the seed of dropout as they were when built."""
         torch.manual_seed(self.seed)
         self.model.load_state_dict(self._weights)
-        self.step.optimizer.load_state_dict(copy.deepcopy(self._optimizer))
-        self.step.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.plain, AutocastStep):
+            self.plain.reset()
+        if isinstance(self.step, CapturedStep):
+            self.step.restore_optimizer()
+        else:
+            self.step.optimizer.load_state_dict(copy.deepcopy(self._optimizer))
+            self.step.optimizer.zero_grad(set_to_none=True)
 
     def mean_loss(self, batches: Sequence[Batch]) -> float:
         """The mean training-mode loss over `batches`, without a trace in the network; the same dropout each time."""
@@ -173,15 +190,19 @@ class Trainee:
         accelerators = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(accelerators, device_type=self.device.type), torch.no_grad():
             torch.manual_seed(self.seed)
-            losses = [self.step.forward(*batch) for batch in batches]
+            losses = [self.plain.forward(*batch) for batch in batches]
         self.model.load_state_dict(before)  # batch normalization counts in training mode
         return math.fsum(loss.item() for loss in losses) / len(losses)
 
     @torch.inference_mode()
+    def logits(self, images: Tensor, _labels: Tensor) -> Tensor:
+        """As `infer`, operation by operation."""
+        return self._logits(images)
+
+    @torch.inference_mode()
     def infer(self, images: Tensor, _labels: Tensor) -> Tensor:
         """Logits (B, classes) of `images` (B, C, H, W); called like a step."""
-        logits: Tensor = self.model(images)
-        return logits
+        return self._infer(images)
 
 
 def rotate(call: Callable[[Tensor, Tensor], object], batches: Sequence[Batch]) -> Callable[[], object]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from perf.harness.axes import Axes
 from perf.harness.environment import foreign_cpu_s
 from perf.harness.gate import paired
 from perf.harness.gate.paired import Launch, Rule, Visit
@@ -48,18 +49,12 @@ class Case:
 
     name: str
     kind: str
-    device: str
-    batch_size: int | None
-    pipeline: str | None
+    axes: Axes
 
     @property
-    def axes(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "device": self.device,
-            "batch_size": self.batch_size,
-            "pipeline": self.pipeline,
-        }
+    def arguments(self) -> dict[str, Any]:
+        """What a worker needs to build it."""
+        return {"kind": self.kind, **self.axes._asdict()}
 
 
 class Watcher:
@@ -270,7 +265,7 @@ class Gate:
     def _prepare(self, pair: dict[str, Worker], case: Case) -> dict[str, dict[str, Any]]:
         """Build and warm up both, each on a core of its own and at the same time."""
         homes = dict(zip(pair, itertools.cycle(self._cores or [None]), strict=False))
-        return self._both(pair, "prepare", PREPARE_S, lambda side: {**case.axes, "core": homes[side]})
+        return self._both(pair, "prepare", PREPARE_S, lambda side: {**case.arguments, "core": homes[side]})
 
     def _check_budget(self, rounds: int, round_s: float) -> None:
         """Steps so long that not even the first look fits into the whole budget are not begun."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import data
 from perf.harness import devices
+from perf.harness.axes import Axes
 from perf.harness.environment import cores
 from perf.harness.gate.paired import Rule
 from perf.harness.gate.trial import Trial
@@ -33,8 +34,9 @@ INPUTS = (
 def cases(kind: str, device: str) -> list[Case]:
     """The benchmarks of a self-test."""
     return [
-        Case(f"{name}[{device}-bs{size}{f'-{pipeline}' if pipeline else ''}]", name, device, size, pipeline)
+        Case(f"{name}[{axes.id}]", name, axes)
         for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
+        for axes in [Axes(device, size, pipeline)]
     ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data import NAMES
+from perf.harness.axes import EAGER, FP32
 from perf.harness.paired.link import Link, command
 from perf.harness.paired.worker import CHECKOUT
 from perf.harness.paired.worktree import RefError, changed, commit, top_level, worktree
@@ -186,6 +187,10 @@ def _options(settings: Settings, data_name: str, threads: int) -> dict[str, str]
     }
     if settings.batch_sizes:
         options["batch-size"] = ",".join(map(str, settings.batch_sizes))
+    if settings.executions != (EAGER,):
+        options["execution"] = ",".join(settings.executions)
+    if settings.precisions != (FP32,):
+        options["precision"] = ",".join(settings.precisions)
     if settings.pipelines:
         options["pipeline"] = ",".join(settings.pipelines)
     return options

@@ -143,22 +143,26 @@ class Worker:
     def prepare(
         self,
         kind: str,
-        device: str,
-        batch_size: int | None,
-        pipeline: str | None,
         core: int | None = None,
         amount: float | None = None,
+        **axes: Any,
     ) -> dict[str, Any]:
         """Build a benchmark and warm it up, on `core` where one is named; the reply has the time of a step [s].
 
         Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
         """
         from perf.harness import devices
+        from perf.harness.axes import Axes
+        from perf.harness.modes.mode import Mode
         from perf.harness.paired import inject, subject
         from perf.harness.paired.visit import warm_up
 
         self._close()
-        work = self._suite.workload(device, batch_size, pipeline)
+        place = Axes(**axes)
+        mode = Mode(place.execution, place.precision)
+        work = self._suite.workload(place.device, place.batch_size, place.pipeline, mode)
+        mode.check(work.device.torch_device)
+        self._held.enter_context(mode.active())
         devices.free(work.device)
         self._held.enter_context(devices.current(work.device))
         self._asynchronous = work.device.asynchronous

@@ -14,10 +14,12 @@ import pytest
 from data import DataError
 from model import RecipeError
 from perf.harness import devices, measure, preflight, stock
+from perf.harness.axes import Axes
 from perf.harness.bench import Bench
 from perf.harness.measure import MeasurementError
+from perf.harness.modes.mode import Mode, Unsupported
 from perf.harness.plugin import stored
-from perf.harness.plugin.items import case_id, is_part, kind, params
+from perf.harness.plugin.items import is_part, kind, params
 from perf.harness.plugin.paired import PairedGate
 from perf.harness.plugin.qualify import Qualifying
 from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
@@ -53,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "axes(*names): device, batch_size, pipeline: what a benchmark varies")
+    config.addinivalue_line("markers", f"axes(*names): {', '.join(Axes._fields)}: what a benchmark varies")
     config.addinivalue_line(
         "markers", "check(*metrics, seconds): a check of the machine; each='batch_size': one metric for each"
     )
@@ -105,11 +107,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     suite = metafunc.config.stash.get(SUITE, None)
     if marker is None or suite is None:
         return
-    cases = [
-        pytest.param(device, size, pipeline, id=case_id(device, size, pipeline))
-        for device, size, pipeline in suite.axes(marker.args)
-    ]
-    metafunc.parametrize(("device", "batch_size", "pipeline"), cases)
+    cases = [pytest.param(*axes, id=axes.id) for axes in suite.axes(marker.args)]
+    metafunc.parametrize(Axes._fields, cases)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -178,23 +177,40 @@ def pipeline() -> None:
 
 
 @pytest.fixture
+def execution() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def precision() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
 def bench(
     request: pytest.FixtureRequest,
     benchmark: Any,
     device: str,
     batch_size: int | None,
     pipeline: str | None,
+    execution: str,
+    precision: str,
 ) -> Iterator[Bench]:
     """One case, ready to be measured; device memory is empty before and after."""
     config = request.config
     suite, progress = config.stash[SUITE], config.stash[PROGRESS]
-    workload = suite.workload(device, batch_size, pipeline)
+    mode = Mode(execution, precision)
+    workload = suite.workload(device, batch_size, pipeline, mode)
     names = list(suite.cases)
     node = request.node
     benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     devices.free(workload.device)
-    with devices.current(workload.device), devices.bounded_memory(workload.device):
+    with devices.current(workload.device), devices.bounded_memory(workload.device), mode.active(anew=True):
+        try:
+            mode.check(workload.device.torch_device)
+        except Unsupported as reason:
+            pytest.skip(str(reason))
         yield Bench(
             kind(node) or node.name,
             workload,

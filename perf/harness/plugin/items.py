@@ -23,11 +23,6 @@ def params(item: pytest.Item) -> dict[str, Any]:
     return item.callspec.params
 
 
-def case_id(device: str, batch_size: int | None, pipeline: str | None) -> str:
-    """What stands in brackets: the baseline's key, and so short and stable."""
-    return "-".join([device, *([f"bs{batch_size}"] if batch_size else []), *([pipeline] if pipeline else [])])
-
-
 def is_part(config: pytest.Config, cases: Iterable[pytest.Item]) -> bool:
     """Whether the user named a part of `perf/`, of which these are the cases."""
     files = {path.resolve() for path in preflight.PERF.glob("test_*.py")}

@@ -11,6 +11,7 @@ import pytest
 
 from model import RecipeError
 from perf.harness import preflight
+from perf.harness.axes import Axes
 from perf.harness.environment import cores
 from perf.harness.gate.paired import LOOKS, Rule
 from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
@@ -18,7 +19,7 @@ from perf.harness.paired.link import Link, SideError
 from perf.harness.paired.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.paired.sides import Side, SideUnusable, sides
 from perf.harness.paired.subject import KINDS
-from perf.harness.plugin.items import case_id, kind, params
+from perf.harness.plugin.items import kind, params
 from perf.harness.plugin.state import PROGRESS, SUITE, end_undecided, keep_record, kept_in
 from perf.harness.record import Case as Skipped
 from perf.harness.record.judgement import Judgement, Verdict
@@ -150,7 +151,7 @@ class PairedGate:
                 raise pytest.UsageError(f"{option}: {name} cannot be measured: {error}") from None
         self._compare_facts(replies[BASE], replies[HEAD])
         return {
-            name: {kind: [case_id(*axes) for axes in cases] for kind, cases in reply["cases"].items()}
+            name: {kind: [Axes(*axes).id for axes in cases] for kind, cases in reply["cases"].items()}
             for name, reply in replies.items()
         }
 
@@ -178,7 +179,7 @@ class PairedGate:
         elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:
             self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.NEW, "base has no such benchmark")
         else:
-            case = Case(item.nodeid, benchmark, axes["device"], axes["batch_size"], axes["pipeline"])
+            case = Case(item.nodeid, benchmark, Axes(*(axes[name] for name in Axes._fields)))
         return self._item(item, item.name, case, why_not)
 
     def _missing(self, like: pytest.Item, name: str) -> GatedItem:

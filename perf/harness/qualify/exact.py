@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from data import Batch
-from perf.harness.qualify.probes import DTYPES, float32_products
+from perf.harness.modes.precision import float32_products
+from perf.harness.qualify.probes import DTYPES
 from perf.harness.workload import Trainee
 
 Op = Callable[[Sequence[Tensor]], Tensor]

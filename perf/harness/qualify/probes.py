@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from perf.harness.devices import Device, synchronizer
 from perf.harness.measure import device_timer, laps, warm_up
+from perf.harness.modes.precision import float32_products
 from perf.harness.qualify.faults import flip_bit
 
 T = TypeVar("T")
@@ -85,21 +85,6 @@ def _product_s(
     right = torch.randn(inner, columns, device=device.torch_device, dtype=DTYPES[dtype])
     out = torch.empty(rows, columns, device=device.torch_device, dtype=DTYPES[dtype])
     return _times(device, lambda: torch.mm(left, right, out=out), fault, most_s, least)
-
-
-@contextlib.contextmanager
-def float32_products(*, tf32: bool) -> Iterator[None]:
-    """Products and convolutions of float32 on tensor cores, in 10 bits of mantissa, or in all of their 23 bits.
-
-    The default of torch is all bits for products, and 10 for convolutions.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured:

@@ -1,0 +1,25 @@
+"""What a benchmark varies, and the name of each case that comes of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+EAGER, FP32 = "eager", "fp32"
+
+
+class Axes(NamedTuple):
+    """One case of a benchmark; None, or the plain way, where it has not the axis."""
+
+    device: str
+    batch_size: int | None
+    pipeline: str | None
+    execution: str = EAGER
+    precision: str = FP32
+
+    @property
+    def id(self) -> str:
+        """What stands in brackets: the baseline's key, and so short and stable; the plain way is not named."""
+        size = f"bs{self.batch_size}" if self.batch_size else None
+        execution = self.execution if self.execution != EAGER else None
+        precision = self.precision if self.precision != FP32 else None
+        return "-".join(filter(None, [self.device, size, self.pipeline, execution, precision]))

@@ -1,0 +1,274 @@
+"""In: a training step. Out: the same step compiled, or captured as a CUDA graph; or why it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from data import Pipeline, ResidentPipeline
+from model import TrainingStep, train_epoch
+
+EXECUTIONS: Final = ("eager", "compile", "cudagraph")
+"""Operation by operation; compiled by `torch.compile`; captured once as a CUDA graph, and replayed."""
+
+# What kernels, their tuning and the allocator need before a capture, as torch's own examples have it.
+WARM_STEPS = 3
+
+
+def why_unsupported(execution: str, device: torch.device) -> str | None:
+    """Why a step cannot be executed so on `device`, or None where it can."""
+    if execution == "cudagraph" and device.type != "cuda":
+        return "only CUDA has graphs"
+    return _why_not_compiled(device) if execution == "compile" else None
+
+
+@functools.cache
+def _why_not_compiled(device: torch.device) -> str | None:
+    """Asked by compiling the smallest thing there is: it needs a C++ compiler, on a GPU Triton and Python's headers."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
+    except Exception as error:  # whatever keeps it from compiling is the reason we are asked for
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"torch.compile: {lines[0] if lines else type(error).__name__}"
+    return None
+
+
+@contextlib.contextmanager
+def compiling(*, anew: bool) -> Iterator[None]:
+    """torch's settings while steps are compiled: gradients are a part of the graph, random numbers are eager's.
+
+    Without the first, each call goes through autograd's own machinery, which takes as long as a small network. `anew`:
+    what was compiled before, here or by earlier runs, is not used.
+    """
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+    from torch._inductor.utils import fresh_cache
+
+    with contextlib.ExitStack() as settings:
+        if hasattr(dynamo, "trace_autograd_ops"):
+            settings.enter_context(dynamo.patch(trace_autograd_ops=True))  # type: ignore[attr-defined, unused-ignore]
+        if anew:
+            torch.compiler.reset()
+            settings.enter_context(fresh_cache())
+        settings.enter_context(inductor.patch(fallback_random=True))  # type: ignore[attr-defined, unused-ignore]
+        yield
+
+
+Gather = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From the indices of samples, int64 (B,), to their batch on the device."""
+
+
+class WholeStep(TrainingStep):
+    """A training step that runs as one: its parts are there, but are the plain ones."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__(step.model, step.optimizer, step.loss)
+        self.plain = step
+        self._indexed: dict[ResidentPipeline, Callable[[Tensor], Tensor]] = {}
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.plain.forward(images, labels)
+
+    def backward(self, loss: Tensor) -> None:
+        self.plain.backward(loss)
+
+    def update(self) -> None:
+        self.plain.update()
+
+    def on(self, pipeline: ResidentPipeline) -> Callable[[Tensor], Tensor]:
+        """The step from the indices of a batch on, int64 (B,); the same one for the same pipeline."""
+        if pipeline not in self._indexed:
+            self._indexed[pipeline] = self.indexed(pipeline.gather)
+        return self._indexed[pipeline]
+
+    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
+        """The step from indices on, so that what gathers the batch is compiled or captured with it."""
+        raise NotImplementedError
+
+
+Capture = Callable[[Callable[[], Tensor], Callable[[], None]], tuple[Callable[[], None], Tensor]]
+"""From a call and what undoes it: what replays it, and the tensor that its result is in then."""
+
+
+def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[Callable[[], None], Tensor]:
+    """Captured after some calls on a stream of its own, which are undone (PyTorch documentation, CUDA semantics)."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_STEPS):
+            call()
+        undo()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+    return graph.replay, result
+
+
+class Graphs:
+    """Calls, each captured at its first input of a shape; `restorer()` gives what undoes calls made from then on."""
+
+    def __init__(self, capture: Capture, restorer: Callable[[], Callable[[], None]]) -> None:
+        self._capture, self._restorer = capture, restorer
+        self._known: dict[tuple[object, ...], tuple[list[Tensor], Callable[[], None], Tensor]] = {}
+
+    def __call__(self, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        key = (call, *(tensor.shape for tensor in inputs))
+        if key not in self._known:
+            places = [tensor.clone() for tensor in inputs]
+            self._known[key] = (places, *self._capture(lambda: call(*places), self._restorer()))
+        places, replay, result = self._known[key]
+        for place, tensor in zip(places, inputs, strict=True):
+            place.copy_(tensor)
+        replay()
+        return result.clone()  # the next replay overwrites it
+
+
+def is_plain_sgd(optimizer: Optimizer) -> bool:
+    """Whether an update is `parameter -= lr * gradient`, and no more."""
+    more = ("momentum", "weight_decay", "maximize", "differentiable")
+    return type(optimizer) is torch.optim.SGD and not any(
+        group[key] for group in optimizer.param_groups for key in more
+    )
+
+
+class CompiledStep(WholeStep):
+    """Forward and backward pass are one compiled graph, and SGD without momentum is a part of it; the update of any
+    other optimizer is as it is.
+
+    Where a scaler stands between forward and backward, only forward is compiled.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__(step)
+        self._parameters = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
+        self._scaled = getattr(step, "scaler", None) is not None
+        self._updates = not self._scaled and is_plain_sgd(step.optimizer)
+        self._compiled = self._compile(lambda images, labels: (images, labels))
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self._run(self._compiled, images, labels)
+
+    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
+        compiled = self._compile(gather)
+        return lambda indices: self._run(compiled, indices)
+
+    def _compile(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+        def forward(*inputs: Tensor) -> Tensor:
+            return self.plain.forward(*batch(*inputs))
+
+        def gradients(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            loss = forward(*inputs)
+            return loss.detach(), torch.autograd.grad(loss, self._parameters, allow_unused=True)
+
+        def updated(*inputs: Tensor) -> Tensor:
+            loss, found = gradients(*inputs)
+            by_parameter = dict(zip(self._parameters, found, strict=True))
+            with torch.no_grad():
+                for group in self.optimizer.param_groups:
+                    for parameter in group["params"]:
+                        if (gradient := by_parameter.get(parameter)) is not None:
+                            parameter.add_(gradient, alpha=-group["lr"])
+            return loss
+
+        call = forward if self._scaled else updated if self._updates else gradients
+        return torch.compile(call, dynamic=False)
+
+    def _run(self, compiled: Callable[..., Any], *inputs: Tensor) -> Tensor:
+        if self._updates:
+            updated: Tensor = compiled(*inputs)
+            return updated
+        if self._scaled:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss: Tensor = compiled(*inputs)
+            self.backward(loss)
+        else:
+            loss, gradients = compiled(*inputs)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
+        self.update()
+        return loss.detach()
+
+
+class CapturedStep(WholeStep):
+    """The whole step is one CUDA graph for each shape of its input, which is copied to where the graph expects it.
+
+    The optimizer's state stays where it is from its first step on, for the graphs have its place in them.
+    """
+
+    def __init__(self, step: TrainingStep, capture: Capture) -> None:
+        super().__init__(step)
+        self._graphs = Graphs(capture, self._restorer)
+        for group in step.optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self._graphs(self.plain, images, labels)
+
+    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
+        def step(indices: Tensor) -> Tensor:
+            return self.plain(*gather(indices))
+
+        return lambda indices: self._graphs(step, indices)
+
+    def restore_optimizer(self) -> None:
+        for tensor in self._optimizer_tensors():
+            tensor.zero_()
+
+    def _optimizer_tensors(self) -> list[Tensor]:
+        states = self.optimizer.state.values()
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def _restorer(self) -> Callable[[], None]:
+        """What undoes the steps that are made before a capture; state that they created is zero afterwards, which is
+        how SGD's momentum and Adam's averages begin."""
+        weights = [tensor.clone() for tensor in self.model.state_dict().values()]
+        known = [(tensor, tensor.clone()) for tensor in self._optimizer_tensors()]
+
+        def restore() -> None:
+            for tensor, before in zip(self.model.state_dict().values(), weights, strict=True):
+                tensor.copy_(before)
+            self.restore_optimizer()
+            for tensor, before in known:
+                tensor.copy_(before)
+
+        return restore
+
+
+def executed(step: TrainingStep, execution: str) -> TrainingStep:
+    """`step`, executed so; `compiling` must be in force while a compiled one runs."""
+    if execution == "compile":
+        return CompiledStep(step)
+    return CapturedStep(step, capture_cuda) if execution == "cudagraph" else step
+
+
+def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Callable[[Tensor], Tensor]:
+    """The same of a function without side effects."""
+    if execution == "compile":
+        compiled: Callable[[Tensor], Tensor] = torch.compile(call, dynamic=False)
+        return compiled
+    graphs = Graphs(capture_cuda, lambda: lambda: None)
+    return functools.partial(graphs, call) if execution == "cudagraph" else call
+
+
+def epoch(step: TrainingStep, pipeline: Pipeline, number: int) -> Tensor:
+    """One epoch, as `train_epoch` runs it: the mean loss per sample (scalar, on the device).
+
+    Of data that is on the device, a step that runs as one takes its batch from there by itself: the host sends
+    nothing but indices, and never waits.
+    """
+    if not isinstance(step, WholeStep) or not isinstance(pipeline, ResidentPipeline):
+        return train_epoch(step, pipeline.epoch(number))
+    step.model.train()
+    one = step.on(pipeline)
+    total = torch.zeros((), device=pipeline.device)
+    for part in torch.split(pipeline.order(number), pipeline.batch_size):
+        total += one(part) * len(part)
+    return total / pipeline.samples

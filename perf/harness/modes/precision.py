@@ -1,0 +1,125 @@
+"""In: a precision and a device. Out: why it cannot be, torch's settings for it, and the training step in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from model import TrainingStep
+
+PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16")
+"""The precisions that a step can be computed in: all of float32; its products in 10 bits of mantissa on tensor cores;
+autocast to bfloat16 or to float16."""
+
+# With torch's 65,536 gradients of small batches overflow, and the first updates are skipped.
+FIRST_SCALE = 2.0**10
+AUTOCAST: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def why_unsupported(precision: str, device: torch.device) -> str | None:
+    """Why a step cannot be computed in `precision` on `device`, as torch says, or None where it can."""
+    if precision == "tf32":
+        if device.type != "cuda":
+            return "only CUDA has TF32"
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_tf32_supported()
+        return None if supported else f"{torch.cuda.get_device_name(device)} has no TF32"
+    dtype = AUTOCAST.get(precision)
+    if dtype is None:
+        return None
+    if not torch.amp.is_autocast_available(device.type):
+        return f"torch {torch.__version__} has no autocast on {device.type}"
+    if precision == "bf16" and device.type == "cuda":
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return None if supported else f"{torch.cuda.get_device_name(device)} has no bfloat16"
+    return _why_no_products(dtype, device)
+
+
+def _why_no_products(dtype: torch.dtype, device: torch.device) -> str | None:
+    """A network's two kinds of products, tried: torch has not all of them in every format on every device."""
+    try:
+        square = torch.ones(2, 2, dtype=dtype, device=device)
+        torch.mm(square, square)
+        torch.nn.functional.conv2d(square[None, None], square[None, None])
+    except RuntimeError as error:
+        return str(error).split("\n")[0]
+    return None
+
+
+@contextlib.contextmanager
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Products and convolutions of float32 on tensor cores, in 10 bits of mantissa, or in all of their 23 bits.
+
+    The default of torch is all bits for products, and 10 for convolutions.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(  # all of which it sets
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            benchmark_limit=cudnn.benchmark_limit,
+            deterministic=cudnn.deterministic,
+            allow_tf32=tf32,
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class AutocastStep(TrainingStep):
+    """A training step whose forward pass is in a lower precision where autocast finds it safe.
+
+    float16 has so few exponents that gradients vanish: a scaler multiplies the loss, and skips the update where a
+    gradient has overflown.
+    """
+
+    def __init__(self, step: TrainingStep, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(step.model, step.optimizer, step.loss)
+        self._dtype, self._type = dtype, device.type
+        self.scaler: torch.amp.GradScaler | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the scale of the beginning."""
+        if self._dtype is torch.float16:
+            self.scaler = torch.amp.GradScaler(self._type, init_scale=FIRST_SCALE)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(self._type, self._dtype):
+            return super().forward(images, labels)
+
+    def backward(self, loss: Tensor) -> None:
+        super().backward(loss if self.scaler is None else self.scaler.scale(loss))
+
+    def update(self) -> None:
+        if self.scaler is None:
+            super().update()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def autocast(call: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """`call` in `precision`."""
+    dtype = AUTOCAST.get(precision)
+    if dtype is None:
+        return call
+
+    def lower(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype):
+            return call(images)
+
+    return lower
+
+
+def in_precision(step: TrainingStep, precision: str, device: torch.device) -> TrainingStep:
+    """`step`, computed in `precision`; for fp32 and tf32, `float32_products` must be in force meanwhile."""
+    dtype = AUTOCAST.get(precision)
+    return step if dtype is None else AutocastStep(step, dtype, device)

@@ -1,0 +1,368 @@
+"""Modes compute what the plain way does, and one that does not is caught; captures with a fake; settings restored."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from data import random_images
+from model import Recipe, TrainingStep, train_epoch
+from perf.harness.axes import Axes
+from perf.harness.devices import Device
+from perf.harness.measure import MeasurementError
+from perf.harness.modes import execution, parity
+from perf.harness.modes.execution import Graphs
+from perf.harness.modes.mode import PLAIN, Mode, Unsupported
+from perf.harness.modes.precision import FIRST_SCALE, AutocastStep, float32_products, in_precision
+from perf.harness.workload import Workload
+
+CPU = torch.device("cpu")
+DATA = random_images((1, 28, 28), 10, 640, 64, seed=0)
+
+
+def network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def momentum(parameters):
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+
+def plain_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.01)
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+class AdamAnywhere(torch.optim.Adam):
+    """Does not insist on CUDA where it is said to be captured."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=1e-3)
+
+    def step(self):
+        for group in self.param_groups:
+            group["capturable"] = False
+        super().step()
+
+
+def workload(mode=PLAIN, batch_size=32, seed=0, optimizer=momentum, pipeline=None):
+    recipe = Recipe("tiny", network, optimizer=optimizer)
+    return Workload(recipe, DATA, Device("cpu"), batch_size, pipeline, seed, mode)
+
+
+def ticks():
+    return 0.0
+
+
+def lasting():
+    """A clock by which each step takes 40 s."""
+    now = iter(range(0, 100_000, 40))
+    return lambda: float(next(now))
+
+
+def fake_capture(call, undo):
+    """What CUDA does, on the CPU: warm up and undo; a replay writes its result to one place."""
+    for _ in range(execution.WARM_STEPS):
+        result = call()
+    undo()
+    place = torch.zeros_like(result)
+    return (lambda: place.copy_(call())), place
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    monkeypatch.setattr(execution, "capture_cuda", fake_capture)
+
+
+def test_the_plain_way_is_not_named_in_an_id():
+    assert Axes("cpu", 64, None).id == "cpu-bs64"
+    assert Axes("cuda:1", None, None, "compile").id == "cuda:1-compile"
+    assert Axes("cpu", 64, "resident", "compile", "bf16").id == "cpu-bs64-resident-compile-bf16"
+
+
+@given(batch_size=st.integers(2, 200), seed=st.integers(0, 2**31), precision=st.sampled_from(["bf16", "fp16"]))
+@settings(max_examples=15)
+def test_lower_precision_trains_almost_as_fp32_does(batch_size, seed, precision):
+    found = parity.parity(workload(Mode("eager", precision), batch_size, seed), ticks)
+    assert found.steps == parity.STEPS
+    assert found.difference == 0
+    assert 0 < found.distance < parity.NEAR[precision]
+
+
+@pytest.mark.parametrize("optimizer", [momentum, plain_sgd])
+@pytest.mark.parametrize("mode", [Mode("compile"), Mode("compile", "bf16"), Mode("compile", "fp16")])
+def test_compiled_steps_train_as_plain_ones(mode, optimizer):
+    with mode.active():
+        found = parity.parity(workload(mode, optimizer=optimizer), ticks)
+    assert found.difference <= parity.SAME[mode.precision]
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [({}, True), ({"momentum": 0.9}, False), ({"weight_decay": 0.1}, False), ({"maximize": True}, False)],
+)
+def test_only_sgd_without_anything_is_compiled_along(options, plain):
+    assert execution.is_plain_sgd(torch.optim.SGD(network().parameters(), lr=0.1, **options)) is plain
+    assert not execution.is_plain_sgd(adam(network().parameters()))
+
+
+def test_a_learning_rate_that_is_changed_is_taken():
+    mode = Mode("compile")
+    work = workload(mode, optimizer=plain_sgd)
+    with mode.active():
+        compiled, plain = work.trainee(), replace(work, mode=PLAIN).trainee()
+        for batch in work.batches(3):
+            losses = [trainee.step(*batch).item() for trainee in (compiled, plain)]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+            for trainee in (compiled, plain):
+                trainee.step.optimizer.param_groups[0]["lr"] *= 10
+
+
+@given(batch_size=st.integers(2, 200), seed=st.integers(0, 2**31))
+@settings(max_examples=4)
+def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, seed):
+    mode = Mode("compile")
+    with mode.active():
+        assert parity.parity(workload(mode, batch_size, seed), ticks).difference <= parity.SAME["fp32"]
+
+
+@pytest.mark.parametrize("optimizer", [momentum, AdamAnywhere])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_captured_steps_train_as_plain_ones_from_the_first_step_on(graphs, optimizer, precision):
+    found = parity.parity(workload(Mode("cudagraph", precision), optimizer=optimizer), ticks)
+    assert found.difference == 0
+
+
+class Skipping(TrainingStep):
+    """Forgets to update."""
+
+    def update(self):
+        pass
+
+
+class TwiceTheGradient(TrainingStep):
+    """Scales the loss and does not scale it back."""
+
+    def backward(self, loss):
+        super().backward(2 * loss)
+
+
+class ForgetsToZero(TrainingStep):
+    """Adds up gradients."""
+
+    def __call__(self, images, labels):
+        loss = self.forward(images, labels)
+        self.backward(loss)
+        self.update()
+        return loss.detach()
+
+
+@pytest.mark.parametrize("wrong", [Skipping, TwiceTheGradient, ForgetsToZero])
+def test_a_wrong_step_is_caught(monkeypatch, wrong):
+    def executed(step, kind):
+        return step if kind == "eager" else wrong(step.model, step.optimizer, step.loss)
+
+    monkeypatch.setattr("perf.harness.workload.executed", executed)
+    with pytest.raises(MeasurementError, match="compile fp32 does not compute what eager fp32: the largest difference"):
+        parity.parity(workload(Mode("compile")), ticks)
+
+
+def test_a_precision_that_learns_otherwise_is_caught(monkeypatch):
+    class Unscaled(AutocastStep):
+        def backward(self, loss):
+            super().backward(100 * loss)
+
+    monkeypatch.setattr("perf.harness.modes.precision.AutocastStep", Unscaled)
+    with pytest.raises(MeasurementError, match="eager bf16 does not compute what eager fp32: the mean of the last"):
+        parity.parity(workload(Mode("eager", "bf16")), ticks)
+
+
+def test_a_loss_that_is_not_finite_is_no_parity(monkeypatch):
+    class Broken(TrainingStep):
+        def __call__(self, images, labels):
+            return super().__call__(images, labels) * float("nan")
+
+    monkeypatch.setattr(
+        "perf.harness.workload.executed",
+        lambda step, kind: step if kind == "eager" else Broken(step.model, step.optimizer, step.loss),
+    )
+    with pytest.raises(MeasurementError, match="is nan"):
+        parity.parity(workload(Mode("compile")), ticks)
+
+
+def test_of_long_steps_fewer_are_compared():
+    assert parity.parity(workload(Mode("eager", "bf16")), lasting()).steps == parity.LEAST_STEPS
+
+
+def test_wrong_logits_are_caught(monkeypatch):
+    assert parity.logits_apart(workload(Mode("eager", "bf16"))) < parity.LOGITS["bf16"]
+
+    def larger(call, kind):
+        return call if kind == "eager" else lambda images: 1.5 * call(images)
+
+    monkeypatch.setattr("perf.harness.workload.function_executed", larger)
+    with pytest.raises(MeasurementError, match=r"the largest difference of a logit is 0\.5 of the largest"):
+        parity.logits_apart(workload(Mode("compile")))
+
+
+def test_a_graph_is_captured_once_for_each_shape_and_its_results_are_not_overwritten():
+    captured = []
+
+    def capture(call, undo):
+        captured.append(call)
+        return fake_capture(call, undo)
+
+    graphs = Graphs(capture, lambda: lambda: None)
+
+    def double(tensor):
+        return 2 * tensor
+
+    first, second = graphs(double, torch.ones(2)), graphs(double, torch.full((2,), 5.0))
+    assert (first.tolist(), second.tolist()) == ([2.0, 2.0], [10.0, 10.0])
+    graphs(double, torch.ones(3))
+    assert len(captured) == 2
+
+
+@pytest.mark.parametrize("optimizer", [momentum, AdamAnywhere])
+def test_a_restored_captured_step_begins_anew(graphs, optimizer):
+    trainee = workload(Mode("cudagraph"), optimizer=optimizer).trainee()
+    batches = workload().batches(4)
+    first = [trainee.step(*batch).item() for batch in batches]
+    trainee.restore()
+    assert [trainee.step(*batch).item() for batch in batches] == first
+
+
+def test_optimizers_that_have_to_know_of_graphs_are_told(graphs):
+    trainee = workload(Mode("cudagraph"), optimizer=adam).trainee()
+    assert trainee.step.optimizer.param_groups[0]["capturable"]
+
+
+def test_a_capture_is_warmed_up_on_a_stream_of_its_own_and_undone_before_it(monkeypatch):
+    said = []
+
+    class Stream:
+        def wait_stream(self, other):
+            said.append("wait")
+
+    class Graph:
+        def replay(self):
+            said.append("replay")
+
+    @contextlib.contextmanager
+    def inside(name):
+        said.append(f"{name} begins")
+        yield
+        said.append(f"{name} ends")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside("side stream"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: inside("capture"))
+    replay, _ = execution.capture_cuda(lambda: said.append("call"), lambda: said.append("undo"))
+    replay()
+    assert said == [
+        "wait", "side stream begins", "call", "call", "call", "undo", "side stream ends", "wait",
+        "capture begins", "call", "capture ends", "replay",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [Mode("compile"), Mode("cudagraph")])
+def test_an_epoch_that_gathers_its_own_batches_is_the_same_epoch(graphs, mode):
+    """The last batch is a smaller one."""
+    work = workload(mode, batch_size=96, pipeline="resident")
+    with mode.active(), work.open(work.data.train) as pipeline:
+        trainee, plain = work.trainee(), replace(work, mode=PLAIN).trainee()
+        for number in range(2):
+            found = execution.epoch(trainee.step, pipeline, number)
+            expected = train_epoch(plain.step, pipeline.epoch(number))
+            assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_an_epoch_of_a_plain_step_or_of_another_pipeline_is_train_epoch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(execution, "train_epoch", lambda step, batches: asked.append(list(batches)))
+    work = workload(batch_size=320)
+    with work.open(work.data.train, "resident") as pipeline:
+        execution.epoch(work.trainee().step, pipeline, 0)
+    compiled = workload(Mode("compile"), batch_size=320)
+    with compiled.open(work.data.train, "dataloader") as pipeline:
+        execution.epoch(compiled.trainee().step, pipeline, 0)
+    assert [len(batches) for batches in asked] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (Mode("cudagraph"), "cudagraph fp32 on cpu: only CUDA has graphs"),
+        (Mode("eager", "tf32"), "eager tf32 on cpu: only CUDA has TF32"),
+    ],
+)
+def test_what_a_device_cannot_run_says_why(mode, says):
+    with pytest.raises(Unsupported) as caught:
+        mode.check(CPU)
+    assert str(caught.value) == says
+
+
+def test_a_missing_compiler_is_a_reason(monkeypatch):
+    def missing(call, **options):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
+    with pytest.raises(Unsupported, match=r"^compile fp32 on cpu: torch.compile: No working C\+\+ compiler found$"):
+        Mode("compile").check(CPU)
+
+
+def test_a_precision_without_products_is_a_reason(monkeypatch):
+    def missing(*operands):
+        raise RuntimeError("'addmm_impl_cpu_' not implemented for 'Half'")
+
+    monkeypatch.setattr(torch, "mm", missing)
+    with pytest.raises(Unsupported, match="not implemented for 'Half'"):
+        Mode("eager", "fp16").check(CPU)
+
+
+def test_torchs_settings_are_those_of_before_whatever_happens():
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+
+    def known():
+        cudnn = torch.backends.cudnn
+        return (
+            torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, cudnn.enabled,
+            inductor.fallback_random, getattr(dynamo, "trace_autograd_ops", None),
+        )  # fmt: skip
+
+    before = known()
+    for mode in (Mode("compile", "tf32"), Mode("eager", "fp32")):
+        with pytest.raises(ZeroDivisionError), mode.active():
+            assert torch.get_float32_matmul_precision() == ("high" if mode.precision == "tf32" else "highest")
+            assert torch.backends.cudnn.allow_tf32 == (mode.precision == "tf32")
+            raise ZeroDivisionError
+        assert known() == before
+
+
+def test_a_users_own_setting_of_cudnn_is_kept_meanwhile(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    with float32_products(tf32=False):
+        assert torch.backends.cudnn.benchmark
+
+
+def test_fp16_is_scaled_and_begins_with_the_first_scale_again():
+    work = workload(Mode("eager", "fp16"))
+    trainee = work.trainee()
+    trainee.step(*work.batches(1)[0])
+    trainee.plain.scaler.update(7.0)
+    trainee.restore()
+    assert trainee.plain.scaler.get_scale() == FIRST_SCALE
+    model = network()
+    step = in_precision(TrainingStep(model, momentum(model.parameters()), nn.functional.cross_entropy), "bf16", CPU)
+    assert step.scaler is None
