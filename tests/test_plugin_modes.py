@@ -7,32 +7,34 @@ import pytest
 
 from model import TrainingStep
 from perf.harness.modes import execution
-from tests.conftest import PERF, STEP, read
+from tests.conftest import PERF, STEP, kept, read
 
 EPOCH, INFERENCE = PERF / "test_epoch.py", PERF / "test_inference.py"
 
 pytest_plugins = ["pytester"]
 
 
-def benchmarks(path):
+def benchmarks(pytester):
+    (path,) = kept(pytester)
     return {one["name"]: one["extra_info"] for one in read(path)["benchmarks"]}
 
 
 @pytest.fixture
 def uncompiled(monkeypatch):
     """torch.compile leaves its function as it is: what it makes of one is tested elsewhere, and takes seconds."""
+    execution._load_compiler()  # pytester forgets what a run imports, and torch does not bear a second import
     monkeypatch.setattr("torch.compile", lambda call, **options: call)
     monkeypatch.setattr(execution, "_why_not_compiled", lambda device: None)
 
 
 def test_each_mode_is_a_case_and_what_cannot_be_is_skipped_with_its_reason(perf, pytester, uncompiled):
     axes = ("--perf-execution=eager,compile,cudagraph", "--perf-precision=fp32,tf32,bf16")
-    result = perf(STEP, "--perf-device=cpu", *axes, "--benchmark-json=out.json", "-rs")
+    result = perf(STEP, "--perf-device=cpu", *axes, "-rs")
     result.assert_outcomes(passed=4, skipped=5)
     result.stdout.fnmatch_lines_random(
         ["*eager tf32 on cpu: only CUDA has TF32", "*cudagraph fp32 on cpu: only CUDA has graphs"]
     )
-    found = benchmarks(pytester.path / "out.json")
+    found = benchmarks(pytester)
     assert list(found) == [
         "test_training_step[cpu-bs64]", "test_training_step[cpu-bs64-bf16]",
         "test_training_step[cpu-bs64-compile]", "test_training_step[cpu-bs64-compile-bf16]",
@@ -46,12 +48,12 @@ def test_each_mode_is_a_case_and_what_cannot_be_is_skipped_with_its_reason(perf,
 
 def test_epochs_and_forward_passes_have_modes_and_a_record_fits_the_schema(perf, pytester, uncompiled):
     axes = ("--perf-execution=eager,compile", "--perf-precision=bf16")
-    result = perf(EPOCH, INFERENCE, "--perf-device=cpu", *axes, "--benchmark-json=out.json")
+    result = perf(EPOCH, INFERENCE, "--perf-device=cpu", *axes)
     result.assert_outcomes(passed=4)
-    root = json.loads((pytester.path / "out.json").read_text())
+    root = read(kept(pytester)[0])
     jsonschema.validate(root, json.loads((PERF / "schema.json").read_text()))
     assert root["perf"]["settings"]["executions"] == "eager,compile"
-    found = benchmarks(pytester.path / "out.json")
+    found = benchmarks(pytester)
     assert "phases_s" in found["test_epoch[cpu-bs64-resident-bf16]"]
     assert "phases_s" not in found["test_epoch[cpu-bs64-resident-compile-bf16]"]  # it has none that can be told apart
     assert 0 < found["test_inference[cpu-bs64-bf16]"]["parity_difference"] < 0.03
@@ -68,10 +70,10 @@ def test_a_mode_that_computes_something_else_fails_in_one_line_and_leaves_no_tim
         return step if kind == "eager" else Skipping(step.model, step.optimizer, step.loss)
 
     monkeypatch.setattr("perf.harness.workload.executed", executed)
-    result = perf(STEP, "--perf-device=cpu", "--perf-execution=eager,compile", "--benchmark-json=out.json")
+    result = perf(STEP, "--perf-device=cpu", "--perf-execution=eager,compile")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*compile fp32 does not compute what eager fp32: the largest difference of a loss*"])
-    assert list(benchmarks(pytester.path / "out.json")) == ["test_training_step[cpu-bs64]"]
+    assert list(benchmarks(pytester)) == ["test_training_step[cpu-bs64]"]
 
 
 @pytest.mark.parametrize(

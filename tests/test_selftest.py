@@ -153,7 +153,7 @@ def test_one_gate_is_one_line():
 def test_a_slow_input_is_looked_for_where_there_is_an_input():
     assert selftest.cases("sleep", "cpu")[0] == Case("training_step[cpu-bs64]", "training_step", Axes("cpu", 64, None))
     assert {case.kind for case in selftest.cases("input", "cuda")} == {"epoch", "input_pipeline"}
-    assert all(case.axes.pipeline and case.device == "cuda" for case in selftest.cases("input", "cuda"))
+    assert all(case.axes.pipeline and case.axes.device == "cuda" for case in selftest.cases("input", "cuda"))
 
 
 class FakeLink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -32,11 +33,17 @@ def why_unsupported(execution: str, device: torch.device) -> str | None:
 def _why_not_compiled(device: torch.device) -> str | None:
     """Asked by compiling the smallest thing there is: it needs a C++ compiler, on a GPU Triton and Python's headers."""
     try:
+        _load_compiler()
         torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
     except Exception as error:  # whatever keeps it from compiling is the reason we are asked for
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"torch.compile: {lines[0] if lines else type(error).__name__}"
     return None
+
+
+def _load_compiler() -> None:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of torch 2.11 by itself
+        import torch._inductor.compile_fx  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -46,6 +53,7 @@ def compiling(*, anew: bool) -> Iterator[None]:
     Without the first, each call goes through autograd's own machinery, which takes as long as a small network. `anew`:
     what was compiled before, here or by earlier runs, is not used.
     """
+    _load_compiler()
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
     from torch._inductor.utils import fresh_cache

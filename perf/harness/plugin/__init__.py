@@ -206,11 +206,11 @@ def bench(
     benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     devices.free(workload.device)
+    try:
+        mode.check(workload.device.torch_device)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
     with devices.current(workload.device), devices.bounded_memory(workload.device), mode.active(anew=True):
-        try:
-            mode.check(workload.device.torch_device)
-        except Unsupported as reason:
-            pytest.skip(str(reason))
         yield Bench(
             kind(node) or node.name,
             workload,
