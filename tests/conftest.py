@@ -159,4 +159,6 @@ def gpu(monkeypatch, plug):
     monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 100 * 2**20)
+    monkeypatch.setattr("perf.harness.memory.MOST_ELEMENTS", 1024 * 784)
     return waits

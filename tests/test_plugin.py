@@ -25,6 +25,8 @@ def test_every_benchmark_is_collected_under_its_stable_id(perf):
         "test_epoch.py::test_epoch[cpu-bs4096-resident]",
         "test_input_pipeline.py::test_input_pipeline[cpu-bs64-workers]",
         "test_training_run.py::test_training_run[cpu]",
+        "test_memory.py::test_memory[cuda-bs64]",
+        "test_largest_batch.py::test_largest_batch[cuda]",
     ):
         result.stdout.fnmatch_lines([f"perf/{case.replace('[', '[[]')}"])
     result.stdout.no_fnmatch_line("*bs512-dataloader*")
@@ -40,7 +42,7 @@ def test_pipelines_asked_for_run_at_every_batch_size(perf):
 def test_a_run_measures_saves_and_reports(perf, pytester):
     result = perf(PERF, "--perf-device=cpu")
     assert result.ret == 0
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=5, skipped=2)
     (path,) = kept(pytester)
     assert path.name.startswith("0001_")
     assert path.parent.parent.name.startswith("smoke-simple_nn-digits-")
@@ -88,7 +90,7 @@ def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):
     nvml.reasons = 0x4 | 0x40
     plug(nvml)
     result = perf(PERF)
-    result.assert_outcomes(passed=10)
+    result.assert_outcomes(passed=12, skipped=2)
     assert gpu  # it was waited for
     document = read(kept(pytester)[0])
     info = {benchmark["name"]: benchmark["extra_info"] for benchmark in document["benchmarks"]}
@@ -207,7 +209,7 @@ def test_the_machine_info_is_the_same_in_every_run(perf, pytester):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([PERF, "-k", "step"], "It is no baseline for later runs: 4 deselected."),
+        ([PERF, "-k", "step"], "It is no baseline for later runs: 6 deselected."),
         ([STEP], "It is no baseline for later runs: a part of perf/."),
         ([f"{STEP}::test_training_step"], "It is no baseline for later runs: a part of perf/."),
     ],
@@ -232,7 +234,7 @@ def test_a_step_that_trains_nothing_fails_in_one_line_and_is_not_saved(perf, pyt
     """A broken step looks fast: here the update is left out."""
     monkeypatch.setattr("model.training.TrainingStep.update", lambda self: None)
     result = perf(PERF, "--perf-device=cpu", "-k", "step or inference")
-    result.assert_outcomes(failed=1, passed=1, deselected=3)
+    result.assert_outcomes(failed=1, passed=1, deselected=5)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["the loss does not fall: *", "*failed 1*"])
     assert "Traceback" not in result.stdout.str()
@@ -269,7 +271,7 @@ def test_out_of_memory_names_the_batch_size_and_the_next_case_runs(perf, pyteste
 
 def test_benchmark_disable_runs_each_case_once_as_a_test(perf, pytester):
     result = perf(PERF, "--perf-device=cpu", "--benchmark-disable")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=5, skipped=2)
     result.stdout.fnmatch_lines(["measured 0 · ran once 5 *", "Nothing was measured."])
     assert kept(pytester) == []
 

@@ -13,6 +13,8 @@ EPOCH, INFERENCE = PERF / "test_epoch.py", PERF / "test_inference.py"
 
 pytest_plugins = ["pytester"]
 
+execution._load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
+
 
 def benchmarks(pytester):
     (path,) = kept(pytester)
@@ -22,7 +24,6 @@ def benchmarks(pytester):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """torch.compile leaves its function as it is: what it makes of one is tested elsewhere, and takes seconds."""
-    execution._load_compiler()  # pytester forgets what a run imports, and torch does not bear a second import
     monkeypatch.setattr("torch.compile", lambda call, **options: call)
     monkeypatch.setattr(execution, "_why_not_compiled", lambda device: None)
 

@@ -30,6 +30,15 @@ def test_a_time_has_a_unit(text, seconds):
     assert settle(time_budget=text).time_budget_s == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("2GiB", 2**31), ("512MiB", 2**29), ("1.5 GB", 1_500_000_000)]
+)
+def test_an_amount_of_memory_has_a_unit(text, size):
+    assert settle(memory_limit=text).memory_limit == size
+    assert settle({"memory-limit": text}).as_record()["memory_limit"] == size
+    assert settle().memory_limit is None
+
+
 def test_a_gate_that_is_off_is_no_gate():
     assert settle(against="main").paired
     assert settle(against_python="python3").paired
@@ -75,6 +84,10 @@ def test_lists_keep_their_order_and_lose_their_duplicates():
         ("min_effect", "nan%", "--perf-min-effect: 'nan%' is not a share"),
         ("time_budget", "10", "--perf-time-budget: '10' is not a time, written like 90s, 10m or 1h"),
         ("time_budget", "0m", "--perf-time-budget: '0m' is not a time"),
+        ("memory_limit", "2", "--perf-memory-limit: '2' is not an amount of memory, written like 2GB, 2GiB or 512MiB"),
+        ("memory_limit", "0GB", "--perf-memory-limit: '0GB' is not an amount of memory"),
+        ("memory_limit", "-1GB", "--perf-memory-limit: '-1GB' is not an amount of memory"),
+        ("memory_limit", f"{'9' * 30}GB", "is not an amount of memory"),
         ("inconclusive", "pass", "--perf-inconclusive: 'pass' is not one of warn, fail"),
         ("seed", "9" * 30, "is out of range"),
     ],

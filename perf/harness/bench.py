@@ -49,6 +49,7 @@ class Bench:
     ) -> None:
         self.workload = workload
         self.info: dict[str, Any] = benchmark.extra_info
+        self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
         self._readings = readings
         device, profile = workload.device, settings.profile

@@ -6,6 +6,7 @@ Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS tak
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import re
@@ -21,6 +22,8 @@ PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
 PROC_MEMINFO = Path("/proc/meminfo")
 RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
 NVIDIA_SMI_TIMEOUT_S = 10
+# Enough for torch to share it among all of its threads.
+SHARED_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def free(device: Device) -> None:
         with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
             torch.accelerator.reset_peak_memory_stats(device.torch_device)
     else:
+        with contextlib.suppress(AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
         with contextlib.suppress(OSError):  # not on Linux, or not permitted: peak_bytes then says None
             PROC_CLEAR_REFS.write_text(RESET_PEAK)
 
@@ -172,6 +177,15 @@ def peak_bytes(device: Device) -> int | None:
     return None
 
 
+def used_bytes(device: Device) -> int | None:
+    """Memory in use now [bytes]: of torch's allocator on an accelerator, of this process on the CPU."""
+    if not device.asynchronous:
+        return _proc_bytes(PROC_STATUS, "VmRSS")
+    with contextlib.suppress(RuntimeError, NotImplementedError):
+        return torch.accelerator.memory_allocated(device.torch_device)
+    return None
+
+
 def _proc_bytes(path: Path, key: str) -> int | None:
     """The value of `key` in a /proc file of `key: N kB` lines [bytes]."""
     try:
@@ -182,19 +196,45 @@ def _proc_bytes(path: Path, key: str) -> int | None:
     return int(found.group(1)) * 1024 if found else None
 
 
-@contextlib.contextmanager
-def bounded_memory(device: Device) -> Iterator[None]:
-    """On a CPU, let an allocation beyond the machine's free memory fail here, before the kernel kills the process.
+def why_unbounded(device: Device, most: int | None) -> str | None:
+    """Why training must not be given ever more memory of `device`, or None where it may, up to `most` bytes."""
+    kind = torch.device(device.name).type
+    if kind != "cpu":
+        return None if kind == "cuda" else f"torch limits no memory of {kind}"
+    if most is None:
+        return "give --perf-memory-limit=SIZE, as the system and other programs need memory, too"
+    return None if _proc_bytes(PROC_STATUS, "VmData") else "this system does not limit the memory of a process"
 
-    Linux promises more memory than it has; RLIMIT_DATA turns the broken promise into the error that
-    `is_out_of_memory` knows. Elsewhere, and for other devices, nothing is done.
+
+def limit_bytes(device: Device, most: int | None) -> int | None:
+    """`most`, or all the memory that the device has; None where it does not say."""
+    total = describe(device).get("memory_bytes")
+    known = [value for value in (most, total) if isinstance(value, int)]
+    return min(known, default=None)
+
+
+@contextlib.contextmanager
+def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
+    """Let an allocation beyond the free memory fail; with `most`, beyond that many bytes more than are in use now.
+
+    Linux promises more memory than it has; on a CPU, RLIMIT_DATA turns the broken promise into the error that
+    `is_out_of_memory` knows, before the kernel kills the process. What the C library has kept of earlier allocations,
+    some tens of megabytes, can be used beyond it. On CUDA, `most` is a limit of torch's allocator.
     """
+    if device.asynchronous:
+        with _bounded_allocator(device, most):
+            yield
+        return
     used, available = _proc_bytes(PROC_STATUS, "VmData"), _proc_bytes(PROC_MEMINFO, "MemAvailable")
-    if device.asynchronous or used is None or available is None:
+    if used is None or available is None:
         yield
         return
     import resource  # not on Windows, which has no /proc either
 
+    if most is not None:
+        available = min(available, most)
+        torch.ones(SHARED_ELEMENTS).sum()  # a thread that cannot be started later would end the process
+        used = _proc_bytes(PROC_STATUS, "VmData") or used
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = min(value for value in (used + available, *before) if value != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
@@ -202,6 +242,22 @@ def bounded_memory(device: Device) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextlib.contextmanager
+def _bounded_allocator(device: Device, most: int | None) -> Iterator[None]:
+    target = device.torch_device
+    if most is None or target.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_per_process_memory_fraction(target)
+    total = torch.cuda.get_device_properties(target).total_memory
+    used = torch.cuda.memory_reserved(target)
+    torch.cuda.set_per_process_memory_fraction(min(before, (used + most) / total), target)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, target)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from perf.harness.qualify.faults import KINDS as FAULTS
 QUALIFY = "qualify"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_S = 24 * 3600
+BYTES = {"MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class SettingsError(Exception):
@@ -70,6 +71,7 @@ class Settings:
     data_root: Path
     rounds: int | None
     threads: int | None
+    memory_limit: int | None
     seed: int
     require_devices: tuple[str, ...]
     profile: Profile
@@ -108,6 +110,7 @@ class Settings:
             "data": self.data,
             "rounds": self.rounds,
             "threads": self.threads,
+            "memory_limit": self.memory_limit,
             "seed": self.seed,
             "profile": self.profile.name,
         }
@@ -208,6 +211,14 @@ def _duration(text: str) -> float:
     return seconds
 
 
+def _size(text: str) -> int:
+    """`2GB`, `1.5GiB` or `512MiB` in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT]i?B)", text.strip())
+    if found is None or not 1 <= (size := float(found[1]) * BYTES[found[2]]) < 2**63:
+        raise ValueError(f"{text!r} is not an amount of memory, written like 2GB, 2GiB or 512MiB")
+    return int(size)
+
+
 @dataclass(frozen=True)
 class Option:
     """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file. `default` is text, as typed; an option
@@ -264,6 +275,9 @@ OPTIONS = (
            lambda text: _whole(text, 1)),
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1)),
+    Option("memory-limit", "SIZE", None,
+           "what training may take in memory and largest_batch: 2GB, 2GiB, 512MiB (default: all of a GPU's memory; "
+           "on a CPU they are skipped)", _size),
     Option("seed", "N", "0", "seed of weights, shuffling and random images", lambda text: _whole(text, 0)),
     Option("require-device", "LIST", None, "exit with 4 before anything is measured where one of these is absent",
            _devices),
@@ -317,6 +331,7 @@ def resolve(
         data_root=values["data-root"] or default_data_root,
         rounds=values["rounds"],
         threads=values["threads"],
+        memory_limit=values["memory-limit"],
         seed=values["seed"],
         require_devices=values["require-device"] or (),
         profile=values["profile"],

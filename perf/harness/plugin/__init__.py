@@ -26,14 +26,14 @@ from perf.harness.plugin.state import PROGRESS, SUITE, kept_in
 from perf.harness.progress import Progress
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
-from perf.harness.record.run import TIMED
+from perf.harness.record.run import TIMED, UNTIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import header, render
 from perf.harness.settings import OPTIONS, SettingsError
 from perf.harness.suite import Suite, machine_info
 
 # Quick answers first: a user who interrupts a run has seen the step.
-ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run")
+ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run", "memory", "largest_batch")
 # Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
 DISABLE_GC = ("training_step", "inference")
 # Failures that were given their outcome, and reason, where they were found.
@@ -119,8 +119,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if (group := kind(item)) is None:
             continue
         device = suite.devices[params(item)["device"]]
-        if device.absent:
-            item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
+        why_not = device.absent
+        if group in UNTIMED and not why_not:
+            why_not = devices.why_unbounded(device, suite.settings.memory_limit)
+        if why_not:
+            item.add_marker(pytest.mark.skip(reason=f"{device.name}: {why_not}"))
             continue
         # One mark with everything: marks do not merge.
         timer = measure.device_timer(devices.synchronizer(device))

@@ -23,6 +23,7 @@ from perf.harness.plugin.items import kind, params
 from perf.harness.plugin.state import PROGRESS, SUITE, end_undecided, keep_record, kept_in
 from perf.harness.record import Case as Skipped
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Notes
 from perf.harness.report.units import duration
 from perf.harness.report.verdicts import one_line, render_verdicts, short_name
@@ -30,6 +31,7 @@ from perf.harness.report.verdicts import one_line, render_verdicts, short_name
 # Parts of one case's rounds after which the terminal is written.
 PARTS = 4
 NOT_GATED = "judged by its epochs"
+NOT_TIMED = "it asks for memory, not for time"
 NO_STEP = "not judged: perf/harness/paired/subject.py does not say what a step of it is"
 NOT_PINNED = "not judged: workers load on cores of their own"
 
@@ -173,7 +175,7 @@ class PairedGate:
         if device.absent:
             why_not = f"{device.name}: {device.absent}"
         elif benchmark not in KINDS:
-            why_not = NOT_GATED if benchmark == "training_run" else NO_STEP
+            why_not = NOT_TIMED if benchmark in UNTIMED else NOT_GATED if benchmark == "training_run" else NO_STEP
         elif axes["pipeline"] == "workers":
             why_not = NOT_PINNED
         elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:

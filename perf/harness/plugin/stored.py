@@ -18,6 +18,7 @@ from perf.harness.plugin.items import is_part, kind
 from perf.harness.plugin.state import PROGRESS, end_undecided
 from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
+from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.units import seconds
 from perf.harness.report.verdicts import one_line, verdicts, way_out
@@ -101,7 +102,7 @@ class StoredGate:
             self._fail_missing(item.benchmark, "this run has no such case")
         yield
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
-        if measured is None or item.nodeid not in self.suite.cases:
+        if measured is None or item.nodeid not in self.suite.cases or kind(item) in UNTIMED:
             return
         if self.judging:
             self._judge(item.nodeid, measured.stats.median)

@@ -94,6 +94,8 @@ class Case:
     reason: str = ""
 
 
+# Benchmarks that ask for no time: their rounds are steps at whatever batch size was found, or under a limit.
+UNTIMED = ("memory", "largest_batch")
 # Case outcomes that leave their times in the record.
 TIMED = ("measured", "slower", "inconclusive")
 # Case outcomes of a run that others must not be compared with; skipped is none: there was nothing to measure.
@@ -161,7 +163,8 @@ class Run:
         """What this file says of runs: one, or those of an accepted baseline."""
         if self.baseline is not None:
             return self.baseline.runs
-        seconds = {benchmark.fullname: benchmark.median_s for benchmark in self.benchmarks}
+        timed = (benchmark for benchmark in self.benchmarks if benchmark.text("benchmark") not in UNTIMED)
+        seconds = {benchmark.fullname: benchmark.median_s for benchmark in timed}
         return (Medians(self.file_name, self.datetime, self.commit, seconds),)
 
     @property

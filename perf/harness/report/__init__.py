@@ -59,7 +59,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         ],
     ]
     said = any(run.judgements or run.qualification for run in runs)
-    if not comparison.rows and not comparison.foreign and not said:
+    if not any((comparison.rows, comparison.untimed, comparison.foreign, said)):
         blocks.append(Paragraph("Nothing was measured."))
     if format == "github":
         return markdown(blocks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from perf.harness.report import units
+from perf.harness.report import capacity, units
 from perf.harness.report.bound import Bound
 from perf.harness.report.cells import title
 from perf.harness.report.fastest import fastest
@@ -27,14 +27,16 @@ def conclusion(comparison: Comparison) -> list[Block]:
     """Which device wins, what an epoch waits for, the fastest way to train, what could not be compared."""
     rows = comparison.rows
     labels = list(dict.fromkeys(row.label for row in rows))
+    largest = capacity.sentences(comparison.untimed)
     if not rows:
-        return []
+        return [Paragraph(text) for text in largest]
     sentences = [
         *_unsteady(rows),
         *_throttled(rows),
         *_devices(comparison),
         *(text for label in labels for text in _on_device([row for row in rows if row.label == label])),
         *fastest(comparison),
+        *largest,
     ]
     sentences += _incomparable(comparison)
     blocks: list[Block] = [Paragraph(text) for text in sentences]

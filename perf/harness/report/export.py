@@ -38,7 +38,7 @@ def as_json(comparison: Comparison) -> str:
 
 
 def _records(comparison: Comparison) -> list[dict[str, Scalar]]:
-    rows = (*comparison.rows, *comparison.foreign)
+    rows = (*comparison.rows, *comparison.untimed, *comparison.foreign)
     return [{name: _finite(read(row, comparison)) for name, read in COLUMNS.items()} for row in rows]
 
 
@@ -109,6 +109,14 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "accuracy": _number("accuracy"),
     "loss_first": _number("loss_first"),
     "loss_last": _number("loss_last"),
+    "weight_bytes": _number("weight_bytes"),
+    "gradient_bytes": _number("gradient_bytes"),
+    "optimizer_bytes": _number("optimizer_bytes"),
+    "activation_bytes": _number("activation_bytes"),
+    "memory_limit_bytes": _number("memory_limit_bytes"),
+    "largest_batch": _number("largest_batch"),
+    "sufficient_batch": _number("sufficient_batch"),
+    "limited_by": _text("limited_by"),
 }
 
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from perf.harness.record.run import Benchmark, Run, Scalar, one_line
+from perf.harness.record.run import UNTIMED, Benchmark, Run, Scalar, one_line
 from perf.harness.report.bound import Bound, bound
 from perf.harness.report.machine import section
 from perf.harness.stats import Ratio, Summary, ratio, summarize
 
-KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run")
+KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run", *UNTIMED)
 SMOKE = "smoke"
 # In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
 # too long had 48 to 472%.
@@ -135,11 +135,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every row, sorted for reading; the label of the reference device; the benchmarks that are not ours."""
+    """Every row, sorted for reading; the label of the reference device; the benchmarks that are not ours.
+
+    `untimed` are those of ours that ask for no time.
+    """
 
     rows: tuple[Row, ...]
     reference: str | None
     foreign: tuple[Row, ...]
+    untimed: tuple[Row, ...] = ()
 
 
 def compare(runs: Sequence[Run], reference: str | None) -> Comparison:
@@ -152,7 +156,8 @@ def compare(runs: Sequence[Run], reference: str | None) -> Comparison:
         for run, letter in zip(runs, letters(len(runs)), strict=True)
         for benchmark in run.benchmarks
     ]
-    rows = [row for row in every if row.benchmark.ours]
+    ours = [row for row in every if row.benchmark.ours]
+    rows = [row for row in ours if row.kind not in UNTIMED]
     chosen = _choose(rows, reference)
     index = _index(rows)
     compared = [_compared(row, index, chosen) for row in rows]
@@ -160,6 +165,7 @@ def compare(runs: Sequence[Run], reference: str | None) -> Comparison:
         rows=tuple(sorted(compared, key=_order)),
         reference=chosen,
         foreign=tuple(row for row in every if not row.benchmark.ours),
+        untimed=tuple(sorted((row for row in ours if row.kind in UNTIMED), key=_order)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from perf.harness.report import modes, units
+from perf.harness.report import capacity, modes, units
 from perf.harness.report.cells import bound_by, cells, differing, identity, over, saying, shown, spread, time, title
 from perf.harness.report.layout import Column, Notes, Table
 from perf.harness.report.rows import MODE, PLAIN_PIPELINE, Comparison, Key, Row
@@ -17,7 +17,8 @@ def tables(comparison: Comparison) -> list[Table]:
     by_mode, rest = modes.split(comparison.rows)
     kinds = [_table(list(rows), comparison.reference) for _, rows in groupby(rest, lambda row: row.kind)]
     steps = modes.tables(by_mode, comparison.reference)
-    return [*steps, *kinds, *_resources(comparison.rows), *_foreign(comparison.foreign)]
+    memory = capacity.tables(comparison.untimed)
+    return [*steps, *kinds, *_resources(comparison.rows), *memory, *_foreign(comparison.foreign)]
 
 
 def footnotes(comparison: Comparison) -> list[Notes]:
@@ -34,7 +35,7 @@ def footnotes(comparison: Comparison) -> list[Notes]:
     notes += [text for names, text in BOUNDS if bounds & names]
     if any(row.benchmark.number("peak_bytes") for row in comparison.rows):
         notes.append("peak memory: of torch's allocator on an accelerator, of the whole process on a CPU.")
-    notes += modes.notes(comparison)
+    notes += [*modes.notes(comparison), *capacity.notes(comparison.untimed)]
     return [Notes(tuple(notes))] if notes else []
 
 

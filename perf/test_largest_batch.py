@@ -1,0 +1,35 @@
+"""Which is the largest batch that a device can train on, and from which batch size on is it no faster?"""
+
+import pytest
+
+from perf.harness import devices
+from perf.harness.bench import Bench
+from perf.harness.capacity import largest, sufficient
+from perf.harness.measure import MeasurementError
+from perf.harness.memory import Tries
+
+
+@pytest.mark.axes("device", "execution", "precision")
+def test_largest_batch(bench: Bench) -> None:
+    """Searched from the first batch size on. The rounds are steps at the batch size that suffices."""
+    work = bench.workload
+    tries = Tries(work, bench.measurement.timer)
+    bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())
+    with devices.bounded_memory(work.device, bench.memory_limit):
+        found = largest(tries.fits, work.batch_size, tries.most)
+    if not found.size:
+        raise MeasurementError(f"no batch fits: {tries.problems[work.batch_size]}")
+    rates = tries.doublings(work.batch_size, found.size)
+    size = sufficient(rates)
+
+    bench.measurement.run(tries.training(size))
+    bench.record_rate(size)
+    bench.info.update(
+        batch_size=size,
+        pipeline=None,
+        largest_batch=found.size,
+        sufficient_batch=size,
+        limited_by=tries.problems.get(found.refused, "") if found.refused else "",
+        memory_limit_bytes=devices.limit_bytes(work.device, bench.memory_limit),
+        rates={str(tried): rate for tried, rate in rates.items()},
+    )

@@ -1,0 +1,28 @@
+"""What does a training step take of the device's memory: weights, gradients, the optimizer's state, and activations?"""
+
+from dataclasses import asdict
+
+import pytest
+
+from data import Batch
+from perf.harness import devices
+from perf.harness.bench import Bench
+from perf.harness.memory import account, fresh_step
+
+
+@pytest.mark.axes("device", "batch_size", "execution", "precision")
+def test_memory(bench: Bench) -> None:
+    """What each part is, `account` says. The rounds are steps, as a benchmark needs some."""
+    work = bench.workload
+    batch = work.batches(1)[0]
+    measure(bench, batch)  # first: what torch and its libraries keep from then on is none of the network's
+    with devices.bounded_memory(work.device, bench.memory_limit):
+        bench.info.update(asdict(account(work, batch)))
+    bench.info["memory_limit_bytes"] = devices.limit_bytes(work.device, bench.memory_limit)
+
+
+def measure(bench: Bench, batch: Batch) -> None:
+    """The time of the step; it holds no network afterwards."""
+    step = bench.measurement.cold_start(lambda: fresh_step(bench.workload), first=lambda fresh: fresh(*batch))
+    bench.measurement.run(lambda: step(*batch))
+    bench.record_rate(bench.workload.batch_size)

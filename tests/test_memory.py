@@ -1,0 +1,302 @@
+"""The memory of training: its parts, the limit, and the search for the largest batch under one."""
+
+import dataclasses
+import gc
+import resource
+import weakref
+
+import pytest
+import torch
+
+from perf.harness import devices, memory
+from perf.harness.capacity import largest
+from perf.harness.devices import Device
+from perf.harness.measure import device_timer
+from perf.harness.memory import OUT_OF_MEMORY, Tries, account, fresh_step, repeated
+from perf.harness.modes.mode import Mode
+from perf.harness.suite import Suite
+from tests.conftest import PERF, read
+from tests.test_plugin import validator
+from tests.test_suite import settled
+
+pytest_plugins = ["pytester"]
+
+LARGEST, MEMORY = PERF / "test_largest_batch.py", PERF / "test_memory.py"
+CPU = Device("cpu")
+
+
+@pytest.fixture
+def work(digits_root):
+    made = Suite.resolve(settled(digits_root))
+    made.prepare()
+    return made.workload("cpu", 64, None)
+
+
+def timer():
+    return device_timer(lambda: None)
+
+
+# The parts
+
+
+def test_the_parts_of_a_steps_memory_are_those_of_its_network(work):
+    found = account(work, work.batches(1)[0])
+    weights = 4 * 101_770
+    assert (found.weight_bytes, found.gradient_bytes, found.optimizer_bytes) == (weights, weights, 0)
+    assert found.peak_bytes >= 0 and found.activation_bytes >= 0
+
+
+def test_the_optimizers_state_and_the_buffers_are_counted(work):
+    def build():
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
+
+    recipe = dataclasses.replace(work.recipe, build=build, optimizer=torch.optim.Adam)
+    found = account(dataclasses.replace(work, recipe=recipe), work.batches(1)[0])
+    parameters = 4 * (2 * 784 + 7850)
+    assert found.gradient_bytes == parameters
+    assert found.weight_bytes == parameters + 4 * 2 * 784 + 8  # means, variances, and one counter
+    assert found.optimizer_bytes == 2 * parameters + 4 * 4  # two averages, and a counter for each of the parameters
+
+
+def test_activations_are_the_peak_beyond_what_was_there_and_the_gradients(work, monkeypatch):
+    used = iter([100, 1000])
+    monkeypatch.setattr(devices, "used_bytes", lambda device: next(used))
+    monkeypatch.setattr(devices, "peak_bytes", lambda device: 10**7)
+    found = account(work, work.batches(1)[0])
+    assert found.activation_bytes == 10**7 - 1000 - 4 * 101_770
+    assert found.peak_bytes == 10**7 - 100
+
+
+def test_of_a_system_without_proc_the_process_is_not_known(work, monkeypatch):
+    monkeypatch.setattr(devices, "_proc_bytes", lambda path, key: None)
+    found = account(work, work.batches(1)[0])
+    assert (found.peak_bytes, found.activation_bytes) == (None, None)
+    assert found.weight_bytes == 4 * 101_770
+
+
+def test_large_activations_of_a_cpu_are_seen(work):
+    if devices.used_bytes(CPU) is None:
+        pytest.skip("this system has no /proc")
+    batch = repeated(work.batches(1)[0], 32_768)
+    found = account(work, batch)
+    assert found.activation_bytes > 32_768 * 128 * 4  # the hidden layer is kept for backward
+    assert found.peak_bytes > found.activation_bytes + batch[0].nbytes
+
+
+def test_samples_are_repeated_in_turn(work):
+    images, labels = work.batches(1)[0]
+    more, their = repeated((images, labels), 150)
+    assert more.shape == (150, 1, 28, 28)
+    assert more[64:128].equal(images) and their[128:].equal(labels[:22])
+
+
+# The limit
+
+
+@pytest.fixture
+def rlimit():
+    """RLIMIT_DATA; it must be the same afterwards."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    yield lambda: resource.getrlimit(resource.RLIMIT_DATA)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_on_a_cpu_no_more_than_the_limit_can_be_allocated_and_it_is_gone_afterwards(rlimit):
+    before = rlimit()
+    with devices.bounded_memory(CPU, 64 * 2**20):
+        assert rlimit() != before
+        torch.empty(32 * 2**20, dtype=torch.uint8)
+        with pytest.raises(RuntimeError) as failure:
+            torch.empty(100 * 2**20, dtype=torch.uint8)
+    assert devices.is_out_of_memory(failure.value)
+    torch.empty(100 * 2**20, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, pytest.skip.Exception])
+def test_the_limit_is_gone_whatever_happens(rlimit, error):
+    with pytest.raises(error), devices.bounded_memory(CPU, 2**30):
+        raise error("x")
+
+
+def test_a_limit_within_a_limit_only_lowers_it(rlimit):
+    with devices.bounded_memory(CPU, 2**28):
+        outer = rlimit()
+        with devices.bounded_memory(CPU, 2**40):
+            assert rlimit() == outer
+        assert rlimit() == outer
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """torch's own settings of a GPU with 80 GB, of which it has reserved 1 GB."""
+    state = {"fraction": 0.9}
+    facts = type("Facts", (), {"total_memory": 80 * 10**9})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10**9)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: state["fraction"])
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: state.update(fraction=share)
+    )
+    return state
+
+
+def test_on_cuda_the_limit_is_a_share_of_the_memory_and_is_restored_after_a_failure(cuda, rlimit):
+    before = rlimit()
+    with pytest.raises(ZeroDivisionError), devices.bounded_memory(Device("cuda"), 3 * 10**9):
+        assert cuda["fraction"] == 0.05
+        assert rlimit() == before
+        raise ZeroDivisionError
+    assert cuda["fraction"] == 0.9
+    with devices.bounded_memory(Device("cuda"), 10**12):
+        assert cuda["fraction"] == 0.9
+    with devices.bounded_memory(Device("cuda")):
+        assert cuda["fraction"] == 0.9
+
+
+def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
+    assert devices.why_unbounded(Device("cuda:1"), None) is None
+    assert devices.why_unbounded(CPU, 2**30) is None
+    assert devices.why_unbounded(CPU, None).startswith("give --perf-memory-limit=SIZE")
+    assert devices.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
+    monkeypatch.setattr(devices, "_proc_bytes", lambda path, key: None)
+    assert devices.why_unbounded(CPU, 2**30) == "this system does not limit the memory of a process"
+
+
+# The search
+
+
+@pytest.mark.parametrize("leaking", [False, True])
+def test_a_size_that_lacks_memory_does_not_fit_and_leaves_nothing_behind(work, monkeypatch, leaking):
+    """The planted leak is what a test that looked too late, or at nothing, would not see."""
+    alive, hoard = [], []
+
+    def fails(step, *batch):
+        hoard.extend(batch if leaking else ())
+        alive.extend(weakref.ref(tensor) for tensor in [*batch, *step.model.parameters()])
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("model.training.TrainingStep.__call__", fails)
+    freed = []
+    free = devices.free
+
+    def spy(device):
+        free(device)
+        freed.append([ref for ref in alive if ref() is not None])
+
+    monkeypatch.setattr(devices, "free", spy)
+    tries = Tries(work, timer())
+    assert not tries.fits(64)
+    assert [len(left) for left in freed] == [2 if leaking else 0] and alive
+    assert tries.problems == {64: OUT_OF_MEMORY}
+
+
+def test_an_error_at_the_first_size_is_an_error(work, monkeypatch):
+    monkeypatch.setattr(memory, "repeated", lambda batch, size: (batch[0].flatten(1)[:, :5], batch[1]))
+    with pytest.raises(RuntimeError, match="shapes"):
+        Tries(work, timer()).fits(64)
+
+
+def test_an_error_at_a_larger_size_is_said_and_ends_the_search(work, monkeypatch):
+    def limited(batch, size):
+        if size > 256:
+            raise RuntimeError("integer out of range\nand more")
+        return repeated(batch, size)
+
+    monkeypatch.setattr(memory, "repeated", limited)
+    monkeypatch.setattr(memory, "RATE_MOST_S", 0.0)
+    tries = Tries(work, timer())
+    found = largest(tries.fits, 64, tries.most)
+    assert (found.size, tries.problems[found.refused]) == (256, "integer out of range")
+    assert list(tries.doublings(64, found.size)) == [64, 128, 256]
+
+
+def test_a_search_that_takes_too_long_takes_what_it_has(work, monkeypatch):
+    monkeypatch.setattr(Tries, "_rate", lambda self, size: 1000.0)
+    tries = Tries(work, lambda: 0.0)
+    found = largest(tries.fits, 64, tries.most)
+    assert 29_000 < found.size <= 30_000  # of which two steps take a minute
+    assert tries.problems[found.refused] == "its search would take more than 60 s"
+
+
+def test_one_sample_is_no_batch(work):
+    assert not Tries(work, timer()).fits(1)
+
+
+def test_below_the_first_size_there_is_one_throughput(work):
+    tries = Tries(work, timer())
+    tries.rates = {40: 2.0, 20: 1.0}
+    assert tries.doublings(64, 40) == {40: 2.0}
+
+
+def test_the_batch_is_no_larger_than_32_bits_can_count(work):
+    recipe = dataclasses.replace(work.recipe, input_shape=(3, 224, 224))
+    assert Tries(dataclasses.replace(work, recipe=recipe), timer()).most * 3 * 224 * 224 < 2**31
+
+
+def test_a_fresh_step_trains_as_a_benchmarks_does(work):
+    for mode in (Mode(), Mode("eager", "bf16")):
+        mine = dataclasses.replace(work, mode=mode)
+        batch = mine.batches(1)[0]
+        trainee = mine.trainee()
+        trainee.model.train()
+        assert fresh_step(mine)(*batch).equal(trainee.step(*batch))
+    gc.collect()
+
+
+# The whole way
+
+
+def test_without_a_limit_a_cpu_is_not_filled_and_the_reason_says_what_to_give(perf):
+    result = perf(LARGEST, MEMORY, "--perf-device=cpu", "-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*: cpu: give --perf-memory-limit=SIZE, as *"])
+
+
+def test_the_largest_batch_under_a_small_limit(perf, pytester, rlimit):
+    result = perf(
+        LARGEST, "--perf-device=cpu", "--perf-memory-limit=40MiB", f"--benchmark-json={pytester.path / 'out.json'}"
+    )
+    result.assert_outcomes(passed=1)
+    document = read(pytester.path / "out.json")
+    assert [error.message for error in validator().iter_errors(document)] == []
+    info = document["benchmarks"][0]["extra_info"]
+    assert 3000 < info["largest_batch"] < 40_000  # not more: most of it, the images alone need 120 MB
+    assert info["limited_by"] == OUT_OF_MEMORY
+    assert info["memory_limit_bytes"] == 40 * 2**20
+    sizes = [int(size) for size in info["rates"]]
+    assert sizes == [64 << power for power in range(len(sizes))]
+    assert sizes[-1] <= info["largest_batch"] < 2 * sizes[-1]
+    assert info["sufficient_batch"] == info["batch_size"] == info["samples_per_iteration"]
+    assert info["sufficient_batch"] in sizes
+    text = " ".join(result.stdout.str().split())
+    assert (
+        f"SMOKE: simple_nn on this CPU: the largest batch that fits into 41.9 MB is {info['largest_batch']}; "
+        f"from batch {info['sufficient_batch']} on, throughput no longer grows by 5%: "
+        f"use --perf-batch-size={info['sufficient_batch']}."
+    ) in text
+
+
+def test_where_nothing_fits_the_case_fails_in_one_line_and_pytest_lives(perf, rlimit, monkeypatch):
+    monkeypatch.setattr(memory, "repeated", lambda batch, size: torch.empty(10**12))
+    result = perf(LARGEST, "--perf-device=cpu", "--perf-memory-limit=1GB")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*out of memory on cpu*"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_the_memory_of_a_step_goes_the_whole_way(perf, pytester, rlimit):
+    result = perf(
+        MEMORY, "--perf-device=cpu", "--perf-memory-limit=1GB", f"--benchmark-json={pytester.path / 'out.json'}"
+    )
+    result.assert_outcomes(passed=1)
+    document = read(pytester.path / "out.json")
+    assert [error.message for error in validator().iter_errors(document)] == []
+    info = document["benchmarks"][0]["extra_info"]
+    assert (info["weight_bytes"], info["gradient_bytes"]) == (407_080, 407_080)
+    result.stdout.fnmatch_lines(["Memory of a training step*", "batch *weights *gradients *optimizer *activations *"])
+
+
+def test_a_wrong_limit_is_refused_before_anything_is_measured(perf):
+    result = perf(LARGEST, "--perf-memory-limit=2 gigs")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --perf-memory-limit: '2 gigs' is not an amount of memory, written like *"])
