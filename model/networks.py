@@ -1,7 +1,8 @@
-"""The reference network."""
+"""The reference network, and a small convolutional one beside it."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class SimpleNN(nn.Module):
@@ -18,4 +19,26 @@ class SimpleNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, 10) of `images` (B, 1, 28, 28), float."""
         logits: Tensor = self.output(torch.relu(self.hidden(images.flatten(1))))
+        return logits
+
+
+class SmallCNN(nn.Module):
+    """Twice 3×3 convolution → ReLU → halve, to 32 and 64 channels; linear to 128 → ReLU → linear to 10: 421,642
+    parameters."""
+
+    input_shape = (1, 28, 28)
+    classes = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 32, 3, padding=1)
+        self.second = nn.Conv2d(32, 64, 3, padding=1)
+        self.hidden = nn.Linear(64 * 7 * 7, 128)
+        self.output = nn.Linear(128, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, 10) of `images` (B, 1, 28, 28), float."""
+        halved = functional.max_pool2d(torch.relu(self.first(images)), 2)
+        halved = functional.max_pool2d(torch.relu(self.second(halved)), 2)
+        logits: Tensor = self.output(torch.relu(self.hidden(halved.flatten(1))))
         return logits

@@ -1,7 +1,7 @@
 """In: a name, as in `--perf-model=NAME`. Out: a `Recipe`: everything needed to train that network.
 
-A name is `simple_nn` (the reference network), a torchvision classification model (`resnet18`, …; weights are never
-downloaded), or a user's own `package.module:factory`, whose contract is in the README.
+A name is `simple_nn` (the reference network), `small_cnn`, a torchvision classification model (`resnet18`, …; weights
+are never downloaded), or a user's own `package.module:factory`, whose contract is in the README.
 """
 
 import difflib
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from model.networks import SimpleNN
+from model.networks import SimpleNN, SmallCNN
 
-DEFAULT = "simple_nn"
+# Ours; the first is the reference.
+NETWORKS: dict[str, type[nn.Module]] = {"simple_nn": SimpleNN, "small_cnn": SmallCNN}
 LEARNING_RATE = 0.01
 IMAGENET_CLASSES = 1000
 # The sizes that the classification models of torchvision are published for; all others take 224.
@@ -60,8 +61,8 @@ class Recipe:
 
 def load_recipe(name: str) -> Recipe:
     """The recipe for `name`. Raises RecipeError where there is none, or where it breaks the contract."""
-    if name == DEFAULT:
-        return Recipe(name, SimpleNN)
+    if name in NETWORKS:
+        return Recipe(name, NETWORKS[name])
     if ":" in name:
         return _user_recipe(name)
     return _torchvision_recipe(name)
@@ -72,7 +73,7 @@ def _torchvision_recipe(name: str) -> Recipe:
 
     known = [model for model in models.list_models(module=models)]
     if name not in known:
-        close = difflib.get_close_matches(name, [DEFAULT, *known], n=3)
+        close = difflib.get_close_matches(name, [*NETWORKS, *known], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
         raise RecipeError(f"unknown model {name!r}: {hint} (a model of your own is written package.module:factory)")
     build = partial(

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from model import Recipe, RecipeError, TrainingStep, evaluate, load_recipe, train_epoch
 from model.__main__ import main
-from model.networks import SimpleNN
+from model.networks import SimpleNN, SmallCNN
 from perf.harness.workload import check_contract
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +34,16 @@ def fresh_step(seed=0, dtype=torch.float32, lr=0.01):
 
 def test_the_reference_network_is_784_128_10():
     assert [tuple(parameter.shape) for parameter in SimpleNN().parameters()] == [(128, 784), (128,), (10, 128), (10,)]
+
+
+def test_the_small_convolutional_network_has_the_parameters_that_it_says_and_learns():
+    assert f"{sum(parameter.numel() for parameter in SmallCNN().parameters()):,}" in SmallCNN.__doc__
+    recipe = load_recipe("small_cnn")
+    check_contract(recipe)
+    model = recipe.build()
+    step = TrainingStep(model, recipe.optimizer(model.parameters()), recipe.loss)
+    losses = [step(*batch(64)).item() for _ in range(8)]
+    assert losses == sorted(losses, reverse=True)
 
 
 @given(size=st.integers(1, 65), seed=st.integers(0, 2**32))
@@ -169,6 +179,7 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
     ("name", "says"),
     [
         ("resnet81", "unknown model 'resnet81': did you mean resnet18"),
+        ("small_cnm", "unknown model 'small_cnm': did you mean small_cnn"),
         ("☃", "unknown model '☃': see torchvision.models.list_models()"),
         ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
         ("model.nets:make", "a package called `model` is Stepwatch's own here"),
