@@ -16,7 +16,7 @@ def settle(ini=None, **typed):
 def test_the_defaults_are_the_reference_comparison():
     settings = settle()
     assert settings.devices == ("cpu", "cuda")
-    assert (settings.model, settings.data, settings.data_root) == ("simple_nn", "auto", ROOT)
+    assert (settings.models, settings.data, settings.data_root) == (("simple_nn",), "auto", ROOT)
     assert settings.profile is PROFILES["standard"]
     assert (settings.batch_sizes, settings.pipelines, settings.rounds, settings.threads) == (None,) * 4
     assert settings.seed == 0

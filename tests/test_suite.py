@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perf.harness import environment, suite
+from perf.harness.axes import Axes
 from perf.harness.settings import SettingsError, resolve
 from perf.harness.suite import Suite
 from perf.harness.workload import MINIMAL_BATCH, Workload, endless, load_data
@@ -28,22 +29,22 @@ def run(digits_root):
 def test_slow_pipelines_run_at_the_first_batch_size_only(digits_root):
     made = Suite.resolve(settled(digits_root))
     cases = made.axes(("device", "batch_size", "pipeline"))
-    assert cases == [
+    assert [(axes.device, axes.batch_size, axes.pipeline) for axes in cases] == [
         ("cpu", 64, "dataloader"), ("cpu", 64, "workers"), ("cpu", 64, "resident"),
         ("cpu", 512, "resident"), ("cpu", 4096, "resident"),
     ]  # fmt: skip
 
 
 def test_a_training_run_takes_the_first_batch_size_and_the_resident_pipeline(run):
-    assert run.axes(("device",)) == [("cpu", None, None)]
+    assert run.axes(("device",)) == [Axes("cpu", None, None)]
     work = run.workload("cpu", None, None)
     assert (work.batch_size, work.pipeline) == (64, "resident")
 
 
 def test_smoke_takes_a_subset_and_standard_the_whole_set(digits_root, run):
-    assert (len(run.data.train), len(run.data.test)) == (6_400, 1_000)
+    assert (len(run.network().data.train), len(run.network().data.test)) == (6_400, 1_000)
     standard = settled(digits_root, profile="standard")
-    whole = load_data(run.recipe, standard)
+    whole = load_data(run.network().recipe, standard)
     assert (len(whole.train), len(whole.test)) == (60_000, 10_000)
 
 

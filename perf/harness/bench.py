@@ -67,6 +67,7 @@ class Bench:
             benchmark=kind,
             model=workload.recipe.name,
             data=workload.data.name,
+            data_digest=workload.data.digest,
             device=device.name,
             device_name=device_name,
             batch_size=workload.batch_size,

@@ -56,6 +56,7 @@ def resolved(config: pytest.Config) -> Suite:
         settings = resolve(typed, ini, str(config.inipath or "the ini file"), DATA_ROOT)
         if settings.paired and settings.threads is None:
             settings = replace(settings, threads=GATE_THREADS)
+        _check_models(settings)
         if settings.threads is not None:
             config.add_cleanup(partial(torch.set_num_threads, torch.get_num_threads()))
             torch.set_num_threads(settings.threads)
@@ -67,6 +68,16 @@ def resolved(config: pytest.Config) -> Suite:
         if device.absent:
             raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
     return suite
+
+
+def _check_models(settings: Settings) -> None:
+    """A verdict is on one network."""
+    asked = {"--perf-profile=qualify": settings.qualifies, "--perf-against": settings.paired}
+    for flag, given in asked.items():
+        if given and len(settings.models) > 1:
+            raise pytest.UsageError(
+                f"{flag} judges one network, and --perf-model names {len(settings.models)}: name one"
+            )
 
 
 def _check_checks(config: pytest.Config, settings: Settings) -> None:

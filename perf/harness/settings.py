@@ -66,7 +66,7 @@ class Settings:
     pipelines: tuple[str, ...] | None
     executions: tuple[str, ...]
     precisions: tuple[str, ...]
-    model: str
+    models: tuple[str, ...]
     data: str
     data_root: Path
     rounds: int | None
@@ -87,6 +87,11 @@ class Settings:
     checks: tuple[str, ...] | None
     inject: Mapping[str, str]
     require_checks: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        """The networks, as typed: one, or several with commas between them."""
+        return ",".join(self.models)
 
     @property
     def qualifies(self) -> bool:
@@ -262,9 +267,10 @@ OPTIONS = (
            lambda text: _choices(text, EXECUTIONS)),
     Option("precision", "LIST", "fp32", "what the step computes in: fp32, tf32, bf16, fp16",
            lambda text: _choices(text, PRECISIONS)),
-    Option("model", "NAME", "simple_nn",
-           "simple_nn, a torchvision classification model (resnet18, …), or your own package.module:factory",
-           str.strip),
+    Option("model", "LIST", "simple_nn",
+           "networks: simple_nn, small_cnn, a torchvision classification model (resnet18, …), or your own "
+           "package.module:factory",
+           _items),
     Option("data", "NAME", "auto", "mnist, digits (embedded), or auto: mnist where its files are present",
            lambda text: _one_of(text, NAMES)),
     Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder),
@@ -326,7 +332,7 @@ def resolve(
         pipelines=values["pipeline"],
         executions=values["execution"],
         precisions=values["precision"],
-        model=values["model"],
+        models=values["model"],
         data=values["data"],
         data_root=values["data-root"] or default_data_root,
         rounds=values["rounds"],

@@ -9,24 +9,24 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from data import PIPELINES, DataSet
-from model import Recipe, load_recipe
-from perf.harness import devices
+from data import PIPELINES
+from perf.harness import devices, network
 from perf.harness.axes import EAGER, FP32, Axes
 from perf.harness.devices import Device
 from perf.harness.environment import device_facts, environment, fingerprint, fingerprint_id
 from perf.harness.modes.mode import PLAIN, Mode
+from perf.harness.network import Network
 from perf.harness.record import SCHEMA_VERSION, Case, Scalar
 from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import spoiled
 from perf.harness.record.spec import Spec
 from perf.harness.record.store import RunFile
-from perf.harness.settings import Settings, SettingsError
+from perf.harness.settings import Settings
 from perf.harness.telemetry.sampler import Sampler
 from perf.harness.telemetry.source import Sample
 from perf.harness.telemetry.watch import as_record, watch
-from perf.harness.workload import Workload, check_contract, data_name, default_batch_sizes, load_data
+from perf.harness.workload import Workload
 
 # The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
 TRAINING_RUN_PIPELINE = "resident"
@@ -34,17 +34,14 @@ TRAINING_RUN_PIPELINE = "resident"
 
 @dataclass
 class Suite:
-    """One run. `cases` is by node id, in the order of running; `data` is there once the run has begun."""
+    """One run. `cases` is by node id, in the order of running; `networks` by name, as the user listed them."""
 
     settings: Settings
-    recipe: Recipe
+    networks: Mapping[str, Network]
     devices: Mapping[str, Device]
-    batch_sizes: tuple[int, ...]
-    data_name: str
     environment: Mapping[str, Scalar]
     device_facts: Mapping[str, Mapping[str, Scalar]]
     fingerprint: Mapping[str, Scalar]
-    data: DataSet | None = None
     cases: dict[str, Case] = field(default_factory=dict)
     # Why this run is no baseline although every case that ran has passed: a selection, an interrupt.
     unfit: list[str] = field(default_factory=list)
@@ -63,21 +60,19 @@ class Suite:
     @classmethod
     def resolve(cls, settings: Settings) -> Suite:
         """Everything that can be known before data is read. Raises RecipeError and DataError."""
-        recipe = load_recipe(settings.model)
-        name = data_name(recipe, settings)
+        networks = network.networks(settings)
+        data = network.joined(one.data_name for one in networks.values())
         facts = environment()
         wanted = devices.expand(settings.devices)
         if settings.qualifies:
             wanted = devices.each(wanted)
         return cls(
             settings=settings,
-            recipe=recipe,
+            networks=networks,
             devices={device.name: device for device in wanted},
-            batch_sizes=settings.batch_sizes or default_batch_sizes(recipe),
-            data_name=name,
             environment=facts,
             device_facts=device_facts(wanted),
-            fingerprint=fingerprint(facts, settings.model, name, settings.profile.name),
+            fingerprint=fingerprint(facts, settings.model, data, settings.profile.name),
         )
 
     @property
@@ -85,15 +80,17 @@ class Suite:
         return fingerprint_id(self.fingerprint)
 
     def prepare(self) -> None:
-        """Read the data and try the network once. Raises DataError, RecipeError and SettingsError."""
-        check_contract(self.recipe)
-        data = load_data(self.recipe, self.settings)
-        if (largest := max(self.batch_sizes)) > len(data.train):
-            raise SettingsError(
-                f"batch size {largest} is more than the {len(data.train):,} training samples of {data.name} in the "
-                f"profile {self.settings.profile.name}; take a smaller one"
-            )
-        self.data = data
+        """Read the data and try each network once. Raises DataError, RecipeError and SettingsError."""
+        network.prepare(self.networks.values(), self.settings)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the data is there."""
+        return all(one.data is not None for one in self.networks.values())
+
+    def network(self, model: str | None = None) -> Network:
+        """The network of a case; None stands for the only one there is."""
+        return self.networks[self.settings.models[0] if model is None else model]
 
     def start_telemetry(self) -> None:
         """Watch devices and host from now on, until `telemetry.stop`."""
@@ -112,31 +109,34 @@ class Suite:
         By default the slow pipelines run at the first batch size only: they load sample by sample, so that the
         batch size changes nothing but the length of the run.
         """
-        sizes = self.batch_sizes if "batch_size" in names else (None,)
         executions = self.settings.executions if "execution" in names else (EAGER,)
         precisions = self.settings.precisions if "precision" in names else (FP32,)
         return [
-            Axes(device, size, pipeline, execution, precision)
+            Axes(device, size, pipeline, execution, precision, model)
+            for model in (self.settings.models if len(self.networks) > 1 else (None,))
             for device in self.devices
-            for size in sizes
-            for pipeline in (self._pipelines(size) if "pipeline" in names else (None,))
+            for size in (self.network(model).batch_sizes if "batch_size" in names else (None,))
+            for pipeline in (self._pipelines(model, size) if "pipeline" in names else (None,))
             for execution in executions
             for precision in precisions
         ]
 
-    def _pipelines(self, batch_size: int | None) -> tuple[str, ...]:
+    def _pipelines(self, model: str | None, batch_size: int | None) -> tuple[str, ...]:
         if self.settings.pipelines is not None:
             return self.settings.pipelines
-        return PIPELINES if batch_size == self.batch_sizes[0] else ("resident",)
+        return PIPELINES if batch_size == self.network(model).batch_sizes[0] else ("resident",)
 
-    def workload(self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN) -> Workload:
+    def workload(
+        self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN, model: str | None = None
+    ) -> Workload:
         """The workload of one case; a training run, which has neither axis, takes the first of each."""
-        if self.data is None:
+        of = self.network(model)
+        if of.data is None:
             raise RuntimeError("Suite.prepare() comes first")
         if batch_size is None:
-            batch_size = self.batch_sizes[0]
+            batch_size = of.batch_sizes[0]
             pipeline = (self.settings.pipelines or (TRAINING_RUN_PIPELINE,))[0]
-        return Workload(self.recipe, self.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
+        return Workload(of.recipe, of.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
 
     def device_name(self, device: str) -> str:
         """The model of the device: the GPU's or the CPU's."""
@@ -166,7 +166,7 @@ class Suite:
             "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
             "cases": [asdict(case) for case in self.cases.values()],
             "gate": [judgement.as_record() for judgement in self.judgements],
-            "data": {"name": self.data_name},
+            "data": network.data_record(self.networks.values()),
         }
         if self.qualification is not None:
             record["checks"] = [check.as_record() for check in self.checks]
@@ -175,13 +175,6 @@ class Suite:
             record["telemetry"] = as_record(self.telemetry)
         if self.gate:
             record["gate_run"] = dict(self.gate)
-        if self.data is not None:
-            record["data"] |= {
-                "digest": self.data.digest,
-                "train_samples": len(self.data.train),
-                "test_samples": len(self.data.test),
-                "note": self.data.note,
-            }
         return record
 
 

@@ -39,18 +39,21 @@ def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     """The batch sizes to measure where the user names none; each fits into the random images of that size."""
     _, height, width = recipe.input_shape
     sizes = SMALL_BATCHES if height * width <= 64 * 64 else LARGE_IMAGE_BATCHES
-    return tuple(size for size in sizes if _takes_mnist(recipe) or size <= _random_samples(recipe))
+    return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
 
 
 def _random_samples(recipe: Recipe) -> int:
     return max(RANDOM_LEAST, min(RANDOM_MOST, RANDOM_BYTES // math.prod(recipe.input_shape)))
 
 
-def data_name(recipe: Recipe, settings: Settings) -> str:
-    """The data set that `load_data` will take, by existence checks alone. Raises DataError."""
-    if _takes_mnist(recipe):
+def data_name(recipe: Recipe, settings: Settings, *, elsewhere: bool = False) -> str:
+    """The data set that `load_data` will take, by existence checks alone. Raises DataError and RecipeError.
+
+    `elsewhere`: another network of the run takes the one that the user has named.
+    """
+    if takes_mnist(recipe):
         return resolve(settings.data, settings.data_root)
-    if settings.data != "auto":
+    if settings.data != "auto" and not elsewhere:
         channels, height, width = recipe.input_shape
         raise RecipeError(
             f"{recipe.name} takes {channels}×{height}×{width} images of {recipe.classes} classes, which "
@@ -59,13 +62,14 @@ def data_name(recipe: Recipe, settings: Settings) -> str:
     return "random"
 
 
-def _takes_mnist(recipe: Recipe) -> bool:
+def takes_mnist(recipe: Recipe) -> bool:
+    """Whether MNIST's images and classes are those of `recipe`; else it is trained on random images."""
     return recipe.input_shape == MNIST_SHAPE and recipe.classes == MNIST_CLASSES
 
 
 def load_data(recipe: Recipe, settings: Settings) -> DataSet:
     """The data set for `recipe`, cut to the profile's size. Raises DataError."""
-    if _takes_mnist(recipe):
+    if takes_mnist(recipe):
         data = load(settings.data, settings.data_root)
     else:
         samples = _random_samples(recipe)

@@ -21,7 +21,7 @@ def test_replay(check: Attempt) -> None:
 
     `golden`: whether the first ends in the bits that the spec has of a device of the same name and the same torch.
     """
-    work = check.suite.workload(check.device.name, check.suite.batch_sizes[0], None)
+    work = check.suite.workload(check.device.name, check.suite.network().batch_sizes[0], None)
     trainee, batches = work.trainee(), work.batches(STEPS)
 
     def flip(number: int, trainee: Trainee) -> None:

@@ -64,7 +64,7 @@ def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[
     todo = cases(kind, settings.devices[0])
     suite = Suite.resolve(settings)
     inject = {"kind": kind, "share": share} if share else None
-    with sides(settings, suite.data_name, 1) as (base, head):
+    with sides(settings, suite.network().data_name, 1) as (base, head):
         both = {base.name: base, head.name: head}
         for _ in range(gates):
             yield _one(settings, both, todo, inject, share, kind, say)

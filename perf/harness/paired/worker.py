@@ -112,11 +112,11 @@ class Worker:
         """What this side is, and the axes of its cases of each of `kinds`."""
         import torch
 
-        suite = self._suite
+        suite, recipe = self._suite, self._suite.network().recipe
         return {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "shapes": f"{'×'.join(map(str, suite.recipe.input_shape))} to {suite.recipe.classes} classes",
+            "shapes": f"{'×'.join(map(str, recipe.input_shape))} to {recipe.classes} classes",
             "cases": {kind: [list(axes) for axes in suite.axes(names)] for kind, names in kinds.items()},
             "sources": self._sources(),
         }
@@ -136,9 +136,10 @@ class Worker:
     def load(self) -> dict[str, Any]:
         """Read the data and try the network."""
         self._suite.prepare()
-        assert self._suite.data is not None
+        data = self._suite.network().data
+        assert data is not None
         gc.freeze()  # what was imported stays: each collection would look through it again, for a third of a second
-        return {"data": self._suite.data.digest, "sources": self._sources()}
+        return {"data": data.digest, "sources": self._sources()}
 
     def prepare(
         self,
@@ -160,7 +161,7 @@ class Worker:
         self._close()
         place = Axes(**axes)
         mode = Mode(place.execution, place.precision)
-        work = self._suite.workload(place.device, place.batch_size, place.pipeline, mode)
+        work = self._suite.workload(place.device, place.batch_size, place.pipeline, mode, place.model)
         mode.check(work.device.torch_device)
         self._held.enter_context(mode.active())
         devices.free(work.device)

@@ -190,6 +190,11 @@ def precision() -> None:
 
 
 @pytest.fixture
+def model() -> None:
+    """The axis of that name, where the run has several networks."""
+
+
+@pytest.fixture
 def bench(
     request: pytest.FixtureRequest,
     benchmark: Any,
@@ -198,12 +203,13 @@ def bench(
     pipeline: str | None,
     execution: str,
     precision: str,
+    model: str | None,
 ) -> Iterator[Bench]:
     """One case, ready to be measured; device memory is empty before and after."""
     config = request.config
     suite, progress = config.stash[SUITE], config.stash[PROGRESS]
     mode = Mode(execution, precision)
-    workload = suite.workload(device, batch_size, pipeline, mode)
+    workload = suite.workload(device, batch_size, pipeline, mode, model)
     names = list(suite.cases)
     node = request.node
     benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
@@ -249,7 +255,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 def _where(item: pytest.Item) -> str:
     axes = params(item)
-    return f"{axes['device']} at batch size {axes['batch_size'] or item.config.stash[SUITE].batch_sizes[0]}"
+    size = axes["batch_size"] or item.config.stash[SUITE].network(axes["model"]).batch_sizes[0]
+    return f"{axes['device']} at batch size {size}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -327,7 +334,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 @pytest.hookimpl(tryfirst=True)  # a section printed after pytest-benchmark's is lost where that one raises
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     suite = config.stash.get(SUITE, None)
-    if suite is None or suite.data is None or suite.settings.qualifies:  # nothing was begun, or nothing timed
+    if suite is None or not suite.begun or suite.settings.qualifies:  # nothing was begun, or nothing timed
         return
     terminalreporter.section("Stepwatch")
     for line in _summary(config, suite):

@@ -108,7 +108,7 @@ class PairedGate:
         held = contextlib.ExitStack()
         config.add_cleanup(held.close)
         try:
-            base, head = held.enter_context(sides(settings, self._suite.data_name, self._threads))
+            base, head = held.enter_context(sides(settings, self._suite.network().data_name, self._threads))
         except SideUnusable as error:
             raise pytest.UsageError(str(error)) from None
         self._sides: dict[str, Side] = {BASE: base, HEAD: head}

@@ -88,7 +88,7 @@ class Qualifying:
     def _variants(self, marker: pytest.Mark, device: Device) -> tuple[str, ...]:
         """The metrics of a check on `device`: those of every device or of its kind, or one for each batch size."""
         if marker.kwargs.get("each") == "batch_size":
-            return tuple(f"bs{size}" for size in self._suite.batch_sizes)
+            return tuple(f"bs{size}" for size in self._suite.network().batch_sizes)
         kind = "accelerator" if device.asynchronous else "cpu"
         return marker.args or marker.kwargs.get(kind, ("",))
 

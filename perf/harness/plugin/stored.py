@@ -144,7 +144,7 @@ class StoredGate:
             self.exit = f"exit code {EXIT_INCONCLUSIVE}: {undecided} INCONCLUSIVE, and nothing failed. "
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        if not self.judging or self.suite.data is None:  # nothing was begun
+        if not self.judging or not self.suite.begun:  # nothing was begun
             return
         terminalreporter.section(f"Stepwatch: against {self.base.label}")
         for line in page(self._blocks(config.option.verbose > 0), config.stash[PROGRESS].columns).splitlines():

@@ -78,6 +78,12 @@ def _accelerator(device: Mapping[str, Any]) -> str:
 
 def _data(run: Run) -> str:
     data = section(run.perf, "data")
+    sets = data.get("sets")
+    known = [one for one in sets if isinstance(one, Mapping)] if isinstance(sets, list) else [data]
+    return "; ".join(filter(None, map(_data_set, known)))
+
+
+def _data_set(data: Mapping[str, Any]) -> str:
     train, test = finite(data.get("train_samples")), finite(data.get("test_samples"))
     text = _listed(
         data.get("name"),

@@ -115,7 +115,7 @@ class Row:
     @property
     def workload(self) -> dict[str, Scalar]:
         """What must be equal for two rows to be compared, apart from batch size and pipeline."""
-        digest = section(self.run.perf, "data").get("digest")
+        digest = self.benchmark.text("data_digest") or section(self.run.perf, "data").get("digest")
         execution, precision = self.mode
         return {
             "model": self.benchmark.text("model"),

@@ -1,0 +1,134 @@
+"""Several networks in one run: their cases, their data, what is recorded of them, and what is refused."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from perf.harness import network
+from perf.harness.axes import Axes
+from perf.harness.settings import SettingsError, resolve
+from perf.harness.suite import Suite
+from tests.conftest import PERF, STEP, kept, read
+from tests.test_plugin import validator
+
+pytest_plugins = ["pytester"]
+
+BOTH = "--perf-model=simple_nn,small_cnn"
+
+
+def settled(root, **typed):
+    typed = {"data": "digits", "profile": "smoke", "device": "cpu"} | typed
+    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "ini", Path(root))
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """A user's module with two networks for images of one shape."""
+    text = "from torch import nn\n"
+    for name in ("tiny", "wide"):
+        text += f"def {name}(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))\n"
+        text += f"{name}.input_shape, {name}.classes = (3, 8, 8), 5\n"
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    return "mine:tiny", "mine:wide"
+
+
+@pytest.mark.parametrize(
+    ("model", "begin"),
+    [
+        (None, "cuda"),
+        ("resnet18", "resnet18-cuda"),
+        ("my.package:Net", "my.package.Net-cuda"),
+        ("a/b:c[d]", "a_b.c_d_-cuda"),
+    ],
+)
+def test_the_id_of_a_case_begins_with_its_network_only_where_there_are_several(model, begin):
+    assert Axes("cuda", 32, None, "compile", model=model).id == f"{begin}-bs32-compile"
+
+
+def test_a_run_of_one_network_knows_no_axis_of_that_name(digits_root):
+    made = Suite.resolve(settled(digits_root, batch_size="64"))
+    assert [axes.id for axes in made.axes(("device", "batch_size"))] == ["cpu-bs64"]
+    assert (made.fingerprint["model"], made.fingerprint["data"]) == ("simple_nn", "digits")
+    assert made.settings.as_record()["model"] == "simple_nn"
+    made.prepare()
+    assert sorted(made.as_record()["data"]) == ["digest", "name", "note", "test_samples", "train_samples"]
+
+
+def test_a_name_given_twice_is_one_network(digits_root):
+    made = Suite.resolve(settled(digits_root, model="simple_nn, simple_nn"))
+    assert made.fingerprint_id == Suite.resolve(settled(digits_root)).fingerprint_id
+    assert [axes.id for axes in made.axes(("device",))] == ["cpu"]
+
+
+def test_each_network_has_its_own_batch_sizes_and_slow_pipelines_at_the_first_of_them(digits_root, monkeypatch):
+    monkeypatch.setattr(network, "default_batch_sizes", lambda recipe: (64, 8) if recipe.name == "small_cnn" else (7,))
+    made = Suite.resolve(settled(digits_root, model="simple_nn,small_cnn"))
+    assert [axes.id for axes in made.axes(("device", "batch_size"))] == [
+        "simple_nn-cpu-bs7", "small_cnn-cpu-bs64", "small_cnn-cpu-bs8",
+    ]  # fmt: skip
+    slow = [axes.id for axes in made.axes(("device", "batch_size", "pipeline")) if axes.pipeline == "workers"]
+    assert slow == ["simple_nn-cpu-bs7-workers", "small_cnn-cpu-bs64-workers"]
+
+
+def test_data_of_one_shape_is_read_once_and_every_network_has_its_own(digits_root, monkeypatch, nets):
+    read_for = []
+    original = network.load_data
+    monkeypatch.setattr(
+        network, "load_data", lambda recipe, settings: read_for.append(recipe.name) or original(recipe, settings)
+    )
+    made = Suite.resolve(settled(digits_root, model=",".join(["small_cnn", *nets, "simple_nn"]), batch_size="64"))
+    assert (made.fingerprint["model"], made.fingerprint["data"]) == (
+        "small_cnn,mine:tiny,mine:wide,simple_nn", "digits,random",
+    )  # fmt: skip
+    assert not made.begun
+    made.prepare()
+    assert made.begun
+    assert read_for == ["small_cnn", "mine:tiny"]
+    assert made.network("simple_nn").data is made.network("small_cnn").data
+    work = made.workload("cpu", 64, None, model="mine:wide")
+    assert (work.recipe.name, work.data.shape) == ("mine:wide", (3, 8, 8))
+    assert isinstance(work.trainee().model, nn.Sequential)
+    record = made.as_record()["data"]
+    assert (record["name"], [one["name"] for one in record["sets"]]) == ("digits,random", ["digits", "random"])
+
+
+def test_a_batch_that_is_too_large_for_one_network_names_it(digits_root, nets):
+    made = Suite.resolve(settled(digits_root, model=f"simple_nn,{nets[0]}", batch_size="6400,6401"))
+    with pytest.raises(SettingsError, match=r"batch size 6401 .* 6,400 training samples of digits that simple_nn has"):
+        made.prepare()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--perf-model=simple_nn,small_cnm"], "unknown model 'small_cnm': did you mean small_cnn*"),
+        (["--perf-model=simple_nn,"], "--perf-model: has an empty item*"),
+        ([BOTH, "--perf-against=."], "--perf-against judges one network, and --perf-model names 2: name one"),
+        ([BOTH, "--perf-profile=qualify"], "--perf-profile=qualify judges one network*"),
+    ],
+)
+def test_a_list_that_cannot_be_is_refused_before_anything_is_measured(perf, pytester, arguments, says):
+    result = perf(STEP, "--perf-device=cpu", *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: {says}"])
+    assert kept(pytester) == []
+
+
+def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester):
+    result = perf(PERF, "--perf-device=cpu", BOTH, "-k", "step or run")
+    result.assert_outcomes(passed=4, deselected=6)
+    (path,) = kept(pytester)
+    assert path.parent.parent.name.startswith("smoke-simple_nn_small_cnn-digits-")
+    document = read(path)
+    assert [error.message for error in validator().iter_errors(document)] == []
+    assert {one["name"]: one["extra_info"]["model"] for one in document["benchmarks"]} == {
+        "test_training_step[simple_nn-cpu-bs64]": "simple_nn",
+        "test_training_step[small_cnn-cpu-bs64]": "small_cnn",
+        "test_training_run[simple_nn-cpu]": "simple_nn",
+        "test_training_run[small_cnn-cpu]": "small_cnn",
+    }
+    result.stdout.fnmatch_lines(["model *simple_nn, 101,770 parameters*", "*small_cnn *64  cpu *"])
