@@ -28,6 +28,9 @@ SIDES = {"inception_v3": 299}
 # Their auxiliary heads return tuples and pay off only in long trainings; weights start from PyTorch's defaults.
 AUXILIARY = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 
+# Of patches and attention, not of convolutions; all others of torchvision are.
+TRANSFORMERS = ("vit_", "swin_", "maxvit_")
+
 # What a user's package cannot be called.
 OWN_PACKAGES = ("model", "data", "perf")
 
@@ -48,7 +51,8 @@ class Recipe:
     """How one network is trained.
 
     `build()` gives a fresh module on the CPU. It maps float images (B, *input_shape) to logits (B, classes);
-    `loss(logits, labels)` is a scalar; `optimizer(parameters)` updates them.
+    `loss(logits, labels)` is a scalar; `optimizer(parameters)` updates them. `channels_last`: its convolutions are
+    faster on tensor cores where the channels of a pixel lie side by side.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Recipe:
     classes: int = 10
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
     optimizer: Callable[[Parameters], Optimizer] = sgd
+    channels_last: bool = False
 
 
 def load_recipe(name: str) -> Recipe:
@@ -84,7 +89,13 @@ def _torchvision_recipe(name: str) -> Recipe:
         **AUXILIARY.get(name, {}),
     )
     side = SIDES.get(name, 224)
-    return Recipe(name, build, input_shape=(3, side, side), classes=IMAGENET_CLASSES)
+    return Recipe(
+        name,
+        build,
+        input_shape=(3, side, side),
+        classes=IMAGENET_CLASSES,
+        channels_last=not name.startswith(TRANSFORMERS),
+    )
 
 
 def _user_recipe(name: str) -> Recipe:

@@ -1,11 +1,14 @@
 """Several networks in one run: their cases, their data, what is recorded of them, and what is refused."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
+from model import load_recipe
 from perf.harness import network
 from perf.harness.axes import Axes
 from perf.harness.settings import SettingsError, resolve
@@ -102,6 +105,29 @@ def test_a_batch_that_is_too_large_for_one_network_names_it(digits_root, nets):
         made.prepare()
 
 
+def test_convolutions_are_channels_last_on_a_gpu_alone_and_compute_the_same(digits_root, gpu):
+    settings = settled(digits_root, model="small_cnn", device="cpu,cuda", batch_size="8")
+    made = Suite.resolve(settings)
+    made.network().recipe = replace(made.network().recipe, channels_last=True)
+    made.prepare()
+    losses = {}
+    for device, format_ in (("cpu", torch.contiguous_format), ("cuda", torch.channels_last)):
+        work = made.workload(device, 8, None)
+        assert work.memory_format is format_
+        trainee, batches = work.trainee(), work.batches(4)
+        assert trainee.model.second.weight.is_contiguous(memory_format=format_)
+        assert all(images.is_contiguous(memory_format=format_) for images, _ in batches)
+        losses[device] = [trainee.step(*batch).item() for batch in batches]
+        trainee.restore()
+        assert trainee.model.second.weight.is_contiguous(memory_format=format_)
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("resnet18", True), ("vit_b_16", False), ("simple_nn", False)])
+def test_a_recipe_says_whether_its_convolutions_want_channels_last(name, wanted):
+    assert load_recipe(name).channels_last is wanted
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -125,6 +151,7 @@ def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester)
     assert path.parent.parent.name.startswith("smoke-simple_nn_small_cnn-digits-")
     document = read(path)
     assert [error.message for error in validator().iter_errors(document)] == []
+    assert {one["extra_info"]["memory_format"] for one in document["benchmarks"]} == {"contiguous_format"}
     assert {one["name"]: one["extra_info"]["model"] for one in document["benchmarks"]} == {
         "test_training_step[simple_nn-cpu-bs64]": "simple_nn",
         "test_training_step[small_cnn-cpu-bs64]": "small_cnn",

@@ -72,6 +72,7 @@ class Bench:
             device_name=device_name,
             batch_size=workload.batch_size,
             pipeline=workload.pipeline,
+            memory_format=str(workload.memory_format).removeprefix("torch."),
             execution=workload.mode.execution,
             precision=workload.mode.precision,
             profile=profile.name,

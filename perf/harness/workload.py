@@ -114,7 +114,13 @@ class Workload:
 
     def trainee(self) -> Trainee:
         """A fresh network on the device; the seed decides its weights."""
-        return Trainee(self.recipe, self.device.torch_device, self.seed, self.mode)
+        return Trainee(self.recipe, self.device.torch_device, self.seed, self.mode, self.memory_format)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of network and images: channels last only where it was made for, on the tensor cores of a GPU."""
+        wanted = self.recipe.channels_last and self.device.name.startswith("cuda")
+        return torch.channels_last if wanted else torch.contiguous_format
 
     def open(self, split: Split, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
         """The input pipeline over `split`, to be closed by the caller; `pipeline` overrides the workload's.
@@ -134,7 +140,10 @@ class Workload:
         """`count` distinct full batches of the training set, on the device; more than one epoch where needed."""
         with self.open(self.data.train, "resident") as pipeline:
             full = (batch for batch in endless(pipeline) if len(batch[1]) == self.batch_size)
-            return list(itertools.islice(full, count))
+            return [
+                (images.contiguous(memory_format=self.memory_format), labels)
+                for images, labels in itertools.islice(full, count)
+            ]
 
     def full_batches(self) -> Pipeline:
         """The workload's pipeline over as much of the training set as makes full batches; the caller closes it."""
@@ -158,11 +167,20 @@ class Trainee:
     `logits` and `infer` are the same of a forward pass.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, seed: int, mode: Mode = PLAIN) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        mode: Mode = PLAIN,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         self.device = device
         self.seed = seed
         torch.manual_seed(seed)
         self.model: nn.Module = recipe.build().to(device)
+        if memory_format is not torch.contiguous_format:
+            self.model.to(memory_format=memory_format)
         step = TrainingStep(self.model, recipe.optimizer(self.model.parameters()), recipe.loss)
         self.plain = in_precision(step, mode.precision, device)
         self.step = executed(self.plain, mode.execution)
