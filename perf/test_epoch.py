@@ -15,6 +15,7 @@ def test_epoch(bench: Bench) -> None:
     samples = len(work.data.train)
     with work.open(work.data.train) as pipeline:
         trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
+        bench.check_length(trainee, pipeline.batches)
         bench.check_parity()
         batches = work.batches(LOSS_BATCHES)
         loss_first = trainee.mean_loss(batches)

@@ -15,6 +15,7 @@ def test_training_run(bench: Bench) -> None:
     losses: list[Tensor] = []
     with work.open(work.data.train) as pipeline:
         trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
+        bench.check_length(trainee, EPOCHS * pipeline.batches)
 
         def train() -> None:
             losses[:] = [train_epoch(trainee.step, pipeline.epoch(number)) for number in range(EPOCHS)]

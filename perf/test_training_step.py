@@ -10,6 +10,7 @@ from perf.harness.workload import rotate
 def test_training_step(bench: Bench) -> None:
     work = bench.workload
     trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*work.batches(1)[0]))
+    bench.check_length(trainee)
     bench.check_parity()
     batches = work.batches()
     loss_first = trainee.mean_loss(batches)

@@ -11,7 +11,7 @@ from torch import nn
 from model import load_recipe
 from perf.harness import network
 from perf.harness.axes import Axes
-from perf.harness.settings import SettingsError, resolve
+from perf.harness.settings import PROFILES, SettingsError, resolve
 from perf.harness.suite import Suite
 from tests.conftest import PERF, STEP, kept, read
 from tests.test_plugin import validator
@@ -128,12 +128,66 @@ def test_a_recipe_says_whether_its_convolutions_want_channels_last(name, wanted)
     assert load_recipe(name).channels_last is wanted
 
 
+FULL = ("--perf-profile=full", "--collect-only", "-q")
+
+
+def test_the_full_profile_has_defaults_that_the_user_overrides(digits_root):
+    full = settled(digits_root, profile="full")
+    assert full.model == "simple_nn,small_cnn,resnet18,resnet50,vit_b_16"
+    assert (full.executions, full.precisions) == (("eager", "compile", "cudagraph"), ("fp32", "tf32", "bf16", "fp16"))
+    typed = settled(digits_root, profile="full", model="small_cnn", execution="eager", precision="bf16")
+    assert (typed.model, typed.executions, typed.precisions) == ("small_cnn", ("eager",), ("bf16",))
+    ini = resolve({"profile": "full"}, {"model": "resnet18"}, "ini", Path(digits_root))
+    assert ini.model == "resnet18"
+
+
+def test_the_full_profile_times_steps_alone_of_large_images(perf):
+    listed = "--perf-model=simple_nn,resnet18", "--perf-execution=eager,compile", "--perf-precision=fp32,bf16"
+    result = perf(PERF, *FULL, *listed, "--perf-device=cpu", quick=False)
+    ids = {line.partition("::test_")[2] for line in result.outlines if "::" in line}
+    assert {name for name in ids if "resnet18" in name} == {
+        *(f"training_step[resnet18-cpu-bs{size}{mode}]" for size in (8, 32) for mode in ("", "-bf16", "-compile",
+          "-compile-bf16")),
+        *(f"{kind}[resnet18-cpu]" for kind in ("inference", "epoch", "input_pipeline", "training_run")),
+    }  # fmt: skip
+    assert "epoch[simple_nn-cpu-bs4096-resident-compile-bf16]" in ids
+    assert {name for name in ids if "epoch" in name and "dataloader" in name} == {
+        "epoch[simple_nn-cpu-bs64-dataloader]"
+    }
+
+
+def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytester, nets, monkeypatch):
+    monkeypatch.setattr("perf.harness.suite.large_images", lambda recipe: recipe.name == nets[0])
+    one_mode = "--perf-execution=eager", "--perf-precision=fp32", "--perf-batch-size=64", "--perf-rounds=3"
+    few = (PERF, "--perf-profile=full", "--perf-device=cpu", *one_mode, f"--perf-model={','.join(nets)}")
+    result = perf(*few, "--perf-data=auto", "-k", "step or inference", quick=False)
+    result.assert_outcomes(passed=3, skipped=1, deselected=10)
+    result.stdout.fnmatch_lines(["*skipped 1 (of networks of large images, the profile full has no inference)*"])
+    (path,) = kept(pytester)
+    assert [error.message for error in validator().iter_errors(read(path))] == []
+
+
+def test_a_step_and_a_pass_that_take_too_long_on_a_cpu_are_skipped(perf, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], longest_s=0.0))
+    result = perf(PERF, "--perf-device=cpu", "-rs")
+    result.assert_outcomes(passed=2, skipped=3)
+    result.stdout.fnmatch_lines_random(
+        [f"SKIPPED*cpu: a {kind} that takes more than 0 s" for kind in ("training step", "epoch", "training run")]
+    )
+
+
+def test_a_gpu_has_no_longest_step(perf, gpu, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], longest_s=0.0))
+    perf(STEP, "--perf-device=cuda").assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--perf-model=simple_nn,small_cnm"], "unknown model 'small_cnm': did you mean small_cnn*"),
         (["--perf-model=simple_nn,"], "--perf-model: has an empty item*"),
         ([BOTH, "--perf-against=."], "--perf-against judges one network, and --perf-model names 2: name one"),
+        (["--perf-profile=full", "--perf-against=."], "--perf-against and --perf-profile=full exclude each other*"),
         ([BOTH, "--perf-profile=qualify"], "--perf-profile=qualify judges one network*"),
     ],
 )

@@ -30,6 +30,10 @@ from perf.harness.workload import Trainee, Workload, flop_per_sample
 FALLING_STEPS = 8
 
 
+class TooLong(Exception):
+    """A case that takes longer than the profile allows on a CPU: `str()` says so."""
+
+
 class Bench:
     """One case: its workload, and the way from cold start to record.
 
@@ -51,6 +55,7 @@ class Bench:
         self.info: dict[str, Any] = benchmark.extra_info
         self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
+        self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
         self._readings = readings
         device, profile = workload.device, settings.profile
         self.measurement = Measurement(
@@ -84,6 +89,19 @@ class Bench:
         self.info["parameters"] = trainee.parameters
         trainee.restore()
         return trainee
+
+    def check_length(self, trainee: Trainee, steps: int = 1) -> None:
+        """Time one step, where a call of `steps` of them has a limit, and restore. Raises TooLong."""
+        if self._longest_s == math.inf:
+            return
+        batch = self.workload.batches(1)[0]
+        start = self.measurement.timer()
+        trainee.step(*batch)
+        took_s = steps * (self.measurement.timer() - start)
+        trainee.restore()
+        if took_s > self._longest_s:
+            kind = str(self.info["benchmark"]).replace("_", " ")
+            raise TooLong(f"{self.workload.device.name}: a {kind} that takes more than {self._longest_s:g} s")
 
     def check_parity(self) -> None:
         """Hold a mode's losses against those of the plain way, before anything of it is timed. Raises

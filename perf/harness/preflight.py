@@ -71,7 +71,11 @@ def resolved(config: pytest.Config) -> Suite:
 
 
 def _check_models(settings: Settings) -> None:
-    """A verdict is on one network."""
+    """A verdict is on one network, and a gate has its own time for each case."""
+    if settings.paired and settings.profile.name == "full":
+        raise pytest.UsageError(
+            "--perf-against and --perf-profile=full exclude each other: name model and modes instead"
+        )
     asked = {"--perf-profile=qualify": settings.qualifies, "--perf-against": settings.paired}
     for flag, given in asked.items():
         if given and len(settings.models) > 1:

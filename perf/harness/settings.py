@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Profile:
     """How much is measured: the samples of the data set (None: all), and for how long [s].
 
     A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`.
+    `defaults` are those of options that the user does not name. Of networks of large images, the benchmarks
+    `small_only` are left out; on a CPU, every one whose call takes longer than `longest_s`.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Profile:
     case_s: float
     min_rounds: int
     long_s: float
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    small_only: tuple[str, ...] = ()
+    longest_s: float = math.inf
 
 
 PROFILES = {
@@ -53,8 +59,13 @@ PROFILES = {
         Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0),
         # The data of the smoke run: the checks train, but do not learn.
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
+        # A second each, for there are hundreds of cases. Of random images, an epoch says nothing that a step does not.
+        Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
+                defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
+                          "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
+                small_only=("inference", "input_pipeline", "epoch", "training_run")),
     )
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -275,7 +286,8 @@ OPTIONS = (
            lambda text: _one_of(text, NAMES)),
     Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder),
     Option("profile", "NAME", "standard", "smoke: a subset, for a first look; standard: the whole data set; "
-           "qualify: is the machine healthy?",
+           "qualify: is the machine healthy?; full: simple_nn, small_cnn, resnet18, resnet50 and vit_b_16 in every "
+           "execution and precision, or in those that are named; hours on a CPU",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))]),
     Option("rounds", "N", None, "timed rounds per case (default: as many as fit into the profile's time)",
            lambda text: _whole(text, 1)),
@@ -316,8 +328,9 @@ def resolve(
     `ini_file` names where the ini values came from. Raises SettingsError for a wrong value.
     """
     values: dict[str, Any] = {}  # each option's parser gives the type of its field
-    for option in OPTIONS:
-        text, origin = option.default, "default"
+    defaults: Mapping[str, str] = {}
+    for option in sorted(OPTIONS, key=lambda option: option.name != "profile"):  # it has defaults for the others
+        text, origin = defaults.get(option.name, option.default), "default"
         if ini.get(option.name):
             text, origin = ini[option.name], f"{option.ini} in {ini_file}"
         if (given := command_line.get(option.name)) is not None:
@@ -326,6 +339,7 @@ def resolve(
             values[option.name] = None if text is None else option.parse(text)
         except ValueError as error:
             raise SettingsError(f"{origin}: {error}") from None
+        defaults = values["profile"].defaults
     return Settings(
         devices=values["device"],
         batch_sizes=values["batch-size"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from perf.harness.settings import Settings
 from perf.harness.telemetry.sampler import Sampler
 from perf.harness.telemetry.source import Sample
 from perf.harness.telemetry.watch import as_record, watch
-from perf.harness.workload import Workload
+from perf.harness.workload import Workload, large_images
 
 # The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
 TRAINING_RUN_PIPELINE = "resident"
@@ -103,28 +104,41 @@ class Suite:
             return lambda start, end: ()
         return partial(self.telemetry.between, device)
 
-    def axes(self, names: Sequence[str]) -> list[Axes]:
-        """The cases of a benchmark with these axes.
+    def why_left_out(self, kind: str, model: str | None) -> str | None:
+        """Why the profile has no benchmark `kind` of this network, or None where it has."""
+        profile = self.settings.profile
+        if kind in profile.small_only and large_images(self.network(model).recipe):
+            return f"of networks of large images, the profile {profile.name} has no {kind.replace('_', ' ')}"
+        return None
 
-        By default the slow pipelines run at the first batch size only: they load sample by sample, so that the
-        batch size changes nothing but the length of the run.
+    def axes(self, names: Sequence[str], kind: str = "") -> list[Axes]:
+        """The cases of the benchmark `kind` with these axes; of one that is left out, one for each device, to say so.
+
+        By default the slow pipelines run at the first batch size, and in the first mode, only: they load sample by
+        sample, so that neither changes anything but the length of the run.
         """
+        models = self.settings.models if len(self.networks) > 1 else (None,)
+        left_out = [model for model in models if self.why_left_out(kind, model)]
         executions = self.settings.executions if "execution" in names else (EAGER,)
         precisions = self.settings.precisions if "precision" in names else (FP32,)
+        modes = list(itertools.product(executions, precisions))
         return [
             Axes(device, size, pipeline, execution, precision, model)
-            for model in (self.settings.models if len(self.networks) > 1 else (None,))
+            for model in models
+            if model not in left_out
             for device in self.devices
             for size in (self.network(model).batch_sizes if "batch_size" in names else (None,))
             for pipeline in (self._pipelines(model, size) if "pipeline" in names else (None,))
-            for execution in executions
-            for precision in precisions
-        ]
+            for execution, precision in (modes if self._in_every_mode(pipeline) else modes[:1])
+        ] + [Axes(device, None, None, model=model) for model in left_out for device in self.devices]
 
     def _pipelines(self, model: str | None, batch_size: int | None) -> tuple[str, ...]:
         if self.settings.pipelines is not None:
             return self.settings.pipelines
         return PIPELINES if batch_size == self.network(model).batch_sizes[0] else ("resident",)
+
+    def _in_every_mode(self, pipeline: str | None) -> bool:
+        return pipeline in (None, "resident") or self.settings.pipelines is not None
 
     def workload(
         self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN, model: str | None = None

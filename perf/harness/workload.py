@@ -37,9 +37,14 @@ MINIMAL_BATCH = 2
 
 def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     """The batch sizes to measure where the user names none; each fits into the random images of that size."""
-    _, height, width = recipe.input_shape
-    sizes = SMALL_BATCHES if height * width <= 64 * 64 else LARGE_IMAGE_BATCHES
+    sizes = LARGE_IMAGE_BATCHES if large_images(recipe) else SMALL_BATCHES
     return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
+
+
+def large_images(recipe: Recipe) -> bool:
+    """Whether its images have more than 64×64 pixels."""
+    _, height, width = recipe.input_shape
+    return height * width > 64 * 64
 
 
 def _random_samples(recipe: Recipe) -> int:

@@ -15,7 +15,7 @@ from data import DataError
 from model import RecipeError
 from perf.harness import devices, measure, preflight, stock
 from perf.harness.axes import Axes
-from perf.harness.bench import Bench
+from perf.harness.bench import Bench, TooLong
 from perf.harness.measure import MeasurementError
 from perf.harness.modes.mode import Mode, Unsupported
 from perf.harness.plugin import stored
@@ -107,8 +107,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     suite = metafunc.config.stash.get(SUITE, None)
     if marker is None or suite is None:
         return
-    cases = [pytest.param(*axes, id=axes.id) for axes in suite.axes(marker.args)]
+    cases = [pytest.param(*axes, id=axes.id) for axes in suite.axes(marker.args, _kind(metafunc))]
     metafunc.parametrize(Axes._fields, cases)
+
+
+def _kind(metafunc: pytest.Metafunc) -> str:
+    return str(metafunc.function.__name__).removeprefix("test_")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -124,6 +128,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             why_not = devices.why_unbounded(device, suite.settings.memory_limit)
         if why_not:
             item.add_marker(pytest.mark.skip(reason=f"{device.name}: {why_not}"))
+            continue
+        if reason := suite.why_left_out(group, params(item)["model"]):
+            item.add_marker(pytest.mark.skip(reason=reason))
             continue
         # One mark with everything: marks do not merge.
         timer = measure.device_timer(devices.synchronizer(device))
@@ -242,6 +249,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         return (yield)
     try:
         return (yield)
+    except TooLong as reason:
+        raise pytest.skip.Exception(str(reason)) from None
     except MeasurementError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     except Exception as error:
