@@ -1,6 +1,6 @@
 """WHAT is trained: networks, the training step, the epoch, evaluation. Plain PyTorch, no pytest."""
 
-from model.recipes import Recipe, RecipeError, load_recipe
+from model.recipes import Recipe, RecipeError, UnknownModel, load_recipe
 from model.training import Batches, TrainingStep, evaluate, train_epoch
 
-__all__ = ["Batches", "Recipe", "RecipeError", "TrainingStep", "evaluate", "load_recipe", "train_epoch"]
+__all__ = ["Batches", "Recipe", "RecipeError", "TrainingStep", "UnknownModel", "evaluate", "load_recipe", "train_epoch"]

@@ -41,6 +41,10 @@ class RecipeError(Exception):
     """A model that cannot be used: `str()` says which, why, and what to do."""
 
 
+class UnknownModel(RecipeError):
+    """There is no model of that name."""
+
+
 def sgd(parameters: Parameters, lr: float = LEARNING_RATE) -> Optimizer:
     """The reference optimizer: SGD without momentum."""
     return torch.optim.SGD(parameters, lr=lr)
@@ -80,7 +84,7 @@ def _torchvision_recipe(name: str) -> Recipe:
     if name not in known:
         close = difflib.get_close_matches(name, [*NETWORKS, *known], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
-        raise RecipeError(f"unknown model {name!r}: {hint} (a model of your own is written package.module:factory)")
+        raise UnknownModel(f"unknown model {name!r}: {hint} (a model of your own is written package.module:factory)")
     build = partial(
         models.get_model,
         name,
@@ -129,10 +133,10 @@ def _import_factory(name: str) -> Callable[[], Any]:
             hint = f"a package called `{package}` is Stepwatch's own here: import the factory from one of another name"
         else:
             hint = "run from the folder that holds it, or add that folder to PYTHONPATH"
-        raise RecipeError(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
+        raise UnknownModel(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
-        raise RecipeError(f"{name}: {module_name!r} ({module.__file__}) has no {attribute!r}")
+        raise UnknownModel(f"{name}: {module_name!r} ({module.__file__}) has no {attribute!r}")
     if not callable(factory):
         raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
     return factory  # type: ignore[no-any-return]

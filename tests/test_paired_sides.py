@@ -319,5 +319,5 @@ def test_a_worker_of_base_imports_the_refs_code_even_where_heads_is_on_the_path(
     assert not any(path.startswith(("perf/", "model/", "data/")) for path in new["sources"])
     assert new["cases"] == {"training_step": [list(Axes("cpu", 64, None))]}
     empty, _ = opened(settled(against="HEAD~2", **settings))
-    with pytest.raises(SideError, match=rf"^RecipeError: {project.package}.networks is not in .*, but in "):
+    with pytest.raises(SideError, match=rf"^UnknownModel: {project.package}.networks is not in .*, but in "):
         asked(empty)

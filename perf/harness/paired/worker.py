@@ -75,6 +75,10 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {what}".split("\n")[0]
 
 
+class UnknownModel(Exception):
+    """A side has no such model; called as in `model`, of which a side may have an older one."""
+
+
 class Worker:
     """The commands, each a method from its arguments to its reply."""
 
@@ -99,14 +103,12 @@ class Worker:
         self._held = contextlib.ExitStack()
 
     def _check_origin(self) -> None:
-        """A model that this side lacks may be found further down the path: the other side's. Raises RecipeError."""
+        """A model that this side lacks may be found further down the path: the other side's. Raises UnknownModel."""
         name, colon, _ = self._settings.model.partition(":")
         if colon:
             file = Path(str(sys.modules[name].__file__)).resolve()
             if not file.is_relative_to(self._root):
-                from model import RecipeError
-
-                raise RecipeError(f"{name} is not in {self._root}, but in {file}")
+                raise UnknownModel(f"{name} is not in {self._root}, but in {file}")
 
     def cases(self, kinds: dict[str, list[str]]) -> dict[str, Any]:
         """What this side is, and the axes of its cases of each of `kinds`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model import RecipeError
+from model import UnknownModel
 from perf.harness import preflight
 from perf.harness.axes import Axes
 from perf.harness.environment import cores
@@ -143,9 +143,9 @@ class PairedGate:
                     try:
                         replies[name] = link.reply(LOAD_S)
                     except SideError as error:
-                        if name != BASE or not error.what.startswith(RecipeError.__name__):
+                        if name != BASE or not error.what.startswith(f"{UnknownModel.__name__}: "):
                             raise
-                        self._notes.append(f"base has no such model: {error.what}")
+                        self._notes.append(f"base has no such model: {error.what.partition(': ')[2]}")
                         replies[name] = {"cases": {kind: [] for kind in kinds}}
             except SideError as error:
                 other = name == BASE and self._suite.settings.against_python is not None
