@@ -1,5 +1,6 @@
 """Several networks in one run: their cases, their data, what is recorded of them, and what is refused."""
 
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -146,8 +147,8 @@ def test_the_full_profile_times_steps_alone_of_large_images(perf):
     result = perf(PERF, *FULL, *listed, "--perf-device=cpu", quick=False)
     ids = {line.partition("::test_")[2] for line in result.outlines if "::" in line}
     assert {name for name in ids if "resnet18" in name} == {
-        *(f"training_step[resnet18-cpu-bs{size}{mode}]" for size in (8, 32) for mode in ("", "-bf16", "-compile",
-          "-compile-bf16")),
+        *(f"{kind}[resnet18-cpu{size}{mode}]" for mode in ("", "-bf16", "-compile", "-compile-bf16") for kind, size in (
+          *itertools.product(("training_step", "memory"), ("-bs8", "-bs32")), ("largest_batch", ""))),
         *(f"{kind}[resnet18-cpu]" for kind in ("inference", "epoch", "input_pipeline", "training_run")),
     }  # fmt: skip
     assert "epoch[simple_nn-cpu-bs4096-resident-compile-bf16]" in ids
@@ -161,7 +162,7 @@ def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytes
     one_mode = "--perf-execution=eager", "--perf-precision=fp32", "--perf-batch-size=64", "--perf-rounds=3"
     few = (PERF, "--perf-profile=full", "--perf-device=cpu", *one_mode, f"--perf-model={','.join(nets)}")
     result = perf(*few, "--perf-data=auto", "-k", "step or inference", quick=False)
-    result.assert_outcomes(passed=3, skipped=1, deselected=10)
+    result.assert_outcomes(passed=3, skipped=1, deselected=14)
     result.stdout.fnmatch_lines(["*skipped 1 (of networks of large images, the profile full has no inference)*"])
     (path,) = kept(pytester)
     assert [error.message for error in validator().iter_errors(read(path))] == []
@@ -170,7 +171,7 @@ def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytes
 def test_a_step_and_a_pass_that_take_too_long_on_a_cpu_are_skipped(perf, monkeypatch):
     monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], longest_s=0.0))
     result = perf(PERF, "--perf-device=cpu", "-rs")
-    result.assert_outcomes(passed=2, skipped=3)
+    result.assert_outcomes(passed=2, skipped=5)
     result.stdout.fnmatch_lines_random(
         [f"SKIPPED*cpu: a {kind} that takes more than 0 s" for kind in ("training step", "epoch", "training run")]
     )
@@ -199,8 +200,8 @@ def test_a_list_that_cannot_be_is_refused_before_anything_is_measured(perf, pyte
 
 
 def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester):
-    result = perf(PERF, "--perf-device=cpu", BOTH, "-k", "step or run")
-    result.assert_outcomes(passed=4, deselected=6)
+    result = perf(PERF, "--perf-device=cpu", BOTH, "-k", "step or pipeline")
+    result.assert_outcomes(passed=4, deselected=10)
     (path,) = kept(pytester)
     assert path.parent.parent.name.startswith("smoke-simple_nn_small_cnn-digits-")
     document = read(path)
@@ -209,7 +210,7 @@ def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester)
     assert {one["name"]: one["extra_info"]["model"] for one in document["benchmarks"]} == {
         "test_training_step[simple_nn-cpu-bs64]": "simple_nn",
         "test_training_step[small_cnn-cpu-bs64]": "small_cnn",
-        "test_training_run[simple_nn-cpu]": "simple_nn",
-        "test_training_run[small_cnn-cpu]": "small_cnn",
+        "test_input_pipeline[simple_nn-cpu-bs64-resident]": "simple_nn",
+        "test_input_pipeline[small_cnn-cpu-bs64-resident]": "small_cnn",
     }
     result.stdout.fnmatch_lines(["model *simple_nn, 101,770 parameters*", "*small_cnn *64  cpu *"])

@@ -256,10 +256,11 @@ def stub(tmp_path):
         """
 import os, sys
 class Data: digest = "abc"
+class Network: data = Data()
 class Suite:
-    data = Data()
     @classmethod
     def resolve(cls, settings): return cls()
+    def network(self): return Network()
     def prepare(self):
         print("the subject prints")
         os.write(1, b"and writes to its stdout\\n")

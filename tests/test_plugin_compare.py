@@ -22,7 +22,7 @@ TOY = """
 import pytest
 
 @pytest.mark.axes("device", "batch_size")
-def test_{0}(benchmark, device, batch_size, pipeline):
+def test_{0}(benchmark, device, batch_size, pipeline, execution, precision, model):
     benchmark.pedantic(int, rounds=3)
 """
 FACTORS = (0.99, 1.0, 1.0, 1.0, 1.01)

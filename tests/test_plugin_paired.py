@@ -91,8 +91,9 @@ class FakeLink:
         if error := self.world.errors.get(self.side):
             raise error
         axes = {
-            ("device", "batch_size"): ("cpu", 64, None),
+            ("device", "batch_size", "execution", "precision"): ("cpu", 64, None),
             ("device", "batch_size", "pipeline"): ("cpu", 64, "resident"),
+            ("device", "batch_size", "pipeline", "execution", "precision"): ("cpu", 64, "resident"),
         }
         cases = {kind: [list(axes[tuple(names)])] for kind, names in self.kinds.items()}
         for kind in cases:
@@ -170,7 +171,7 @@ def test_the_gates_parent_samples_nothing_beside_its_workers(gate, monkeypatch):
 
 def test_the_same_code_passes_and_the_sides_are_named(gate):
     result = gate()
-    result.assert_outcomes(passed=4, skipped=1)
+    result.assert_outcomes(passed=4, skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
@@ -214,7 +215,7 @@ def test_another_torch_is_said(gate, world):
 def test_a_slower_benchmark_is_a_failed_test_in_one_line(gate, world):
     world.found["inference[cpu-bs64]"] = SLOWER
     result = gate("-rf")
-    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    result.assert_outcomes(failed=1, passed=3, skipped=3)
     assert result.ret == 1
     line = "SLOWER: 1.00 ms → 1.10 ms, +10% [[]+8.0%, +12%]"
     result.stdout.fnmatch_lines(
@@ -222,7 +223,7 @@ def test_a_slower_benchmark_is_a_failed_test_in_one_line(gate, world):
             line,
             "*1 SLOWER · 3 SAME*",
             f"FAILED *test_inference[[]cpu-bs64] - *{line}",
-            "*1 failed, 3 passed, 1 skipped*",
+            "*1 failed, 3 passed, 3 skipped*",
         ]
     )
     assert "runtest" not in result.stdout.str()
@@ -232,7 +233,7 @@ def test_junit_counts_a_slower_benchmark_as_a_failure(gate, world, pytester):
     world.found["inference[cpu-bs64]"] = SLOWER
     gate(f"--junitxml={pytester.path / 'out.xml'}")
     suite = ElementTree.parse(pytester.path / "out.xml").find("testsuite")
-    assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("1", "0", "5")
+    assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("1", "0", "7")
     (failure,) = suite.iter("failure")
     assert failure.get("message").endswith("SLOWER: 1.00 ms → 1.10 ms, +10% [+8.0%, +12%]")
 
@@ -249,7 +250,7 @@ def test_last_failed_measures_the_slower_benchmark_again_and_nothing_else(gate, 
 def test_an_inconclusive_benchmark_is_a_skip_and_exit_10(gate, world):
     world.found["inference[cpu-bs64]"] = UNDECIDED
     result = gate("-rs")
-    result.assert_outcomes(passed=3, skipped=2)
+    result.assert_outcomes(passed=3, skipped=4)
     assert result.ret == 10
     result.stdout.fnmatch_lines(
         [
@@ -268,14 +269,14 @@ def test_a_failure_outweighs_what_is_inconclusive(gate, world):
 def test_inconclusive_can_be_made_a_failure(gate, world):
     world.found["inference[cpu-bs64]"] = UNDECIDED
     result = gate("--perf-inconclusive=fail")
-    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    result.assert_outcomes(failed=1, passed=3, skipped=3)
     assert result.ret == 1
 
 
 def test_a_gate_that_warns_exits_with_0_and_says_so(gate, world):
     world.found |= {"inference[cpu-bs64]": SLOWER, "training_step[cpu-bs64]": UNDECIDED}
     result = gate("--perf-gate=warn")
-    result.assert_outcomes(passed=3, skipped=2)
+    result.assert_outcomes(passed=3, skipped=4)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["--perf-gate=warn: 1 of them would fail the run."])
 
@@ -290,24 +291,31 @@ def test_a_gate_that_is_off_measures_as_always(gate, world):
 def test_a_benchmark_that_base_has_not_is_new_and_passes(gate, world):
     world.less["base"] = ("inference",)
     result = gate()
-    result.assert_outcomes(passed=4, skipped=1)
+    result.assert_outcomes(passed=4, skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["compared 3 · missing 0 · new 1 · *", "1 NEW · 3 SAME"])
     assert len(world.gates[0].cases) == world.gates[0].rule.benchmarks == 3
 
 
 def test_a_model_that_base_has_not_is_new_and_said(gate, world):
-    world.errors["base"] = SideError("RecipeError: unknown model 'simple_nn'", "model/recipes.py:70")
+    world.errors["base"] = SideError("UnknownModel: unknown model 'simple_nn'", "model/recipes.py:70")
     result = gate()
     assert result.ret == 0
     assert world.gates == []
-    result.stdout.fnmatch_lines(["base: *; base has no such model: RecipeError: unknown model", "4 NEW"])
+    result.stdout.fnmatch_lines(["base: *; base has no such model: unknown model *", "4 NEW"])
+
+
+def test_a_model_of_base_that_is_broken_is_not_taken_for_a_missing_one(gate, world):
+    world.errors["base"] = SideError("RecipeError: mine:net: importing 'mine' raised SyntaxError", "model/recipes.py:9")
+    result = gate()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*base cannot be measured: *raised SyntaxError"])
 
 
 def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
     world.more["base"] = {"inference": [["cpu", 128, None]]}
     result = gate("-rf")
-    result.assert_outcomes(failed=1, passed=4, skipped=1)
+    result.assert_outcomes(failed=1, passed=4, skipped=3)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
@@ -319,8 +327,8 @@ def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
 
 def test_the_names_chosen_apply_to_what_is_missing_too(gate, world):
     world.more["base"] = {"inference": [["cpu", 128, None]]}
-    gate("-k", "step").assert_outcomes(passed=1, deselected=5)
-    gate("-k", "bs128").assert_outcomes(failed=1, deselected=5)
+    gate("-k", "step").assert_outcomes(passed=1, deselected=7)
+    gate("-k", "bs128").assert_outcomes(failed=1, deselected=7)
     assert len(world.gates) == 1  # nothing is measured for what is missing
 
 
@@ -332,7 +340,7 @@ def test_of_a_benchmark_picked_by_its_id_nothing_is_missing(gate, world):
 def test_an_invalid_result_fails_with_its_message(gate, world):
     world.found["epoch[cpu-bs64-resident]"] = INVALID
     result = gate("-rf")
-    result.assert_outcomes(failed=1, passed=3, skipped=1)
+    result.assert_outcomes(failed=1, passed=3, skipped=3)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["INVALID: head: the loss is not finite: 2.3 at first, nan at last"])
 
@@ -340,7 +348,7 @@ def test_an_invalid_result_fails_with_its_message(gate, world):
 def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
     world.facts["base"] = world.facts["base"] | {"shapes": "B"}
     result = gate()
-    result.assert_outcomes(failed=4, skipped=1)
+    result.assert_outcomes(failed=4, skipped=3)
     assert (result.ret, world.gates) == (1, [])
     result.stdout.fnmatch_lines(["INVALID: shapes differ: base takes B, head A"])
 
@@ -348,7 +356,7 @@ def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
 def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
     monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate("-rs", device="cpu,cuda")
-    result.assert_outcomes(passed=4, skipped=6)
+    result.assert_outcomes(passed=4, skipped=10)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["SKIPPED*cuda: unplugged"])
 
@@ -377,7 +385,7 @@ def test_what_would_judge_nothing_or_twice_is_refused(gate, world, option):
 
 
 def test_benchmark_only_judges_all_the_same(gate):
-    gate("--benchmark-only").assert_outcomes(passed=4, skipped=1)
+    gate("--benchmark-only").assert_outcomes(passed=4, skipped=3)
 
 
 def test_a_bad_ref_is_one_line_and_exit_4_before_anything_is_measured(gate, world):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 EAGER, FP32 = "eager", "fp32"
+EXECUTIONS: Final = (EAGER, "compile", "cudagraph")
+"""Operation by operation; compiled by `torch.compile`; captured once as a CUDA graph, and replayed."""
+PRECISIONS: Final = (FP32, "tf32", "bf16", "fp16")
+"""The precisions that a step can be computed in: all of float32; its products in 10 bits of mantissa on tensor cores;
+autocast to bfloat16 or to float16."""
+ROUNDING: Final = dict(zip(PRECISIONS, (1e-3, 1e-2, 3e-2, 1e-2), strict=True))
+"""The largest relative difference of a step's loss from that of the same step, operation by operation, in the same
+precision, that is no other training: the order of additions is another one, and a fused operation rounds less often."""
 
 
 class Axes(NamedTuple):

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from data import NAMES, PIPELINES
+from perf.harness.axes import EXECUTIONS, PRECISIONS
 from perf.harness.gate.verdict import effect
-from perf.harness.modes.execution import EXECUTIONS
-from perf.harness.modes.precision import PRECISIONS
 from perf.harness.qualify.faults import KINDS as FAULTS
 
 QUALIFY = "qualify"

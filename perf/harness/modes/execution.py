@@ -6,7 +6,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from torch.optim import Optimizer
 
 from data import Pipeline, ResidentPipeline
 from model import TrainingStep, train_epoch
-
-EXECUTIONS: Final = ("eager", "compile", "cudagraph")
-"""Operation by operation; compiled by `torch.compile`; captured once as a CUDA graph, and replayed."""
 
 # What kernels, their tuning and the allocator need before a capture, as torch's own examples have it.
 WARM_STEPS = 3

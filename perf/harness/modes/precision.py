@@ -11,10 +11,6 @@ from torch import Tensor
 
 from model import TrainingStep
 
-PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16")
-"""The precisions that a step can be computed in: all of float32; its products in 10 bits of mantissa on tensor cores;
-autocast to bfloat16 or to float16."""
-
 # With torch's 65,536 gradients of small batches overflow, and the first updates are skipped.
 FIRST_SCALE = 2.0**10
 AUTOCAST: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}

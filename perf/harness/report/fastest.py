@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
+from perf.harness.axes import EAGER, EXECUTIONS, FP32, PRECISIONS, ROUNDING
 from perf.harness.report import units
 from perf.harness.report.modes import split
-from perf.harness.report.rows import EXECUTIONS, MODE, PLAIN_MODE, PRECISIONS, Comparison, Row, samples_of
+from perf.harness.report.rows import MODE, PLAIN_MODE, Comparison, Row, samples_of
 from perf.harness.report.words import at_batch, device, in_mode, network, rate, smoke, where
 from perf.harness.stats import Ratio, ratio
 
-# Ten times the epsilon of bf16, the coarsest precision: losses further apart are those of another training.
-MAX_DIFFERENCE = 10 * 2**-7
 # What is said of GPUs: tens to hundreds of times faster than a CPU.
 FACTORS = (10, 100)
 
@@ -46,7 +45,8 @@ def _typable(row: Row) -> bool:
 
 
 def _agrees(row: Row) -> bool:
-    return row.plain or abs(row.benchmark.number("parity_difference") or 0.0) <= MAX_DIFFERENCE
+    limit = ROUNDING.get(row.mode[1], max(ROUNDING.values()))
+    return row.plain or abs(row.benchmark.number("parity_difference") or 0.0) <= limit
 
 
 def _trained(row: Row) -> Hashable:
@@ -80,12 +80,20 @@ def _named(row: Row) -> str:
 
 
 def _losses(row: Row) -> str:
-    """How far its losses are from eager's, where that is known."""
+    """How far its losses are from eager's, and where they end from those in fp32, as far as that is known."""
     difference, steps = row.benchmark.number("parity_difference"), row.benchmark.number("parity_steps")
     if difference is None:
         return "its losses were not compared with eager's"
     over = f" over {units.count(steps)} step{'s' * (steps != 1)}" if steps is not None else ""
-    return f"its losses{over} differ from eager's by {units.percent(abs(difference))} at most"
+    distance = row.benchmark.number("precision_difference") if row.mode[1] != FP32 else None
+    found = []
+    if row.mode[0] != EAGER or distance is None:
+        share = units.percent(abs(difference))
+        most = f"less than {share[1:]}" if share.startswith("<") else f"{share} at most"
+        found.append(f"differ from eager's by {most}")
+    if distance is not None:
+        found.append(f"end {units.percent(distance)} from those in fp32")
+    return f"its losses{over} {' and '.join(found)}"
 
 
 def _way(rows: Sequence[Row]) -> str:

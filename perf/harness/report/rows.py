@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from perf.harness.axes import EAGER, EXECUTIONS, FP32, PRECISIONS
 from perf.harness.record.run import UNTIMED, Benchmark, Run, Scalar, one_line
 from perf.harness.report.bound import Bound, bound
 from perf.harness.report.machine import section
@@ -22,11 +23,8 @@ CROWDED = 0.25
 PIPELINES = ("dataloader", "workers", "resident")
 # What every training loop begins with; the others are measured against it.
 PLAIN_PIPELINE = "dataloader"
-# From what a training loop does by itself to what it must be told to do.
-EXECUTIONS = ("eager", "compile", "cudagraph")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODE = ("execution", "precision")
-PLAIN_MODE = ("eager", "fp32")
+PLAIN_MODE = (EAGER, FP32)
 
 Key = tuple[Hashable, ...]
 
