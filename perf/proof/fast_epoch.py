@@ -75,12 +75,16 @@ def profiled(name: str, work: Workload) -> None:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-root", type=Path, default=Path(data.__file__).parent)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--pairs", type=positive, default=5)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     recipe = load_recipe("simple_nn")
-    base = Workload(recipe, data.load("auto", given.data_root), Device("cpu"), BATCH_SIZE, "dataloader", 0)
+    try:
+        images = data.load("auto", given.data_root)
+    except data.DataError as error:
+        parser.error(str(error))
+    base = Workload(recipe, images, Device("cpu"), BATCH_SIZE, "dataloader", 0)
     works = {
         "reference": base,
         "resident": replace(base, pipeline="resident"),
@@ -105,6 +109,12 @@ def main(arguments: Sequence[str]) -> int:
         for name, work in works.items():
             profiled(name, work)
     return 0
+
+
+def positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
 
 def taken_in_turns(works: dict[str, Workload], steps: int, pairs: int) -> dict[str, list[float]]:
