@@ -2,12 +2,10 @@
 machine, and fails with its fault; the banner, the file, and what is refused."""
 
 import functools
-import gc
 import itertools
 import json
 import os
 import time
-import warnings
 from fnmatch import fnmatch
 from xml.etree import ElementTree
 
@@ -19,7 +17,7 @@ from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
 from perf.harness.qualify import exact, host, probes, steps
 from perf.harness.qualify.attempt import Attempt
 from perf.harness.qualify.faults import KINDS
-from tests.conftest import PERF, read
+from tests.conftest import PERF, STRICT, read
 from tests.fake_nvml import Nvml
 
 pytest_plugins = ["pytester"]
@@ -66,7 +64,7 @@ def products_of_a_millisecond(sustained, device, seconds, fault):
 def qualify(quick, pytester, digits_root, monkeypatch):
     """Runs the checks named by `check`; what is printed, and the record."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    common = ("-p", "no:cacheprovider", "-p", "no:xdist", "-W", "error", "--perf-threads=1")
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", *STRICT, "--perf-threads=1")
     data = (f"--perf-data-root={digits_root}", "--perf-data=digits")
     storage = f"--benchmark-storage={pytester.path / 'kept'}"
 
@@ -74,8 +72,6 @@ def qualify(quick, pytester, digits_root, monkeypatch):
         chosen = [f"--perf-check={check}"] if check else []
         options = [*common, *data, storage, *chosen, f"--perf-device={device}", "--perf-profile=qualify"]
         result = pytester.runpytest_inprocess(path, *options, *map(str, arguments), no_reraise_ctrlc=True)
-        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            gc.collect()
         assert "Traceback" not in result.stdout.str() + result.stderr.str()
         assert "\x1b" not in result.stdout.str()
         return result

@@ -56,6 +56,15 @@ def take_checks(config: pytest.Config) -> list[Any]:
     return checks
 
 
+def take_json(config: pytest.Config) -> Path | None:
+    """The file of --benchmark-json, which pytest-benchmark then does not write; it warns where it measured nothing."""
+    target, config.option.benchmark_json = config.option.benchmark_json, None
+    if target is None or isinstance(target, Path):
+        return target
+    target.close()  # version 5.2 has it open
+    return Path(target.name)
+
+
 def failure(check: Any, current: Any, base: Mapping[str, float], shown: Callable[[float], str]) -> str:
     """What `check` has against the benchmark `current`, in one line with `{base}` in it; "" where it passes."""
     name, limit = check.field, check.threshold

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from model import UnknownModel
-from perf.harness import preflight
+from perf.harness import preflight, stock
 from perf.harness.axes import Axes
 from perf.harness.environment import cores
 from perf.harness.gate.paired import LOOKS, Rule
@@ -99,8 +99,7 @@ class PairedGate:
         self._undecided = 0
         self._kept = ""
         preflight.check_json(config)
-        self._json: Path | None = config.option.benchmark_json
-        config.option.benchmark_json = None  # pytest-benchmark warns where it has measured nothing itself
+        self._json = stock.take_json(config)
         config.option.benchmark_only = False  # ours are benchmarks that it does not know
         settings = self._suite.settings
         assert settings.threads is not None  # of a gate, preflight has settled it

@@ -13,7 +13,7 @@ import pytest
 
 from data import DataError
 from model import RecipeError
-from perf.harness import devices, preflight
+from perf.harness import devices, preflight, stock
 from perf.harness.devices import Device
 from perf.harness.gate.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
 from perf.harness.plugin.state import PROGRESS, SUITE, keep_record, kept_in
@@ -48,8 +48,7 @@ class Qualifying:
         self._errors: dict[str, Watch | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         preflight.check_json(config)
-        self._json: Path | None = config.option.benchmark_json
-        config.option.benchmark_json = None  # pytest-benchmark warns where it has measured nothing itself
+        self._json = stock.take_json(config)
         config.option.benchmark_only = False  # the checks are no benchmarks that it knows
         if (spec := self._suite.settings.spec) is not None:
             try:

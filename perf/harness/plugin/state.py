@@ -31,7 +31,7 @@ def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
     document = stock.document(config)
     try:
         for target in filter(None, (path, wanted)):
-            keep(Path(target), document)
+            keep(target, document)
     except RecordError as error:
         raise pytest.UsageError(str(error)) from None
 
