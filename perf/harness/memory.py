@@ -20,7 +20,7 @@ from perf.harness.workload import MINIMAL_BATCH, Workload
 # Of each batch size that fits, the throughput: long enough for its best block of steps.
 RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
 # Somebody waits for it. A try is two steps at least: one before, and one for the throughput.
-SEARCH_S, STEPS_OF_A_TRY = 60.0, 2
+SEARCH_S, STEPS_OF_A_TRY = 120.0, 2
 # Kernels that count elements in 32 bits fail beyond this, however much memory there is.
 MOST_ELEMENTS = 2**31 - 1
 OUT_OF_MEMORY = "out of memory"

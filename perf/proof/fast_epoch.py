@@ -91,7 +91,8 @@ def main(arguments: Sequence[str]) -> int:
         "compiled": replace(base, pipeline="resident", mode=Mode("compile")),
     }
     samples, steps = len(base.data.train), -(-len(base.data.train) // BATCH_SIZE)
-    print(f"{base.data.name}, {samples:,} samples, {given.threads} threads, torch {torch.__version__}")
+    threads = f"{given.threads} thread{'s' * (given.threads != 1)}"
+    print(f"{base.data.name}, {samples:,} samples, {threads}, torch {torch.__version__}")
     with works["compiled"].mode.active():
         agreed = parity(works["compiled"], time.perf_counter)
         print(f"losses over {agreed.steps} steps: {agreed.difference:.1e} from eager's at most")
