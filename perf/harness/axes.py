@@ -14,6 +14,9 @@ autocast to bfloat16 or to float16."""
 ROUNDING: Final = dict(zip(PRECISIONS, (1e-3, 1e-2, 3e-2, 1e-2), strict=True))
 """The largest relative difference of a step's loss from that of the same step, operation by operation, in the same
 precision, that is no other training: the order of additions is another one, and a fused operation rounds less often."""
+CARRIED: Final = 3.0
+"""Some trainings multiply rounding: Adam, for one, divides a gradient of nothing but rounding by its own size. Of
+these, a difference up to so many times of what rounding alone was seen to make is no other training either."""
 
 
 class Axes(NamedTuple):

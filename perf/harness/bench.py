@@ -110,7 +110,10 @@ class Bench:
             return
         found = parity(self.workload, self.measurement.timer)
         self.info.update(
-            parity_steps=found.steps, parity_difference=found.difference, precision_difference=found.distance
+            parity_steps=found.steps,
+            parity_difference=found.difference,
+            parity_rounding=found.rounding,
+            precision_difference=found.distance,
         )
         devices.free(self.workload.device)
 

@@ -10,12 +10,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from perf.harness.axes import EAGER, FP32, ROUNDING
+from perf.harness.axes import CARRIED, EAGER, FP32, ROUNDING
 from perf.harness.measure import MeasurementError
-from perf.harness.modes.mode import PLAIN
-from perf.harness.workload import Trainee, Workload
+from perf.harness.modes.mode import PLAIN, Mode
+from perf.harness.workload import Workload
 
 STEPS = 50
 # Of a network whose steps take long, fewer are compared; never fewer than these.
@@ -24,6 +25,9 @@ LONGEST_S, LEAST_STEPS = 30.0, 5
 # and 0.2% in fp16.
 NEAR = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
 LAST = 10
+# What a precision rounds to; and how often it is tried what becomes of that.
+EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
+NUDGES = 3
 # The same of a logit, as a share of the largest.
 LOGITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
 
@@ -31,11 +35,13 @@ LOGITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
 @dataclass(frozen=True)
 class Parity:
     """Over `steps` steps: the largest relative difference of a loss from eager's in the same precision, and that of the
-    mean of the last ones from eager's in fp32."""
+    mean of the last ones from eager's in fp32. `rounding` is the largest difference that rounding alone makes in eager,
+    None where nobody had to know."""
 
     steps: int
     difference: float
     distance: float
+    rounding: float | None = None
 
 
 def parity(work: Workload, clock: Callable[[], float]) -> Parity:
@@ -44,39 +50,92 @@ def parity(work: Workload, clock: Callable[[], float]) -> Parity:
     Raises MeasurementError where the losses differ by more than the mode's rounding explains. The mode must be active.
     """
     mode = work.mode
-    eager = losses(replace(work, mode=replace(mode, execution=EAGER)), STEPS, clock)
+    eagerly = replace(work, mode=replace(mode, execution=EAGER))
+    eager = losses(eagerly, STEPS, clock)
     steps = len(eager)
+    if broken := [step for step, loss in enumerate(eager, 1) if not math.isfinite(loss)]:
+        raise MeasurementError(f"the loss of step {broken[0]} in {eagerly.mode} is not finite: nothing equals it")
     found = eager if mode.execution == EAGER else losses(work, steps)
     with PLAIN.active():
         plain = eager if mode.precision == FP32 else losses(replace(work, mode=PLAIN), steps)
-    difference = max(apart(one, other) for one, other in zip(found, eager, strict=True))
-    distance = apart(statistics.fmean(found[-LAST:]), statistics.fmean(plain[-LAST:]))
-    for value, limit, what in (
-        (difference, ROUNDING[mode.precision], f"eager {mode.precision}: the largest difference of a loss in"),
-        (distance, NEAR[mode.precision], "eager fp32: the mean of the last losses of"),
-    ):
-        if not value <= limit:
-            raise MeasurementError(
-                f"{mode} does not compute what {what} {steps} steps is {value:.2g}, at most {limit:g} is rounding"
-            )
-    return Parity(steps, difference, distance)
+    limits = Limits([ROUNDING[mode.precision]] * steps, NEAR[mode.precision])
+    rounding = None
+    if all(map(math.isfinite, found)) and _problem(mode, found, eager, plain, limits):
+        nudged = [losses(eagerly, steps, nudge=seed) for seed in range(NUDGES)]
+        limits = limits.carried(eager, nudged)
+        rounding = max((max(_differences(one, eager)) for one in nudged if all(map(math.isfinite, one))), default=None)
+    if problem := _problem(mode, found, eager, plain, limits):
+        raise MeasurementError(f"{mode} does not compute what {problem}")
+    return Parity(steps, max(_differences(found, eager)), apart(_end(found), _end(plain)), rounding)
 
 
-def losses(work: Workload, most: int, clock: Callable[[], float] | None = None) -> list[float]:
-    """The losses of the first steps of a fresh network; with a `clock`, of as many as fit into LONGEST_S."""
+@dataclass(frozen=True)
+class Limits:
+    """The most that rounding explains: of the loss of each step, and of the mean of the last losses."""
+
+    steps: Sequence[float]
+    end: float
+
+    def carried(self, eager: Sequence[float], nudged: Sequence[Sequence[float]]) -> Limits:
+        """Those of a training that multiplies rounding: what it has made of a nudge in `nudged` by then, and of that
+        CARRIED times. What a wrong step does is there from its first update on, before rounding has grown."""
+        so_far = [itertools.accumulate(_differences(one, eager), max) for one in nudged]
+        steps = [max(least, CARRIED * max(made)) for least, *made in zip(self.steps, *so_far, strict=True)]
+        return Limits(steps, max(self.end, CARRIED * max(apart(_end(one), _end(eager)) for one in nudged)))
+
+
+def _problem(mode: Mode, found: Sequence[float], eager: Sequence[float], plain: Sequence[float], limits: Limits) -> str:
+    """What the losses `found` are too far from, or nothing."""
+    for step, (loss, other, limit) in enumerate(zip(found, eager, limits.steps, strict=True), 1):
+        if not apart(loss, other) <= limit:
+            return f"eager {mode.precision} does: the loss of step {step} is {_much(loss, other, limit)}"
+    if not apart(_end(found), _end(plain)) <= limits.end:
+        what = f"the mean of the last losses of {len(found)} steps"
+        return f"eager fp32 does: {what} is {_much(_end(found), _end(plain), limits.end)}"
+    return ""
+
+
+def _much(loss: float, other: float, limit: float) -> str:
+    if not math.isfinite(loss):
+        return f"not finite, but {other:.6g}"
+    return f"{loss:.6g}, not {other:.6g}: {apart(loss, other):.2g} of it apart, at most {limit:.2g} is rounding"
+
+
+def _end(found: Sequence[float]) -> float:
+    return statistics.fmean(found[-LAST:])
+
+
+def _differences(found: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [apart(one, two) for one, two in zip(found, other, strict=True)]
+
+
+def losses(
+    work: Workload, most: int, clock: Callable[[], float] | None = None, nudge: int | None = None
+) -> list[float]:
+    """The losses of the first steps of a fresh network; with a `clock`, of as many as fit into LONGEST_S.
+
+    With `nudge`, a seed, its weights begin as far away as the precision rounds.
+    """
     trainee = work.trainee()
     trainee.model.train()
-    return _run(trainee, work.batches(), most, clock)
-
-
-def _run(trainee: Trainee, batches: Sequence[object], most: int, clock: Callable[[], float] | None) -> list[float]:
+    if nudge is not None:
+        _nudge(trainee.model, EPSILON[work.mode.precision], nudge)
     begin = 0.0 if clock is None else clock()
     found: list[float] = []
-    for batch in itertools.islice(itertools.cycle(batches), most):
-        found.append(trainee.step(*batch).item())  # type: ignore[misc]
+    for batch in itertools.islice(itertools.cycle(work.batches()), most):
+        found.append(trainee.step(*batch).item())
         if clock is not None and len(found) >= LEAST_STEPS and clock() - begin > LONGEST_S:
             break
     return found
+
+
+@torch.no_grad()
+def _nudge(model: nn.Module, epsilon: float, seed: int) -> None:
+    """Multiply each weight by 1, or by 1 plus or minus `epsilon`; dropout's random numbers are left as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        signs = torch.randint(-1, 2, weight.shape, generator=generator)
+        weight.mul_(1 + epsilon * signs.to(weight.device))
 
 
 def apart(value: float, other: float) -> float:

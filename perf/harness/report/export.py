@@ -105,6 +105,7 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "bytes_per_sample": _number("bytes_per_sample"),
     "parity_steps": _number("parity_steps"),
     "parity_difference": _number("parity_difference"),
+    "parity_rounding": _number("parity_rounding"),
     "precision_difference": _number("precision_difference"),
     "epochs": _number("epochs"),
     "accuracy": _number("accuracy"),

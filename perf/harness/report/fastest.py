@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from perf.harness.axes import EAGER, EXECUTIONS, FP32, PRECISIONS, ROUNDING
+from perf.harness.axes import CARRIED, EAGER, EXECUTIONS, FP32, PRECISIONS, ROUNDING
 from perf.harness.report import units
 from perf.harness.report.modes import split
 from perf.harness.report.rows import MODE, PLAIN_MODE, Comparison, Row, samples_of
@@ -23,7 +23,7 @@ def fastest(comparison: Comparison) -> list[str]:
     """What was left out, the fastest way on each device, and each accelerator against the CPU."""
     rows, _ = split(comparison.rows)
     good = [row for row in rows if _steady(row) and _typable(row) and _agrees(row)]
-    ways = [_way(group) for group in _grouped(good, _trained) if not _all_plain(group)]
+    ways = [_way(group, rows) for group in _grouped(good, _trained) if not _all_plain(group)]
     cpus = [row for row in good if row.benchmark.text("device") == "cpu"]
     # The reference where it is a CPU, else the first.
     base = min(cpus, key=lambda row: not row.reference, default=None)
@@ -45,8 +45,13 @@ def _typable(row: Row) -> bool:
 
 
 def _agrees(row: Row) -> bool:
-    limit = ROUNDING.get(row.mode[1], max(ROUNDING.values()))
+    limit = max(ROUNDING.get(row.mode[1], max(ROUNDING.values())), CARRIED * (_rounding(row) or 0.0))
     return row.plain or abs(row.benchmark.number("parity_difference") or 0.0) <= limit
+
+
+def _rounding(row: Row) -> float | None:
+    """The largest difference that rounding alone makes in eager, of a training that multiplies it."""
+    return row.benchmark.number("parity_rounding")
 
 
 def _trained(row: Row) -> Hashable:
@@ -90,24 +95,30 @@ def _losses(row: Row) -> str:
     if row.mode[0] != EAGER or distance is None:
         share = units.percent(abs(difference))
         most = f"less than {share[1:]}" if share.startswith("<") else f"{share} at most"
-        found.append(f"differ from eager's by {most}")
+        alone = "" if (made := _rounding(row)) is None else f", where rounding alone makes {units.percent(made)}"
+        found.append(f"differ from eager's by {most}{alone}")
     if distance is not None:
         found.append(f"end {units.percent(distance)} from those in fp32")
     return f"its losses{over} {' and '.join(found)}"
 
 
-def _way(rows: Sequence[Row]) -> str:
-    """`rows` are one network's on one device; those of another batch size are another training."""
+def _way(rows: Sequence[Row], measured: Sequence[Row]) -> str:
+    """`rows` are one network's on one device; those of another batch size are another training. `measured` are all that
+    there are, of which some say nothing."""
     best = max(rows, key=_rate)
     alike = [row for row in rows if row.batch_size == best.batch_size]
     plain = next((row for row in alike if row.plain), None)
+    tried = [row for row in measured if (_trained(row), row.batch_size) == (_trained(best), best.batch_size)]
     start = f"{smoke(best)}Fastest way to train {network(best)} on {device(best)}: "
     if plain is None:
-        return f"{start}{_typed(best)}; eager fp32 has no steady time at that batch size; {_losses(best)}."
+        lacks = "has no steady time" if any(row.plain for row in tried) else "was not measured"
+        return f"{start}{_typed(best)}; eager fp32 {lacks} at that batch size; {_losses(best)}."
     sure = [(row, row.mode_speedup) for row in alike if row.mode_speedup and row.mode_speedup.excludes_one]
     found, gain = max(sure, key=lambda pair: _rate(pair[0]), default=(plain, None))
     if gain is None or gain.point < 1:
-        other = "there is no steady time of another mode" if _all_plain(alike) else "nothing is certainly faster"
+        other = "nothing is certainly faster"
+        if _all_plain(alike):
+            other = "no other mode was measured" if _all_plain(tried) else "there is no steady time of another mode"
         return f"{start}{_typed(plain)}, in eager fp32; {other} at that batch size."
     return f"{start}{_typed(found)}, {_gain(gain)}; {_losses(found)}."
 
