@@ -226,7 +226,9 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
     found = judge(Sample((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNSUPPORTED
-    assert found.reason.endswith("(--perf-spec), but other programs took 0.5 of the cores that it needs")
+    assert found.reason.endswith(
+        "(--perf-spec); no reference itself: other programs took 0.5 of the cores that it needs"
+    )
 
 
 def test_a_run_that_did_not_finish_qualifies_nothing():

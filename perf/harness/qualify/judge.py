@@ -102,7 +102,7 @@ def judge(sample: Sample, bar: Bar | None, second: Sample | None = None, *, rati
     known = {"value": value, "low": low, "high": high}
     beyond = "" if bar is None else f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar is None:
-        reason = _busy(UNBARRED, sample) if sample.busy else UNBARRED
+        reason = f"{UNBARRED}; no reference itself: {_taken(sample)}" if sample.busy else UNBARRED
         return Finding(CheckVerdict.UNSUPPORTED, reason, **known)
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
         share = value / bar.ceiling
@@ -128,8 +128,12 @@ def _wrong(value: float, bar: Bar) -> bool:
 
 
 def _busy(what: str, *samples: Sample) -> str:
+    return f"{what}, but {_taken(*samples)}"
+
+
+def _taken(*samples: Sample) -> str:
     most = max(sample.crowding or 0.0 for sample in samples)
-    return f"{what}, but other programs took {most:.1f} of the cores that it needs"
+    return f"other programs took {most:.1f} of the cores that it needs"
 
 
 def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
