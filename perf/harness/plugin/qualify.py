@@ -93,6 +93,11 @@ class Qualifying:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        for item in items:
+            if item.get_closest_marker("check") is None:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: --perf-profile=qualify runs the checks, and nothing else: pytest perf/"
+                )
         chosen = self._suite.settings.checks
         dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
         if dropped:
