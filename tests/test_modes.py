@@ -1,6 +1,7 @@
 """Modes compute what the plain way does, and one that does not is caught; captures with a fake; settings restored."""
 
 import contextlib
+import logging
 from dataclasses import replace
 
 import pytest
@@ -376,6 +377,49 @@ def test_a_missing_compiler_is_a_reason(monkeypatch):
     monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
     with pytest.raises(Unsupported, match=r"^compile fp32 on cpu: torch.compile: No working C\+\+ compiler found$"):
         Mode("compile").check(CPU)
+
+
+def test_a_compiler_that_is_turned_off_is_a_reason(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda call: call)
+    monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
+    with pytest.raises(Unsupported, match=r"^compile fp32 on cpu: torch.compile: it is turned off \(TORCH_COMPILE_DIS"):
+        Mode("compile").check(CPU)
+
+
+class AsksTheHost(nn.Module):
+    """Its second half depends on a value that is not known before the first has run."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(784, 32), nn.Linear(32, 10)
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1)).relu()
+        return self.second(hidden if hidden.sum().item() < 1e9 else -hidden)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, of a graph in pieces
+@pytest.mark.parametrize("network", [network, AsksTheHost])
+def test_a_network_that_is_not_one_graph_says_why(network):
+    mode = Mode("compile")
+    work = Workload(Recipe("one", network), DATA, Device("cpu"), 32, None, 0, mode)
+    with mode.active(anew=True):
+        work.trainee().step(*work.batches(1)[0])
+        assert ("Tensor.item()" in (execution.graph_break() or "")) is (network is AsksTheHost)
+    with mode.active(anew=True):
+        assert execution.graph_break() is None
+
+
+def test_nobody_else_listens_to_torchs_trace_meanwhile():
+    trace, heard = logging.getLogger("torch.__trace"), logging.Handler()
+    trace.addHandler(heard)
+    try:
+        with pytest.raises(ZeroDivisionError), execution.untraced():
+            assert heard not in trace.handlers
+            raise ZeroDivisionError
+        assert heard in trace.handlers
+    finally:
+        trace.removeHandler(heard)
 
 
 def test_a_precision_without_products_is_a_reason(monkeypatch):

@@ -500,7 +500,5 @@ def test_the_folder_of_the_checks_is_refused_without_the_profile(perf):
 def test_anything_but_a_check_is_refused_with_the_profile(perf):
     result = perf("--perf-profile=qualify", PERF / "test_training_step.py")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(
-        ["*perf/test_training_step.py::*: --perf-profile=qualify runs the checks, and nothing*"]
-    )
+    result.stderr.fnmatch_lines(["*test_training_step.py::*: --perf-profile=qualify runs the checks, and nothing*"])
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()

@@ -114,6 +114,17 @@ def test_of_a_training_that_multiplies_rounding_what_rounding_makes_is_said():
     assert said("LEFT OUT", *of({PLAIN: 1.0, COMPILED: 0.5}, **known | {"parity_difference": 0.01}))
 
 
+def test_what_could_not_be_compiled_as_one_graph_is_said_once_with_the_reason():
+    rows = [
+        *of({PLAIN: 1.0, COMPILED: 1.1, HALF: 1.2}, graph_break="Unsupported Tensor.item() call"),
+        *of({PLAIN: 1.0, COMPILED: 0.5}, model="whole", graph_break=None),
+    ]
+    assert said("GRAPH BREAK", *rows) == [
+        "GRAPH BREAK on cpu: torch.compile cannot take simple_nn as one graph: Unsupported Tensor.item() call. What is "
+        "between the pieces is eager: compiling gains less than it could."
+    ]
+
+
 def test_each_network_and_device_has_a_sentence_and_one_without_modes_has_none():
     rows = [
         row

@@ -16,7 +16,7 @@ from perf.harness import devices
 from perf.harness.axes import EAGER
 from perf.harness.environment import crowding, foreign_cpu_s
 from perf.harness.measure import Effort, Measurement, MeasurementError
-from perf.harness.modes.execution import epoch
+from perf.harness.modes.execution import epoch, graph_break
 from perf.harness.modes.mode import PLAIN
 from perf.harness.modes.parity import logits_apart, parity
 from perf.harness.qualify import traffic
@@ -138,6 +138,8 @@ class Bench:
         """What follows from the timed rounds, `samples` of the data set per call."""
         self.info["samples_per_iteration"] = samples
         self.info["peak_bytes"] = devices.peak_bytes(self.workload.device)
+        if self.workload.mode.execution == "compile":
+            self.info["graph_break"] = graph_break()
         if (others := self.info.get("others_cores")) is not None:
             threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
             self.info["crowding"] = crowding(others, threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,11 +32,30 @@ def _why_not_compiled(device: torch.device) -> str | None:
     """Asked by compiling the smallest thing there is: it needs a C++ compiler, on a GPU Triton and Python's headers."""
     try:
         _load_compiler()
+        torch.compiler.reset()
+        before = _graphs()
         torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
     except Exception as error:  # whatever keeps it from compiling is the reason we are asked for
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"torch.compile: {lines[0] if lines else type(error).__name__}"
-    return None
+    return (
+        None if _graphs() > before else "torch.compile: it is turned off (TORCH_COMPILE_DISABLE, TORCHDYNAMO_DISABLE)"
+    )
+
+
+def _graphs() -> int:
+    """How many graphs torch has compiled in this process."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
+
+
+def graph_break() -> str | None:
+    """Why what was compiled since `compiling(anew=True)` is not one graph, in torch's words; None where it is."""
+    from torch._dynamo.utils import counters
+
+    reason = next(iter(counters["graph_break"]), None)  # the others follow from it
+    return None if reason is None else reason.split("\n")[0]
 
 
 def _load_compiler() -> None:
@@ -53,6 +73,7 @@ def compiling(*, anew: bool) -> Iterator[None]:
     _load_compiler()
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
+    from torch._dynamo.utils import counters
     from torch._inductor.utils import fresh_cache
 
     with contextlib.ExitStack() as settings:
@@ -60,9 +81,25 @@ def compiling(*, anew: bool) -> Iterator[None]:
             settings.enter_context(dynamo.patch(trace_autograd_ops=True))  # type: ignore[attr-defined, unused-ignore]
         if anew:
             torch.compiler.reset()
+            counters.clear()
             settings.enter_context(fresh_cache())
         settings.enter_context(inductor.patch(fallback_random=True))  # type: ignore[attr-defined, unused-ignore]
         yield
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Without what others than torch have put on torch's trace of a compilation, as pytest 9.2 does on every logger.
+
+    The trace is made where anything listens; pytest would print hundreds of lines of it below a failure.
+    """
+    trace = logging.getLogger("torch.__trace")
+    listening = list(trace.handlers)
+    trace.handlers = [handler for handler in listening if type(handler).__module__.startswith("torch.")]
+    try:
+        yield
+    finally:
+        trace.handlers = listening
 
 
 Gather = Callable[[Tensor], tuple[Tensor, Tensor]]

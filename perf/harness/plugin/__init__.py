@@ -17,6 +17,7 @@ from perf.harness import devices, measure, preflight, stock
 from perf.harness.axes import Axes
 from perf.harness.bench import Bench, TooLong
 from perf.harness.measure import MeasurementError
+from perf.harness.modes.execution import untraced
 from perf.harness.modes.mode import Mode, Unsupported
 from perf.harness.plugin import stored
 from perf.harness.plugin.items import is_part, kind, params
@@ -241,14 +242,15 @@ def bench(
     progress.say("")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, trylast=True)  # within pytest's own, which listens to every logger
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """A measurement that came to nothing is one line, not a traceback through the harness."""
     suite = item.config.stash.get(SUITE, None)
     if suite is None or item.nodeid not in suite.cases:
         return (yield)
     try:
-        return (yield)
+        with untraced():
+            return (yield)
     except TooLong as reason:
         raise pytest.skip.Exception(str(reason)) from None
     except MeasurementError as error:

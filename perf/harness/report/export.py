@@ -103,6 +103,7 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "flop_per_sample": _number("flop_per_sample"),
     "flop_per_s": lambda row, _: flop_per_s(row),
     "bytes_per_sample": _number("bytes_per_sample"),
+    "graph_break": _text("graph_break"),
     "parity_steps": _number("parity_steps"),
     "parity_difference": _number("parity_difference"),
     "parity_rounding": _number("parity_rounding"),

@@ -20,7 +20,7 @@ FACTORS = (10, 100)
 
 
 def fastest(comparison: Comparison) -> list[str]:
-    """What was left out, the fastest way on each device, and each accelerator against the CPU."""
+    """What was left out or is in pieces, the fastest way on each device, and each accelerator against the CPU."""
     rows, _ = split(comparison.rows)
     good = [row for row in rows if _steady(row) and _typable(row) and _agrees(row)]
     ways = [_way(group, rows) for group in _grouped(good, _trained) if not _all_plain(group)]
@@ -32,7 +32,7 @@ def fastest(comparison: Comparison) -> list[str]:
         for group in _grouped([row for row in good if row.benchmark.text("device") != "cpu"], _trained)
         if base is not None
     ]
-    return [*_left_out(rows), *ways, *filter(None, duels)]
+    return [*_left_out(rows), *_apart(comparison.rows), *ways, *filter(None, duels)]
 
 
 def _steady(row: Row) -> bool:
@@ -77,6 +77,18 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
         f"LEFT OUT on {group[0].label}: {'; '.join(f'{_named(row)}: {_losses(row)}' for row in group)}. Rounding "
         "explains less: it is not the same training, however fast."
         for group in wrong
+    ]
+
+
+def _apart(rows: Sequence[Row]) -> list[str]:
+    """Which networks torch.compile could not make one graph of, and why."""
+    broken = [row for row in rows if row.benchmark.text("graph_break")]
+    groups = _grouped(broken, lambda row: (row.label, network(row), row.benchmark.text("graph_break")))
+    return [
+        f"GRAPH BREAK on {group[0].label}: torch.compile cannot take {network(group[0])} as one graph: "
+        f"{group[0].benchmark.text('graph_break')}. What is between the pieces is eager: "
+        "compiling gains less than it could."
+        for group in groups
     ]
 
 
