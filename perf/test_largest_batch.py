@@ -13,12 +13,12 @@ from perf.harness.memory import Tries
 def test_largest_batch(bench: Bench) -> None:
     """Searched from the first batch size on. The rounds are steps at the batch size that suffices."""
     work = bench.workload
-    tries = Tries(work, bench.measurement.timer)
+    tries = Tries(work, bench.measurement.timer, bench.memory_limit)
     bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())
     with devices.bounded_memory(work.device, bench.memory_limit):
         found = largest(tries.fits, work.batch_size, tries.most)
     if not found.size:
-        raise MeasurementError(f"no batch fits: {tries.problems[work.batch_size]}")
+        raise MeasurementError(f"not even a batch of {min(tries.problems)} fits: {tries.problems[min(tries.problems)]}")
     rates = tries.doublings(work.batch_size, found.size)
     size = sufficient(rates)
 

@@ -359,8 +359,8 @@ def test_an_epoch_of_a_plain_step_or_of_another_pipeline_is_train_epoch(monkeypa
 @pytest.mark.parametrize(
     ("mode", "says"),
     [
-        (Mode("cudagraph"), "cudagraph fp32 on cpu: only CUDA has graphs"),
-        (Mode("eager", "tf32"), "eager tf32 on cpu: only CUDA has TF32"),
+        (Mode("cudagraph"), "cudagraph on cpu: only CUDA has graphs"),
+        (Mode("eager", "tf32"), "tf32 on cpu: only CUDA has TF32"),
     ],
 )
 def test_what_a_device_cannot_run_says_why(mode, says):
@@ -375,14 +375,14 @@ def test_a_missing_compiler_is_a_reason(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", missing)
     monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
-    with pytest.raises(Unsupported, match=r"^compile fp32 on cpu: torch.compile: No working C\+\+ compiler found$"):
+    with pytest.raises(Unsupported, match=r"^compile on cpu: torch.compile: No working C\+\+ compiler found$"):
         Mode("compile").check(CPU)
 
 
 def test_a_compiler_that_is_turned_off_is_a_reason(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda call: call)
     monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
-    with pytest.raises(Unsupported, match=r"^compile fp32 on cpu: torch.compile: it is turned off \(TORCH_COMPILE_DIS"):
+    with pytest.raises(Unsupported, match=r"^compile on cpu: torch.compile: it is turned off \(TORCH_COMPILE_DIS"):
         Mode("compile").check(CPU)
 
 

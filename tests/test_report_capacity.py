@@ -34,8 +34,12 @@ batch  device   weights  gradients  optimizer  activations      peak
     [
         ({}, "the largest batch that fits into 2.00 GB is 9000"),
         ({"memory_limit_bytes": None}, "the largest batch that fits into its memory is 9000"),
-        ({"limited_by": "it is late"}, "a batch of 9000 fits into 2.00 GB, and a larger one was not tried: it is late"),
+        (
+            {"limited_by": "its search would take long"},
+            "a batch of 9000 fits into 2.00 GB, and a larger one was not tried: its search would take long",
+        ),
         ({"limited_by": ""}, "a batch of 9000 fits into 2.00 GB, and a larger one was not tried"),
+        ({"limited_by": "out of range"}, "a batch of 9000 fits into 2.00 GB, and a larger one failed: out of range"),
     ],
 )
 def test_the_largest_batch_is_a_sentence(info, says):
@@ -43,6 +47,13 @@ def test_the_largest_batch_is_a_sentence(info, says):
     assert text.endswith(
         f"simple_nn on this CPU: {says}; from batch 512 on, throughput no longer grows by 5%: "
         "use --perf-batch-size=512."
+    )
+
+
+def test_where_no_doubling_was_timed_beyond_the_size_that_is_said():
+    text = " ".join(render([run(found(largest_batch=1000))]).split())
+    assert text.endswith(
+        "is 1000; of the sizes timed, batch 512 has the highest throughput: use --perf-batch-size=512."
     )
 
 

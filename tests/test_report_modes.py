@@ -123,6 +123,7 @@ bound by launch: the host cannot enqueue faster; device: the device is busy.
 peak memory: of torch's allocator on an accelerator, of the whole process on a CPU.
 vs eager fp32: on the same device.
 vs A:cpu: over its eager fp32.
+bound by: not known of what is compiled, as its parts cannot be measured one by one.
 FLOP/s: of matrix products, convolutions and attention, as eager fp32 has them.
 first call: building the network, compiling it, and one step.
 batch: another batch size is another training; only the rows of one are alternatives.

@@ -22,6 +22,8 @@ PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
 PROC_MEMINFO = Path("/proc/meminfo")
 RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
 NVIDIA_SMI_TIMEOUT_S = 10
+# What is promised, and not used, of a small limit.
+PROMISED_BYTES = 2**30
 # Enough for torch to share it among all of its threads.
 SHARED_ELEMENTS = 2**22
 
@@ -178,9 +180,9 @@ def peak_bytes(device: Device) -> int | None:
 
 
 def used_bytes(device: Device) -> int | None:
-    """Memory in use now [bytes]: of torch's allocator on an accelerator, of this process on the CPU."""
+    """Memory of torch's allocator in use now [bytes]; None where it does not say, as that of the CPU."""
     if not device.asynchronous:
-        return _proc_bytes(PROC_STATUS, "VmRSS")
+        return None
     with contextlib.suppress(RuntimeError, NotImplementedError):
         return torch.accelerator.memory_allocated(device.torch_device)
     return None
@@ -215,11 +217,12 @@ def limit_bytes(device: Device, most: int | None) -> int | None:
 
 @contextlib.contextmanager
 def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
-    """Let an allocation beyond the free memory fail; with `most`, beyond that many bytes more than are in use now.
+    """Let an allocation beyond the free memory fail; with `most`, one far beyond that many bytes more than now, too.
 
     Linux promises more memory than it has; on a CPU, RLIMIT_DATA turns the broken promise into the error that
-    `is_out_of_memory` knows, before the kernel kills the process. What the C library has kept of earlier allocations,
-    some tens of megabytes, can be used beyond it. On CUDA, `most` is a limit of torch's allocator.
+    `is_out_of_memory` knows, before the kernel kills the process. It counts what was promised, which may be twice of
+    what is used, and the stacks of threads: there `most` only stops what gets out of hand, and `memory.Tries` counts.
+    On CUDA, `most` is a limit of torch's allocator.
     """
     if device.asynchronous:
         with _bounded_allocator(device, most):
@@ -232,7 +235,7 @@ def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
     import resource  # not on Windows, which has no /proc either
 
     if most is not None:
-        available = min(available, most)
+        available = min(available, most + max(most, PROMISED_BYTES))
         torch.ones(SHARED_ELEMENTS).sum()  # a thread that cannot be started later would end the process
         used = _proc_bytes(PROC_STATUS, "VmData") or used
     before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from data import Batch
 from model import TrainingStep
 from perf.harness import devices
+from perf.harness.devices import Device
 from perf.harness.measure import Clock, warm_up
 from perf.harness.modes.execution import executed
 from perf.harness.modes.precision import in_precision
@@ -19,11 +23,13 @@ from perf.harness.workload import MINIMAL_BATCH, Workload
 
 # Of each batch size that fits, the throughput: long enough for its best block of steps.
 RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
-# Somebody waits for it. A try is two steps at least: one before, and one for the throughput.
-SEARCH_S, STEPS_OF_A_TRY = 120.0, 2
+# Somebody waits for it. A try is three steps at least: the first, one for its memory, and one for the throughput.
+SEARCH_S, STEPS_OF_A_TRY = 120.0, 3
 # Kernels that count elements in 32 bits fail beyond this, however much memory there is.
 MOST_ELEMENTS = 2**31 - 1
 OUT_OF_MEMORY = "out of memory"
+# Of the profiler's own log, which goes to the terminal.
+SILENT = "99"
 
 
 def fresh_step(work: Workload) -> TrainingStep:
@@ -55,36 +61,62 @@ class Account:
 
 
 def account(work: Workload, batch: Batch) -> Account:
-    """What a training step on `batch` takes, once the optimizer has its state.
+    """What a training step on `batch` takes of torch's allocator, once the optimizer has its state.
 
     Weights are parameters and buffers. Activations are all that a step takes at its peak beyond what was there before
     it (weights, the optimizer's state, the batch) and beyond the gradients: what forward keeps for backward, the
-    gradients of that, and what operations need meanwhile; of a CUDA graph, which keeps them between steps, they are
-    not known. The peak is all of them and the batch.
-
-    On an accelerator these are bytes of torch's allocator. On a CPU, peak and activations are pages of the process,
-    and of few activations a part is hidden in pages that it had already.
+    gradients of that, and what operations need meanwhile; in a compiled step, where the update is a part of it, the
+    gradients too. Of a CUDA graph, which keeps them between steps, they are not known. The peak is all of them and the
+    batch.
     """
-    device = work.device
-    devices.free(device)
-    before = devices.used_bytes(device)
+    devices.free(work.device)
+    before = devices.used_bytes(work.device)
     step = fresh_step(work)
     batch = repeated(batch, len(batch[1]))
     step(*batch)
+    found = account_of(step, batch, work.device)
+    if work.mode.execution == "cudagraph":
+        found = replace(found, activation_bytes=None)
+    if before is not None:  # on an accelerator: with what its libraries keep
+        peak = devices.peak_bytes(work.device)
+        found = replace(found, peak_bytes=None if peak is None else peak - before)
+    return found
+
+
+def account_of(step: TrainingStep, batch: Batch, device: Device) -> Account:
+    """The same of a step that was made before; it is made once more."""
     gradients = _bytes(p.grad for p in step.model.parameters() if p.grad is not None)
+    weights = _bytes([*step.model.parameters(), *step.model.buffers()])
+    optimizer = _bytes(v for s in step.optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
     step.optimizer.zero_grad(set_to_none=True)
-    devices.free(device)
-    there = devices.used_bytes(device)
-    step(*batch)
-    peak = devices.peak_bytes(device)
-    apart = work.mode.execution != "cudagraph" and peak is not None and there is not None
+    more = allocated_bytes(lambda: step(*batch), device)
     return Account(
-        weight_bytes=_bytes([*step.model.parameters(), *step.model.buffers()]),
+        weight_bytes=weights,
         gradient_bytes=gradients,
-        optimizer_bytes=_bytes(v for s in step.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)),
-        activation_bytes=max(0, (peak or 0) - (there or 0) - gradients) if apart else None,
-        peak_bytes=None if peak is None or before is None else peak - before,
+        optimizer_bytes=optimizer,
+        activation_bytes=None if more is None else max(0, more - gradients),
+        peak_bytes=None if more is None else weights + optimizer + _bytes(batch) + more,
     )
+
+
+def allocated_bytes(call: Callable[[], object], device: Device) -> int | None:
+    """The most memory of torch's allocator that `call` takes at a time beyond what was in use before [bytes].
+
+    A CPU's allocator says so through torch's profiler: each time that it is asked for memory or given some back. The
+    process says less: it has pages of what was freed before, and uses them again.
+    """
+    if device.asynchronous:
+        devices.free(device)
+        before = devices.used_bytes(device)
+        call()
+        peak = devices.peak_bytes(device)
+        return None if peak is None or before is None else peak - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", SILENT)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
+        call()
+    results = profiled.profiler.kineto_results if profiled.profiler else None
+    changes = [] if results is None else [event.nbytes() for event in results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes), default=0)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -94,13 +126,15 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 class Tries:
     """Training at one batch size after the other, each with a fresh network on a clean device.
 
-    `rates` [samples/s] are of the sizes that fit; `problems` say of the others why not.
+    `most_bytes` is what a step may take on a CPU; an accelerator refuses more by itself. `rates` [samples/s] are of the
+    sizes that fit; `problems` say of the others why not.
     """
 
-    def __init__(self, work: Workload, timer: Clock) -> None:
+    def __init__(self, work: Workload, timer: Clock, most_bytes: int | None = None) -> None:
         self.most = MOST_ELEMENTS // math.prod(work.recipe.input_shape)
         self.rates: dict[int, float] = {}
         self.problems: dict[int, str] = {}
+        self._most_bytes = None if work.device.asynchronous else most_bytes
         self._work, self._timer, self._begin = work, timer, timer()
         self._samples = work.batches(1)[0]
 
@@ -127,15 +161,25 @@ class Tries:
         return False
 
     def _rate(self, size: int) -> float:
-        """The throughput of steps after the first, in which the optimizer makes its state [samples/s]."""
-        call = self.training(size)
-        call()
-        return size / warm_up(call, self._timer, least_s=RATE_LEAST_S, most_s=RATE_MOST_S).call_s
+        """The throughput of steps after the first, in which the optimizer makes its state [samples/s].
+
+        Raises MemoryError where they take too much.
+        """
+        step, batch = self._fresh(size)
+        step(*batch)
+        if self._most_bytes is not None:
+            peak = account_of(step, batch, self._work.device).peak_bytes
+            if peak is not None and peak > self._most_bytes:
+                raise MemoryError(peak)
+        return size / warm_up(lambda: step(*batch), self._timer, least_s=RATE_LEAST_S, most_s=RATE_MOST_S).call_s
 
     def training(self, size: int) -> Callable[[], object]:
         """A fresh network's step at batch size `size`."""
-        step, batch = fresh_step(self._work), repeated(self._samples, size)
+        step, batch = self._fresh(size)
         return lambda: step(*batch)
+
+    def _fresh(self, size: int) -> tuple[TrainingStep, Batch]:
+        return fresh_step(self._work), repeated(self._samples, size)
 
     def _late(self, size: int) -> bool:
         """Whether a size that is larger than all before would be tried for too long."""

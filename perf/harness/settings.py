@@ -293,8 +293,8 @@ OPTIONS = (
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1)),
     Option("memory-limit", "SIZE", None,
-           "what training may take in memory and largest_batch: 2GB, 2GiB, 512MiB (default: all of a GPU's memory; "
-           "on a CPU they are skipped)", _size),
+           "what training may take in largest_batch: 2GB, 2GiB, 512MiB (default: all of a GPU's memory; on a CPU "
+           "it is skipped, as memory is)", _size),
     Option("seed", "N", "0", "seed of weights, shuffling and random images", lambda text: _whole(text, 0)),
     Option("require-device", "LIST", None, "exit with 4 before anything is measured where one of these is absent",
            _devices),

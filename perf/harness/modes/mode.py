@@ -28,13 +28,14 @@ class Mode:
 
     def check(self, device: torch.device) -> None:
         """Raises Unsupported where `device` cannot run it."""
-        reasons = [
-            precision.why_unsupported(self.precision, device),
-            execution.why_unsupported(self.execution, device),
-            SCALED if self == Mode("cudagraph", "fp16") else None,
-        ]
-        if found := [reason for reason in reasons if reason]:
-            raise Unsupported(f"{self} on {device.type}: {found[0]}")
+        reasons = {
+            self.precision: precision.why_unsupported(self.precision, device),
+            self.execution: execution.why_unsupported(self.execution, device),
+            str(self): SCALED if self == Mode("cudagraph", "fp16") else None,
+        }
+        for what, reason in reasons.items():
+            if reason:
+                raise Unsupported(f"{what} on {device.type}: {reason}")
 
     @contextlib.contextmanager
     def active(self, *, anew: bool = False) -> Iterator[None]:

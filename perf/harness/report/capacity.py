@@ -10,8 +10,8 @@ from perf.harness.report.layout import Column, Table
 from perf.harness.report.rows import Row
 from perf.harness.report.words import device, in_mode, network, smoke
 
-# What a search says that the memory has ended.
-MEMORY = "out of memory"
+# What a search says that the memory has ended, and how it begins that its time has.
+MEMORY, LATE = "out of memory", "its search"
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -39,7 +39,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         "activations: what a step takes at its peak beyond weights, gradients, the optimizer's state and the batch; "
-        "peak: with all of these. On a CPU, both are pages of the process."
+        "peak: with all of these. On a CPU, both are of torch's allocator alone."
     ]
 
 
@@ -59,10 +59,13 @@ def _sentence(row: Row) -> str | None:
     size = units.batch(most)
     if why == MEMORY:
         fits = f"the largest batch that fits into {room} is {size}"
-    else:
+    elif not why or why.startswith(LATE):
         fits = f"a batch of {size} fits into {room}, and a larger one was not tried{f': {why}' if why else ''}"
+    else:
+        fits = f"a batch of {size} fits into {room}, and a larger one failed: {why}"
     use = units.batch(enough)
-    return (
-        f"{smoke(row)}{network(row)}{mode} on {device(row)}: {fits}; from batch {use} on, throughput no longer grows "
-        f"by 5%: use --perf-batch-size={use}."
-    )
+    if 2 * enough > most:  # no doubling was timed beyond it
+        gain = f"of the sizes timed, batch {use} has the highest throughput"
+    else:
+        gain = f"from batch {use} on, throughput no longer grows by 5%"
+    return f"{smoke(row)}{network(row)}{mode} on {device(row)}: {fits}; {gain}: use --perf-batch-size={use}."

@@ -21,7 +21,9 @@ OUTCOMES = (
     "failed",
 )
 # Said even where there are none: silence could be taken for either.
-ALWAYS = ("measured", "skipped", "failed")
+ALWAYS = ("measured", "skipped")
+# Of these, one at least is said: they are what pytest calls failed.
+FAILURES = ("failed", "out-of-memory", "slower", "missing")
 # Reasons and names in one line; the rest is counted.
 LISTED = 3
 MAX_REASON = 100
@@ -39,7 +41,8 @@ def counts(runs: Sequence[Run]) -> list[Notes]:
 
 def _tally(cases: Sequence[Case]) -> str:
     known = Counter(case.outcome for case in cases)
-    outcomes = [name for name in OUTCOMES if known[name] or name in ALWAYS]
+    always = ALWAYS if any(known[name] for name in FAILURES) else (*ALWAYS, FAILURES[0])
+    outcomes = [name for name in OUTCOMES if known[name] or name in always]
     outcomes += sorted(set(known) - set(OUTCOMES))
     return " · ".join(outcome(name, [case for case in cases if case.outcome == name]) for name in outcomes)
 

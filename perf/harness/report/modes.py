@@ -12,7 +12,7 @@ from perf.harness.report.layout import Column, Table
 from perf.harness.report.rows import Comparison, Row
 from perf.harness.report.words import network
 
-STEP = "training_step"
+STEP, COMPILE = "training_step", "compile"
 
 
 def split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -54,6 +54,8 @@ def notes(comparison: Comparison) -> list[str]:
         return found
     if _across(by_mode):
         found.append(f"vs {comparison.reference}: over its eager fp32.")
+    if any(row.mode[0] == COMPILE and row.bound is None for row in comparison.rows):
+        found.append("bound by: not known of what is compiled, as its parts cannot be measured one by one.")
     if any(flop_per_s(row) for row in by_mode):
         found.append("FLOP/s: of matrix products, convolutions and attention, as eager fp32 has them.")
     if any(_first_call(row) for row in by_mode):
