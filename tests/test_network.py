@@ -12,6 +12,7 @@ from torch import nn
 from model import load_recipe
 from perf.harness import network
 from perf.harness.axes import Axes
+from perf.harness.memory import fresh_step, repeated
 from perf.harness.settings import PROFILES, SettingsError, resolve
 from perf.harness.suite import Suite
 from tests.conftest import PERF, STEP, kept, read
@@ -121,6 +122,8 @@ def test_convolutions_are_channels_last_on_a_gpu_alone_and_compute_the_same(digi
         losses[device] = [trainee.step(*batch).item() for batch in batches]
         trainee.restore()
         assert trainee.model.second.weight.is_contiguous(memory_format=format_)
+        assert fresh_step(work).model.second.weight.is_contiguous(memory_format=format_)
+        assert repeated(batches[0], 20)[0].is_contiguous(memory_format=format_)
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-5)
 
 

@@ -19,7 +19,7 @@ from perf.harness.devices import Device
 from perf.harness.measure import Clock, warm_up
 from perf.harness.modes.execution import executed
 from perf.harness.modes.precision import in_precision
-from perf.harness.workload import MINIMAL_BATCH, Workload
+from perf.harness.workload import MINIMAL_BATCH, Workload, placed
 
 # Of each batch size that fits, the throughput: long enough for its best block of steps.
 RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
@@ -36,7 +36,7 @@ def fresh_step(work: Workload) -> TrainingStep:
     """A fresh network's training step, without the copy of the weights that a benchmark keeps for the way back."""
     torch.manual_seed(work.seed)
     device = work.device.torch_device
-    model = work.recipe.build().to(device)
+    model = placed(work.recipe, device, work.memory_format)
     model.train()
     step = TrainingStep(model, work.recipe.optimizer(model.parameters()), work.recipe.loss)
     return executed(in_precision(step, work.mode.precision, device), work.mode.execution)

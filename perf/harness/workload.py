@@ -165,6 +165,12 @@ def endless(pipeline: Pipeline) -> Iterator[Batch]:
     return itertools.chain.from_iterable(pipeline.epoch(number) for number in itertools.count())
 
 
+def placed(recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
+    """A fresh network on `device`, its weights in `memory_format`."""
+    model = recipe.build().to(device)
+    return model if memory_format is torch.contiguous_format else model.to(memory_format=memory_format)
+
+
 class Trainee:
     """A network on its device, its training step, and the way back to its first state.
 
@@ -183,9 +189,7 @@ class Trainee:
         self.device = device
         self.seed = seed
         torch.manual_seed(seed)
-        self.model: nn.Module = recipe.build().to(device)
-        if memory_format is not torch.contiguous_format:
-            self.model.to(memory_format=memory_format)
+        self.model = placed(recipe, device, memory_format)
         step = TrainingStep(self.model, recipe.optimizer(self.model.parameters()), recipe.loss)
         self.plain = in_precision(step, mode.precision, device)
         self.step = executed(self.plain, mode.execution)
