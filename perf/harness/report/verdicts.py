@@ -130,7 +130,9 @@ def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> 
     if not tally(judgements)[Verdict.INCONCLUSIVE]:
         return []
     return [
-        Paragraph(f"{before}To decide what is INCONCLUSIVE, measure both sides side by side:"),
+        Paragraph(
+            f"{before}To decide what is INCONCLUSIVE, measure both sides side by side, with the options of this run:"
+        ),
         Fixed((f"    pytest perf/ --perf-against={git_ref}",), hang=8),
     ]
 
