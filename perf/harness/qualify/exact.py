@@ -36,7 +36,7 @@ class Accuracy:
 @dataclass(frozen=True)
 class Operation:
     """`call` on random operands of `shapes`. Its errors, forward and backward, may reach `fp32` eps in float32, and
-    `half` eps in bf16 and fp16, which add up in float32: four times the largest seen on a CPU, over seeds and numbers
+    `half` eps in bf16 and fp16, which add up in float32: four times the largest seen on CPUs, over seeds and numbers
     of threads, and 16 at least. Arithmetic in TF32 where float32 was asked for errs by thousands."""
 
     call: Op
@@ -56,15 +56,15 @@ def _network(x: Sequence[Tensor]) -> Tensor:
 
 
 OPERATIONS = {
-    "matmul": Operation(lambda x: x[0] @ x[1], ((512, 1024), (1024, 512)), fp32=60, half=16),
+    "matmul": Operation(lambda x: x[0] @ x[1], ((512, 1024), (1024, 512)), fp32=100, half=16),
     "conv2d": Operation(
-        lambda x: functional.conv2d(x[0], x[1], padding=1), ((8, 32, 28, 28), (64, 32, 3, 3)), fp32=250, half=16
+        lambda x: functional.conv2d(x[0], x[1], padding=1), ((8, 32, 28, 28), (64, 32, 3, 3)), fp32=300, half=16
     ),
     "layer_norm": Operation(lambda x: functional.layer_norm(x[0], x[0].shape[-1:]), ((512, 1024),), fp32=16, half=16),
     "softmax": Operation(lambda x: functional.log_softmax(x[0], dim=-1), ((512, 1000),), fp32=50, half=40),
     "sum": Operation(lambda x: x[0].sum(dim=-1), ((512, 4096),), fp32=16, half=16),
-    "gelu": Operation(lambda x: functional.gelu(x[0]), ((512, 1024),), fp32=20, half=16),
-    "network": Operation(_network, ((64, 784), (128, 784), (10, 128)), fp32=100, half=40),
+    "gelu": Operation(lambda x: functional.gelu(x[0]), ((512, 1024),), fp32=56, half=16),
+    "network": Operation(_network, ((64, 784), (128, 784), (10, 128)), fp32=160, half=40),
 }
 
 
