@@ -17,6 +17,7 @@ def test_epoch(bench: Bench) -> None:
         trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
         bench.check_length(trainee, pipeline.batches)
         bench.check_parity()
+        bench.check_epoch(trainee, pipeline)
         batches = work.batches(LOSS_BATCHES)
         loss_first = trainee.mean_loss(batches)
 

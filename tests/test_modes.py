@@ -344,6 +344,47 @@ def test_an_epoch_that_gathers_its_own_batches_is_the_same_epoch(graphs, mode):
             assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", [momentum, plain_sgd])
+def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(optimizer):
+    """The last batches are fewer, and the last one is smaller."""
+    work = workload(Mode("compile"), batch_size=48, optimizer=optimizer, pipeline="resident")
+    with work.mode.active(), work.open(work.data.train) as pipeline:
+        trainee = work.trainee()
+        assert trainee.step.steps_at_once == 8
+        assert parity.epoch_apart(work, execution.epoch(trainee.step, pipeline, 0), pipeline) < 1e-5
+        plain = replace(work, mode=PLAIN).trainee()
+        train_epoch(plain.step, pipeline.epoch(0))
+        for one, other in zip(trainee.model.parameters(), plain.model.parameters(), strict=True):
+            assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_of_a_network_of_many_parameters_each_step_is_a_graph():
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *(nn.Linear(8, 8) for _ in range(20)), nn.Linear(8, 10))
+    step = TrainingStep(deep, plain_sgd(deep.parameters()), nn.functional.cross_entropy)
+    assert execution.WholeStep(step).steps_at_once == 1
+
+
+@pytest.mark.parametrize("wrong", ["the same batch again", "not every batch"])
+def test_an_epoch_of_other_batches_is_caught(monkeypatch, wrong):
+    def over(self, gather, batch_size):
+        seen = []
+
+        def run(indices):
+            parts = torch.split(indices, batch_size)
+            seen.append(parts[0])
+            parts = [seen[0]] * len(parts) if wrong == "the same batch again" else parts[:1]
+            return torch.stack([self.plain(*gather(part)) * len(part) for part in parts]).sum()
+
+        return run
+
+    monkeypatch.setattr(execution.CompiledStep, "over", over)
+    work = workload(Mode("compile"), pipeline="resident")
+    with work.open(work.data.train) as pipeline:
+        loss = execution.epoch(work.trainee().step, pipeline, 0)
+        with pytest.raises(MeasurementError, match=r"^compile fp32 does not train the epoch that eager does: its "):
+            parity.epoch_apart(work, loss, pipeline)
+
+
 def test_an_epoch_of_a_plain_step_or_of_another_pipeline_is_train_epoch(monkeypatch):
     asked = []
     monkeypatch.setattr(execution, "train_epoch", lambda step, batches: asked.append(list(batches)))

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from data import Pipeline
+from data import Pipeline, ResidentPipeline
 from perf.harness import devices
 from perf.harness.axes import EAGER
 from perf.harness.environment import crowding, foreign_cpu_s
 from perf.harness.measure import Effort, Measurement, MeasurementError
 from perf.harness.modes.execution import epoch, graph_break
 from perf.harness.modes.mode import PLAIN
-from perf.harness.modes.parity import logits_apart, parity
+from perf.harness.modes.parity import epoch_apart, logits_apart, parity
 from perf.harness.qualify import traffic
 from perf.harness.settings import Settings
 from perf.harness.telemetry.reasons import SLOWING, Reason
@@ -121,6 +121,13 @@ class Bench:
         """The same of a forward pass: its logits against those of the plain way."""
         if self.workload.mode != PLAIN:
             self.info["parity_difference"] = logits_apart(self.workload)
+
+    def check_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
+        """The same of a whole epoch that is compiled or captured by itself; it is, here, and not on the clock."""
+        if self.workload.mode.execution != EAGER and isinstance(pipeline, ResidentPipeline):
+            trainee.restore()
+            self.info["epoch_difference"] = epoch_apart(self.workload, epoch(trainee.step, pipeline, 0), pipeline)
+            trainee.restore()
 
     def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
         """One epoch, looked at phase by phase where the step has phases: not where it runs as one."""

@@ -16,6 +16,9 @@ from torch.optim import Optimizer
 from data import Pipeline, ResidentPipeline
 from model import TrainingStep, train_epoch
 
+# Parameters of all the steps on resident data that are one graph. To enter a graph takes Python as long as a small
+# network computes; of a large one, several steps gain nothing, and take minutes to compile.
+GRAPH_PARAMETERS = 32
 # What kernels, their tuning and the allocator need before a capture, as torch's own examples have it.
 WARM_STEPS = 3
 
@@ -34,7 +37,8 @@ def _why_not_compiled(device: torch.device) -> str | None:
         _load_compiler()
         torch.compiler.reset()
         before = _graphs()
-        torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
+        with untraced():
+            torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
     except Exception as error:  # whatever keeps it from compiling is the reason we are asked for
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"torch.compile: {lines[0] if lines else type(error).__name__}"
@@ -112,7 +116,8 @@ class WholeStep(TrainingStep):
     def __init__(self, step: TrainingStep) -> None:
         super().__init__(step.model, step.optimizer, step.loss)
         self.plain = step
-        self._indexed: dict[ResidentPipeline, Callable[[Tensor], Tensor]] = {}
+        self.steps_at_once = max(1, GRAPH_PARAMETERS // len(list(step.model.parameters())))
+        self._over: dict[ResidentPipeline, Callable[[Tensor], Tensor]] = {}
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         return self.plain.forward(images, labels)
@@ -124,14 +129,23 @@ class WholeStep(TrainingStep):
         self.plain.update()
 
     def on(self, pipeline: ResidentPipeline) -> Callable[[Tensor], Tensor]:
-        """The step from the indices of a batch on, int64 (B,); the same one for the same pipeline."""
-        if pipeline not in self._indexed:
-            self._indexed[pipeline] = self.indexed(pipeline.gather)
-        return self._indexed[pipeline]
+        """`over` the batches of `pipeline`; the same one for the same pipeline."""
+        if pipeline not in self._over:
+            self._over[pipeline] = self.over(pipeline.gather, pipeline.batch_size)
+        return self._over[pipeline]
 
-    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
-        """The step from indices on, so that what gathers the batch is compiled or captured with it."""
+    def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
+        """`in_turn` with this step, so that what gathers a batch is compiled or captured with it."""
         raise NotImplementedError
+
+
+def in_turn(step: Callable[[Tensor], Tensor], batch_size: int) -> Callable[[Tensor], Tensor]:
+    """From the indices of samples, int64 (N,), to the sum of their losses: a step on each `batch_size` of them."""
+
+    def run(indices: Tensor) -> Tensor:
+        return torch.stack([step(part) * len(part) for part in torch.split(indices, batch_size)]).sum()
+
+    return run
 
 
 Capture = Callable[[Callable[[], Tensor], Callable[[], None]], tuple[Callable[[], None], Tensor]]
@@ -197,11 +211,19 @@ class CompiledStep(WholeStep):
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         return self._run(self._compiled, images, labels)
 
-    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
+    def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
+        if self._updates:
+            several: Callable[[Tensor], Tensor] = torch.compile(in_turn(self._call(gather), batch_size), dynamic=False)
+            return several
         compiled = self._compile(gather)
-        return lambda indices: self._run(compiled, indices)
+        return in_turn(lambda indices: self._run(compiled, indices), batch_size)
 
     def _compile(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+        return torch.compile(self._call(batch), dynamic=False)
+
+    def _call(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+        """What is compiled: as much of a step as can be, from the inputs of `batch` on."""
+
         def forward(*inputs: Tensor) -> Tensor:
             return self.plain.forward(*batch(*inputs))
 
@@ -219,8 +241,7 @@ class CompiledStep(WholeStep):
                             parameter.add_(gradient, alpha=-group["lr"])
             return loss
 
-        call = forward if self._scaled else updated if self._updates else gradients
-        return torch.compile(call, dynamic=False)
+        return forward if self._scaled else updated if self._updates else gradients
 
     def _run(self, compiled: Callable[..., Any], *inputs: Tensor) -> Tensor:
         if self._updates:
@@ -254,11 +275,9 @@ class CapturedStep(WholeStep):
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         return self._graphs(self.plain, images, labels)
 
-    def indexed(self, gather: Gather) -> Callable[[Tensor], Tensor]:
-        def step(indices: Tensor) -> Tensor:
-            return self.plain(*gather(indices))
-
-        return lambda indices: self._graphs(step, indices)
+    def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
+        several = in_turn(lambda indices: self.plain(*gather(indices)), batch_size)
+        return lambda indices: self._graphs(several, indices)
 
     def restore_optimizer(self) -> None:
         for tensor in self._optimizer_tensors():
@@ -303,14 +322,12 @@ def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Calla
 def epoch(step: TrainingStep, pipeline: Pipeline, number: int) -> Tensor:
     """One epoch, as `train_epoch` runs it: the mean loss per sample (scalar, on the device).
 
-    Of data that is on the device, a step that runs as one takes its batch from there by itself: the host sends
-    nothing but indices, and never waits.
+    Of data that is on the device, a step that runs as one takes its batches from there by itself, several at once: the
+    host sends nothing but indices, and never waits.
     """
     if not isinstance(step, WholeStep) or not isinstance(pipeline, ResidentPipeline):
         return train_epoch(step, pipeline.epoch(number))
     step.model.train()
-    one = step.on(pipeline)
-    total = torch.zeros((), device=pipeline.device)
-    for part in torch.split(pipeline.order(number), pipeline.batch_size):
-        total += one(part) * len(part)
-    return total / pipeline.samples
+    over = step.on(pipeline)
+    parts = torch.split(pipeline.order(number), step.steps_at_once * pipeline.batch_size)
+    return torch.stack([over(part) for part in parts]).sum() / pipeline.samples

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from data import Pipeline
+from model import train_epoch
 from perf.harness.axes import CARRIED, EAGER, FP32, ROUNDING
 from perf.harness.measure import MeasurementError
 from perf.harness.modes.mode import PLAIN, Mode
@@ -28,6 +30,8 @@ LAST = 10
 # What a precision rounds to; and how often it is tried what becomes of that.
 EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
 NUDGES = 3
+# The same of the mean loss of an epoch, over which rounding grows.
+EPOCH = 2e-2
 # The same of a logit, as a share of the largest.
 LOGITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
 
@@ -143,6 +147,21 @@ def apart(value: float, other: float) -> float:
     if not (math.isfinite(value) and math.isfinite(other)):
         return math.nan
     return abs(value - other) / max(abs(other), 1e-6)
+
+
+def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
+    """The relative difference of the mean `loss` of epoch 0 from that of the same epoch in eager execution.
+
+    Raises MeasurementError where it is another epoch: other batches, or other steps.
+    """
+    plain = replace(work, mode=replace(work.mode, execution=EAGER)).trainee()
+    expected, found = train_epoch(plain.step, pipeline.epoch(0)).item(), loss.item()
+    difference = apart(found, expected)
+    if not difference <= EPOCH:
+        raise MeasurementError(
+            f"{work.mode} does not train the epoch that eager does: its mean loss is {_much(found, expected, EPOCH)}"
+        )
+    return difference
 
 
 def logits_apart(work: Workload) -> float:

@@ -107,6 +107,7 @@ COLUMNS: dict[str, Callable[[Row, Comparison], Scalar]] = {
     "parity_steps": _number("parity_steps"),
     "parity_difference": _number("parity_difference"),
     "parity_rounding": _number("parity_rounding"),
+    "epoch_difference": _number("epoch_difference"),
     "precision_difference": _number("precision_difference"),
     "epochs": _number("epochs"),
     "accuracy": _number("accuracy"),
