@@ -105,13 +105,17 @@ def _losses(row: Row) -> str:
     distance = row.benchmark.number("precision_difference") if row.mode[1] != FP32 else None
     found = []
     if row.mode[0] != EAGER or distance is None:
-        share = units.percent(abs(difference))
-        most = f"less than {share[1:]}" if share.startswith("<") else f"{share} at most"
+        share = _share(abs(difference))
+        most = share if share.startswith("less") else f"{share} at most"
         alone = "" if (made := _rounding(row)) is None else f", where rounding alone makes {units.percent(made)}"
         found.append(f"differ from eager's by {most}{alone}")
     if distance is not None:
-        found.append(f"end {units.percent(distance)} from those in fp32")
+        found.append(f"end {_share(distance)} from those in fp32")
     return f"its losses{over} {' and '.join(found)}"
+
+
+def _share(value: float) -> str:
+    return units.percent(value).replace("<", "less than ")
 
 
 def _way(rows: Sequence[Row], measured: Sequence[Row]) -> str:
