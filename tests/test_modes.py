@@ -358,6 +358,17 @@ def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(optimizer)
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_an_epoch_with_dropout_drops_the_same():
+    def dropping():
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.Dropout(0.5), nn.Linear(32, 10))
+
+    work = replace(workload(Mode("compile"), batch_size=64, pipeline="resident"), recipe=Recipe("dropping", dropping))
+    with work.mode.active(), work.open(work.data.train) as pipeline:
+        trainee = work.trainee()
+        trainee.restore()
+        assert parity.epoch_apart(work, execution.epoch(trainee.step, pipeline, 0), pipeline) < 1e-4
+
+
 def test_of_a_network_of_many_parameters_each_step_is_a_graph():
     deep = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *(nn.Linear(8, 8) for _ in range(20)), nn.Linear(8, 10))
     step = TrainingStep(deep, plain_sgd(deep.parameters()), nn.functional.cross_entropy)

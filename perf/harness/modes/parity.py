@@ -155,6 +155,7 @@ def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
     Raises MeasurementError where it is another epoch: other batches, or other steps.
     """
     plain = replace(work, mode=replace(work.mode, execution=EAGER)).trainee()
+    plain.restore()  # dropout begins with the seed on both sides
     expected, found = train_epoch(plain.step, pipeline.epoch(0)).item(), loss.item()
     difference = apart(found, expected)
     if not difference <= EPOCH:
