@@ -18,7 +18,8 @@ def test_largest_batch(bench: Bench) -> None:
     with devices.bounded_memory(work.device, bench.memory_limit):
         found = largest(tries.fits, work.batch_size, tries.most)
     if not found.size:
-        raise MeasurementError(f"not even a batch of {min(tries.problems)} fits: {tries.problems[min(tries.problems)]}")
+        smallest = min(tries.problems)
+        raise MeasurementError(f"not even a batch of {smallest} fits: {tries.problems[smallest]}")
     rates = tries.doublings(work.batch_size, found.size)
     size = sufficient(rates)
 

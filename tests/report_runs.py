@@ -41,7 +41,7 @@ def run(*benchmarks, source="cpu.json", cases=(), complete=True, **perf):
 
 def steps(times, device="cpu", **info):
     """Training steps in modes; `times` has the seconds of each (batch, execution, precision)."""
-    parity = {"parity_steps": 20, "parity_difference": 0.0003}
+    parity = {"parity_steps": 20, "parity_difference": 0.000003}
     return [
         benchmark("training_step", device, batch, seconds=seconds, execution=execution, precision=precision,
                   **({} if (execution, precision) == ("eager", "fp32") else parity) | info)

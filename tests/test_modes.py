@@ -208,6 +208,25 @@ def test_a_training_that_multiplies_rounding_is_held_against_what_it_makes_of_it
     assert ROUNDING["fp32"] < found.difference <= CARRIED * found.rounding
 
 
+class InLowerPrecision(TrainingStep):
+    """Computes in bfloat16 what it says to compute in float32."""
+
+    def forward(self, images, labels):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(images, labels)
+
+
+def test_a_step_in_a_lower_precision_than_it_says_is_caught(monkeypatch):
+    monkeypatch.setattr(
+        "perf.harness.workload.executed",
+        lambda step, kind: step if kind == "eager" else InLowerPrecision(step.model, step.optimizer, step.loss),
+    )
+    with pytest.raises(
+        MeasurementError, match=r"^compile fp32 does not compute what eager fp32 does: the loss of step"
+    ):
+        parity.parity(workload(Mode("compile")), ticks)
+
+
 @pytest.mark.parametrize("wrong", [Skipping, ForgetsToZero])
 def test_a_wrong_step_is_caught_in_a_training_that_multiplies_rounding(monkeypatch, wrong):
     with pytest.raises(

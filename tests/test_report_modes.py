@@ -262,7 +262,7 @@ def test_programs_get_the_mode_its_speedups_and_how_far_its_losses_are_from_eage
     assert (compiled["execution"], compiled["parity_steps"], compiled["parity_difference"]) == (
         "compile",
         "20",
-        "0.0003",
+        "3e-06",
     )
     assert float(compiled["mode_speedup"]) == float(compiled["full_speedup"]) == pytest.approx(8 / 6)
     assert float(compiled["mode_speedup_low"]) < 8 / 6 < float(compiled["mode_speedup_high"])

@@ -125,7 +125,10 @@ def _way(rows: Sequence[Row], measured: Sequence[Row]) -> str:
     alike = [row for row in rows if row.batch_size == best.batch_size]
     plain = next((row for row in alike if row.plain), None)
     tried = [row for row in measured if (_trained(row), row.batch_size) == (_trained(best), best.batch_size)]
-    start = f"{smoke(best)}Fastest way to train {network(best)} on {device(best)}: "
+    ended = any("training_step" in case.name and case.outcome == "not-run" for case in best.run.cases)
+    start = (
+        f"{smoke(best)}Fastest way {'of those measured ' if ended else ''}to train {network(best)} on {device(best)}: "
+    )
     if plain is None:
         lacks = "has no steady time" if any(row.plain for row in tried) else "was not measured"
         return f"{start}{_typed(best)}; eager fp32 {lacks} at that batch size; {_losses(best)}."
