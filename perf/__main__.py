@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from perf.commands import baseline, compare, report, selftest, spec
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
-from perf.harness.gate.runs import Incomparable
 from perf.harness.record.run import RecordError, one_line
 from perf.harness.report import UnknownReference
+from perf.harness.verdict.stored_runs import Incomparable
 
 # As shells count: 128 + SIGPIPE.
 EXIT_PIPE = 141

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.bench import Bench
-from perf.harness.modes.execution import epoch
+from perf.harness.measurement.bench import Bench
+from perf.harness.workload.modes.execution import epoch
 
 # Batches whose mean loss is compared before and after: enough to see it fall, few enough to cost nothing.
 LOSS_BATCHES = 8

@@ -2,9 +2,9 @@
 
 import pytest
 
-from perf.harness.bench import Bench
-from perf.harness.measure import MeasurementError
-from perf.harness.workload import rotate
+from perf.harness.measurement.bench import Bench
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.workload.workload import rotate
 
 
 @pytest.mark.axes("device", "batch_size", "execution", "precision")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.bench import Bench
-from perf.harness.workload import endless
+from perf.harness.measurement.bench import Bench
+from perf.harness.workload.workload import endless
 
 # A round is this many samples: more batches than the workers hold ready, and a second of the slowest pipeline.
 ROUND_SAMPLES = 8192

@@ -2,11 +2,11 @@
 
 import pytest
 
-from perf.harness import devices
-from perf.harness.bench import Bench
-from perf.harness.capacity import largest, sufficient
-from perf.harness.measure import MeasurementError
-from perf.harness.memory import Tries
+from perf.harness.machine import memory
+from perf.harness.measurement.bench import Bench
+from perf.harness.measurement.capacity import largest, sufficient
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.measurement.step_memory import Tries
 
 
 @pytest.mark.axes("device", "execution", "precision")
@@ -15,7 +15,7 @@ def test_largest_batch(bench: Bench) -> None:
     work = bench.workload
     tries = Tries(work, bench.measurement.timer, bench.memory_limit)
     bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())
-    with devices.bounded_memory(work.device, bench.memory_limit):
+    with memory.bounded_memory(work.device, bench.memory_limit):
         found = largest(tries.fits, work.batch_size, tries.most)
     if not found.size:
         smallest = min(tries.problems)
@@ -31,6 +31,6 @@ def test_largest_batch(bench: Bench) -> None:
         largest_batch=found.size,
         sufficient_batch=size,
         limited_by=tries.problems.get(found.refused, "") if found.refused else "",
-        memory_limit_bytes=devices.limit_bytes(work.device, bench.memory_limit),
+        memory_limit_bytes=memory.limit_bytes(work.device, bench.memory_limit),
         rates={str(tried): rate for tried, rate in rates.items()},
     )

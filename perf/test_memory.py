@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 from data import Batch
-from perf.harness.bench import Bench
-from perf.harness.memory import account, fresh_step
+from perf.harness.measurement.bench import Bench
+from perf.harness.measurement.step_memory import account, fresh_step
 
 
 @pytest.mark.axes("device", "batch_size", "execution", "precision")

@@ -4,7 +4,7 @@ import pytest
 from torch import Tensor
 
 from model import evaluate, train_epoch
-from perf.harness.bench import Bench
+from perf.harness.measurement.bench import Bench
 
 EPOCHS = 5
 

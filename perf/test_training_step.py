@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.bench import Bench
-from perf.harness.workload import rotate
+from perf.harness.measurement.bench import Bench
+from perf.harness.workload.workload import rotate
 
 
 @pytest.mark.axes("device", "batch_size", "execution", "precision")

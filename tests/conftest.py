@@ -16,8 +16,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from data import load
-from perf.harness import devices
-from perf.harness.devices import Device
+from perf.harness.machine import devices
+from perf.harness.machine.devices import Device
 from tests import fake_nvml
 
 # No test depends on elapsed time.
@@ -162,5 +162,5 @@ def gpu(monkeypatch, plug):
     monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
     monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 100 * 2**20)
-    monkeypatch.setattr("perf.harness.memory.MOST_ELEMENTS", 1024 * 784)
+    monkeypatch.setattr("perf.harness.measurement.step_memory.MOST_ELEMENTS", 1024 * 784)
     return waits

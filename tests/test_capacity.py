@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.capacity import Largest, largest, sufficient
+from perf.harness.measurement.capacity import Largest, largest, sufficient
 
 limits = st.integers(1, 10**7)
 starts = st.integers(1, 5000)

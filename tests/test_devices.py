@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from perf.harness import devices
-from perf.harness.devices import Device
+from perf.harness.machine import devices, memory
+from perf.harness.machine.devices import Device
 
 
 class FakeAccelerator:
@@ -135,35 +135,35 @@ def test_a_case_runs_with_its_own_gpu_as_the_current_one(machine):
 
 def test_memory_of_an_accelerator_is_given_back_and_its_peak_reset(machine):
     fake = machine("cuda", 1)
-    devices.free(Device("cuda"))
+    memory.free(Device("cuda"))
     assert fake.calls == [("empty_cache",), ("reset_peak_memory_stats", torch.device("cuda:0"))]
 
 
 def test_the_peak_of_the_cpu_sees_what_the_case_allocated():
-    devices.free(Device("cpu"))
-    before = devices.peak_bytes(Device("cpu"))
+    memory.free(Device("cpu"))
+    before = memory.peak_bytes(Device("cpu"))
     if before is None:
         pytest.skip("this system keeps no peak in /proc")
     torch.ones(64 * 2**20, dtype=torch.uint8)
-    after = devices.peak_bytes(Device("cpu"))
+    after = memory.peak_bytes(Device("cpu"))
     assert 56 * 2**20 < after - before < 200 * 2**20
 
 
 def test_an_allocation_beyond_the_memory_fails_instead_of_killing_the_process():
-    available = devices._proc_bytes(devices.PROC_MEMINFO, "MemAvailable")
+    available = memory._proc_bytes(memory.PROC_MEMINFO, "MemAvailable")
     if available is None:
         pytest.skip("this system has no /proc/meminfo")
-    with devices.bounded_memory(Device("cpu")), pytest.raises(Exception) as failure:
+    with memory.bounded_memory(Device("cpu")), pytest.raises(Exception) as failure:
         [torch.empty(available // 4, dtype=torch.uint8) for _ in range(8)]  # promised only: never written
-    assert devices.is_out_of_memory(failure.value)
+    assert memory.is_out_of_memory(failure.value)
     torch.empty(available // 4, dtype=torch.uint8)  # the limit is gone
 
 
 def test_only_an_allocation_failure_is_out_of_memory():
-    assert devices.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert devices.is_out_of_memory(MemoryError())
-    assert not devices.is_out_of_memory(RuntimeError("shapes differ"))
-    assert not devices.is_out_of_memory(ValueError("can't allocate memory"))
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert memory.is_out_of_memory(MemoryError())
+    assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
+    assert not memory.is_out_of_memory(ValueError("can't allocate memory"))
 
 
 def test_an_nvidia_driver_that_does_not_answer_is_no_error(monkeypatch):

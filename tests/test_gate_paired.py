@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
-from perf.harness.gate.paired import (
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.verdict.launches import (
     LEAST_ROUNDS,
     LEAST_SPREAD,
     LOOKS,
@@ -24,8 +25,7 @@ from perf.harness.gate.paired import (
     spent,
     trim,
 )
-from perf.harness.gate.verdict import ALPHA, DEFAULT_MIN_EFFECT, exit_code, tally
-from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.verdict.tally import ALPHA, DEFAULT_MIN_EFFECT, exit_code, tally
 
 SLOWER, FASTER, SAME, INCONCLUSIVE = Verdict.SLOWER, Verdict.FASTER, Verdict.SAME, Verdict.INCONCLUSIVE
 # Between launches, as measured on a shared 2-core machine.

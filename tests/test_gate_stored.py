@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.gate.paired import Rule
-from perf.harness.gate.runs import compare, differences
-from perf.harness.gate.stored import judge, judge_all
-from perf.harness.gate.verdict import ALPHA
 from perf.harness.record.judgement import Verdict
 from perf.harness.record.run import Benchmark, Run
+from perf.harness.verdict.launches import Rule
+from perf.harness.verdict.stored import judge, judge_all
+from perf.harness.verdict.stored_runs import compare, differences
+from perf.harness.verdict.tally import ALPHA
 
 ONE = Rule(1)
 

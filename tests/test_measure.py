@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from model import TrainingStep
-from perf.harness import measure
-from perf.harness.measure import Effort, Measurement, device_timer, warm_up
-from perf.harness.phases import PHASES, EventStopwatch, HostStopwatch
+from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
+from perf.harness.measurement.rounds import Effort, Measurement, device_timer, warm_up
 
 STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
 

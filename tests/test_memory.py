@@ -10,13 +10,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perf.harness import devices, memory
-from perf.harness.capacity import largest
-from perf.harness.devices import Device
-from perf.harness.measure import device_timer
-from perf.harness.memory import OUT_OF_MEMORY, Tries, account, fresh_step, repeated
-from perf.harness.modes.mode import Mode
-from perf.harness.suite import Suite
+from perf.harness.machine import memory
+from perf.harness.machine.devices import Device
+from perf.harness.measurement import step_memory
+from perf.harness.measurement.capacity import largest
+from perf.harness.measurement.rounds import device_timer
+from perf.harness.measurement.step_memory import OUT_OF_MEMORY, Tries, account, fresh_step, repeated
+from perf.harness.workload.modes.mode import Mode
+from perf.harness.workload.plan import Plan
 from tests.conftest import PERF, read
 from tests.test_plugin import validator
 from tests.test_suite import settled
@@ -29,8 +30,8 @@ CPU = Device("cpu")
 
 @pytest.fixture
 def work(digits_root):
-    made = Suite.resolve(settled(digits_root))
-    made.prepare()
+    made = Plan.of(settled(digits_root))
+    made = made.prepared()
     return made.workload("cpu", 64, None)
 
 
@@ -68,9 +69,9 @@ def accelerated(work, monkeypatch):
     cuda = Device("cuda")
     monkeypatch.setattr(Device, "torch_device", torch.device("cpu"))
     says = {"used": [100, 1000], "peak": 10**7}
-    monkeypatch.setattr(devices, "free", lambda device: None)
-    monkeypatch.setattr(devices, "used_bytes", lambda device: says["used"].pop(0))
-    monkeypatch.setattr(devices, "peak_bytes", lambda device: says["peak"])
+    monkeypatch.setattr(memory, "free", lambda device: None)
+    monkeypatch.setattr(memory, "used_bytes", lambda device: says["used"].pop(0))
+    monkeypatch.setattr(memory, "peak_bytes", lambda device: says["peak"])
     return dataclasses.replace(work, device=cuda), says
 
 
@@ -107,8 +108,8 @@ def test_what_a_call_allocates_is_the_most_that_it_has_at_a_time(kept):
         torch.empty(2000)
 
     held = []
-    assert memory.allocated_bytes(call, CPU) == 4 * max(4000, sum((1000, 3000)[place] for place in kept) + 2000)
-    assert memory.allocated_bytes(lambda: None, CPU) == 0
+    assert step_memory.allocated_bytes(call, CPU) == 4 * max(4000, sum((1000, 3000)[place] for place in kept) + 2000)
+    assert step_memory.allocated_bytes(lambda: None, CPU) == 0
 
 
 @given(size=st.integers(2, 3000), share=st.floats(0.01, 3.0))
@@ -139,25 +140,25 @@ def rlimit():
 
 def test_on_a_cpu_what_gets_out_of_hand_cannot_be_allocated_and_the_limit_is_gone_afterwards(rlimit):
     before = rlimit()
-    with devices.bounded_memory(CPU, 64 * 2**20):
+    with memory.bounded_memory(CPU, 64 * 2**20):
         assert rlimit() != before
         torch.empty(32 * 2**20, dtype=torch.uint8)
         with pytest.raises(RuntimeError) as failure:
             torch.empty(1200 * 2**20, dtype=torch.uint8)
-    assert devices.is_out_of_memory(failure.value)
+    assert memory.is_out_of_memory(failure.value)
     torch.empty(1200 * 2**20, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, pytest.skip.Exception])
 def test_the_limit_is_gone_whatever_happens(rlimit, error):
-    with pytest.raises(error), devices.bounded_memory(CPU, 2**30):
+    with pytest.raises(error), memory.bounded_memory(CPU, 2**30):
         raise error("x")
 
 
 def test_a_limit_within_a_limit_only_lowers_it(rlimit):
-    with devices.bounded_memory(CPU, 2**28):
+    with memory.bounded_memory(CPU, 2**28):
         outer = rlimit()
-        with devices.bounded_memory(CPU, 2**40):
+        with memory.bounded_memory(CPU, 2**40):
             assert rlimit() == outer
         assert rlimit() == outer
 
@@ -178,24 +179,24 @@ def cuda(monkeypatch):
 
 def test_on_cuda_the_limit_is_a_share_of_the_memory_and_is_restored_after_a_failure(cuda, rlimit):
     before = rlimit()
-    with pytest.raises(ZeroDivisionError), devices.bounded_memory(Device("cuda"), 3 * 10**9):
+    with pytest.raises(ZeroDivisionError), memory.bounded_memory(Device("cuda"), 3 * 10**9):
         assert cuda["fraction"] == 0.05
         assert rlimit() == before
         raise ZeroDivisionError
     assert cuda["fraction"] == 0.9
-    with devices.bounded_memory(Device("cuda"), 10**12):
+    with memory.bounded_memory(Device("cuda"), 10**12):
         assert cuda["fraction"] == 0.9
-    with devices.bounded_memory(Device("cuda")):
+    with memory.bounded_memory(Device("cuda")):
         assert cuda["fraction"] == 0.9
 
 
 def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
-    assert devices.why_unbounded(Device("cuda:1"), None) is None
-    assert devices.why_unbounded(CPU, 2**30) is None
-    assert devices.why_unbounded(CPU, None).startswith("give --perf-memory-limit=SIZE")
-    assert devices.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
-    monkeypatch.setattr(devices, "_proc_bytes", lambda path, key: None)
-    assert devices.why_unbounded(CPU, 2**30) == "this system does not limit the memory of a process"
+    assert memory.why_unbounded(Device("cuda:1"), None) is None
+    assert memory.why_unbounded(CPU, 2**30) is None
+    assert memory.why_unbounded(CPU, None).startswith("give --perf-memory-limit=SIZE")
+    assert memory.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
+    monkeypatch.setattr(memory, "_proc_bytes", lambda path, key: None)
+    assert memory.why_unbounded(CPU, 2**30) == "this system does not limit the memory of a process"
 
 
 # The search
@@ -213,13 +214,13 @@ def test_a_size_that_lacks_memory_does_not_fit_and_leaves_nothing_behind(work, m
 
     monkeypatch.setattr("model.training.TrainingStep.__call__", fails)
     freed = []
-    free = devices.free
+    free = memory.free
 
     def spy(device):
         free(device)
         freed.append([ref for ref in alive if ref() is not None])
 
-    monkeypatch.setattr(devices, "free", spy)
+    monkeypatch.setattr(memory, "free", spy)
     tries = Tries(work, timer())
     assert not tries.fits(64)
     assert [len(left) for left in freed] == [2 if leaking else 0] and alive
@@ -227,7 +228,7 @@ def test_a_size_that_lacks_memory_does_not_fit_and_leaves_nothing_behind(work, m
 
 
 def test_an_error_at_the_first_size_is_an_error(work, monkeypatch):
-    monkeypatch.setattr(memory, "repeated", lambda batch, size: (batch[0].flatten(1)[:, :5], batch[1]))
+    monkeypatch.setattr(step_memory, "repeated", lambda batch, size: (batch[0].flatten(1)[:, :5], batch[1]))
     with pytest.raises(RuntimeError, match="shapes"):
         Tries(work, timer()).fits(64)
 
@@ -238,8 +239,8 @@ def test_an_error_at_a_larger_size_is_said_and_ends_the_search(work, monkeypatch
             raise RuntimeError("integer out of range\nand more")
         return repeated(batch, size)
 
-    monkeypatch.setattr(memory, "repeated", limited)
-    monkeypatch.setattr(memory, "RATE_MOST_S", 0.0)
+    monkeypatch.setattr(step_memory, "repeated", limited)
+    monkeypatch.setattr(step_memory, "RATE_MOST_S", 0.0)
     tries = Tries(work, timer())
     found = largest(tries.fits, 64, tries.most)
     assert (found.size, tries.problems[found.refused]) == (256, "integer out of range")
@@ -313,7 +314,7 @@ def test_the_largest_batch_under_a_small_limit(perf, pytester, rlimit):
 
 
 def test_where_nothing_fits_the_case_fails_in_one_line_and_pytest_lives(perf, rlimit, monkeypatch):
-    monkeypatch.setattr(memory, "repeated", lambda batch, size: torch.empty(10**12))
+    monkeypatch.setattr(step_memory, "repeated", lambda batch, size: torch.empty(10**12))
     result = perf(LARGEST, "--perf-device=cpu", "--perf-memory-limit=1GB")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*out of memory on cpu*"])

@@ -15,7 +15,7 @@ from torch.nn import functional
 from model import Recipe, RecipeError, TrainingStep, UnknownModel, evaluate, load_recipe, train_epoch
 from model.__main__ import main
 from model.networks import SimpleNN, SmallCNN
-from perf.harness.workload import check_contract
+from perf.harness.workload.workload import check_contract
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MNIST = ROOT.parent / "shared" / "mnist"

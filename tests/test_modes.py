@@ -12,14 +12,16 @@ from torch import nn
 
 from data import random_images
 from model import Recipe, TrainingStep, train_epoch
-from perf.harness.axes import CARRIED, ROUNDING, Axes
-from perf.harness.devices import Device
-from perf.harness.measure import MeasurementError
-from perf.harness.modes import execution, parity
-from perf.harness.modes.execution import Graphs
-from perf.harness.modes.mode import PLAIN, Mode, Unsupported
-from perf.harness.modes.precision import FIRST_SCALE, AutocastStep, float32_products, in_precision
-from perf.harness.workload import Workload
+from perf.harness.machine.devices import Device
+from perf.harness.measurement import parity
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.verdict.parity import CARRIED, ROUNDING
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.modes import execution
+from perf.harness.workload.modes.execution import Graphs
+from perf.harness.workload.modes.mode import PLAIN, Mode, Unsupported
+from perf.harness.workload.modes.precision import FIRST_SCALE, AutocastStep, float32_products, in_precision
+from perf.harness.workload.workload import Workload
 
 CPU = torch.device("cpu")
 DATA = random_images((1, 28, 28), 10, 640, 64, seed=0)
@@ -171,7 +173,7 @@ def test_a_wrong_step_is_caught(monkeypatch, wrong):
     def executed(step, kind):
         return step if kind == "eager" else wrong(step.model, step.optimizer, step.loss)
 
-    monkeypatch.setattr("perf.harness.workload.executed", executed)
+    monkeypatch.setattr("perf.harness.workload.workload.executed", executed)
     with pytest.raises(
         MeasurementError, match=r"^compile fp32 does not compute what eager fp32 does: the loss of step [23] "
     ):
@@ -195,7 +197,7 @@ def sensitive():
 def multiplying(monkeypatch, step):
     """The parity of `step` in such a training."""
     monkeypatch.setattr(
-        "perf.harness.workload.executed",
+        "perf.harness.workload.workload.executed",
         lambda plain, kind: plain if kind == "eager" else step(plain.model, plain.optimizer, plain.loss),
     )
     recipe = Recipe("sensitive", sensitive, optimizer=adam)
@@ -218,7 +220,7 @@ class InLowerPrecision(TrainingStep):
 
 def test_a_step_in_a_lower_precision_than_it_says_is_caught(monkeypatch):
     monkeypatch.setattr(
-        "perf.harness.workload.executed",
+        "perf.harness.workload.workload.executed",
         lambda step, kind: step if kind == "eager" else InLowerPrecision(step.model, step.optimizer, step.loss),
     )
     with pytest.raises(
@@ -244,7 +246,7 @@ def test_a_precision_that_learns_otherwise_is_caught(monkeypatch):
         def backward(self, loss):
             super().backward(100 * loss)
 
-    monkeypatch.setattr("perf.harness.modes.precision.AutocastStep", Unscaled)
+    monkeypatch.setattr("perf.harness.workload.modes.precision.AutocastStep", Unscaled)
     with pytest.raises(
         MeasurementError, match="eager bf16 does not compute what eager fp32 does: the mean of the last"
     ):
@@ -257,7 +259,7 @@ def test_a_loss_that_is_not_finite_is_no_parity(monkeypatch):
             return super().__call__(images, labels) * float("nan")
 
     monkeypatch.setattr(
-        "perf.harness.workload.executed",
+        "perf.harness.workload.workload.executed",
         lambda step, kind: step if kind == "eager" else Broken(step.model, step.optimizer, step.loss),
     )
     with pytest.raises(MeasurementError, match=r"the loss of step 1 is not finite, but 2\.\d+$"):
@@ -284,7 +286,7 @@ def test_wrong_logits_are_caught(monkeypatch):
     def larger(call, kind):
         return call if kind == "eager" else lambda images: 1.5 * call(images)
 
-    monkeypatch.setattr("perf.harness.workload.function_executed", larger)
+    monkeypatch.setattr("perf.harness.workload.workload.function_executed", larger)
     with pytest.raises(MeasurementError, match=r"the largest difference of a logit is 0\.5 of the largest"):
         parity.logits_apart(workload(Mode("compile")))
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from model import load_recipe
-from perf.harness import network
-from perf.harness.axes import Axes
-from perf.harness.memory import fresh_step, repeated
-from perf.harness.settings import PROFILES, SettingsError, resolve
-from perf.harness.suite import Suite
+from perf.harness.measurement.step_memory import fresh_step, repeated
+from perf.harness.options import PROFILES, SettingsError, resolve
+from perf.harness.workload import networks as network
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.plan import Plan
 from tests.conftest import PERF, STEP, kept, read
 from tests.test_plugin import validator
 
@@ -55,23 +55,23 @@ def test_the_id_of_a_case_begins_with_its_network_only_where_there_are_several(m
 
 
 def test_a_run_of_one_network_knows_no_axis_of_that_name(digits_root):
-    made = Suite.resolve(settled(digits_root, batch_size="64"))
+    made = Plan.of(settled(digits_root, batch_size="64"))
     assert [axes.id for axes in made.axes(("device", "batch_size"))] == ["cpu-bs64"]
     assert (made.fingerprint["model"], made.fingerprint["data"]) == ("simple_nn", "digits")
     assert made.settings.as_record()["model"] == "simple_nn"
-    made.prepare()
+    made = made.prepared()
     assert sorted(made.as_record()["data"]) == ["digest", "name", "note", "test_samples", "train_samples"]
 
 
 def test_a_name_given_twice_is_one_network(digits_root):
-    made = Suite.resolve(settled(digits_root, model="simple_nn, simple_nn"))
-    assert made.fingerprint_id == Suite.resolve(settled(digits_root)).fingerprint_id
+    made = Plan.of(settled(digits_root, model="simple_nn, simple_nn"))
+    assert made.fingerprint_id == Plan.of(settled(digits_root)).fingerprint_id
     assert [axes.id for axes in made.axes(("device",))] == ["cpu"]
 
 
 def test_each_network_has_its_own_batch_sizes_and_slow_pipelines_at_the_first_of_them(digits_root, monkeypatch):
     monkeypatch.setattr(network, "default_batch_sizes", lambda recipe: (64, 8) if recipe.name == "small_cnn" else (7,))
-    made = Suite.resolve(settled(digits_root, model="simple_nn,small_cnn"))
+    made = Plan.of(settled(digits_root, model="simple_nn,small_cnn"))
     assert [axes.id for axes in made.axes(("device", "batch_size"))] == [
         "simple_nn-cpu-bs7", "small_cnn-cpu-bs64", "small_cnn-cpu-bs8",
     ]  # fmt: skip
@@ -85,12 +85,12 @@ def test_data_of_one_shape_is_read_once_and_every_network_has_its_own(digits_roo
     monkeypatch.setattr(
         network, "load_data", lambda recipe, settings: read_for.append(recipe.name) or original(recipe, settings)
     )
-    made = Suite.resolve(settled(digits_root, model=",".join(["small_cnn", *nets, "simple_nn"]), batch_size="64"))
+    made = Plan.of(settled(digits_root, model=",".join(["small_cnn", *nets, "simple_nn"]), batch_size="64"))
     assert (made.fingerprint["model"], made.fingerprint["data"]) == (
         "small_cnn,mine:tiny,mine:wide,simple_nn", "digits,random",
     )  # fmt: skip
     assert not made.begun
-    made.prepare()
+    made = made.prepared()
     assert made.begun
     assert read_for == ["small_cnn", "mine:tiny"]
     assert made.network("simple_nn").data is made.network("small_cnn").data
@@ -102,16 +102,16 @@ def test_data_of_one_shape_is_read_once_and_every_network_has_its_own(digits_roo
 
 
 def test_a_batch_that_is_too_large_for_one_network_names_it(digits_root, nets):
-    made = Suite.resolve(settled(digits_root, model=f"simple_nn,{nets[0]}", batch_size="6400,6401"))
+    made = Plan.of(settled(digits_root, model=f"simple_nn,{nets[0]}", batch_size="6400,6401"))
     with pytest.raises(SettingsError, match=r"batch size 6401 .* 6,400 training samples of digits that simple_nn has"):
-        made.prepare()
+        made = made.prepared()
 
 
 def test_convolutions_are_channels_last_on_a_gpu_alone_and_compute_the_same(digits_root, gpu):
     settings = settled(digits_root, model="small_cnn", device="cpu,cuda", batch_size="8")
-    made = Suite.resolve(settings)
+    made = Plan.of(settings)
     made.network().recipe = replace(made.network().recipe, channels_last=True)
-    made.prepare()
+    made = made.prepared()
     losses = {}
     for device, format_ in (("cpu", torch.contiguous_format), ("cuda", torch.channels_last)):
         work = made.workload(device, 8, None)
@@ -161,7 +161,7 @@ def test_the_full_profile_times_steps_alone_of_large_images(perf):
 
 
 def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytester, nets, monkeypatch):
-    monkeypatch.setattr("perf.harness.suite.large_images", lambda recipe: recipe.name == nets[0])
+    monkeypatch.setattr("perf.harness.workload.plan.large_images", lambda recipe: recipe.name == nets[0])
     one_mode = "--perf-execution=eager", "--perf-precision=fp32", "--perf-batch-size=64", "--perf-rounds=3"
     few = (PERF, "--perf-profile=full", "--perf-device=cpu", *one_mode, f"--perf-model={','.join(nets)}")
     result = perf(*few, "--perf-data=auto", "-k", "step or inference", quick=False)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.paired.link import END_S, Link, SideError, SideLost, command
+from perf.harness.measurement.side_by_side.link import END_S, Link, SideError, SideLost, command
 
 ROOT = Path(__file__).resolve().parent.parent
 # Long beside what a Python takes to start on a busy machine.
+WORKER = "perf/harness/measurement/side_by_side/worker.py"
 LIMIT_S = 60.0
 HEADER = """\
 import json, os, signal, subprocess, sys, time
@@ -156,7 +157,7 @@ def test_a_worker_that_does_not_answer_is_ended_within_its_limit(start):
 
 
 def test_a_worker_that_closes_its_replies_and_stays_is_ended_too(start, monkeypatch):
-    monkeypatch.setattr("perf.harness.paired.link.END_S", 0.2)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.link.END_S", 0.2)
     link = start("os.close(1)\ntime.sleep(30)")  # waited for, it ends by itself
     with pytest.raises(SideLost, match=r"its process closed its replies$"):
         link.ask("load", LIMIT_S)
@@ -243,34 +244,37 @@ def test_a_program_that_is_none_is_named(tmp_path):
 @pytest.fixture
 def stub(tmp_path):
     """A copy of the real worker's start-up in a checkout where everything behind it is a few lines."""
-    real = (ROOT / "perf/harness/paired/worker.py").read_text()
+    real = (ROOT / WORKER).read_text()
     folder = tmp_path / "checkout/perf/harness"
-    (folder / "paired").mkdir(parents=True)
-    (folder / "paired/worker.py").write_text(real)
-    for package in ("perf", "perf/harness", "perf/harness/paired"):
-        (tmp_path / "checkout" / package / "__init__.py").touch()
-    (folder / "settings.py").write_text(
+    worker = tmp_path / "checkout" / WORKER
+    worker.parent.mkdir(parents=True)
+    worker.write_text(real)
+    (folder / "workload").mkdir()
+    for package in (".", "..", "measurement", "measurement/side_by_side", "workload"):
+        (folder / package / "__init__.py").touch()
+    (folder / "options.py").write_text(
         "class Settings: threads, model = None, 'simple_nn'\ndef resolve(*arguments): return Settings()\n"
     )
-    (folder / "suite.py").write_text(
+    (folder / "workload/plan.py").write_text(
         """
 import os, sys
 class Data: digest = "abc"
 class Network: data = Data()
-class Suite:
+class Plan:
     @classmethod
-    def resolve(cls, settings): return cls()
+    def of(cls, settings): return cls()
     def network(self): return Network()
-    def prepare(self):
+    def prepared(self):
         print("the subject prints")
         os.write(1, b"and writes to its stdout\\n")
         os.system("echo and so does a child")
+        return self
 """
     )
-    return folder / "paired/worker.py"
+    return worker
 
 
-START = {"root": "/", "roots": [], "options": {}, "data_root": "/"}
+START = {"root": "/", "roots": [], "options": {}}
 
 
 def test_a_subject_that_prints_does_not_disturb(stub):
@@ -283,8 +287,8 @@ def test_a_subject_that_prints_does_not_disturb(stub):
 
 
 def test_an_error_in_the_subject_is_one_line(stub):
-    (stub.parent.parent / "suite.py").write_text(
-        "class Suite:\n @classmethod\n def resolve(cls, settings): raise ValueError('one\\ntwo')\n"
+    (stub.parents[2] / "workload/plan.py").write_text(
+        "class Plan:\n @classmethod\n def of(cls, settings): raise ValueError('one\\ntwo')\n"
     )
     link = Link([sys.executable, "-P", str(stub)], START)
     try:
@@ -297,12 +301,12 @@ def test_an_error_in_the_subject_is_one_line(stub):
 def test_the_workers_command_keeps_its_own_folder_off_the_path():
     python, flag, script = command("/usr/bin/python3")
     assert (python, flag) == ("/usr/bin/python3", "-P")
-    assert Path(script) == ROOT / "perf/harness/paired/worker.py"
+    assert Path(script) == ROOT / WORKER
 
 
 PARENT = """
 import sys, time
-from perf.harness.paired.link import Link
+from perf.harness.measurement.side_by_side.link import Link
 link = Link([sys.executable, "-P", {stub!r}], {start!r})
 link.ask("load", 60)
 print(link.pid, flush=True)

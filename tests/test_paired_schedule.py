@@ -5,10 +5,8 @@ import random
 
 import pytest
 
-from perf.harness.axes import Axes
-from perf.harness.gate.paired import LEAST_ROUNDS, LOOKS, Rule
-from perf.harness.paired.link import SideError, SideLost
-from perf.harness.paired.schedule import (
+from perf.harness.measurement.side_by_side.link import SideError, SideLost
+from perf.harness.measurement.side_by_side.schedule import (
     BASE,
     HEAD,
     LEAST_STEPS,
@@ -20,6 +18,8 @@ from perf.harness.paired.schedule import (
     Watcher,
 )
 from perf.harness.record.judgement import Verdict
+from perf.harness.verdict.launches import LEAST_ROUNDS, LOOKS, Rule
+from perf.harness.workload.axes import Axes
 
 STEP_S = 1e-3
 CASE_S = 1.5
@@ -29,7 +29,7 @@ START_S = 2.0  # what a fake worker takes to load
 @pytest.fixture(autouse=True)
 def _case_s(monkeypatch):
     """These tests are about the schedule, whatever the time of a case is set to."""
-    monkeypatch.setattr("perf.harness.paired.schedule.CASE_S", CASE_S)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.CASE_S", CASE_S)
 
 
 class Lab:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.axes import Axes
-from perf.harness.paired import sides as module
-from perf.harness.paired.link import SideError
-from perf.harness.paired.sides import SideUnusable, Subject, sides, subject_of
-from perf.harness.paired.worker import CHECKOUT
-from perf.harness.settings import resolve
+from perf.harness.measurement.side_by_side import sides as module
+from perf.harness.measurement.side_by_side.link import SideError
+from perf.harness.measurement.side_by_side.sides import SideUnusable, Subject, sides, subject_of
+from perf.harness.measurement.side_by_side.worker import CHECKOUT
+from perf.harness.options import resolve
+from perf.harness.workload.axes import Axes
 from tests.conftest import git
 
 pytestmark = pytest.mark.usefixtures("places")

@@ -8,22 +8,21 @@ import pytest
 import torch
 
 from model import TrainingStep
-from perf.harness.gate.trial import SLOWDOWNS
-from perf.harness.paired import inject, subject
-from perf.harness.paired.inject import Extra, places
-from perf.harness.paired.subject import KINDS, build
-from perf.harness.settings import resolve
-from perf.harness.suite import Suite
-from perf.harness.workload import Trainee
+from perf.harness.measurement.side_by_side import inject, subject
+from perf.harness.measurement.side_by_side.inject import Extra, places
+from perf.harness.measurement.side_by_side.subject import KINDS, build
+from perf.harness.options import resolve
+from perf.harness.verdict.trials import SLOWDOWNS
+from perf.harness.workload.plan import Plan
+from perf.harness.workload.workload import Trainee
 
 
 @pytest.fixture(scope="module")
 def work(digits_root):
     """A workload of two full batches in an epoch."""
     typed = {"data": "digits", "profile": "smoke", "device": "cpu", "batch-size": "3200"}
-    suite = Suite.resolve(resolve(typed, {}, "", digits_root))
-    suite.prepare()
-    return suite.workload("cpu", 3200, "resident")
+    plan = Plan.of(resolve(typed, {}, "", digits_root)).prepared()
+    return plan.workload("cpu", 3200, "resident")
 
 
 @pytest.fixture

@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from perf.harness.paired.visit import WARM_S, WARM_STEPS, WARM_VISIT, device_visit, host_visit, warm_up
+from perf.harness.measurement.side_by_side.visit import (
+    WARM_S,
+    WARM_STEPS,
+    WARM_VISIT,
+    device_visit,
+    host_visit,
+    warm_up,
+)
 
 
 class Machine:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.paired import inject
-from perf.harness.paired.worker import CHECKOUT, Worker, place, told
+from perf.harness.measurement.side_by_side import inject
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, place, told
 
 AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None}
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from perf.harness import devices, measure
-from perf.harness.workload import Trainee
+from perf.harness.machine import memory
+from perf.harness.measurement import rounds as measure
+from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read
 from tests.fake_nvml import Nvml
 
@@ -79,7 +80,7 @@ def test_a_record_fits_its_schema(perf, pytester):
 
 
 def test_the_cuda_cases_skip_with_the_true_reason(perf, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = perf(STEP, "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["cuda*absent: unplugged", "*skipped 1 (cuda: unplugged)*", "SKIPPED*cuda: unplugged"])
@@ -122,7 +123,7 @@ def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):
 
 
 def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(perf, pytester, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = perf(STEP, "--perf-device=cuda")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["measured 0 · skipped 1 (cuda: unplugged) · failed 0", "Nothing was measured."])
@@ -130,7 +131,7 @@ def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(per
 
 
 def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured(perf, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = perf(PERF, "--perf-require-device=cpu,cuda:3")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --perf-require-device: cuda:3 is absent: unplugged"])
@@ -283,7 +284,7 @@ def test_a_measured_case_whose_clean_up_fails_leaves_the_record(perf, pytester, 
         if next(calls) == 1:
             raise RuntimeError("the device is lost")
 
-    monkeypatch.setattr(devices, "free", free)
+    monkeypatch.setattr(memory, "free", free)
     perf(STEP, "--perf-device=cpu").assert_outcomes(passed=1, errors=1)
     (path,) = kept(pytester)
     document = read(path)
@@ -341,7 +342,7 @@ def test_output_that_is_no_terminal_has_no_control_characters(perf):
 
 def test_the_suites_own_tests_are_run_without_any_of_this(pytester):
     pytester.makepyfile("def test_plain(): pass")
-    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin.hooks']")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*Stepwatch*")
@@ -350,7 +351,7 @@ def test_the_suites_own_tests_are_run_without_any_of_this(pytester):
 
 def test_benchmarks_of_others_are_still_told_of_another_machine(pytester):
     pytester.makepyfile("def test_plain(benchmark): benchmark.pedantic(int, rounds=3)")
-    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin.hooks']")
     common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--benchmark-storage={pytester.path / 'kept'}")
     assert pytester.runpytest_inprocess(*common, "--benchmark-save=before").ret == 0
     (path,) = kept(pytester)

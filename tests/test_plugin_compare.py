@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from perf.__main__ import main
-from perf.harness import measure, preflight
-from perf.harness.settings import PROFILES
+from perf.harness.measurement import rounds as measure
+from perf.harness.options import PROFILES
+from perf.harness.plugin import preflight
 from tests.conftest import PERF, kept, read
 from tests.stored_runs import scaled
 
@@ -77,7 +78,7 @@ def toy(pytester, digits_root, monkeypatch):
     made.folder.mkdir()
     for name in made.speeds:
         (made.folder / f"test_{name}.py").write_text(TOY.format(name))
-    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin']")
+    pytester.makeconftest("pytest_plugins = ['perf.harness.plugin.hooks']")
     now = [0.0]
 
     def timer():
@@ -258,7 +259,7 @@ def test_a_case_that_is_skipped_is_missing_where_the_stored_runs_have_it(toy, mo
     paths = toy.store()
     for path in paths:
         path.write_text(path.read_text().replace("cpu-bs64", "cuda-bs64"))
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = toy.compare("--perf-device=cpu,cuda")
     assert result.ret == 1
     result.assert_outcomes(passed=2, errors=2)

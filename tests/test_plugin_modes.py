@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from model import TrainingStep
-from perf.harness.modes import execution
+from perf.harness.workload.modes import execution
 from tests.conftest import PERF, STEP, kept, read
 
 EPOCH, INFERENCE = PERF / "test_epoch.py", PERF / "test_inference.py"
@@ -70,7 +70,7 @@ def test_a_mode_that_computes_something_else_fails_in_one_line_and_leaves_no_tim
     def executed(step, kind):
         return step if kind == "eager" else Skipping(step.model, step.optimizer, step.loss)
 
-    monkeypatch.setattr("perf.harness.workload.executed", executed)
+    monkeypatch.setattr("perf.harness.workload.workload.executed", executed)
     result = perf(STEP, "--perf-device=cpu", "--perf-execution=eager,compile")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["compile fp32 does not compute what eager fp32 does: the loss of step * is *"])

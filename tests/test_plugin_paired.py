@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from perf.harness.paired.link import SideError, SideLost
-from perf.harness.paired.sides import SideUnusable
+from perf.harness.measurement.side_by_side.link import SideError, SideLost
+from perf.harness.measurement.side_by_side.sides import SideUnusable
 from perf.harness.record.judgement import Judgement, Verdict
 from tests.conftest import STRICT, git
 
@@ -125,8 +125,8 @@ def world(monkeypatch):
         def judgements(self):
             return [made.judge(case) for case in self.cases]
 
-    monkeypatch.setattr("perf.harness.plugin.paired.sides", made.sides)
-    monkeypatch.setattr("perf.harness.plugin.paired.Gate", FakeGate)
+    monkeypatch.setattr("perf.harness.plugin.gate.sides", made.sides)
+    monkeypatch.setattr("perf.harness.plugin.gate.Gate", FakeGate)
     return made
 
 
@@ -161,7 +161,7 @@ def read(path):
 
 
 def test_the_gates_parent_samples_nothing_beside_its_workers(gate, monkeypatch):
-    monkeypatch.setattr("perf.harness.suite.watch", lambda devices: pytest.fail("it was begun"))
+    monkeypatch.setattr("perf.harness.plugin.state.watch", lambda devices: pytest.fail("it was begun"))
     assert gate().ret == 0
 
 
@@ -350,7 +350,7 @@ def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
 
 
 def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate("-rs", device="cpu,cuda")
     result.assert_outcomes(passed=4, skipped=10)
     assert result.ret == 0
@@ -358,14 +358,14 @@ def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
 
 
 def test_a_required_device_that_is_absent_is_refused(gate, world, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate("--perf-require-device=cuda")
     assert (result.ret, world.gates) == (4, [])
     result.stderr.fnmatch_lines(["ERROR: --perf-require-device: cuda is absent: unplugged"])
 
 
 def test_nothing_to_judge_is_refused(gate, world, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate(device="cuda")
     assert (result.ret, world.gates) == (4, [])
     result.stderr.fnmatch_lines(["ERROR: --perf-against: nothing of this can be judged: *cuda: unplugged*"])

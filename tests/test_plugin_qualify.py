@@ -12,17 +12,17 @@ from xml.etree import ElementTree
 import pytest
 
 from perf.__main__ import main
-from perf.harness import environment
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
-from perf.harness.qualify import exact, host, probes, steps
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.faults import KINDS
+from perf.harness.machine import load
+from perf.harness.measurement.checks import exact, probes, steps
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.options import FAULTS
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE
 from tests.conftest import PERF, STRICT, read
 from tests.fake_nvml import Nvml
 
 pytest_plugins = ["pytester"]
 
-REAL_FOREIGN_CPU_S = environment.foreign_cpu_s
+REAL_FOREIGN_CPU_S = load.foreign_cpu_s
 # Checks whose bar is a measured reference on a CPU, and what is planted in each.
 BY_SPEC = {"matmul": "slow", "memory": "slow", "copies": "slow", "launch": "slow", "step": "sleep"}
 EXACT = ("numerics", "replay")
@@ -31,7 +31,7 @@ EXACT = ("numerics", "replay")
 @pytest.fixture
 def quick(monkeypatch):
     """Probes of milliseconds, and no load from elsewhere: the tests run beside each other."""
-    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: None)
+    monkeypatch.setattr("perf.harness.machine.load.foreign_cpu_s", lambda: None)
     for module, name, value in (
         (probes, "CPU_SHAPES", ((64, 64, 64), (128, 128, 128))),
         (probes, "SHAPE_S", 0.01),
@@ -125,7 +125,7 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
 
 @pytest.mark.parametrize(
     "planted", [f"{check}:{kind}" for check in ("numerics", "replay", "sustained", "loader", "errors", "convergence")
-                for kind in KINDS[check]] + ["copies:corrupt"],
+                for kind in FAULTS[check]] + ["copies:corrupt"],
 )  # fmt: skip
 def test_each_fault_is_found_and_is_stamped_everywhere(qualify, pytester, planted):
     check = planted.split(":")[0]
@@ -158,7 +158,7 @@ def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify,
     assert all(one["reason"].count("again when measured a second time") == 1 for one in failed)
 
 
-@pytest.mark.parametrize("kind", KINDS["replay"])
+@pytest.mark.parametrize("kind", FAULTS["replay"])
 def test_training_comes_to_the_bits_that_a_good_machine_came_to_and_a_fault_to_others(qualify, pytester, kind):
     spec = pytester.path / "spec.json"
     qualify(check="replay")
@@ -175,7 +175,7 @@ def test_training_comes_to_the_bits_that_a_good_machine_came_to_and_a_fault_to_o
 
 
 def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkeypatch):
-    monkeypatch.setattr(host, "look", lambda seconds: host.Load(1.25, 0.25))
+    monkeypatch.setattr(load, "look", lambda seconds: load.Load(1.25, 0.25))
     result = qualify(check="preconditions")
     assert result.ret == 10
     (perf,) = records(pytester)
@@ -185,7 +185,7 @@ def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkey
 
 
 def test_a_real_load_is_seen(qualify, pytester, monkeypatch):
-    monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", REAL_FOREIGN_CPU_S)
+    monkeypatch.setattr("perf.harness.machine.load.foreign_cpu_s", REAL_FOREIGN_CPU_S)
     result = qualify("--perf-inject=preconditions:load", check="preconditions")
     assert result.ret == 10
     (perf,) = records(pytester)
@@ -194,7 +194,7 @@ def test_a_real_load_is_seen(qualify, pytester, monkeypatch):
 
 
 def test_where_nothing_can_be_checked_nothing_is_green(qualify, pytester, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = qualify(check="matmul", device="cuda")
     assert result.ret == 10
     result.stdout.fnmatch_lines(["INCONCLUSIVE: no check ran", "nothing was judged", "cuda was not checked: unplugged"])
@@ -267,7 +267,7 @@ def test_a_required_check_of_which_one_metric_can_be_judged_is_met(qualify):
 
 
 def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = qualify("-rs", check="replay", device="cpu,cuda")
     result.assert_outcomes(passed=1, skipped=3)
     result.stdout.fnmatch_lines(["cuda was not checked: unplugged", "SKIPPED*cuda: unplugged"])
@@ -362,7 +362,7 @@ def test_a_full_run_keeps_the_device_busy_for_ten_minutes(qualify, monkeypatch, 
 
 
 def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):
-    monkeypatch.setattr(host, "look", lambda seconds: host.Load(1.25, 0.25))
+    monkeypatch.setattr(load, "look", lambda seconds: load.Load(1.25, 0.25))
     result = qualify("--perf-inconclusive=fail", check="preconditions")
     assert result.ret == 1
     result.assert_outcomes(failed=2)
@@ -378,7 +378,7 @@ def test_an_interrupted_run_qualifies_nothing_and_keeps_what_is_known(qualify, p
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("perf.harness.qualify.exact.trained_digest", interrupt)
+    monkeypatch.setattr("perf.harness.measurement.checks.exact.trained_digest", interrupt)
     result = qualify(check="numerics,replay")
     assert result.ret == 2
     (perf,) = records(pytester)
@@ -392,7 +392,7 @@ def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytest
     def crash(*arguments):
         raise RuntimeError("the device is gone\nmore")
 
-    monkeypatch.setattr("perf.harness.qualify.exact.accuracies", crash)
+    monkeypatch.setattr("perf.harness.measurement.checks.exact.accuracies", crash)
     result = qualify("--tb=line", check="numerics,replay")
     assert result.ret == 1
     result.assert_outcomes(failed=2, passed=1, skipped=1)
@@ -433,7 +433,7 @@ def test_each_step_is_held_against_what_the_run_has_measured(qualify, pytester):
 
 
 def test_a_step_without_limits_has_a_count_and_no_share(qualify, pytester, monkeypatch):
-    monkeypatch.setattr("perf.harness.qualify.attempt.clock_hz", lambda: None)
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: None)
     result = qualify("--perf-batch-size=64", check="step")
     (perf,) = records(pytester)
     (step,) = perf["checks"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from perf.harness.plugin.state import SUITE, end_undecided, kept_in
+from perf.harness.plugin.state import STATE, end_undecided, kept_in
 from perf.harness.record.judgement import Judgement, Verdict
 
 OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
@@ -26,9 +26,9 @@ class Folder(Server):
 
 
 def config(storage):
-    suite = SimpleNamespace(fingerprint_id="smoke-1234")
+    state = SimpleNamespace(plan=SimpleNamespace(fingerprint_id="smoke-1234"))
     session = SimpleNamespace(storage=storage)
-    return SimpleNamespace(_benchmarksession=session, rootpath=Path("/project"), stash={SUITE: suite})
+    return SimpleNamespace(_benchmarksession=session, rootpath=Path("/project"), stash={STATE: state})
 
 
 def test_a_run_is_kept_in_the_storage_or_beside_the_project_where_that_is_a_server():
@@ -43,11 +43,11 @@ def test_two_runs_that_begin_in_one_second_are_told_apart():
 
 def ended(verdicts, exitstatus=OK, gate="fail"):
     """The number that was said to be undecided, and the exit code then."""
-    suite = SimpleNamespace(
+    state = SimpleNamespace(
         judgements=[Judgement(f"{number}", verdict) for number, verdict in enumerate(verdicts)],
         settings=SimpleNamespace(gate=gate),
     )
-    session = SimpleNamespace(exitstatus=exitstatus, config=SimpleNamespace(stash={SUITE: suite}))
+    session = SimpleNamespace(exitstatus=exitstatus, config=SimpleNamespace(stash={STATE: state}))
     return end_undecided(session), session.exitstatus
 
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from perf.harness.telemetry.sampler import Sampler
-from perf.harness.workload import Trainee
+from perf.harness.machine.telemetry.sampler import Sampler
+from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, STEP, kept, read
 
 pytest_plugins = ["pytester"]
@@ -49,7 +49,7 @@ def test_every_write_of_the_record_has_what_is_known_so_far(perf, pytester, monk
 
 @pytest.mark.parametrize("argument", ["--collect-only", "--benchmark-disable"])
 def test_where_nothing_is_measured_nothing_is_sampled(perf, monkeypatch, argument):
-    monkeypatch.setattr("perf.harness.suite.watch", lambda devices: pytest.fail("it was begun"))
+    monkeypatch.setattr("perf.harness.plugin.state.watch", lambda devices: pytest.fail("it was begun"))
     assert perf(STEP, "--perf-device=cpu", argument).ret == 0
 
 
@@ -75,7 +75,7 @@ def test_it_ends_with_a_run_that_pytest_itself_breaks_off(perf, monkeypatch):
         assert running()
         raise pytest.UsageError("the disk is full")
 
-    monkeypatch.setattr("perf.harness.plugin._write", fail)
+    monkeypatch.setattr("perf.harness.plugin.hooks._write", fail)
     assert perf(STEP, "--perf-device=cpu").ret != 0
     assert running() == []
 
@@ -97,7 +97,7 @@ def test_a_source_that_breaks_in_the_middle_does_not_break_the_run(perf, pyteste
         def sample(self):
             raise OSError("no such file")
 
-    monkeypatch.setattr("perf.harness.telemetry.watch.open_host", Broken)
+    monkeypatch.setattr("perf.harness.machine.telemetry.watch.open_host", Broken)
     result = perf(STEP, "--perf-device=cpu")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["telemetry cpu: none: OSError: no such file"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.progress import ERASE, duration
+from perf.harness.plugin.progress import ERASE, duration
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,17 +2,17 @@
 
 import pytest
 
-from perf.harness.devices import Device
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.counters import NotCounted
-from perf.harness.qualify.limits import Limit
-from perf.harness.qualify.probes import Measured
-from perf.harness.qualify.roofline import Work
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.source import Sample
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.checks.counters import NotCounted
+from perf.harness.measurement.checks.probes import Measured
+from perf.harness.options import resolve
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
-from perf.harness.settings import resolve
-from perf.harness.suite import Suite
-from perf.harness.telemetry.source import Sample
+from perf.harness.verdict.limits import Limit
+from perf.harness.verdict.roofline import Work
+from perf.harness.workload.plan import Plan
 
 LIMIT = Limit(200.0, "datasheet")
 PASS = CheckVerdict.PASS
@@ -23,16 +23,16 @@ def attempt(digits_root, monkeypatch):
     """An attempt at `matmul fp32` on the CPU; `others` are the CPU seconds of others at each reading."""
 
     def make(spec=(), fault="", others=None, check="matmul"):
-        suite = Suite.resolve(resolve({"device": "cpu", "data": "digits"}, {}, "", digits_root))
+        plan = Plan.of(resolve({"device": "cpu", "data": "digits"}, {}, "", digits_root))
         references = tuple(
-            Reference(check, "fp32", suite.device_name("cpu"), unit, value, None, 3) for value, unit in spec
+            Reference(check, "fp32", plan.device_name("cpu"), unit, value, None, 3) for value, unit in spec
         )
-        suite.spec = Spec("spec.json", references) if references else None
+        spec = Spec("spec.json", references) if references else None
         readings = iter(others or ())
-        monkeypatch.setattr("perf.harness.environment.foreign_cpu_s", lambda: next(readings, None))
+        monkeypatch.setattr("perf.harness.machine.load.foreign_cpu_s", lambda: next(readings, None))
         clock = iter(range(1000))
         monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
-        return Attempt(check, Device("cpu"), "fp32", suite, fault, NotCounted("nothing is"))
+        return Attempt(check, Device("cpu"), "fp32", plan, fault, NotCounted("nothing is"), spec=spec)
 
     return make
 
@@ -157,7 +157,7 @@ def test_a_step_of_convolutions_is_held_against_what_they_run_in(
     one = attempt(check="step")
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", allowed)
     one.device, one.device_name = Device(device), "NVIDIA H200"
-    one.suite.checks = [
+    one.done = [
         Check("matmul", device, PASS, "fp32", 1e3), Check("matmul", device, PASS, "tf32", 1e4),
         Check("memory", device, PASS, "copy", 10.0),
         Check("launch", device, PASS, "p50" if device == "cpu" else "queued", 1e-3),
@@ -184,7 +184,7 @@ class Watched:
         self._values = values
         self._spans = []
 
-    def between(self, name, start, end):
+    def between(self, start, end):
         if (start, end) not in self._spans:
             self._spans.append((start, end))
         return [Sample((start + end) / 2, self._values[self._spans.index((start, end))])]
@@ -205,7 +205,7 @@ HOT, COLD = {"reasons": 0x44, "energy_j": 5.0}, {"reasons": 0x04, "energy_j": 5.
 )  # fmt: skip
 def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, seen, verdict, says):
     one = attempt(check="sustained")
-    one.suite.telemetry = Watched(*seen)
+    one._between = Watched(*seen).between
     probe = measured(1.0, 1.0)
     one.share(probe, 0.97, "healthy")
     one.throttled(probe, 0.005)
@@ -225,7 +225,7 @@ def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, monkeyp
 
 def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt):
     one = attempt(check="sustained")
-    one.suite.telemetry = Watched(HOT, HOT)
+    one._between = Watched(HOT, HOT).between
     probe = measured(0.5, 0.5)
     one.share(probe, 0.97, "healthy")
     one.throttled(probe, 0.005)
@@ -234,9 +234,7 @@ def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(att
 
 def test_the_energy_of_a_call_is_what_the_device_used_over_their_number(attempt):
     one = attempt(check="sustained")
-    one.suite.telemetry = type("Rising", (), {
-        "between": lambda self, name, start, end: [Sample(start, {"energy_j": 5.0}), Sample(end, {"energy_j": 25.0})],
-    })()  # fmt: skip
+    one._between = lambda start, end: [Sample(start, {"energy_j": 5.0}), Sample(end, {"energy_j": 25.0})]
     one.share(lambda: Measured((1.0,) * 20, "note", calls=40), 0.97, "healthy")
     one.throttled(measured(), 0.005)
     assert one.result.details["j_per_call"] == 0.5
@@ -251,8 +249,8 @@ def gpu(attempt, facts, clock_hz=None):
     one.device = Device("cuda")
     one.device_name = "NVIDIA Something new"
     one.result = Check("matmul", "cuda", CheckVerdict.INCONCLUSIVE, "bf16")
-    one.suite.device_facts["cuda"] = facts
-    one.suite.telemetry = Watched({"sm_clock_hz": clock_hz} if clock_hz else {})
+    one.plan.device_facts["cuda"] = facts
+    one._between = Watched({"sm_clock_hz": clock_hz} if clock_hz else {}).between
     return one
 
 
@@ -298,7 +296,7 @@ def test_what_is_said_in_the_place_of_a_rate_has_neither_its_bar_nor_its_interva
 
 def test_a_device_that_is_too_slow_stays_a_failure_where_it_slowed_itself_only_once(attempt):
     one = attempt(check="sustained")
-    one.suite.telemetry = Watched(HOT, COLD)
+    one._between = Watched(HOT, COLD).between
     probe = measured(0.5, 0.5)
     one.share(probe, 0.97, "healthy")
     one.throttled(probe, 0.005)

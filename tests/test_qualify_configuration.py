@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from perf.harness.devices import Device
-from perf.harness.qualify import configuration, probes
-from perf.harness.telemetry.source import Unsupported
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.measurement.checks import configuration, probes
 from tests.fake_nvml import Nvml
 
 WELL = {

@@ -2,9 +2,9 @@
 
 import pytest
 
-from perf.harness.devices import Device
-from perf.harness.qualify import counters
-from perf.harness.qualify.counters import NotCounted, Watch, fatal, new
+from perf.harness.machine.devices import Device
+from perf.harness.measurement.checks import counters
+from perf.harness.measurement.checks.counters import NotCounted, Watch, fatal, new
 from tests.fake_nvml import Nvml
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.qualify import exact, faults
+from perf.harness.measurement.checks import exact, faults
 
 CPU = torch.device("cpu")
 words = st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=50)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.qualify.judge import (
+from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.spec import Reference
+from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
     Sample,
@@ -21,9 +23,7 @@ from perf.harness.qualify.judge import (
     spec_bar,
     strictest,
 )
-from perf.harness.qualify.limits import Limit
-from perf.harness.record.check import Check, CheckVerdict, Standing
-from perf.harness.record.spec import Reference
+from perf.harness.verdict.limits import Limit
 
 FREE, BUSY = 0.0, BUSY_CORES + 0.1
 AT_LEAST_80 = Bar(80.0, "test")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness.qualify.limits import (
+from perf.harness.verdict.limits import (
     cpu_matmul_limit,
     gpu_matmul_limit,
     link_limit,

@@ -5,9 +5,10 @@ import contextlib
 import pytest
 import torch
 
-from perf.harness import environment, measure
-from perf.harness.devices import Device
-from perf.harness.qualify import faults, host, learning, probes
+from perf.harness.machine import load
+from perf.harness.machine.devices import Device
+from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.checks import faults, learning, probes
 
 CPU = Device("cpu")
 
@@ -139,22 +140,22 @@ def test_a_late_slowdown_is_a_ratio_below_one(monkeypatch):
 
 def test_a_foreign_load_is_seen_while_it_lasts_and_gone_afterwards():
     with faults.foreign_load(1):
-        busy = host.look(1.0).others_cores
+        busy = load.look(1.0).others_cores
     assert busy is None or busy > 0.5
 
 
 def test_a_quota_that_withholds_time_is_counted(tmp_path, monkeypatch):
     stat = tmp_path / "cpu.stat"
     stat.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1000000\n")
-    monkeypatch.setattr(environment, "CPU_STAT", stat)
+    monkeypatch.setattr(load, "CPU_STAT", stat)
 
     def later(seconds):
         stat.write_text("throttled_usec 4000000\n")
 
     monkeypatch.setattr("time.sleep", later)
-    assert host.look(2.0).withheld_cores == 1.5
-    monkeypatch.setattr(environment, "CPU_STAT", tmp_path / "none")
-    assert host.look(2.0).withheld_cores is None
+    assert load.look(2.0).withheld_cores == 1.5
+    monkeypatch.setattr(load, "CPU_STAT", tmp_path / "none")
+    assert load.look(2.0).withheld_cores is None
 
 
 @pytest.mark.parametrize(

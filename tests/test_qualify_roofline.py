@@ -2,9 +2,9 @@
 
 import pytest
 
-from perf.harness.qualify.limits import Limit
-from perf.harness.qualify.roofline import Bound, Work, ceiling, details, roofline
 from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.verdict.limits import Limit
+from perf.harness.verdict.roofline import Bound, Work, ceiling, details, roofline
 
 PEAK, BANDWIDTH = 1_000.0, 100.0  # FLOP/s and bytes/s: they meet at 10 FLOP/byte
 DATASHEET = Limit(5_000.0, "datasheet")

@@ -2,15 +2,15 @@
 
 import pytest
 
-from perf.harness import environment
-from perf.harness.qualify import steps
+from perf.harness.machine import identity
+from perf.harness.measurement.checks import steps
 
 
 @pytest.mark.parametrize(
     ("cores", "workers"), [(1, ["1 worker"]), (3, ["1 worker", "2 workers", "3 workers"]), (16, None)]
 )
 def test_a_loader_has_no_worker_or_up_to_one_for_each_core(monkeypatch, cores, workers):
-    monkeypatch.setattr(environment, "usable_cores", lambda: cores)
+    monkeypatch.setattr(identity, "usable_cores", lambda: cores)
     first, *between, last = map(str, steps.sources())
     assert (first, last) == ("dataloader", "resident")
     assert between == (workers or ["1 worker", "2 workers", "4 workers", "8 workers", "16 workers"])

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from model import TrainingStep
-from perf.harness.qualify.traffic import work
+from perf.harness.measurement.traffic import work
 
 N = 1_000
 ROWS, COLUMNS, INNER = 3, 5, 7

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.qualify.faults import KINDS
-from perf.harness.settings import OPTIONS
+from perf.harness.options import FAULTS, OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,7 +26,7 @@ def test_the_table_of_options_is_the_options():
 
 def test_the_kinds_of_faults_are_those_that_can_be_planted():
     told = re.search(r"The kinds: ([^.]*)\.", README)[1].split()
-    assert [one.rstrip(",") for one in told] == [f"{check}:{kind}" for check, kinds in KINDS.items() for kind in kinds]
+    assert [one.rstrip(",") for one in told] == [f"{check}:{kind}" for check, kinds in FAULTS.items() for kind in kinds]
 
 
 def test_each_set_up_command_runs_its_own_environment():

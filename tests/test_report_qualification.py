@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from perf.harness.qualify.judge import qualification as judge_all
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.read import RecordError, parse
 from perf.harness.record.spec import Reference, Spec
@@ -13,6 +12,7 @@ from perf.harness.report import render
 from perf.harness.report.layout import page
 from perf.harness.report.qualification import metric, one_line, qualification, value
 from perf.harness.report.specs import listing
+from perf.harness.verdict.checks import qualification as judge_all
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
 CHECKS = [

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from perf.harness.report import UnknownReference, render
-from perf.harness.report.bound import Bound, device_bound, epoch_bound, host_bound
 from perf.harness.report.rows import compare, letters
+from perf.harness.verdict.bound import Bound, device_bound, epoch_bound, host_bound
 from tests.report_runs import benchmark, foreign, run
 
 # What bounds it

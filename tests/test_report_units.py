@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.harness.report import units
-from perf.harness.stats import Ratio
+from perf.harness.statistics.intervals import Ratio
 
 
 @pytest.mark.parametrize(

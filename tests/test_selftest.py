@@ -3,13 +3,13 @@
 import pytest
 
 from perf.__main__ import main
-from perf.harness.axes import Axes
-from perf.harness.gate.paired import Visit
-from perf.harness.gate.trial import Trial, summarize
-from perf.harness.paired import selftest
-from perf.harness.paired.schedule import Case
+from perf.harness.measurement.side_by_side import selftest
+from perf.harness.measurement.side_by_side.schedule import Case
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.selftest import one_trial, render_selftest
+from perf.harness.verdict.launches import Visit
+from perf.harness.verdict.trials import Trial, summarize
+from perf.harness.workload.axes import Axes
 
 
 def judged(name, verdict, detectable=1.03):
@@ -252,7 +252,7 @@ def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_4(argument, says, planned, capsys, monkeypatch):
-    monkeypatch.setattr("perf.harness.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     try:
         code = main(["selftest", argument])
     except SystemExit as stop:

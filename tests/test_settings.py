@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.settings import OPTIONS, PROFILES, SettingsError, resolve
+from perf.harness.options import OPTIONS, PROFILES, SettingsError, resolve
 
 ROOT = Path("somewhere")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from perf.harness import stats
-from perf.harness.stats import Ratio, Summary, ratio, summarize
+from perf.harness.statistics import intervals as stats
+from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
 
 positive = st.floats(min_value=1e-12, max_value=1e6)
 samples = st.lists(positive, min_size=1, max_size=60)

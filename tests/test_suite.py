@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness import environment, suite
-from perf.harness.axes import Axes
-from perf.harness.settings import SettingsError, resolve
-from perf.harness.suite import Suite
-from perf.harness.workload import MINIMAL_BATCH, Workload, endless, load_data
+from perf.harness.machine import identity, load
+from perf.harness.options import SettingsError, resolve
+from perf.harness.plugin.state import State
+from perf.harness.workload import plan
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.plan import Plan
+from perf.harness.workload.workload import MINIMAL_BATCH, Workload, endless, load_data
 
 
 def settled(root, **typed):
@@ -21,13 +23,13 @@ def settled(root, **typed):
 
 @pytest.fixture
 def run(digits_root):
-    made = Suite.resolve(settled(digits_root))
-    made.prepare()
+    made = Plan.of(settled(digits_root))
+    made = made.prepared()
     return made
 
 
 def test_slow_pipelines_run_at_the_first_batch_size_only(digits_root):
-    made = Suite.resolve(settled(digits_root))
+    made = Plan.of(settled(digits_root))
     cases = made.axes(("device", "batch_size", "pipeline"))
     assert [(axes.device, axes.batch_size, axes.pipeline) for axes in cases] == [
         ("cpu", 64, "dataloader"), ("cpu", 64, "workers"), ("cpu", 64, "resident"),
@@ -49,9 +51,9 @@ def test_smoke_takes_a_subset_and_standard_the_whole_set(digits_root, run):
 
 
 def test_a_batch_that_exceeds_the_data_is_refused(digits_root):
-    made = Suite.resolve(settled(digits_root, batch_size="64,6401"))
+    made = Plan.of(settled(digits_root, batch_size="64,6401"))
     with pytest.raises(SettingsError, match=r"batch size 6401 is more than the 6,400 training samples of digits"):
-        made.prepare()
+        made = made.prepared()
 
 
 def test_a_steps_batches_are_32_distinct_full_ones(run):
@@ -90,20 +92,20 @@ def test_a_restored_network_is_the_one_that_was_built(run):
 
 
 def test_the_fingerprint_changes_with_what_decides_the_speed_and_with_nothing_else(monkeypatch, digits_root):
-    first = Suite.resolve(settled(digits_root)).fingerprint_id
-    monkeypatch.setattr(suite.socket, "gethostname", lambda: "elsewhere")
-    monkeypatch.setattr(environment, "memory_bytes", lambda: 1)
-    assert Suite.resolve(settled(digits_root, seed="7")).fingerprint_id == first
-    assert Suite.resolve(settled(digits_root, profile="standard")).fingerprint_id != first
-    monkeypatch.setattr(environment, "cpu_model", lambda: "Another CPU")
-    assert Suite.resolve(settled(digits_root)).fingerprint_id != first
+    first = Plan.of(settled(digits_root)).fingerprint_id
+    monkeypatch.setattr(plan.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(identity, "memory_bytes", lambda: 1)
+    assert Plan.of(settled(digits_root, seed="7")).fingerprint_id == first
+    assert Plan.of(settled(digits_root, profile="standard")).fingerprint_id != first
+    monkeypatch.setattr(identity, "cpu_model", lambda: "Another CPU")
+    assert Plan.of(settled(digits_root)).fingerprint_id != first
 
 
 def test_a_fingerprints_name_is_fit_for_a_folder():
     fields = {"profile": "smoke", "model": "my.package:factory/../x y", "data": "random"}
-    name = environment.fingerprint_id(fields)
+    name = identity.fingerprint_id(fields)
     assert name.startswith("smoke-my.package_factory_.._x_y-random-")
-    assert len(environment.fingerprint_id(fields | {"model": "m" * 500})) < 80
+    assert len(identity.fingerprint_id(fields | {"model": "m" * 500})) < 80
 
 
 @pytest.mark.parametrize(
@@ -116,29 +118,29 @@ def test_a_fingerprints_name_is_fit_for_a_folder():
     ],
 )
 def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, outcomes, unfit, reason):
-    run.unfit = unfit
+    run = State(run, unfit=unfit)
     for number, outcome in enumerate(outcomes):
         run.end(f"case {number}", outcome)
     assert run.why_no_baseline() == reason
 
 
 def test_other_programs_are_seen_and_our_own_work_is_not():
-    if environment.foreign_cpu_s() is None:
+    if load.foreign_cpu_s() is None:
         pytest.skip("this system has no /proc/stat")
     burn = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
-    before = environment.foreign_cpu_s()
+    before = load.foreign_cpu_s()
     # A process of another parent is foreign: the shell leaves it behind.
     subprocess.run(["sh", "-c", f"{sys.executable} -c '{burn}' & "], check=True, stdout=subprocess.DEVNULL)
     deadline = 60 * 10
-    while environment.foreign_cpu_s() - before < 0.4 and deadline:
+    while load.foreign_cpu_s() - before < 0.4 and deadline:
         time.sleep(0.1)
         deadline -= 1
-    assert environment.foreign_cpu_s() - before >= 0.4
+    assert load.foreign_cpu_s() - before >= 0.4
 
 
 @pytest.mark.parametrize(
     ("others", "threads", "few"), [(0.0, 2, 0.0), (0.5, 2, 0.5), (0.9, 1, 0.0), (1.5, 1, 0.5), (60.0, 16, 74.0)]
 )
 def test_crowding_is_the_cores_that_are_missing(monkeypatch, others, threads, few):
-    monkeypatch.setattr(environment.os, "cpu_count", lambda: 2)
-    assert environment.crowding(others, threads) == pytest.approx(few)
+    monkeypatch.setattr(load.os, "cpu_count", lambda: 2)
+    assert load.crowding(others, threads) == pytest.approx(few)

@@ -5,10 +5,10 @@ import types
 
 import pytest
 
-from perf.harness import environment
-from perf.harness.telemetry import host
-from perf.harness.telemetry.host import Host, open_host
-from perf.harness.telemetry.source import Unsupported
+from perf.harness.machine import load
+from perf.harness.machine.telemetry import host
+from perf.harness.machine.telemetry.host import Host, open_host
+from perf.harness.machine.telemetry.source import Unsupported
 
 
 def psutil(**replaced):
@@ -25,15 +25,15 @@ def psutil(**replaced):
 def files(tmp_path, monkeypatch):
     """The kernel's files, of a container with a quota of 1.5 cores."""
     texts = {
-        (environment, "CPU_STAT"): "usage_usec 5\nthrottled_usec 2500000\n",
-        (environment, "CPU_MAX"): "150000 100000\n",
+        (load, "CPU_STAT"): "usage_usec 5\nthrottled_usec 2500000\n",
+        (load, "CPU_MAX"): "150000 100000\n",
         (host, "MEMORY_PRESSURE"): "some avg10=0.00 avg60=0.00 avg300=0.00 total=750000\n"
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=1\n",
     }
     for (module, name), text in texts.items():
         (tmp_path / name).write_text(text)
         monkeypatch.setattr(module, name, tmp_path / name)
-    monkeypatch.setattr(environment, "foreign_cpu_s", lambda: 77.0)
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: 77.0)
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_a_sample_is_in_seconds_bytes_and_hertz(files):
 def test_what_the_system_does_not_say_is_left_out(files, monkeypatch):
     for path in files.iterdir():
         path.unlink()
-    monkeypatch.setattr(environment, "foreign_cpu_s", lambda: None)
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: None)
 
     def refused():
         raise NotImplementedError

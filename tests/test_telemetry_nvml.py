@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from perf.harness import environment
-from perf.harness.devices import Device
-from perf.harness.telemetry.nvml import open_gpu
-from perf.harness.telemetry.reasons import HARDWARE, SLOWING, THERMAL, Reason, names
-from perf.harness.telemetry.source import Unsupported
+from perf.harness.machine import load
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.nvml import open_gpu
+from perf.harness.machine.telemetry.reasons import HARDWARE, SLOWING, THERMAL, Reason, names
+from perf.harness.machine.telemetry.source import Unsupported
 from tests.fake_nvml import OTHER_PID, Nvml
 
 CUDA = Device("cuda:1")
@@ -149,7 +149,7 @@ def test_other_processes_are_those_that_are_not_ours(plug, monkeypatch, pids, on
     nvml = Nvml()
     plug(nvml)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: on_it)
-    monkeypatch.setattr(environment, "children", lambda: [OTHER_PID])
+    monkeypatch.setattr(load, "children", lambda: [OTHER_PID])
     nvml.pids = [{"ours": os.getpid(), "child": OTHER_PID}.get(pid, pid) for pid in pids]
     sample = open_gpu(CUDA).sample()
     assert {key: value for key, value in sample.items() if key.startswith("other_")} == found

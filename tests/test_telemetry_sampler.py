@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from perf.harness.devices import Device
-from perf.harness.telemetry import sampler as module
-from perf.harness.telemetry.sampler import Sampler
-from perf.harness.telemetry.source import Unsupported
-from perf.harness.telemetry.watch import as_record, watch
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry import sampler as module
+from perf.harness.machine.telemetry.sampler import Sampler
+from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.watch import as_record, watch
 from tests.fake_nvml import Nvml
 
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from perf.harness.telemetry.reasons import SLOWING, Reason
-from perf.harness.telemetry.source import Sample
-from perf.harness.telemetry.summary import rounds_with, summarize
+from perf.harness.machine.telemetry.reasons import SLOWING, Reason
+from perf.harness.machine.telemetry.source import Sample
+from perf.harness.machine.telemetry.summary import rounds_with, summarize
 
 
 def samples(*values, start=10.0):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import deliver, width
-from perf.harness.gate.runs import Base
 from perf.harness.record import baseline as store
 from perf.harness.record.read import load
 from perf.harness.record.run import RecordError, Run
 from perf.harness.report import baselines as text
+from perf.harness.verdict.stored_runs import Base
 
 STORAGE = Path(".benchmarks")
 

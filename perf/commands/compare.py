@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import add_output, deliver, width
-from perf.harness.gate.runs import Base, compare
-from perf.harness.gate.verdict import DEFAULT_MIN_EFFECT, EXIT_FAILED, effect, exit_code
+from perf.harness.options import effect
 from perf.harness.record.read import load
 from perf.harness.record.run import Run, one_line
 from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
+from perf.harness.verdict.stored_runs import Base, compare
+from perf.harness.verdict.tally import DEFAULT_MIN_EFFECT, EXIT_FAILED, exit_code
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:

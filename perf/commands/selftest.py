@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE, deliver, width
-from perf.harness.gate.trial import SLOWDOWNS, Outcome, Trial, summarize
 from perf.harness.report.selftest import FORMATS, one_trial, render_selftest
+from perf.harness.verdict.trials import SLOWDOWNS, Outcome, Trial, summarize
 
 MOST_GATES = 1000
 
@@ -54,7 +54,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _selftest(arguments: argparse.Namespace) -> int:
-    from perf.harness.paired import selftest  # torch, which the other commands do without
+    from perf.harness.measurement.side_by_side import selftest  # torch, which the other commands do without
 
     try:
         settings = selftest.settings(arguments.device)

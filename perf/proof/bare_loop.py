@@ -19,9 +19,9 @@ from torch.nn import functional
 import data
 from data import Batch
 from model import load_recipe
-from perf.harness.devices import Device
-from perf.harness.measure import device_timer
-from perf.harness.workload import Trainee, Workload, rotate
+from perf.harness.machine.devices import Device
+from perf.harness.measurement.rounds import device_timer
+from perf.harness.workload.workload import Trainee, Workload, rotate
 
 VISIT = 9  # steps in a row before the other's turn; the first of them, whose caches are the other's, is left out
 VISITS = {64: 800, 4096: 80}  # a few seconds each

@@ -23,11 +23,11 @@ from tabulate import tabulate
 
 import data
 from model import evaluate
-from perf.harness.qualify.exact import trained_digest
-from perf.harness.qualify.faults import flip_bit
-from perf.harness.settings import resolve
-from perf.harness.suite import Suite
-from perf.harness.workload import Trainee, Workload
+from perf.harness.measurement.checks.exact import trained_digest
+from perf.harness.measurement.checks.faults import flip_bit
+from perf.harness.options import resolve
+from perf.harness.workload.plan import Plan
+from perf.harness.workload.workload import Trainee, Workload
 
 STEPS, BATCH_SIZE, BITS = 300, 64, 32
 LOSS, POINTS = 0.001, 0.5
@@ -86,9 +86,8 @@ def caught(clean: Trained, found: Trained) -> tuple[bool, bool, bool]:
 def main(flips: int, seed: int) -> int:
     torch.set_num_threads(1)
     options = {"device": "cpu", "data": "digits", "profile": "qualify"}
-    suite = Suite.resolve(resolve(options, {}, "", Path(data.__file__).resolve().parent))
-    suite.prepare()
-    train = trainer(suite.workload("cpu", BATCH_SIZE, None))
+    plan = Plan.of(resolve(options, {}, "", Path(data.__file__).resolve().parent)).prepared()
+    train = trainer(plan.workload("cpu", BATCH_SIZE, None))
     began = time.perf_counter()
     clean, again = train(None), train(None)
     same = clean == again

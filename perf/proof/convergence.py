@@ -14,19 +14,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import data
-from perf.harness.environment import cpu_model
-from perf.harness.qualify import learning
-from perf.harness.settings import resolve
-from perf.harness.suite import Suite
+from perf.harness.machine.identity import cpu_model
+from perf.harness.measurement.checks import learning
+from perf.harness.options import resolve
+from perf.harness.workload.plan import Plan
 
 FIRST_SEED = 1_000
 
 
 def main(name: str, count: int) -> None:
     options = {"device": "cpu", "data": name, "profile": "qualify"}
-    suite = Suite.resolve(resolve(options, {}, "", Path(data.__file__).resolve().parent))
-    suite.prepare()
-    work = suite.workload("cpu", 64, "resident")
+    plan = Plan.of(resolve(options, {}, "", Path(data.__file__).resolve().parent)).prepared()
+    work = plan.workload("cpu", 64, "resident")
     steps = learning.steps_to_target(work, range(FIRST_SEED, FIRST_SEED + count))
     source = f"the median of {count} seeds on {cpu_model()}, torch {torch.__version__}"
     print(json.dumps({f"{work.recipe.name} on {work.data.name}": {"source": source, "steps": steps}}, indent=1))

@@ -24,11 +24,11 @@ from torch.profiler import ProfilerActivity, profile
 
 import data
 from model import load_recipe
-from perf.harness.devices import Device
-from perf.harness.modes.execution import epoch
-from perf.harness.modes.mode import Mode
-from perf.harness.modes.parity import parity
-from perf.harness.workload import Workload
+from perf.harness.machine.devices import Device
+from perf.harness.measurement.parity import parity
+from perf.harness.workload.modes.execution import epoch
+from perf.harness.workload.modes.mode import Mode
+from perf.harness.workload.workload import Workload
 
 BATCH_SIZE, STEPS, TOP = 64, 100, 7
 BASES = ("reference", "resident", "arithmetic")

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tabulate import tabulate
 
-from perf.harness.qualify.faults import KINDS
+from perf.harness.options import FAULTS
 from perf.harness.record.check import CheckVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def main(checks: list[str], options: list[str]) -> int:
         without = qualify(record, checks, options)
         rows = []
         for check in checks:
-            for kind, what in KINDS[check].items():
+            for kind, what in FAULTS[check].items():
                 verdict = qualify(record, [check], [*options, f"--perf-inject={check}:{kind}"])[check]
                 rows.append((check, kind, what, without[check], verdict, seen(check, verdict)))
                 print(f"{check}:{kind} {verdict}", file=sys.stderr, flush=True)
@@ -91,5 +91,5 @@ def main(checks: list[str], options: list[str]) -> int:
 
 if __name__ == "__main__":
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    chosen = named[0].split(",") if named else list(KINDS)
+    chosen = named[0].split(",") if named else list(FAULTS)
     sys.exit(main(chosen, [argument for argument in sys.argv[1:] if argument.startswith("-")]))

@@ -17,11 +17,11 @@ import torch
 
 import data
 from model import load_recipe
-from perf.harness.devices import Device, expand, synchronizer
-from perf.harness.measure import device_timer
-from perf.harness.telemetry.sampler import INTERVAL_S
-from perf.harness.telemetry.watch import watch
-from perf.harness.workload import Workload, rotate
+from perf.harness.machine.devices import Device, expand, synchronizer
+from perf.harness.machine.telemetry.sampler import INTERVAL_S
+from perf.harness.machine.telemetry.watch import watch
+from perf.harness.measurement.rounds import device_timer
+from perf.harness.workload.workload import Workload, rotate
 
 BLOCK_S = 1.0
 PAIRS = 30  # a minute in all

@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
-from perf.harness.qualify import learning
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import learning
+from perf.harness.measurement.checks.attempt import Attempt
 
 SEEDS, AGAIN = range(5), range(5, 15)
 BATCH_SIZE = 64
@@ -18,7 +18,7 @@ def test_convergence(check: Attempt) -> None:
     Held against the steps of 20 other seeds, by a one-sided test (p < 0.05) and an effect of 10%; 10 more seeds must
     confirm it. Arithmetic that is a little wrong trains, but not as well.
     """
-    work = check.suite.workload(check.device.name, BATCH_SIZE, "resident")
+    work = check.plan.workload(check.device.name, BATCH_SIZE, "resident")
     usual = learning.usual(work.recipe.name, work.data.name)
     if usual is None:
         check.unsupported(f"nobody has measured how fast {work.recipe.name} learns {work.data.name}")

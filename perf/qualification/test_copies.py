@@ -4,12 +4,12 @@ import contextlib
 
 import pytest
 
-from perf.harness.devices import Device
-from perf.harness.qualify import configuration, faults, probes
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.limits import Limit
-from perf.harness.qualify.probes import Measured
-from perf.harness.telemetry.source import Unsupported
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.measurement.checks import configuration, faults, probes
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.checks.probes import Measured
+from perf.harness.verdict.limits import Limit
 
 # Healthy A100 and H100 reach 82% and 84% of their links.
 SHARE = 0.75

@@ -2,9 +2,9 @@
 
 import pytest
 
-from perf.harness.qualify import counters
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.counters import NotCounted
+from perf.harness.measurement.checks import counters
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.checks.counters import NotCounted
 
 # What a healthy device has counted, and what one has that is not, by the fault that is planted.
 RECORDED = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.qualify import faults, probes
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import faults, probes
+from perf.harness.measurement.checks.attempt import Attempt
 
 
 @pytest.mark.check(cpu=("p50", "p99"), accelerator=("p50", "p99", "queued", "graph"), seconds=2)

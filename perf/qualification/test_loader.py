@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.qualify import steps
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import steps
+from perf.harness.measurement.checks.attempt import Attempt
 
 BATCH_SIZE = 64
 BAR = 1.2
@@ -19,7 +19,7 @@ def test_loader(check: Attempt) -> None:
     `stall`: the 99th percentile of the times that training waits for a batch of the fastest of them [s]. Held against
     the spec: what is long for a step of a millisecond is nothing for one of a second.
     """
-    work = check.suite.workload(check.device.name, BATCH_SIZE, None)
+    work = check.plan.workload(check.device.name, BATCH_SIZE, None)
     sleeps = check.fault == "sleep"
     if check.variant == "stall":
         check.time(lambda: steps.stall(work, sleeps))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.qualify import faults, probes
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import faults, probes
+from perf.harness.measurement.checks.attempt import Attempt
 
 # Healthy A100, H100 and H200 reach 74% to 87% of their dense peak, and GPUs of one model differ by 5 to 8%.
 SHARE = 0.65

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.qualify import faults, probes
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import faults, probes
+from perf.harness.measurement.checks.attempt import Attempt
 
 # Healthy A100 and H100 reach 76% of the bandwidth in their datasheets, and an H200 90% of it, with a copy.
 SHARE = 0.68

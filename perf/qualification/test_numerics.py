@@ -3,8 +3,8 @@
 import pytest
 from torch import Tensor
 
-from perf.harness.qualify import exact, faults
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import exact, faults
+from perf.harness.measurement.checks.attempt import Attempt
 
 EXPONENT_BIT = {"fp32": 27, "bf16": 11, "fp16": 12}
 
@@ -25,7 +25,7 @@ def test_numerics(check: Attempt) -> None:
         elif check.fault == "bitflip":
             faults.flip_bit(result.data, 12_345, EXPONENT_BIT[check.variant])
 
-    found = exact.accuracies(check.device.torch_device, check.variant, check.suite.settings.seed, flip)
+    found = exact.accuracies(check.device.torch_device, check.variant, check.plan.settings.seed, flip)
     if bad := [one for one in found if one.bad]:
         elements = ", ".join(f"{one.bad} of {one.elements:,} elements of {one.name}" for one in bad)
         check.fail(f"not finite: {elements}", sum(one.bad for one in bad), "elements")

@@ -5,10 +5,11 @@ import contextlib
 import pytest
 import torch
 
-from perf.harness.qualify import configuration, faults, host
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.machine import load
+from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.measurement.checks import configuration, faults
+from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.record.check import BUSY_CORES
-from perf.harness.telemetry.source import Unsupported
 
 LOOK_S = 2.0
 
@@ -34,11 +35,11 @@ def test_preconditions(check: Attempt) -> None:
         configuration_of(check)
         return
     with faults.foreign_load(torch.get_num_threads()) if check.fault == "load" else contextlib.nullcontext():
-        load = host.look(LOOK_S)
-    if load.others_cores is None:
+        found = load.look(LOOK_S)
+    if found.others_cores is None:
         check.unsupported("this system does not say how busy its cores are")
         return
-    missing = load.others_cores + (load.withheld_cores or 0.0)
+    missing = found.others_cores + (found.withheld_cores or 0.0)
     if missing > BUSY_CORES:
         check.unclear(f"{missing:.1f} cores are busy with something else", missing, "cores", BUSY_CORES)
     else:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from perf.harness import devices
-from perf.harness.qualify import exact, faults
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.workload import Trainee
+from perf.harness.machine import memory
+from perf.harness.measurement.checks import exact, faults
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.workload.workload import Trainee
 
 STEPS, REPLAYS = 32, 8
 # Of a float32's mantissa. The lowest is the smallest thing that can go wrong with a weight; in a gradient it leaves no
@@ -21,7 +21,7 @@ def test_replay(check: Attempt) -> None:
 
     `golden`: whether the first ends in the bits that the spec has of a device of the same name and the same torch.
     """
-    work = check.suite.workload(check.device.name, check.suite.network().batch_sizes[0], None)
+    work = check.plan.workload(check.device.name, check.plan.network().batch_sizes[0], None)
     trainee, batches = work.trainee(), work.batches(STEPS)
 
     def flip(number: int, trainee: Trainee) -> None:
@@ -44,7 +44,7 @@ def test_replay(check: Attempt) -> None:
     differ = []
     for replay in range(REPLAYS):
         if replay % 2:
-            devices.free(check.device)
+            memory.free(check.device)
         fault = flip if check.fault and replay == REPLAYS // 2 else None
         if exact.trained_digest(trainee, batches, fault) != first:
             differ.append(replay + 1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from perf.harness.qualify import steps
-from perf.harness.qualify.attempt import Attempt
+from perf.harness.measurement.checks import steps
+from perf.harness.measurement.checks.attempt import Attempt
 
 
 @pytest.mark.check(each="batch_size", seconds=5)
@@ -13,9 +13,9 @@ def test_step(check: Attempt) -> None:
     Held against the spec. One that is too slow is explained by the component that failed on this device, or by none:
     that is the verdict `unexplained`. The roofline holds it against what this run measured of this device before.
     """
-    work = check.suite.workload(check.device.name, int(check.variant.removeprefix("bs")), None)
+    work = check.plan.workload(check.device.name, int(check.variant.removeprefix("bs")), None)
     check.rate(lambda: steps.rate(work, sleeps=check.fault == "sleep"), "samples/s")
     assert check.result.value is not None
     check.roofline(steps.work_of(work), work.batch_size / check.result.value)
     if check.failed:
-        check.explain(check.suite.checks)
+        check.explain(check.done)

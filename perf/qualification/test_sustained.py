@@ -2,9 +2,9 @@
 
 import pytest
 
-from perf.harness.qualify import faults, probes
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.probes import Measured
+from perf.harness.measurement.checks import faults, probes
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.checks.probes import Measured
 
 QUICK_S, FULL_S = 30.0, 600.0
 BAR = 0.97
@@ -21,7 +21,7 @@ def test_sustained(check: Attempt) -> None:
     clocks are low, for at most 0.5% of the time may the hardware have been too hot, or have had too little power. A
     power cap is a setting, and only told.
     """
-    seconds = FULL_S if check.suite.settings.full else QUICK_S
+    seconds = FULL_S if check.plan.settings.full else QUICK_S
     late = check.fault == "late"
 
     def measure() -> Measured:

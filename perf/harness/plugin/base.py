@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.gate.runs import Base, Incomparable, differences
 from perf.harness.record import RecordError, Run
 from perf.harness.record.baseline import DEFAULT_NAME, MOST_RUNS, PREFIX, baselines, name_of
 from perf.harness.record.read import load
 from perf.harness.record.store import numbered
-from perf.harness.suite import Suite
+from perf.harness.verdict.stored_runs import Base, Incomparable, differences
+from perf.harness.workload.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Found:
     newest: Run | None = None
 
 
-def find(config: pytest.Config, suite: Suite) -> Found:
+def find(config: pytest.Config, plan: Plan) -> Found:
     """What this run is to be compared with. Raises pytest.UsageError."""
     option, wanted = config.option, config.option.benchmark_compare
     if option.benchmark_compare_fail and not wanted:
@@ -41,8 +41,8 @@ def find(config: pytest.Config, suite: Suite) -> Found:
             label, paths = _named(wanted, folder)
             if len(paths) == 1:
                 option.benchmark_compare = str(paths[0])  # pytest-benchmark knows no name of ours
-            return _read(label, paths, suite)
-        return _default(config, folder, suite)
+            return _read(label, paths, plan)
+        return _default(config, folder, plan)
     except RecordError as error:
         raise pytest.UsageError(f"--benchmark-compare: {error}; remove that file, or name another one") from None
     except Incomparable as error:
@@ -55,15 +55,15 @@ def _times_nothing(config: pytest.Config) -> bool:
     return disabled or (option.benchmark_skip and not option.benchmark_only)
 
 
-def _default(config: pytest.Config, folder: Path, suite: Suite) -> Found:
+def _default(config: pytest.Config, folder: Path, plan: Plan) -> Found:
     """The accepted baseline of this fingerprint, else its newest whole runs."""
     accepted = folder / f"{PREFIX}{DEFAULT_NAME}.json"
     if accepted.is_file():
         config.option.benchmark_compare = str(accepted)
-        return _read(_label(accepted), [accepted], suite)
+        return _read(_label(accepted), [accepted], plan)
     runs = _runs(folder)[-MOST_RUNS:]
     if runs:
-        return _read(f"the newest {len(runs)} whole runs" if len(runs) > 1 else runs[0].name, runs, suite)
+        return _read(f"the newest {len(runs)} whole runs" if len(runs) > 1 else runs[0].name, runs, plan)
     if config.option.benchmark_compare_fail:
         raise pytest.UsageError(
             f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
@@ -96,11 +96,11 @@ def _label(accepted: Path) -> str:
     return f"baseline {name_of(accepted)}"
 
 
-def _read(label: str, paths: list[Path], suite: Suite) -> Found:
+def _read(label: str, paths: list[Path], plan: Plan) -> Found:
     """Base from `paths`, all of this run's fingerprint. Raises RecordError, Incomparable and pytest.UsageError."""
     files = [load(path) for path in paths]
     base = Base.of(label, files)
-    if base.fingerprint and (fields := differences(base.fingerprint, suite.fingerprint)):
+    if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
             "To see two machines or settings beside each other: python -m perf report A.json B.json; to judge another "

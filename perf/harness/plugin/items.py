@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perf.harness import preflight
+from perf.harness.plugin import preflight
 
 
 def kind(item: pytest.Item) -> str | None:

@@ -13,14 +13,13 @@ import pytest
 
 from data import DataError
 from model import RecipeError
-from perf.harness import devices, preflight, stock
-from perf.harness.devices import Device
-from perf.harness.gate.verdict import EXIT_FAILED, EXIT_INCONCLUSIVE
-from perf.harness.plugin.state import PROGRESS, SUITE, keep_record, kept_in
-from perf.harness.qualify.attempt import Attempt
-from perf.harness.qualify.counters import NotCounted, Watch
-from perf.harness.qualify.faults import KINDS
-from perf.harness.qualify.judge import qualification, unmet
+from perf.harness.machine import devices, memory
+from perf.harness.machine.devices import Device
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.checks.counters import NotCounted, Watch
+from perf.harness.options import FAULTS, SettingsError
+from perf.harness.plugin import preflight, stock
+from perf.harness.plugin.state import PROGRESS, STATE, keep_record, kept_in
 from perf.harness.record import RecordError
 from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.read import load
@@ -29,9 +28,10 @@ from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.units import duration
-from perf.harness.settings import SettingsError
+from perf.harness.verdict.checks import qualification, unmet
+from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
 
-ORDER = tuple(KINDS)
+ORDER = tuple(FAULTS)
 AFTER = " after"
 
 
@@ -40,30 +40,31 @@ class Qualifying:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._suite = config.stash[SUITE]
+        self._state = config.stash[STATE]
         self._found: dict[str, Check] = {}
         self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
         self._notes: list[str] = []
         self._begun = False
         self._errors: dict[str, Watch | NotCounted] = {}
         self._left_s: dict[str, float] = {}
+        self._spec: Spec | None = None
         preflight.check_json(config)
         self._json = stock.take_json(config)
         config.option.benchmark_only = False  # the checks are no benchmarks that it knows
-        if (spec := self._suite.settings.spec) is not None:
+        if (spec := self._state.settings.spec) is not None:
             try:
-                self._suite.spec = load_spec(spec)
+                self._spec = load_spec(spec)
             except RecordError as error:
                 raise pytest.UsageError(f"--perf-spec: {error}") from None
-            self._check_spec(self._suite.spec)
+            self._check_spec(self._spec)
 
     def _check_spec(self, spec: Spec) -> None:
         """Refuse a spec that says nothing of this machine: all of it would be UNSUPPORTED, as if there were none."""
         for one in spec.references:
             if one.check not in ORDER:
                 raise pytest.UsageError(f"--perf-spec: {spec.source}: there is no check {one.check!r}")
-        present = [device for device in self._suite.devices.values() if not device.absent]
-        here = {device.name: self._suite.device_name(device.name) for device in present}
+        present = [device for device in self._state.plan.devices.values() if not device.absent]
+        here = {device.name: self._state.plan.device_name(device.name) for device in present}
         unknown = {name: model for name, model in here.items() if not spec.knows(model)}
         if here and len(unknown) == len(here):
             there = ", ".join(spec.devices) or "no device"
@@ -73,21 +74,23 @@ class Qualifying:
         self._notes += [f"{spec.source} says nothing of {name} ({model})" for name, model in unknown.items()]
 
     def pytest_report_header(self) -> list[str]:
-        planted = [f"{check}:{kind}" for check, kind in self._suite.settings.inject.items()]
+        planted = [f"{check}:{kind}" for check, kind in self._state.settings.inject.items()]
         return [f"INJECTED  {', '.join(planted)}: this run says nothing about the machine"] if planted else []
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("check")
         if marker is None:
             return
-        pairs = [(name, one) for name, device in self._suite.devices.items() for one in self._variants(marker, device)]
+        pairs = [
+            (name, one) for name, device in self._state.plan.devices.items() for one in self._variants(marker, device)
+        ]
         cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
         metafunc.parametrize("_place", cases)
 
     def _variants(self, marker: pytest.Mark, device: Device) -> tuple[str, ...]:
         """The metrics of a check on `device`: those of every device or of its kind, or one for each batch size."""
         if marker.kwargs.get("each") == "batch_size":
-            return tuple(f"bs{size}" for size in self._suite.network().batch_sizes)
+            return tuple(f"bs{size}" for size in self._state.plan.network().batch_sizes)
         kind = "accelerator" if device.asynchronous else "cpu"
         return marker.args or marker.kwargs.get(kind, ("",))
 
@@ -98,18 +101,18 @@ class Qualifying:
                 raise pytest.UsageError(
                     f"{item.nodeid}: --perf-profile=qualify runs the checks, and nothing else: pytest perf/"
                 )
-        chosen = self._suite.settings.checks
+        chosen = self._state.settings.checks
         dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
         if dropped:
             config.hook.pytest_deselected(items=dropped)
         items[:] = sorted((item for item in items if item not in dropped), key=_turn)
         for item in items:
-            device = self._suite.devices[_place(item)[0]]
+            device = self._state.plan.devices[_place(item)[0]]
             if device.absent:
                 item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        absent = [device for device in self._suite.devices.values() if device.absent]
+        absent = [device for device in self._state.plan.devices.values() if device.absent]
         self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
         if left_out := [name for name in ORDER if name not in chosen]:
@@ -126,25 +129,35 @@ class Qualifying:
         if session.config.option.collectonly or not session.items or session.testsfailed:
             return
         try:
-            self._suite.prepare()
+            self._state.plan = self._state.plan.prepared()
         except (SettingsError, RecipeError, DataError) as error:
             raise pytest.UsageError(str(error)) from None
         self._begun = True
-        self._suite.start_telemetry()
-        for device in self._suite.devices.values():
+        self._state.start_telemetry()
+        for device in self._state.plan.devices.values():
             if not device.absent:
                 self._errors[device.name] = _watched(device)
 
     @pytest.fixture
     def check(self, request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
         """One check on one device, whose memory is empty before and after."""
-        device, name = self._suite.devices[_place[0]], _name(request.node)
+        device, name = self._state.plan.devices[_place[0]], _name(request.node)
         self._say(request.node)
-        devices.free(device)
+        memory.free(device)
         with devices.current(device):
-            fault = self._suite.settings.inject.get(name, "")
-            yield Attempt(name, device, _place[1], self._suite, fault, self._errors[device.name])
-        devices.free(device)
+            fault = self._state.settings.inject.get(name, "")
+            yield Attempt(
+                name,
+                device,
+                _place[1],
+                self._state.plan,
+                fault,
+                self._errors[device.name],
+                spec=self._spec,
+                done=tuple(self._state.checks),
+                readings=self._state.readings(device.name),
+            )
+        memory.free(device)
         self._config.stash[PROGRESS].say("")
         self._left_s.pop(request.node.nodeid, None)
 
@@ -166,7 +179,7 @@ class Qualifying:
         self._keep(item, attempt.result)
         if missed := self._missed(attempt.result):
             raise pytest.fail.Exception(f"{missed}: {attempt.result.reason}", pytrace=False)
-        found, inconclusive = attempt.result, self._suite.settings.inconclusive
+        found, inconclusive = attempt.result, self._state.settings.inconclusive
         if found.verdict is CheckVerdict.FAIL or (
             found.verdict is CheckVerdict.INCONCLUSIVE and inconclusive == "fail"
         ):
@@ -176,16 +189,16 @@ class Qualifying:
 
     def _missed(self, last: Check) -> str:
         """What is said of a required check of whose metrics, the `last` one done, nothing can be judged; or nothing."""
-        if last.check not in self._suite.settings.require_checks or self._todo[last.check, last.device]:
+        if last.check not in self._state.settings.require_checks or self._todo[last.check, last.device]:
             return ""
-        here = [check for check in self._suite.checks if check.device == last.device]
+        here = [check for check in self._state.checks if check.device == last.device]
         return "; ".join(unmet(here, [last.check]))
 
     def _keep(self, item: pytest.Item, found: Check) -> None:
         """Put everything found so far on disk."""
         self._found[item.nodeid] = found
         self._todo[found.check, found.device] -= 1
-        self._suite.checks = list(self._found.values())
+        self._state.checks = list(self._found.values())
         self._write()
 
     @cached_property
@@ -199,14 +212,14 @@ class Qualifying:
         return self._path.with_name(f"{PARTIAL}{self._path.name}")
 
     def _write(self) -> None:
-        settings = self._suite.settings
-        self._suite.qualification = qualification(
-            self._suite.checks,
+        settings = self._state.settings
+        self._state.qualification = qualification(
+            self._state.checks,
             required=settings.require_checks,
             notes=[*self._notes, *self._unreached()],
-            complete=self._suite.complete,
+            complete=self._state.complete,
         )
-        keep_record(self._config, self._path if self._suite.complete else self._partial, self._json)
+        keep_record(self._config, self._path if self._state.complete else self._partial, self._json)
 
     def _unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
@@ -217,23 +230,23 @@ class Qualifying:
         if not self._begun:
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        self._suite.complete = ended and not self._unreached()  # -x ends before all is done, too
+        self._state.complete = ended and not self._unreached()  # -x ends before all is done, too
         self._write()
-        if self._suite.complete:
+        if self._state.complete:
             self._partial.unlink(missing_ok=True)
-        assert self._suite.qualification is not None
-        standing = self._suite.qualification.standing
+        assert self._state.qualification is not None
+        standing = self._state.qualification.standing
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
             session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._suite.qualification is None:
+        if self._state.qualification is None:
             return
         terminalreporter.section("Stepwatch: qualification")
         width = self._config.stash[PROGRESS].columns
-        kept = self._path if self._suite.complete else self._partial
-        last = f"Kept as {kept}; attach it to the ticket." if self._suite.complete else f"Kept as {kept}"
+        kept = self._path if self._state.complete else self._partial
+        last = f"Kept as {kept}; attach it to the ticket." if self._state.complete else f"Kept as {kept}"
         for line in [*render([load(kept)], width=width).splitlines(), "", last]:
             terminalreporter.write_line(line)
 

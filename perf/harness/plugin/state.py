@@ -1,28 +1,102 @@
-"""What the plugin keeps in pytest's stash: the run, and where its progress is shown; and what follows from the run."""
+"""What changes while a run goes on, kept in pytest's stash beside its frozen plan; and what follows from it."""
+
+from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perf.harness import stock
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE, tally
-from perf.harness.progress import Progress
-from perf.harness.record import RecordError
-from perf.harness.record.judgement import Verdict
-from perf.harness.record.store import keep
-from perf.harness.suite import Suite
+from perf.harness.machine.telemetry.sampler import Sampler
+from perf.harness.machine.telemetry.source import Sample
+from perf.harness.machine.telemetry.watch import as_record, watch
+from perf.harness.options import Settings
+from perf.harness.plugin import stock
+from perf.harness.plugin.progress import Progress
+from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Scalar
+from perf.harness.record.check import Check, Qualification
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.run import spoiled
+from perf.harness.record.store import RunFile, keep
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, tally
+from perf.harness.workload.plan import Plan
 
 STAMP = "%Y%m%d_%H%M%S"
 
-SUITE = pytest.StashKey[Suite]()
+
+@dataclass
+class State:
+    """One run as far as it has come. `cases` is by node id, in the order of running."""
+
+    plan: Plan
+    cases: dict[str, Case] = field(default_factory=dict)
+    # Why this run is no baseline although every case that ran has passed: a selection, an interrupt.
+    unfit: list[str] = field(default_factory=list)
+    file: RunFile | None = None
+    complete: bool = False
+    judgements: list[Judgement] = field(default_factory=list)
+    # Of a qualification: what each check came to, and all of them together.
+    checks: list[Check] = field(default_factory=list)
+    qualification: Qualification | None = None
+    # How the gate was run: the sides, how long it took, and what else used the machine.
+    gate: dict[str, Scalar] = field(default_factory=dict)
+    # What watches devices and host while something is measured.
+    telemetry: Sampler | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self.plan.settings
+
+    def start_telemetry(self) -> None:
+        """Watch devices and host from now on, until `telemetry.stop`."""
+        self.telemetry = watch(self.plan.devices.values())
+        self.telemetry.start()
+
+    def readings(self, device: str) -> Callable[[float, float], Sequence[Sample]]:
+        """The samples of a device's telemetry between two times of `time.perf_counter`; none if it is not watched."""
+        if self.telemetry is None:
+            return lambda start, end: ()
+        return partial(self.telemetry.between, device)
+
+    def end(self, name: str, outcome: str, reason: str = "") -> None:
+        self.cases[name] = Case(name, outcome, reason)
+
+    def why_no_baseline(self) -> str | None:
+        """Why later runs must not be compared with this one, or None where they may."""
+        return ", ".join([*self.unfit, *spoiled(self.cases.values())]) or None
+
+    def as_record(self) -> dict[str, Any]:
+        """The top-level key `perf` of the JSON."""
+        record: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "complete": self.complete,
+            "unfit": list(self.unfit),
+            **self.plan.as_record(),
+            "cases": [asdict(case) for case in self.cases.values()],
+            "gate": [judgement.as_record() for judgement in self.judgements],
+        }
+        if self.qualification is not None:
+            record["checks"] = [check.as_record() for check in self.checks]
+            record["qualification"] = self.qualification.as_record()
+        if self.telemetry is not None:
+            record["telemetry"] = as_record(self.telemetry)
+        if self.gate:
+            record["gate_run"] = dict(self.gate)
+        return record
+
+
+STATE = pytest.StashKey[State]()
 PROGRESS = pytest.StashKey[Progress]()
 
 
 def kept_in(config: pytest.Config) -> tuple[Path, str]:
     """The folder of this run's file, and what tells its name from those of other runs."""
-    folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / config.stash[SUITE].fingerprint_id
+    folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
     return folder, f"{datetime.datetime.now().strftime(STAMP)}_{os.getpid()}"
 
 
@@ -38,9 +112,9 @@ def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
 
 def end_undecided(session: pytest.Session) -> int:
     """Where nothing failed, make the exit code that of INCONCLUSIVE benchmarks; how many there are, else 0."""
-    suite = session.config.stash[SUITE]
-    undecided = tally(suite.judgements)[Verdict.INCONCLUSIVE]
-    if session.exitstatus != pytest.ExitCode.OK or suite.settings.gate != "fail" or not undecided:
+    state = session.config.stash[STATE]
+    undecided = tally(state.judgements)[Verdict.INCONCLUSIVE]
+    if session.exitstatus != pytest.ExitCode.OK or state.settings.gate != "fail" or not undecided:
         return 0
     session.exitstatus = EXIT_INCONCLUSIVE
     return undecided

@@ -8,35 +8,34 @@ from typing import Any
 
 import pytest
 
-from perf.harness import stock
-from perf.harness.gate.paired import Rule
-from perf.harness.gate.runs import Base
-from perf.harness.gate.stored import judge, missing
-from perf.harness.gate.verdict import EXIT_INCONCLUSIVE
+from perf.harness.plugin import stock
 from perf.harness.plugin.base import Found, find
 from perf.harness.plugin.items import is_part, kind
-from perf.harness.plugin.state import PROGRESS, end_undecided
+from perf.harness.plugin.state import PROGRESS, State, end_undecided
 from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
 from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.units import seconds
 from perf.harness.report.verdicts import one_line, verdicts, way_out
-from perf.harness.suite import Suite
+from perf.harness.verdict.launches import Rule
+from perf.harness.verdict.stored import judge, missing
+from perf.harness.verdict.stored_runs import Base
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE
 
 # A name from a stored file, in a test's name.
 MAX_NAME = 200
 
 
-def settle(config: pytest.Config, suite: Suite) -> str:
+def settle(config: pytest.Config, state: State) -> str:
     """Set up the comparison that was asked for; a line about it for the header. Raises pytest.UsageError."""
-    found = find(config, suite)
+    found = find(config, state.plan)
     if found.base is None or found.newest is None:
         return found.note
-    judging = suite.settings.gate != "off"
+    judging = state.settings.gate != "off"
     checks = stock.take_checks(config)
     if judging or checks:
-        config.pluginmanager.register(StoredGate(suite, found.base, found.newest, judging, checks), "stepwatch-stored")
+        config.pluginmanager.register(StoredGate(state, found.base, found.newest, judging, checks), "stepwatch-stored")
     return _said(found)
 
 
@@ -62,13 +61,13 @@ class Missing(pytest.Item):
 class StoredGate:
     """The verdicts of one run against `base`; `checks` are those of --benchmark-compare-fail, against `newest`."""
 
-    def __init__(self, suite: Suite, base: Base, newest: Run, judging: bool, checks: list[Any]) -> None:
-        self.suite, self.settings = suite, suite.settings
+    def __init__(self, state: State, base: Base, newest: Run, judging: bool, checks: list[Any]) -> None:
+        self.state, self.settings = state, state.settings
         self.base, self.newest = base, newest
         self.judging, self.checks = judging, checks
-        self.smoke = base.smoke or suite.settings.profile.name == "smoke"
+        self.smoke = base.smoke or state.settings.profile.name == "smoke"
         self.stored_s: dict[str, list[float]] = {}
-        self.rule = Rule(1, suite.settings.min_effect)
+        self.rule = Rule(1, state.settings.min_effect)
         self.exit = ""  # why the exit code is another than pytest's
 
     @pytest.hookimpl(tryfirst=True)  # before -k chooses, so that it may choose what is missing, too
@@ -91,7 +90,7 @@ class StoredGate:
 
     @pytest.hookimpl(tryfirst=True)  # before the mark that skips it
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        case = self.suite.cases.get(item.nodeid)
+        case = self.state.cases.get(item.nodeid)
         mark = item.get_closest_marker("skip")
         if self.judging and case and mark and item.nodeid in self.stored_s:
             self._fail_missing(item.nodeid, str(mark.kwargs.get("reason", "skipped")))
@@ -102,7 +101,7 @@ class StoredGate:
             self._fail_missing(item.benchmark, "this run has no such case")
         yield
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
-        if measured is None or item.nodeid not in self.suite.cases or kind(item) in UNTIMED:
+        if measured is None or item.nodeid not in self.state.cases or kind(item) in UNTIMED:
             return
         if self.judging:
             self._judge(item.nodeid, measured.stats.median)
@@ -110,7 +109,7 @@ class StoredGate:
 
     def _judge(self, name: str, median_s: float) -> None:
         found = judge(name, median_s, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
-        self.suite.judgements.append(found)
+        self.state.judgements.append(found)
         if self.settings.gate != "fail":
             return
         if found.verdict is Verdict.SLOWER:
@@ -128,14 +127,14 @@ class StoredGate:
                     self._fail(name, "slower", says.format(base=self.newest.file_name))
 
     def _fail_missing(self, name: str, why: str) -> None:
-        self.suite.judgements.append(missing(name, self.stored_s[name], why))
+        self.state.judgements.append(missing(name, self.stored_s[name], why))
         text = f"MISSING: {self.base.label} has it, and {why}"
         if self.settings.gate == "warn":
             pytest.skip(text)
         self._fail(name, "missing", text)
 
     def _fail(self, name: str, outcome: str, reason: str) -> None:
-        self.suite.end(name, outcome, reason)
+        self.state.end(name, outcome, reason)
         raise pytest.fail.Exception(reason, pytrace=False)
 
     @pytest.hookimpl(tryfirst=True)
@@ -144,17 +143,17 @@ class StoredGate:
             self.exit = f"exit code {EXIT_INCONCLUSIVE}: {undecided} INCONCLUSIVE, and nothing failed. "
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        if not self.judging or not self.suite.begun:  # nothing was begun
+        if not self.judging or not self.state.plan.ready:  # nothing was begun
             return
         terminalreporter.section(f"Stepwatch: against {self.base.label}")
         for line in page(self._blocks(config.option.verbose > 0), config.stash[PROGRESS].columns).splitlines():
             terminalreporter.write_line(line)
 
     def _blocks(self, verbose: bool) -> list[Block]:
-        found = self.suite.judgements
+        found = self.state.judgements
         judged = {judgement.name for judgement in found}
-        skipped = [case for case in self.suite.cases.values() if case.outcome == "skipped" and case.name not in judged]
-        unselected = len(self.stored_s.keys() - judged - self.suite.cases.keys())
+        skipped = [case for case in self.state.cases.values() if case.outcome == "skipped" and case.name not in judged]
+        unselected = len(self.stored_s.keys() - judged - self.state.cases.keys())
         table = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
         return [*table, *way_out(found, self.base.git_ref, self.exit)]
 

@@ -8,7 +8,7 @@ from perf.harness.record.run import Scalar, finite
 from perf.harness.report import units
 from perf.harness.report.layout import Column
 from perf.harness.report.rows import MODE, PLAIN_MODE, SMOKE, Row
-from perf.harness.stats import Ratio, Summary
+from perf.harness.statistics.intervals import Ratio, Summary
 
 NOTHING = "–"
 PLAIN = {name: {plain} for name, plain in zip(MODE, PLAIN_MODE, strict=True)}

@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 
 from perf.harness.report import capacity, units
-from perf.harness.report.bound import Bound
 from perf.harness.report.cells import title
 from perf.harness.report.fastest import fastest
 from perf.harness.report.layout import INDENT, Block, Fixed, Paragraph
 from perf.harness.report.modes import STEP
 from perf.harness.report.rows import PLAIN_PIPELINE, UNSTEADY, Comparison, Key, Row
 from perf.harness.report.words import at_batch, called, device, in_mode, network, rate, several_networks, smoke, where
+from perf.harness.verdict.bound import Bound
 
 # The first of these that was measured on both devices answers which one wins, from which batch size on.
 DECIDING = ("training_step", "epoch", "inference")

@@ -10,7 +10,7 @@ from perf.harness.record.run import Scalar, finite
 from perf.harness.report.layout import clean
 from perf.harness.report.modes import flop_per_s
 from perf.harness.report.rows import Comparison, Row
-from perf.harness.stats import Ratio
+from perf.harness.statistics.intervals import Ratio
 
 # A spreadsheet takes a text that begins so for a formula and runs it (OWASP, CSV Injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

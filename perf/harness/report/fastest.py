@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from perf.harness.axes import CARRIED, EAGER, EXECUTIONS, FP32, PRECISIONS, ROUNDING
+from perf.harness.options import EAGER, EXECUTIONS, FP32, PRECISIONS
 from perf.harness.report import units
 from perf.harness.report.modes import split
 from perf.harness.report.rows import MODE, PLAIN_MODE, Comparison, Row, samples_of
 from perf.harness.report.words import at_batch, device, in_mode, network, rate, smoke, where
-from perf.harness.stats import Ratio, ratio
+from perf.harness.statistics.intervals import Ratio, ratio
+from perf.harness.verdict.parity import CARRIED, ROUNDING
 
 # What is said of GPUs: tens to hundreds of times faster than a CPU.
 FACTORS = (10, 100)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from perf.harness.axes import EAGER, EXECUTIONS, FP32, PRECISIONS
+from perf.harness.options import EAGER, EXECUTIONS, FP32, PRECISIONS
 from perf.harness.record.run import UNTIMED, Benchmark, Run, Scalar, one_line
-from perf.harness.report.bound import Bound, bound
 from perf.harness.report.machine import section
-from perf.harness.stats import Ratio, Summary, ratio, summarize
+from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
+from perf.harness.verdict.bound import Bound, bound
 
 KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run", *UNTIMED)
 SMOKE = "smoke"

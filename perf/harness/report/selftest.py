@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perf.harness.gate.trial import Outcome, Trial
-from perf.harness.gate.verdict import tally
 from perf.harness.record.judgement import Verdict
 from perf.harness.report import units
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, markdown, page
+from perf.harness.verdict.tally import tally
+from perf.harness.verdict.trials import Outcome, Trial
 
 NOTHING = "–"
 FORMATS = ("terminal", "github")

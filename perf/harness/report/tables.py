@@ -9,7 +9,7 @@ from perf.harness.report import capacity, modes, units
 from perf.harness.report.cells import bound_by, cells, differing, identity, over, saying, shown, spread, time, title
 from perf.harness.report.layout import Column, Notes, Table
 from perf.harness.report.rows import MODE, PLAIN_PIPELINE, Comparison, Key, Row
-from perf.harness.stats import Ratio
+from perf.harness.statistics.intervals import Ratio
 
 
 def tables(comparison: Comparison) -> list[Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from perf.harness.stats import Ratio
+from perf.harness.statistics.intervals import Ratio
 
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))

@@ -9,12 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from perf.harness.gate.verdict import exit_code, tally
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, own_name
 from perf.harness.report import units
 from perf.harness.report.cases import outcome
 from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Paragraph, Table, markdown, page, shorten
+from perf.harness.verdict.tally import exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)

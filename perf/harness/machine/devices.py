@@ -1,0 +1,152 @@
+"""Which devices exist, why one does not, and how to wait for it.
+
+Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS take the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+NVIDIA_SMI_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device asked for: `name` as the user wrote it; `absent` says why it cannot be used, or is None."""
+
+    name: str
+    absent: str | None = None
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device with its index: `cuda` is the first GPU."""
+        device = torch.device(self.name)
+        if device.type in ("cpu", "mps") or device.index is not None:
+            return device
+        return torch.device(device.type, 0)
+
+    @property
+    def asynchronous(self) -> bool:
+        return torch.device(self.name).type != "cpu"
+
+
+def is_known(name: str) -> bool:
+    """Whether torch knows a device of this name, present or not."""
+    try:
+        return torch.device(name).type != "meta"
+    except RuntimeError:
+        return False
+
+
+def expand(names: Sequence[str]) -> tuple[Device, ...]:
+    """The devices called `names`, with `all` replaced by every device that this machine has."""
+    wide: list[str] = []
+    for name in names:
+        wide += ["cpu", *_accelerators()] if name == "all" else [name]
+    return tuple(Device(name, why_absent(name)) for name in dict.fromkeys(wide))
+
+
+def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
+    """`wanted`, with every device of its kind in the place of one without a number: `cuda:0`, `cuda:1` for `cuda`."""
+    wide: list[str] = []
+    for device in wanted:
+        several = device.asynchronous and not device.absent and torch.device(device.name).index is None
+        count = torch.accelerator.device_count() if several else 1
+        wide += [f"{device.name}:{index}" for index in range(count)] if count > 1 else [device.name]
+    return expand(wide)
+
+
+def _accelerators() -> list[str]:
+    """`cuda` for one, `cuda:0`, `cuda:1`, … for several."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return []
+    count = torch.accelerator.device_count()
+    if count == 1:
+        return [accelerator.type]
+    return [f"{accelerator.type}:{index}" for index in range(count)]
+
+
+def why_absent(name: str) -> str | None:
+    """Why the device called `name` cannot be used here, or None where it can."""
+    device = torch.device(name)
+    if device.type == "cpu":
+        return None
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None and accelerator.type == device.type:
+        count = torch.accelerator.device_count()
+        if (device.index or 0) < count:
+            return None
+        return f"this machine has {count} {device.type} device(s), numbered from 0"
+    if device.type == "cuda":
+        return _why_no_cuda()
+    if accelerator is not None:
+        return f"the accelerator of this machine is {accelerator.type}"
+    return f"torch {torch.__version__} finds no {device.type} device"
+
+
+def _why_no_cuda() -> str:
+    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever keeps CUDA from starting is the reason we are asked for
+        reason = str(error).split(". ")[0].strip().rstrip(".")
+    else:
+        reason = "CUDA starts but shows no GPU"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and "driver" not in reason:
+        return f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}"
+    return reason
+
+
+def synchronizer(device: Device) -> Callable[[], None]:
+    """A function that waits until `device` has finished all its work."""
+    if not device.asynchronous:
+        return _nothing
+    target = device.torch_device
+    return lambda: torch.accelerator.synchronize(target)
+
+
+def _nothing() -> None:
+    """A CPU has finished when the call returns."""
+
+
+def describe(device: Device) -> dict[str, str | int | None]:
+    """What a record keeps of a device that is present."""
+    target = device.torch_device
+    if target.type != "cuda":
+        return {"name": str(target) if device.asynchronous else "CPU"}
+    properties = torch.cuda.get_device_properties(target)
+    return {
+        "name": properties.name,
+        "multiprocessors": properties.multi_processor_count,
+        "capability": f"{properties.major}.{properties.minor}",
+        "highest_clock_hz": getattr(properties, "clock_rate", 0) * 1000 or None,
+        "memory_bytes": properties.total_memory,
+        "driver": _nvidia_driver(),
+    }
+
+
+def _nvidia_driver() -> str | None:
+    """The driver's version, asked of nvidia-smi, which comes with it; None where it does not answer."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.split("\n")[0].strip() or None
+
+
+def current(device: Device) -> contextlib.AbstractContextManager[object]:
+    """Make `device` the current one of its kind: an event is recorded on the current device's stream."""
+    index = device.torch_device.index
+    if not device.asynchronous or index is None:
+        return contextlib.nullcontext()
+    return torch.accelerator.device_index(index)

@@ -1,0 +1,104 @@
+"""What a difference between two machines can come from: CPU, GPU, versions, threads; and the fingerprint of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from perf.harness.machine import devices
+from perf.harness.machine.devices import Device
+from perf.harness.record import Scalar
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on, which affinity can make fewer than the machine has."""
+    return len(cores()) or os.cpu_count() or 1
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may run on; empty where a process cannot be bound to one."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def cpu_model() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def clock_hz() -> float | None:
+    """The clock of the fastest core, as the system reports it now [Hz]; None where it does not."""
+    try:
+        found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return max((float(megahertz) for megahertz in found), default=0.0) * 1e6 or None
+
+
+def memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def environment() -> dict[str, Scalar]:
+    """The facts of this machine and process that a reader of a record needs."""
+    return {
+        "cpu_model": cpu_model(),
+        "cpu_cores": usable_cores(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_bytes": memory_bytes(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or torch.version.hip,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def device_facts(wanted: Sequence[Device]) -> dict[str, dict[str, Scalar]]:
+    """For each device its facts, or `{"absent": reason}`."""
+    return {
+        device.name: {"absent": device.absent} if device.absent else {**devices.describe(device)} for device in wanted
+    }
+
+
+# What decides how fast a run is. `memory_bytes` is left out: it moves with the hypervisor, and no step with it.
+FINGERPRINT_KEYS = ("cpu_model", "cpu_cores", "cpu_capability", "threads", "torch", "cuda", "python", "system")
+
+
+def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str) -> dict[str, Scalar]:
+    """What must be equal for two records to be compared; never clocks, temperatures, load or host names."""
+    present = accelerators()
+    return {
+        **{key: facts[key] for key in FINGERPRINT_KEYS},
+        "accelerators": "; ".join(str(facts["name"]) for facts in present) or None,
+        "driver": next((facts.get("driver") for facts in present), None),
+        "model": model,
+        "data": data,
+        "profile": profile,
+    }
+
+
+def accelerators() -> list[dict[str, str | int | None]]:
+    """The facts of every accelerator of this machine, measured or not."""
+    return [devices.describe(device) for device in devices.expand(["all"]) if device.asynchronous]
+
+
+def fingerprint_id(fields: Mapping[str, Scalar]) -> str:
+    """A short name for a fingerprint, fit for a folder: the readable part, then 8 hexadecimal digits of it all."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+    readable = "-".join(str(fields[key]) for key in ("profile", "model", "data"))
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", readable)[:60] + f"-{digest}"

@@ -1,0 +1,164 @@
+"""In: a device. Out: what NVML says of it. The only module that imports pynvml, which nvidia-ml-py brings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from perf.harness.machine import load
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.source import Unsupported, Values
+
+# nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, event types.
+SM_CLOCK, MEMORY_CLOCK = 1, 2
+XID_EVENTS = 0x8
+GPU_SENSOR = 0
+UNCORRECTED, SINCE_LOADED = 1, 0
+
+# The keys of a sample, NVML's function, what it is asked, and the unit of its number in ours.
+NUMBERS: tuple[tuple[str, str, tuple[int, ...], float], ...] = (
+    ("sm_clock_hz", "nvmlDeviceGetClockInfo", (SM_CLOCK,), 1e6),
+    ("memory_clock_hz", "nvmlDeviceGetClockInfo", (MEMORY_CLOCK,), 1e6),
+    ("power_w", "nvmlDeviceGetPowerUsage", (), 1e-3),
+    ("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", (), 1e-3),
+    ("power_limit_default_w", "nvmlDeviceGetPowerManagementDefaultLimit", (), 1e-3),
+    ("temperature_c", "nvmlDeviceGetTemperature", (GPU_SENSOR,), 1.0),
+    ("energy_j", "nvmlDeviceGetTotalEnergyConsumption", (), 1e-3),  # since the driver was loaded
+)
+COUNTS: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...] = (
+    (("pcie_generation",), "nvmlDeviceGetCurrPcieLinkGeneration", ()),
+    (("pcie_generation_limit",), "nvmlDeviceGetMaxPcieLinkGeneration", ()),
+    (("pcie_width",), "nvmlDeviceGetCurrPcieLinkWidth", ()),
+    (("pcie_width_limit",), "nvmlDeviceGetMaxPcieLinkWidth", ()),
+    (("pcie_replays",), "nvmlDeviceGetPcieReplayCounter", ()),
+    (("ecc_uncorrected",), "nvmlDeviceGetTotalEccErrors", (UNCORRECTED, SINCE_LOADED)),
+    (("remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed"), "nvmlDeviceGetRemappedRows", ()),
+)
+# Now, and after the next restart: the first of the two counts.
+MODES = (("ecc", "nvmlDeviceGetEccMode"), ("mig", "nvmlDeviceGetMigMode"))
+# By its name since driver 535, and before.
+REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
+# "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+MIG = re.compile(r"\bMIG\b")
+PART = "a part of a GPU (MIG): NVML knows clocks and power of the whole only"
+
+
+def open_gpu(device: Device) -> Gpu:
+    """NVML's handle of `device`, found by its UUID. Raises Unsupported.
+
+    Its index is another one than torch's wherever CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER is set.
+    """
+    if torch.device(device.name).type != "cuda" or torch.version.hip:
+        raise Unsupported(f"{device.name} is no NVIDIA GPU")
+    try:
+        import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        raise Unsupported("nvidia-ml-py is not installed; pip install nvidia-ml-py") from None
+    try:
+        pynvml.nvmlInit()  # it counts, and is let go when the process ends
+        properties = torch.cuda.get_device_properties(device.torch_device)
+        if MIG.search(properties.name):  # its UUID is that of the part
+            raise Unsupported(f"{device.name} is {PART}")
+        gpu = Gpu(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"))
+    except pynvml.NVMLError as error:
+        raise Unsupported(f"NVML: {error}") from None
+    if gpu.is_split:
+        raise Unsupported(f"{device.name} is {PART}")
+    return gpu
+
+
+class Gpu:
+    """One GPU, through NVML."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self._last_error = ""
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it is in MIG mode: all that CUDA sees of it are parts."""
+        return bool(self._modes().get("mig"))
+
+    def sample(self) -> Values:
+        """What this GPU answers now; what it does not is not in it. Raises Unsupported where it answers nothing.
+
+        `sm_clock_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`, `power_limit_default_w` [W];
+        `temperature_c` [°C]; `reasons`, the bits of reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
+        `pcie_width` and the same with `_limit`; `pcie_replays`; `ecc`, `mig`: modes; `ecc_uncorrected` since the
+        driver was loaded; `remap_corrected`, `remap_uncorrected` (rows), `remap_pending`, `remap_failed` (0 or 1);
+        `other_processes`, how many compute on it beside ours, and `other_pids`, where their numbers mean something
+        in this container.
+        """
+        found: Values = {}
+        for key, function, arguments, unit in NUMBERS:
+            if (value := self._ask(function, *arguments)) is not None:
+                found[key] = value * unit
+        for keys, function, arguments in COUNTS:
+            if (value := self._ask(function, *arguments)) is not None:
+                values = value if isinstance(value, list | tuple) else (value,)
+                found |= dict(zip(keys, map(int, values), strict=True))
+        if (bits := self._first(REASONS)) is not None:
+            found["reasons"] = int(bits)
+        found |= self._modes() | self._others()
+        if not found:
+            raise Unsupported(f"NVML: {self._last_error or 'it answers nothing'}")
+        return found
+
+    def xids(self) -> Callable[[], list[int]]:
+        """What returns the numbers of the Xid errors that the driver has reported since its last call, the first time
+        since now. Raises Unsupported."""
+        nvml = self._nvml
+        try:
+            events = nvml.nvmlEventSetCreate()
+            nvml.nvmlDeviceRegisterEvents(self._handle, XID_EVENTS, events)
+        except nvml.NVMLError as error:
+            raise Unsupported(f"NVML: {error}") from None
+
+        def reported() -> list[int]:
+            found = []
+            with contextlib.suppress(nvml.NVMLError):  # a timeout: there are no more
+                while True:
+                    found.append(int(nvml.nvmlEventSetWait_v2(events, 0).eventData))
+            return found
+
+        return reported
+
+    def _modes(self) -> Values:
+        answers = {key: self._ask(function) for key, function in MODES}
+        return {key: bool(answer[0]) for key, answer in answers.items() if answer is not None}
+
+    def _first(self, functions: tuple[str, ...]) -> Any:
+        return next((answer for name in functions if (answer := self._ask(name)) is not None), None)
+
+    def _others(self) -> Values:
+        processes = self._ask(PROCESSES)
+        if processes is None:
+            return {}
+        pids = {int(process.pid) for process in processes}
+        foreign = pids - {os.getpid()}
+        here = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if here and foreign and os.getpid() not in pids:
+            # We are on it, too: these are the host's numbers, not this container's, and one of them is ours.
+            return {"other_processes": len(foreign) - 1}
+        if foreign:
+            with contextlib.suppress(OSError):  # one of them, or a thread, ended meanwhile
+                foreign -= set(load.children())
+        return {"other_processes": len(foreign), "other_pids": tuple(sorted(foreign))}
+
+    def _ask(self, name: str, *arguments: int) -> Any:
+        """What NVML says, or None: not every GPU knows everything, nor does every version of nvidia-ml-py."""
+        function: Callable[..., Any] | None = getattr(self._nvml, name, None)
+        if function is None:
+            return None
+        try:
+            return function(self._handle, *arguments)
+        except self._nvml.NVMLError as error:
+            self._last_error = str(error)
+            return None

@@ -1,0 +1,194 @@
+"""In: a device. Out: how fast one component of it is, in repetitions; each probe loads nothing but that component."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from perf.harness.machine.devices import Device, synchronizer
+from perf.harness.measurement.checks.faults import flip_bit
+from perf.harness.measurement.rounds import device_timer, laps, warm_up
+from perf.harness.workload.modes.precision import float32_products
+
+T = TypeVar("T")
+Fault = Callable[[Callable[[], object]], Callable[[], object]]
+
+# Which shape is the best one is asked in short, and the answer measured anew: the best of twelve noisy rates is high.
+SHAPE_S, SHAPE_LEAST, RATE_S, RATE_LEAST = 0.15, 3, 2.0, 20
+# A larger product than one of this time is not tried: twenty of them must fit into a few seconds.
+LONGEST_S = 0.1
+WARM_LEAST_S, WARM_MOST_S = 0.1, 1.0
+# (rows, columns, inner dimension): squares, and the flat and the deep products of a network's layers.
+CPU_SHAPES = (
+    (256, 256, 256), (512, 512, 512), (768, 768, 768), (1024, 1024, 1024), (1536, 1536, 1536), (2048, 2048, 2048),
+    (4096, 512, 512), (512, 4096, 512), (512, 512, 4096), (128, 2048, 2048), (1024, 256, 1024), (64, 1024, 1024),
+)  # fmt: skip
+ACCELERATOR_SHAPES = (
+    (2048, 2048, 2048), (4096, 4096, 4096), (6144, 6144, 6144), (8192, 8192, 8192), (12288, 12288, 12288),
+    (16384, 16384, 16384), (8192, 8192, 1024), (8192, 1024, 8192), (1024, 8192, 8192), (4096, 11008, 4096),
+    (16384, 4096, 4096), (4096, 4096, 16384),
+)  # fmt: skip
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
+CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
+ACCELERATOR_COPY_BYTES = 512 * 2**20
+# Half a second on a link of 50 GB/s: enough for a link to wake up, and to be asked.
+LINK_BYTES, LINK_COPIES = 256 * 2**20, 100
+LAUNCHES, LAUNCH_BLOCK, QUEUED = 20_000, 1_000, 100
+# By whether the device is an accelerator: what keeps it busy, and the time over which its rate is taken [s].
+SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
+WINDOW_S = 0.5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rates or times, repetition by repetition; `note` says of what. `calls` is their number, where it matters."""
+
+    values: tuple[float, ...]
+    note: str = ""
+    calls: int = 0
+
+
+def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
+    """The rate of matrix products of random numbers, of the fastest of twelve fixed shapes [FLOP/s].
+
+    The operands of an accelerator's larger shapes exceed its caches. A multiply-add is two operations.
+    """
+    shapes = ACCELERATOR_SHAPES if device.asynchronous else CPU_SHAPES
+    with float32_products(tf32=dtype == "tf32"):
+        found: dict[tuple[int, int, int], list[float]] = {}
+        for shape in sorted(shapes, key=_flop):
+            found[shape] = _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST)
+            if statistics.median(found[shape]) > LONGEST_S:  # a CPU without bf16 units is a hundred times slower
+                break
+        best = max(found, key=lambda shape: _flop(shape) / statistics.median(found[shape]))
+        times = _product_s(device, dtype, best, fault, RATE_S, RATE_LEAST)
+    return Measured(tuple(_flop(best) / time for time in times), "×".join(map(str, best)))
+
+
+def _flop(shape: tuple[int, int, int]) -> float:
+    rows, columns, inner = shape
+    return 2.0 * rows * columns * inner
+
+
+def _product_s(
+    device: Device, dtype: str, shape: tuple[int, int, int], fault: Fault | None, most_s: float, least: int
+) -> list[float]:
+    rows, columns, inner = shape
+    left = torch.randn(rows, inner, device=device.torch_device, dtype=DTYPES[dtype])
+    right = torch.randn(inner, columns, device=device.torch_device, dtype=DTYPES[dtype])
+    out = torch.empty(rows, columns, device=device.torch_device, dtype=DTYPES[dtype])
+    return _times(device, lambda: torch.mm(left, right, out=out), fault, most_s, least)
+
+
+def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured:
+    """Bytes that are read and written in a second: `copy` (a = b), or `triad` (a = b + s·c) (McCalpin 1995)."""
+    count = (ACCELERATOR_BYTES if device.asynchronous else CPU_BYTES) // 4
+    first, second, third = (torch.ones(count, device=device.torch_device) for _ in range(3))
+    calls: dict[str, tuple[Callable[[], Tensor], int]] = {
+        "copy": (lambda: first.copy_(second), 2),
+        "triad": (lambda: torch.add(second, third, alpha=1.5, out=first), 3),
+    }
+    call, passes = calls[pattern]
+    times = _times(device, call, fault, RATE_S, RATE_LEAST)
+    return Measured(tuple(passes * 4 * count / time for time in times), f"{4 * count // 2**20} MiB each")
+
+
+def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
+    """How long one tiny operation takes, from the call until it is done, 20,000 times: the `p50` or the `p99` of each
+    thousand of them [s]. `queued`, `graph`: of one of a hundred that are waited for at their end, launched one by one,
+    or by a CUDA graph."""
+    tensor = torch.zeros(1, device=device.torch_device)
+
+    def hundred() -> None:
+        for _ in range(QUEUED):
+            tensor.add_(1.0)
+
+    if quantile in ("queued", "graph"):
+        queue = hundred if quantile == "queued" else _graph(hundred)
+        times = _times(device, queue, fault, RATE_S, LAUNCHES // QUEUED)
+        return Measured(tuple(time / QUEUED for time in times))
+    times = _times(device, lambda: tensor.add_(1.0), fault, 0.0, LAUNCHES)
+    of = {"p50": 0.50, "p99": 0.99}[quantile]
+    blocks = [sorted(times[i : i + LAUNCH_BLOCK]) for i in range(0, len(times), LAUNCH_BLOCK)]
+    return Measured(tuple(block[int(of * (len(block) - 1))] for block in blocks))
+
+
+def _graph(call: Callable[[], object]) -> Callable[[], object]:
+    """What replays the operations of `call`."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def copy(
+    device: Device, direction: str, memory: str, fault: Fault | None = None, corrupt: bool = False
+) -> tuple[Measured, int]:
+    """Bytes that reach the device (`in`), or come from it (`out`), in a second, in `pinned` or `pageable` memory of
+    the host; and how many of them are wrong. `corrupt` plants one that is."""
+    size = ACCELERATOR_COPY_BYTES if device.asynchronous else CPU_BYTES
+    here = torch.randint(0, 256, (size,), dtype=torch.uint8, pin_memory=memory == "pinned")
+    there = here.to(device.torch_device, copy=True)
+    source, target = (here, there) if direction == "in" else (there, here)
+    expected = source.cpu().clone()
+    target.zero_()
+    times = _times(device, lambda: target.copy_(source, non_blocking=True), fault, RATE_S, RATE_LEAST)
+    if corrupt:
+        flip_bit(target, size // 3, 5)
+    wrong = int((target.cpu() != expected).sum())
+    return Measured(tuple(size / time for time in times), f"{size // 2**20} MiB"), wrong
+
+
+def under_copies(device: Device, look: Callable[[], T]) -> T:
+    """What `look` sees while bytes are copied to `device`: a PCIe link that has nothing to do runs slowly."""
+    here = torch.empty(LINK_BYTES, dtype=torch.uint8, pin_memory=True)
+    there = torch.empty_like(here, device=device.torch_device)
+    for _ in range(LINK_COPIES):
+        there.copy_(here, non_blocking=True)
+    found = look()
+    synchronizer(device)()
+    return found
+
+
+def sustained(
+    device: Device, seconds: float, fault: Callable[[int], int], clock: Callable[[], float] = time.perf_counter
+) -> Measured:
+    """The rate of one matrix product at the end of `seconds` over that at their beginning, window by window.
+
+    `fault(share)` is how often the product is made at each call, when so many percent of the time are over.
+    """
+    dtype, shape = SUSTAINED[device.asynchronous]
+    rows, columns, inner = shape
+    left = torch.randn(rows, inner, device=device.torch_device, dtype=DTYPES[dtype])
+    right = torch.randn(inner, columns, device=device.torch_device, dtype=DTYPES[dtype])
+    out = torch.empty(rows, columns, device=device.torch_device, dtype=DTYPES[dtype])
+    timer = device_timer(synchronizer(device), clock)
+    begin = timer()
+    rates: list[float] = []
+    calls = 0
+
+    def product() -> None:
+        for _ in range(fault(int(100 * (timer() - begin) / seconds))):
+            torch.mm(left, right, out=out)
+
+    while timer() - begin < seconds:
+        times = laps(product, timer, most_s=WINDOW_S, least=1)
+        rates.append(1 / statistics.median(times))
+        calls += len(times)
+    third = max(1, len(rates) // 3)
+    early = statistics.median(rates[:third])
+    return Measured(tuple(rate / early for rate in rates[-third:]), f"{seconds:.0f} s of {dtype} products", calls)
+
+
+def _times(device: Device, call: Callable[[], object], fault: Fault | None, most_s: float, least: int) -> list[float]:
+    timed = fault(call) if fault else call
+    timer = device_timer(synchronizer(device))
+    warm_up(timed, timer, least_s=min(WARM_LEAST_S, most_s), most_s=min(WARM_MOST_S, most_s))
+    return laps(timed, timer, most_s=most_s, least=least)

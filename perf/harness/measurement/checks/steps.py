@@ -1,0 +1,138 @@
+"""In: a workload. Out: how fast it trains, step by step, and how fast its data arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from data import WORKERS, Batch
+from perf.harness.machine import identity
+from perf.harness.machine.devices import synchronizer
+from perf.harness.measurement import traffic
+from perf.harness.measurement.checks.probes import WARM_LEAST_S, WARM_MOST_S, Measured
+from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
+from perf.harness.measurement.rounds import device_timer, laps, warm_up
+from perf.harness.verdict.roofline import Work
+from perf.harness.workload.workload import Trainee, Workload, endless, rotate
+
+STEP_S, STEP_LEAST = 2.0, 20
+PIPELINE_S, PIPELINE_LEAST = 1.0, 5
+# A 99th percentile needs some hundred batches; of several, the median is less noisy.
+STALL_BLOCK, STALL_BLOCKS = 100, 10
+SLEEP_S = 0.02
+
+
+def rate(work: Workload, sleeps: bool) -> Measured:
+    """Samples that are trained on in a second; note: the share of each part of a step, each waited for."""
+    trainee, batches = work.trainee(), work.batches()
+    trainee.model.train()
+    timer = device_timer(synchronizer(work.device))
+    step = rotate(trainee.step, batches)
+    warm = warm_up(step, timer, least_s=WARM_LEAST_S, most_s=WARM_MOST_S)
+    if sleeps:
+        forward = trainee.step.forward
+
+        def slow(images: Tensor, labels: Tensor) -> Tensor:
+            time.sleep(warm.call_s)
+            return forward(images, labels)
+
+        trainee.step.forward = slow  # type: ignore[method-assign]
+    times = laps(step, timer, most_s=STEP_S, least=STEP_LEAST)
+    return Measured(tuple(work.batch_size / one for one in times), _parts(work, trainee))
+
+
+def work_of(work: Workload) -> Work:
+    """What one step computes and moves: its second, for an optimizer makes its state in the first."""
+    trainee, (batch,) = work.trainee(), work.batches(1)
+    trainee.model.train()
+    trainee.step(*batch)
+    return traffic.work(lambda: trainee.step(*batch))
+
+
+def _parts(work: Workload, trainee: Trainee) -> str:
+    """The shares of an epoch's time, phase by phase, without stopping the device between them."""
+    device = work.device
+    stopwatch: Stopwatch = HostStopwatch(time.perf_counter)
+    if device.asynchronous:
+        stopwatch = EventStopwatch(device.torch_device)
+    with work.open(work.data.train, "resident") as pipeline:
+        epoch_in_phases(trainee.step, pipeline, stopwatch)
+    seconds = stopwatch.seconds()
+    return ", ".join(f"{name.replace('_', ' ')} {one / sum(seconds.values()):.0%}" for name, one in seconds.items())
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input pipeline: its kind, and how many worker processes it has, where that matters."""
+
+    pipeline: str
+    workers: int = WORKERS
+
+    def __str__(self) -> str:
+        several = "s" * (self.workers != 1)
+        return f"{self.workers} worker{several}" if self.pipeline == "workers" else self.pipeline
+
+
+def sources() -> list[Source]:
+    """No worker, 1, 2, 4, … up to one for each core, and no loader at all."""
+    cores = identity.usable_cores()
+    counts = sorted({min(2**power, cores) for power in range(cores.bit_length() + 1)})
+    return [Source("dataloader"), *(Source("workers", count) for count in counts), Source("resident")]
+
+
+def supply(work: Workload, sleeps: bool) -> Measured:
+    """The rate of the fastest source over the median rate of the step, batch by batch."""
+    taken = statistics.median(rate(work, sleeps=False).values)
+    rates = {source: _rates(work, source, sleeps) for source in sources()}
+    said = ", ".join(f"{source} {statistics.median(found) / taken:.2g}" for source, found in rates.items())
+    return Measured(tuple(one / taken for one in rates[_fastest(rates)]), said)
+
+
+def stall(work: Workload, sleeps: bool) -> Measured:
+    """The 99th percentile of the times that a training loop waits for a batch of the fastest source [s], block by
+    block."""
+    source = _fastest({source: _rates(work, source, sleeps) for source in sources()})
+    trainee, waits = work.trainee(), []
+    trainee.model.train()
+    with _batches(work, source, sleeps) as load:
+        for _ in range(STALL_BLOCK * STALL_BLOCKS):
+            start = time.perf_counter()
+            batch = load()
+            waits.append(time.perf_counter() - start)
+            trainee.step(*batch)
+    synchronizer(work.device)()
+    blocks = [sorted(waits[i : i + STALL_BLOCK]) for i in range(0, len(waits), STALL_BLOCK)]
+    return Measured(tuple(block[int(0.99 * (STALL_BLOCK - 1))] for block in blocks), str(source))
+
+
+def _fastest(rates: dict[Source, list[float]]) -> Source:
+    return max(rates, key=lambda source: statistics.median(rates[source]))
+
+
+def _rates(work: Workload, source: Source, sleeps: bool) -> list[float]:
+    """Samples per second, batch by batch."""
+    timer = device_timer(synchronizer(work.device))
+    with _batches(work, source, sleeps) as load:
+        return [work.batch_size / one for one in laps(load, timer, most_s=PIPELINE_S, least=PIPELINE_LEAST)]
+
+
+@contextlib.contextmanager
+def _batches(work: Workload, source: Source, sleeps: bool) -> Iterator[Callable[[], Batch]]:
+    """What returns the next batch, for ever; all are full. The first one, which starts the workers, is taken."""
+    train = work.data.train
+    full = train.first(len(train) - len(train) % work.batch_size)
+    with work.open(full, source.pipeline, source.workers) as pipeline:
+        batches = endless(pipeline)
+        next(batches)
+
+        def load() -> Batch:
+            if sleeps:
+                time.sleep(SLEEP_S)
+            return next(batches)
+
+        yield load

@@ -1,0 +1,140 @@
+"""In: a workload in a mode. Out: how far its losses are from those of the plain way.
+
+A mode that computes something else is no fast way to train."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from data import Pipeline
+from model import train_epoch
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.options import EAGER, FP32
+from perf.harness.verdict.parity import EPOCH, LOGITS, Limits, apart, differences, end, much, problem
+from perf.harness.workload.modes.mode import PLAIN
+from perf.harness.workload.workload import Workload
+
+STEPS = 50
+# Of a network whose steps take long, fewer are compared; never fewer than these.
+LONGEST_S, LEAST_STEPS = 30.0, 5
+# What a precision rounds to; and how often it is tried what becomes of that.
+EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
+NUDGES = 8
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Over `steps` steps: the largest relative difference of a loss from eager's in the same precision, and that of the
+    mean of the last ones from eager's in fp32. `rounding` is the largest difference that rounding alone makes in eager,
+    None where nobody had to know."""
+
+    steps: int
+    difference: float
+    distance: float
+    rounding: float | None = None
+
+
+def parity(work: Workload, clock: Callable[[], float]) -> Parity:
+    """Train the same network from the same seed on the same batches: plainly, and in the mode of `work`.
+
+    Raises MeasurementError where the losses differ by more than the mode's rounding explains. The mode must be active.
+    """
+    mode = work.mode
+    eagerly = replace(work, mode=replace(mode, execution=EAGER))
+    eager = losses(eagerly, STEPS, clock)
+    steps = len(eager)
+    if broken := [step for step, loss in enumerate(eager, 1) if not math.isfinite(loss)]:
+        raise MeasurementError(f"the loss of step {broken[0]} in {eagerly.mode} is not finite: nothing equals it")
+    found = eager if mode.execution == EAGER else losses(work, steps)
+    with PLAIN.active():
+        plain = eager if mode.precision == FP32 else losses(replace(work, mode=PLAIN), steps)
+    limits = Limits.of(mode.precision, steps)
+    rounding = None
+    wrong = problem(mode.precision, found, eager, plain, limits)
+    for seed in range(NUDGES if all(map(math.isfinite, found)) else 0):
+        if not wrong:
+            break
+        nudged = losses(eagerly, steps, nudge=seed)
+        if all(map(math.isfinite, nudged)):
+            limits = limits.carried(eager, nudged)
+            rounding = max(rounding or 0.0, *differences(nudged, eager))
+            wrong = problem(mode.precision, found, eager, plain, limits)
+    if wrong:
+        raise MeasurementError(f"{mode} does not compute what {wrong}")
+    return Parity(steps, max(differences(found, eager)), apart(end(found), end(plain)), rounding)
+
+
+def losses(
+    work: Workload, most: int, clock: Callable[[], float] | None = None, nudge: int | None = None
+) -> list[float]:
+    """The losses of the first steps of a fresh network; with a `clock`, of as many as fit into LONGEST_S.
+
+    With `nudge`, a seed, its weights begin as far away as the precision rounds.
+    """
+    trainee = work.trainee()
+    trainee.model.train()
+    if nudge is not None:
+        _nudge(trainee.model, EPSILON[work.mode.precision], nudge)
+    begin = 0.0 if clock is None else clock()
+    found: list[float] = []
+    for batch in itertools.islice(itertools.cycle(work.batches()), most):
+        found.append(trainee.step(*batch).item())
+        if clock is not None and len(found) >= LEAST_STEPS and clock() - begin > LONGEST_S:
+            break
+    return found
+
+
+@torch.no_grad()
+def _nudge(model: nn.Module, epsilon: float, seed: int) -> None:
+    """Multiply each weight by 1, or by 1 plus or minus `epsilon`; dropout's random numbers are left as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        signs = torch.randint(-1, 2, weight.shape, generator=generator)
+        weight.mul_(1 + epsilon * signs.to(weight.device))
+
+
+def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
+    """The relative difference of the mean `loss` of epoch 0 from that of the same epoch in eager execution.
+
+    Raises MeasurementError where it is another epoch: other batches, or other steps.
+    """
+    plain = replace(work, mode=replace(work.mode, execution=EAGER)).trainee()
+    plain.restore()  # dropout begins with the seed on both sides
+    expected, found = train_epoch(plain.step, pipeline.epoch(0)).item(), loss.item()
+    difference = apart(found, expected)
+    if not difference <= EPOCH:
+        raise MeasurementError(
+            f"{work.mode} does not train the epoch that eager does: its mean loss is {much(found, expected, EPOCH)}"
+        )
+    return difference
+
+
+def logits_apart(work: Workload) -> float:
+    """The largest difference of a logit in inference from that in eager fp32, as a share of the largest logit.
+
+    Raises MeasurementError where it is more than the mode's rounding explains. The mode must be active.
+    """
+    batch = work.batches(1)[0]
+
+    def logits(of: Workload) -> Tensor:
+        trainee = of.trainee()
+        trainee.model.eval()
+        return trainee.infer(*batch).float()
+
+    found = logits(work)
+    with PLAIN.active():
+        plain = logits(replace(work, mode=PLAIN))
+    difference = float((found - plain).abs().max() / plain.abs().max())
+    limit = LOGITS[work.mode.precision]
+    if not difference <= limit:
+        raise MeasurementError(
+            f"{work.mode} does not compute what eager fp32 does: the largest difference of a logit is "
+            f"{difference:.2g} of the largest, at most {limit:g} is rounding"
+        )
+    return difference

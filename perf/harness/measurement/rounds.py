@@ -1,0 +1,319 @@
+"""In: a callable and how to wait for its device. Out: timed rounds. The only module with a clock in it.
+
+Clock and synchronization are arguments, so that tests pass fakes. pytest-benchmark's `pedantic` is one too: it runs
+the timed loop, exactly W+N times, and keeps the samples.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from data import Pipeline
+from model import TrainingStep
+from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+# Rounds of an asynchronous device hold enough calls to last this long: launching and waiting for a round costs tens
+# of microseconds, which then is less than 1% of it.
+ROUND_S = 0.01
+# Above this the record grows, and its interval does not shrink any more: neighbouring rounds are not independent.
+MAX_ROUNDS = 5_000
+# Warm-up: stable once this many blocks in a row are no faster than the best before them by more than 5%.
+WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
+# What is measured beside the rounds: a median of 30 calls, and not for longer than a second.
+ASIDE_CALLS, ASIDE_S = 30, 1.0
+# The kernel counts CPU time in hundredths of a second: the load of a shorter time is not known.
+LOAD_S = 0.3
+# The terminal is written at most this often, between rounds.
+TICK_S = 0.5
+
+
+class MeasurementError(Exception):
+    """What was measured is not what it claims to be: `str()` says in one line what is wrong."""
+
+
+class Pedantic(Protocol):
+    """`benchmark.pedantic` of pytest-benchmark."""
+
+    def __call__(
+        self,
+        target: Callable[[], Any],
+        *,
+        setup: Callable[[], None] | None,
+        teardown: Callable[[], None] | None,
+        rounds: int,
+        warmup_rounds: int,
+        iterations: int,
+    ) -> Any: ...
+
+
+def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Clock:
+    """A timer that waits until the device has finished, then reads the clock [s].
+
+    Before a round it drains what the set-up left; after it, it waits for the round's work.
+    """
+
+    def timer() -> float:
+        synchronize()
+        return clock()
+
+    return timer
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure a case: exactly `rounds` where the user says so, else as the profile says.
+
+    That is `case_s` seconds, at least `min_rounds` rounds, but of long rounds as few as fit into `long_s`.
+    """
+
+    case_s: float
+    min_rounds: int
+    long_s: float
+    rounds: int | None = None
+
+    def rounds_for(self, round_s: float) -> int:
+        """The rounds of a case whose round takes `round_s` seconds; two at least, for an interval, unless long."""
+        if self.rounds is not None:
+            return self.rounds
+        within_long = max(int(self.long_s / round_s), 2 if round_s <= self.long_s else 1)
+        return max(min(self.min_rounds, within_long), min(MAX_ROUNDS, int(self.case_s / round_s)))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """`call_s` is the best block's mean time of a call [s]; `stable` is False where time ran out before it settled."""
+
+    calls: int
+    call_s: float
+    stable: bool
+
+
+def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s: float) -> WarmUp:
+    """Call until it gets no faster: at least `least_s` (clocks rise, caches fill), at most about `most_s` seconds."""
+    best, patience, calls = float("inf"), WARM_PATIENCE, 0
+    begin = start = timer()
+    block = 1  # one call first: it may be a long one
+    while True:
+        for _ in range(block):
+            call()
+        end = timer()
+        mean = (end - start) / block
+        calls += block
+        patience = WARM_PATIENCE if mean < best * WARM_GAIN else patience - 1
+        best = min(best, mean)
+        spent = end - begin
+        if patience <= 0 and spent >= least_s:
+            return WarmUp(calls, best, stable=True)
+        if spent + mean > most_s:
+            return WarmUp(calls, best, stable=False)
+        block = max(1, min(WARM_BLOCK_CALLS, int((most_s - spent) / mean)))
+        start = timer()
+
+
+def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int) -> list[float]:
+    """The times of single calls [s]: of as many as fit into `most_s`, and of `least` at least."""
+    times: list[float] = []
+    begin = timer()
+    while len(times) < least or timer() - begin < most_s:
+        start = timer()
+        call()
+        times.append(timer() - start)
+    return times
+
+
+def _nothing() -> None:
+    """What is done between rounds where nothing is to be shown."""
+
+
+class _Rounds:
+    """What `pedantic` calls between rounds, outside the timed region: notes when each of them began and ended.
+
+    To the clock's readings belong the few microseconds of `pedantic` itself: they are not the times of the rounds.
+    """
+
+    def __init__(self, clock: Clock, setup: Callable[[], None] | None, tick: Callable[[], None]) -> None:
+        self._clock, self._setup, self._tick = clock, setup, tick
+        self._readings: list[float] = [clock()]
+
+    def setup(self) -> None:
+        if self._setup is not None:
+            self._setup()
+        self._readings[-1] = self._clock()
+
+    def teardown(self) -> None:
+        self._readings.append(self._clock())
+        self._tick()
+        self._readings.append(self._clock())
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """(start, end) of each round [s]."""
+        return list(zip(self._readings[:-1:2], self._readings[1::2], strict=True))
+
+
+class Measurement:
+    """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
+
+    `info` becomes the record's `extra_info`. Where not `enabled`, each call runs once, untimed, as a test.
+    """
+
+    def __init__(
+        self,
+        pedantic: Pedantic,
+        synchronize: Callable[[], None],
+        effort: Effort,
+        *,
+        asynchronous: bool,
+        enabled: bool,
+        info: dict[str, Any],
+        on_round: Callable[[int, int, float], None] | None = None,
+        foreign_cpu_s: Callable[[], float | None] = lambda: None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.info = info
+        self._foreign_cpu_s = foreign_cpu_s
+        self.enabled = enabled
+        self.calls = 0  # made so far to warm up and in timed rounds
+        self.rounds: list[tuple[float, float]] = []  # when each timed round began and ended [s of the clock]
+        self.timer = device_timer(synchronize, clock)
+        self._pedantic = pedantic
+        self._synchronize = synchronize
+        self._effort = effort
+        self._asynchronous = asynchronous
+        self._on_round = on_round
+        self._clock = clock
+
+    def cold_start(self, build: Callable[[], T], first: Callable[[T], object]) -> T:
+        """Build and call once, timed together: context, allocator, kernel choice, compilation, worker start."""
+        start = self.timer()
+        built = build()
+        first(built)
+        self.info["cold_start_s"] = self.timer() - start
+        return built
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Warm up until stable, then time short calls: one to a round, or several where the device is asynchronous.
+
+        One call to a round is latency. Several, with one wait at the end, are throughput: what a training loop sees.
+        """
+        if not self.enabled:
+            self._once(call)
+            return
+        case_s = self._effort.case_s
+        warm = warm_up(call, self.timer, least_s=case_s / 4, most_s=case_s)
+        self.calls += warm.calls
+        self.info["warmup_calls"] = warm.calls
+        self.info["warmup_stable"] = warm.stable
+        iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous and warm.call_s > 0 else 1
+        self._rounds(call, warm.call_s * iterations, iterations=iterations)
+
+    def passes(self, call: Callable[[], object], restore: Callable[[], None], warm_pass: Callable[[], object]) -> None:
+        """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1.
+
+        `warm_pass` does what `call` does, and may look closer at it: its time is not recorded.
+        """
+        restore()
+        if not self.enabled:
+            self._once(call)
+            return
+        pass_s = self._warm(warm_pass, 1)
+        self._rounds(call, pass_s, iterations=1, setup=restore)
+
+    def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
+        """One round to warm up, then time rounds of `calls_per_round` calls, with no pause in between."""
+        if not self.enabled:
+            self._once(call)
+            return
+        round_s = self._warm(call, calls_per_round)
+        self._rounds(call, round_s, iterations=calls_per_round)
+
+    def _warm(self, call: Callable[[], object], calls: int) -> float:
+        """Make `calls` calls; returns the time they took together [s]."""
+        start = self.timer()
+        for _ in range(calls):
+            call()
+        self.calls += calls
+        self.info["warmup_calls"] = calls
+        return self.timer() - start
+
+    def _once(self, call: Callable[[], object]) -> None:
+        self.calls += 1
+        self._pedantic(call, setup=None, teardown=None, rounds=1, warmup_rounds=0, iterations=1)
+
+    def _rounds(
+        self, call: Callable[[], object], round_s: float, *, iterations: int, setup: Callable[[], None] | None = None
+    ) -> None:
+        rounds = self._effort.rounds_for(round_s)
+        self.calls += rounds * iterations
+        self.info["timing"] = "throughput" if iterations > 1 else "latency"
+        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s))
+        start, foreign = self.timer(), self._foreign_cpu_s()
+        self._pedantic(
+            call,
+            setup=None if setup is None else watch.setup,
+            teardown=watch.teardown,
+            rounds=rounds,
+            warmup_rounds=0,
+            iterations=iterations,
+        )
+        self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
+        after, wall_s = self._foreign_cpu_s(), self.timer() - start
+        if foreign is not None and after is not None and wall_s >= LOAD_S:
+            self.info["others_cores"] = max(0.0, (after - foreign) / wall_s)
+
+    def _ticker(self, rounds: int, round_s: float) -> Callable[[], None]:
+        """Called between rounds, outside the timed region."""
+        on_round = self._on_round
+        if on_round is None:
+            return _nothing
+        done, last = 0, self._clock()
+        on_round(0, rounds, rounds * round_s)
+
+        def tick() -> None:
+            nonlocal done, last
+            done += 1
+            if (now := self._clock()) - last >= TICK_S:
+                last = now
+                on_round(done, rounds, (rounds - done) * round_s)
+
+        return tick
+
+    def enqueue(self, call: Callable[[], object]) -> None:
+        """`enqueue_s`, the host's share of a call [s]: until it returns, with the device idle before."""
+        self.info["enqueue_s"] = self._median_s(call, start=self.timer, stop=self._clock)
+
+    def overhead(self, call: Callable[[], object]) -> None:
+        """`overhead_s`, the fixed cost of a call [s]: the time of `call`, made as small as it gets by the caller."""
+        self.info["overhead_s"] = self._median_s(call, start=self.timer, stop=self.timer)
+
+    def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
+        """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""
+        if not self.enabled:
+            return None
+        begin, warm = self.timer(), 0
+        while warm < ASIDE_CALLS and (warm == 0 or self.timer() - begin < ASIDE_S):
+            call()
+            warm += 1
+        times = []
+        for _ in range(warm):
+            before = start()
+            call()
+            times.append(stop() - before)
+        return statistics.median(times)
+
+    def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
+        """Run one epoch and keep where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""
+        stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
+        start = self.timer()
+        epoch_in_phases(step, pipeline, stopwatch)
+        self.info["phases_wall_s"] = self.timer() - start
+        self.info["phases_s"] = stopwatch.seconds()

@@ -1,0 +1,131 @@
+"""The parent's end of one worker: requests out, replies in, each within a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perf.harness.measurement.side_by_side import worker
+
+# A process that has closed its replies, or was killed, ends at once, unless it waits for a device.
+END_S = 5.0
+CHUNK = 1 << 16
+
+
+class SideError(Exception):
+    """A side answered that it cannot: `str()` is one line, with the place in the side's files. The worker is alive."""
+
+    def __init__(self, what: str, place: str = "") -> None:
+        super().__init__(f"{place}: {what}" if place else what)
+        self.what = what
+
+
+class SideLost(SideError):
+    """A worker that has died, or that does not answer; it has been ended."""
+
+
+class Link:
+    """One worker process. It is in a session of its own, so that Ctrl-C reaches the parent alone."""
+
+    def __init__(self, command: Sequence[str], start: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            self._said.close()
+            raise SideLost(f"{command[0]} cannot be started: {error.strerror}") from None
+        self._replies = b""
+        self._send({**start, "parent": os.getpid()})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, do: str, limit_s: float, **arguments: Any) -> dict[str, Any]:
+        """The reply to command `do`. Raises SideError where it says that it cannot, SideLost where none comes."""
+        self.request(do, **arguments)
+        return self.reply(limit_s)
+
+    def request(self, do: str, **arguments: Any) -> None:
+        self._send({"do": do, "with": arguments})
+
+    def reply(self, limit_s: float) -> dict[str, Any]:
+        """The reply to the oldest request without one, as `ask` does."""
+        line = self._line(limit_s)
+        answer: Any = None
+        with contextlib.suppress(ValueError):
+            answer = json.loads(line)
+        if not isinstance(answer, dict):
+            raise self._lost(f"answered {line[:60]!r}")
+        if "error" in answer:
+            raise SideError(str(answer["error"]), str(answer.get("place", "")))
+        return answer
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `reply` says how it died
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _line(self, limit_s: float) -> bytes:
+        assert self._process.stdout is not None
+        end = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._replies:
+                left_s = end - time.monotonic()
+                if left_s <= 0 or not selector.select(left_s):  # one that writes all the time is always ready
+                    raise self._lost(f"did not answer for {limit_s:g} s")
+                chunk = os.read(self._process.stdout.fileno(), CHUNK)
+                if not chunk:
+                    raise self._lost(self._how_it_ended())
+                self._replies += chunk
+        line, _, self._replies = self._replies.partition(b"\n")
+        return line
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            return "closed its replies"
+        return f"was ended by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
+
+    def _lost(self, what: str) -> SideLost:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        self.close()
+        return SideLost(f"its process {what}" + (f": {lines[-1][:200]}" if lines else ""))
+
+    def close(self) -> None:
+        """End the worker and what it started. Nothing happens where it has ended."""
+        process = self._process
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that it would have to put in order
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a device; nothing ends it sooner
+            process.wait(END_S)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._said.close()
+
+
+def command(python: str) -> list[str]:
+    """The command line of a worker that runs on `python`; -P keeps this folder off its path."""
+    return [python, "-P", str(Path(worker.__file__).resolve())]

@@ -1,0 +1,155 @@
+"""In: a size and a kind of slowdown. Out: what the gate finds of it on this machine, gate after gate."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import data
+from perf.harness.machine import devices
+from perf.harness.machine.identity import cores
+from perf.harness.measurement.side_by_side.link import Link
+from perf.harness.measurement.side_by_side.schedule import HEAD, Case, Gate, Round, Watcher
+from perf.harness.measurement.side_by_side.sides import Side, sides
+from perf.harness.options import Settings, SettingsError, resolve
+from perf.harness.verdict.launches import Rule
+from perf.harness.verdict.trials import Trial
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.plan import Plan
+
+# What is gated: steps, inference and an epoch; for a slow input, what has an input.
+STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
+INPUTS = (
+    ("epoch", 64, "resident"),
+    ("epoch", 512, "resident"),
+    ("input_pipeline", 64, "resident"),
+    ("input_pipeline", 512, "resident"),
+)
+
+
+def cases(kind: str, device: str) -> list[Case]:
+    """The benchmarks of a self-test."""
+    return [
+        Case(f"{name}[{axes.id}]", name, axes)
+        for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
+        for axes in [Axes(device, size, pipeline)]
+    ]
+
+
+class DeviceUnusable(Exception):
+    """A device on which nothing can be tested: `str()` says which and why."""
+
+
+def settings(device: str) -> Settings:
+    """The settings of a self-test: the defaults of `pytest perf/`, on one device. Raises DeviceUnusable."""
+    root = Path(data.__file__).resolve().parent
+    try:
+        made = resolve({"device": device}, {}, "", root)
+    except SettingsError as error:
+        raise DeviceUnusable(str(error).replace("--perf-device", "--device", 1)) from None
+    wanted = devices.expand(made.devices)
+    if len(wanted) != 1:
+        raise DeviceUnusable(f"--device: {device!r} is {len(wanted)} devices; test them one by one")
+    if wanted[0].absent:
+        raise DeviceUnusable(f"--device: {device} is absent: {wanted[0].absent}")
+    return replace(made, devices=(wanted[0].name,))
+
+
+def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[str], None]) -> Iterator[Trial]:
+    """`gates` gates of this code against itself, with a slowdown of `share` planted in head; none where it is 0."""
+    todo = cases(kind, settings.devices[0])
+    plan = Plan.of(settings)
+    inject = {"kind": kind, "share": share} if share else None
+    with sides(settings, plan.network().data_name, 1) as (base, head):
+        both = {base.name: base, head.name: head}
+        for _ in range(gates):
+            yield _one(settings, both, todo, inject, share, kind, say)
+
+
+def _one(
+    settings: Settings,
+    both: dict[str, Side],
+    todo: Sequence[Case],
+    inject: dict[str, object] | None,
+    share: float,
+    kind: str,
+    say: Callable[[str], None],
+) -> Trial:
+    seen = _Seen(say)
+    amounts: dict[tuple[object, ...], float] = {}
+    gate = Gate(
+        todo,
+        lambda name: _Planted(both[HEAD].launch(inject), amounts) if inject and name == HEAD else both[name].launch(),
+        Rule(len(todo), settings.min_effect),
+        budget_s=settings.time_budget_s,
+        cores=cores(),
+        watcher=seen,
+    )
+    judgements = gate.run()
+    reached = {name: statistics.median(shares) for name, shares in seen.injected.items()} if inject else {}
+    unplanted = tuple(name for name, size in reached.items() if not size)
+    return Trial(
+        kind=kind,
+        share=share,
+        judgements=tuple(judged for judged in judgements if judged.name not in unplanted),
+        seconds=gate.elapsed_s,
+        others_cores=gate.others_cores,
+        injected=tuple(size for name in reached if name not in unplanted for size in seen.injected[name]),
+        unplanted=unplanted,
+        stock=tuple(seen.stock_ratios()),
+    )
+
+
+class _Planted:
+    """A worker of head that plants the same amount in each launch, as a change of the code would.
+
+    Found anew in each, it would add its own error to the spread between launches.
+    """
+
+    def __init__(self, link: Link, amounts: dict[tuple[object, ...], float]) -> None:
+        self._link = link
+        self._amounts = amounts
+        self._case: tuple[object, ...] = ()
+
+    def request(self, do: str, **arguments: Any) -> None:
+        if do == "prepare":
+            self._case = tuple(value for name, value in arguments.items() if name != "core")
+            arguments["amount"] = self._amounts.get(self._case)
+        self._link.request(do, **arguments)
+
+    def reply(self, limit_s: float) -> dict[str, Any]:
+        answer = self._link.reply(limit_s)
+        if "amount" in answer:
+            self._amounts[self._case] = answer["amount"]
+        return answer
+
+    def close(self) -> None:
+        self._link.close()
+
+
+class _Seen(Watcher):
+    """What a self-test keeps of each launch: the size of the slowdown, and the medians that a stored run would have."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.injected: dict[str, list[float]] = {}
+        self._medians: dict[str, list[tuple[float, float]]] = {}
+
+    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+        if share == 0.0:
+            self._say(f"launch {launch}: {case.name}, {undecided} undecided")
+
+    def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
+        self.injected.setdefault(case.name, []).append(injected or 0.0)
+        base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (0, 1))
+        self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))
+
+    def stock_ratios(self) -> Iterator[float]:
+        """Head's median over that of an earlier process of base, as a stored run has it."""
+        for launches in self._medians.values():
+            for (stored, _), (_, new) in itertools.pairwise(launches):
+                yield new / stored

@@ -1,0 +1,180 @@
+"""In: `--perf-against`, `--perf-against-python`, `--perf-model`. Out: base and head: which code, on which Python.
+
+The subject is `model/` and `data/` of this checkout, or, with `--perf-model=package.module:factory`, the project that
+holds that module: then base differs in that project, and `model/` and `data/` are those of this checkout on both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data import NAMES
+from perf.harness.measurement.side_by_side.link import Link, command
+from perf.harness.measurement.side_by_side.worker import CHECKOUT
+from perf.harness.measurement.side_by_side.worktree import RefError, changed, commit, top_level, worktree
+from perf.harness.options import Settings
+
+SHORT = 10
+INSTALLED = "site-packages"
+# Whether glibc gives the memory of a large batch back to the kernel after each step depends on what the process freed
+# before: of two processes with the same code, one loaded batches of 4,096 in 4.4 ms, the other in 1.6 ms. A worker
+# keeps what it freed; 32 MiB is the largest block that glibc can keep. The user's own settings go first.
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
+
+class SideUnusable(Exception):
+    """A side that cannot be measured: `str()` says which option named it, and what to do."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What varies between the sides: the project in `root`, imported from `roots`, first one first."""
+
+    root: Path
+    roots: tuple[Path, ...]
+    module: str | None = None
+
+    def at(self, root: Path) -> Subject:
+        """The same of another checkout."""
+        own = {path for path in self.roots if path == CHECKOUT != self.root}  # this checkout, inside of that project
+        moved = (path if path in own else root / path.relative_to(self.root) for path in self.roots)
+        return Subject(root, tuple(moved), self.module)
+
+    def missing(self) -> str:
+        """What `root` lacks for a subject, or nothing."""
+        if self.module is None:
+            lacking = [name for name in ("model", "data") if not (self.root / name / "__init__.py").is_file()]
+            return " and ".join(f"{name}/" for name in lacking)
+        path = Path(*self.module.split("."))
+        files = (path.with_suffix(".py"), path / "__init__.py")
+        return "" if any((root / file).is_file() for root in self.roots for file in files) else str(files[0])
+
+
+@dataclass(frozen=True)
+class Side:
+    """Base or head: `name` is that word, `title` is what the user sees."""
+
+    name: str
+    title: str
+    python: str
+    subject: Subject
+    start: Mapping[str, Any]
+
+    def launch(self, inject: Mapping[str, Any] | None = None) -> Link:
+        """A fresh worker process. Raises SideLost."""
+        start = {**self.start, "root": str(self.subject.root), "roots": [str(path) for path in self.subject.roots]}
+        # OpenMP reads its own when it is loaded, before torch can be told.
+        env = {**KEPT_MEMORY, **os.environ, "OMP_NUM_THREADS": self.start["options"]["threads"]}
+        return Link(command(self.python), start | ({"inject": dict(inject)} if inject else {}), env)
+
+
+def subject_of(settings: Settings) -> Subject:
+    """What this process would measure."""
+    module = settings.model.partition(":")[0] if ":" in settings.model else None
+    if module is None:
+        return Subject(CHECKOUT, (CHECKOUT,))
+    found = getattr(importlib.import_module(module), "__file__", None)
+    if found is None:
+        raise SideUnusable(f"--perf-model={settings.model}: it is in no file, so that it has no other version")
+    file = Path(found).resolve()
+    parents = file.parents if file.name != "__init__.py" else file.parent.parents
+    root = parents[module.count(".")]
+    project = _repository(root) or root
+    if project == CHECKOUT:
+        return Subject(CHECKOUT, tuple(dict.fromkeys((CHECKOUT, root))), module)
+    # Ours first: the instrument needs its own `model` and `data`, whatever that project calls its packages.
+    return Subject(project, (CHECKOUT, root), module)
+
+
+@contextlib.contextmanager
+def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Side, Side]]:
+    """Base and head of a gate, on the data set `data_name`. Raises SideUnusable."""
+    subject = subject_of(settings)
+    if INSTALLED in subject.roots[-1].parts:  # beside it lies head's torch, which base would import
+        raise SideUnusable(
+            f"--perf-model={settings.model}: it is installed in {subject.roots[-1]}; the gate compares checkouts: "
+            "run it in the project's own"
+        )
+    start = {
+        "options": settings.for_worker(
+            device=",".join(settings.devices),
+            data=data_name if data_name in NAMES else "auto",  # both sides take what head would take
+            threads=str(threads),
+        )
+    }
+    python = _python(settings.against_python)
+    head = Side("head", _working_tree(subject.root), sys.executable, subject, start)
+    with contextlib.ExitStack() as held:
+        base, title = _base(subject, settings.against, held)
+        if settings.against_python is not None:
+            title += f" on {settings.against_python}"
+        yield Side("base", title, python, base, start), head
+
+
+def _working_tree(root: Path) -> str:
+    """Head's title: with its commit, where git can say."""
+    at = ""
+    with contextlib.suppress(RefError):
+        at = f" at {commit(root, 'HEAD')[:SHORT]}" + (" + uncommitted changes" if changed(root) else "")
+    return f"the working tree {root.name}{at}"
+
+
+def _base(subject: Subject, against: str | None, held: contextlib.ExitStack) -> tuple[Subject, str]:
+    if against is None:
+        return subject, "the same code"
+    if (folder := Path(against).expanduser()).is_dir() and not _is_ref(subject.root, against):
+        return _complete(subject.at(folder.resolve()), against), f"{folder}"
+    try:
+        repository = top_level(subject.root)
+        if repository is None:
+            raise RefError(f"{against!r} is no folder, and {subject.root} is in no git repository")
+        sha = commit(repository, against)
+        place = held.enter_context(worktree(repository, sha))
+    except RefError as error:
+        raise SideUnusable(f"--perf-against: {error}") from None
+    short = sha[:SHORT]
+    title = short if sha.startswith(against) else f"{against} ({short})"
+    base = subject.at(place / subject.root.relative_to(repository))
+    # An older commit may lack a user's model: then all of its benchmarks are new.
+    return (base if base.module else _complete(base, against)), title
+
+
+def _complete(base: Subject, against: str) -> Subject:
+    if lacking := base.missing():
+        raise SideUnusable(f"--perf-against={against}: it has no {lacking}; name a checkout of the project")
+    return base
+
+
+def _repository(root: Path) -> Path | None:
+    """As `top_level`, but None where git cannot say: two folders are compared without it."""
+    with contextlib.suppress(RefError):
+        return top_level(root)
+    return None
+
+
+def _is_ref(root: Path, against: str) -> bool:
+    """A name without a separator may be both a branch and a folder, `perf` say: the branch is meant."""
+    repository = _repository(root)
+    if "/" in against or against in (".", "..") or repository is None:
+        return False
+    with contextlib.suppress(RefError):
+        commit(repository, against)
+        return True
+    return False
+
+
+def _python(name: str | None) -> str:
+    if name is None:
+        return sys.executable
+    found = shutil.which(Path(name).expanduser())
+    if found is None:
+        raise SideUnusable(f"--perf-against-python={name}: no such program; name a Python with torch, by its path")
+    return str(Path(found).absolute())  # not resolved: a virtual environment's python is a link out of it

@@ -1,0 +1,198 @@
+"""In: a workload. Out: what its training step takes of a device's memory, and which batch sizes can be trained."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from data import Batch
+from model import TrainingStep
+from perf.harness.machine import memory
+from perf.harness.machine.devices import Device
+from perf.harness.measurement.rounds import Clock, warm_up
+from perf.harness.workload.modes.execution import executed
+from perf.harness.workload.modes.precision import in_precision
+from perf.harness.workload.workload import MINIMAL_BATCH, Workload, placed
+
+# Of each batch size that fits, the throughput: long enough for its best block of steps.
+RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
+# Somebody waits for it. A try is three steps at least: the first, one for its memory, and one for the throughput.
+SEARCH_S, STEPS_OF_A_TRY = 120.0, 3
+# Kernels that count elements in 32 bits fail beyond this, however much memory there is.
+MOST_ELEMENTS = 2**31 - 1
+OUT_OF_MEMORY = "out of memory"
+# Of the profiler's own log, which goes to the terminal.
+SILENT = "99"
+
+
+def fresh_step(work: Workload) -> TrainingStep:
+    """A fresh network's training step, without the copy of the weights that a benchmark keeps for the way back."""
+    torch.manual_seed(work.seed)
+    device = work.device.torch_device
+    model = placed(work.recipe, device, work.memory_format)
+    model.train()
+    step = TrainingStep(model, work.recipe.optimizer(model.parameters()), work.recipe.loss)
+    return executed(in_precision(step, work.mode.precision, device), work.mode.execution)
+
+
+def repeated(batch: Batch, size: int) -> Batch:
+    """`size` samples on the device, those of `batch` in turn."""
+    images, labels = batch
+    turn = torch.arange(size, device=labels.device) % len(labels)
+    return images[turn], labels[turn]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Bytes, None where unknown; what `account` says of them."""
+
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int | None
+    peak_bytes: int | None
+
+
+def account(work: Workload, batch: Batch) -> Account:
+    """What a training step on `batch` takes of torch's allocator, once the optimizer has its state.
+
+    Weights are parameters and buffers. Activations are all that a step takes at its peak beyond what was there before
+    it (weights, the optimizer's state, the batch) and beyond the gradients: what forward keeps for backward, the
+    gradients of that, and what operations need meanwhile; in a compiled step, where the update is a part of it, the
+    gradients too. Of a CUDA graph, which keeps them between steps, they are not known. The peak is all of them and the
+    batch.
+    """
+    memory.free(work.device)
+    before = memory.used_bytes(work.device)
+    step = fresh_step(work)
+    batch = repeated(batch, len(batch[1]))
+    step(*batch)
+    found = account_of(step, batch, work.device)
+    if work.mode.execution == "cudagraph":
+        found = replace(found, activation_bytes=None)
+    if before is not None:  # on an accelerator: with what its libraries keep
+        peak = memory.peak_bytes(work.device)
+        found = replace(found, peak_bytes=None if peak is None else peak - before)
+    return found
+
+
+def account_of(step: TrainingStep, batch: Batch, device: Device) -> Account:
+    """The same of a step that was made before; it is made once more."""
+    gradients = _bytes(p.grad for p in step.model.parameters() if p.grad is not None)
+    weights = _bytes([*step.model.parameters(), *step.model.buffers()])
+    optimizer = _bytes(v for s in step.optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+    step.optimizer.zero_grad(set_to_none=True)
+    more = allocated_bytes(lambda: step(*batch), device)
+    return Account(
+        weight_bytes=weights,
+        gradient_bytes=gradients,
+        optimizer_bytes=optimizer,
+        activation_bytes=None if more is None else max(0, more - gradients),
+        peak_bytes=None if more is None else weights + optimizer + _bytes(batch) + more,
+    )
+
+
+def allocated_bytes(call: Callable[[], object], device: Device) -> int | None:
+    """The most memory of torch's allocator that `call` takes at a time beyond what was in use before [bytes].
+
+    A CPU's allocator says so through torch's profiler: each time that it is asked for memory or given some back. The
+    process says less: it has pages of what was freed before, and uses them again.
+    """
+    if device.asynchronous:
+        memory.free(device)
+        before = memory.used_bytes(device)
+        call()
+        peak = memory.peak_bytes(device)
+        return None if peak is None or before is None else peak - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", SILENT)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
+        call()
+    results = profiled.profiler.kineto_results if profiled.profiler else None
+    changes = [] if results is None else [event.nbytes() for event in results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes), default=0)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+class Tries:
+    """Training at one batch size after the other, each with a fresh network on a clean device.
+
+    `most_bytes` is what a step may take on a CPU; an accelerator refuses more by itself. `rates` [samples/s] are of the
+    sizes that fit; `problems` say of the others why not.
+    """
+
+    def __init__(self, work: Workload, timer: Clock, most_bytes: int | None = None) -> None:
+        self.most = MOST_ELEMENTS // math.prod(work.recipe.input_shape)
+        self.rates: dict[int, float] = {}
+        self.problems: dict[int, str] = {}
+        self._most_bytes = None if work.device.asynchronous else most_bytes
+        self._work, self._timer, self._begin = work, timer, timer()
+        self._samples = work.batches(1)[0]
+
+    def fits(self, size: int) -> bool:
+        """Whether a network can be trained at batch size `size`. Raises what is no lack of memory at the first size."""
+        if size < MINIMAL_BATCH:
+            return False
+        if self._late(size):
+            self.problems[size] = f"its search would take more than {SEARCH_S:.0f} s"
+            return False
+        try:
+            self.rates[size] = self._rate(size)
+        except (RuntimeError, MemoryError) as error:
+            lacking = memory.is_out_of_memory(error)
+            if not lacking and not self.rates:
+                raise
+            self.problems[size] = OUT_OF_MEMORY if lacking else str(error).split("\n")[0]
+        else:
+            return True
+        finally:
+            if self._work.mode.execution == "compile":
+                torch.compiler.reset()  # of one function, torch keeps a few compiled shapes and no more
+            memory.free(self._work.device)  # here the traceback is gone, and with it the tensors in its frames
+        return False
+
+    def _rate(self, size: int) -> float:
+        """The throughput of steps after the first, in which the optimizer makes its state [samples/s].
+
+        Raises MemoryError where they take too much.
+        """
+        step, batch = self._fresh(size)
+        step(*batch)
+        if self._most_bytes is not None:
+            peak = account_of(step, batch, self._work.device).peak_bytes
+            if peak is not None and peak > self._most_bytes:
+                raise MemoryError(peak)
+        return size / warm_up(lambda: step(*batch), self._timer, least_s=RATE_LEAST_S, most_s=RATE_MOST_S).call_s
+
+    def training(self, size: int) -> Callable[[], object]:
+        """A fresh network's step at batch size `size`."""
+        step, batch = self._fresh(size)
+        return lambda: step(*batch)
+
+    def _fresh(self, size: int) -> tuple[TrainingStep, Batch]:
+        return fresh_step(self._work), repeated(self._samples, size)
+
+    def _late(self, size: int) -> bool:
+        """Whether a size that is larger than all before would be tried for too long."""
+        known = max(self.rates, default=size)
+        if size <= known:
+            return False
+        expected_s = STEPS_OF_A_TRY * size / self.rates[known]
+        return self._timer() - self._begin + expected_s > SEARCH_S
+
+    def doublings(self, start: int, size: int) -> dict[int, float]:
+        """The throughput at `start`, at twice of it, and so on, up to `size`; at `size` where that is below `start`."""
+        found, step = {}, start
+        while step <= size:
+            found[step] = self.rates[step]
+            step *= 2
+        return found or {size: self.rates[size]}

@@ -1,0 +1,101 @@
+"""In: a callable. Out: the floating-point operations it makes, and the bytes that its operations read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from perf.harness.verdict.roofline import Work
+
+# Operations that allocate or describe, and touch no element.
+STILL = ("empty", "new_empty", "resize_", "set_")
+# In-place operations that do not look at what was there before.
+OVERWRITING = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_"}
+OVERWRITING |= {"_foreach_zero_", "_foreach_copy_"}
+
+
+def work(call: Callable[[], object]) -> Work:
+    """Call it once, and count.
+
+    Each operation is taken to read each of its operands once, whole, and to write each of its results once, as if
+    nothing stayed in a cache: eager mode does run them one by one.
+    """
+    # The inner mode sees an operation first: the counter may take apart what it does not know.
+    with FlopCounterMode(display=False) as counter, _Traffic() as traffic:
+        call()
+    by_op = counter.get_flop_counts().get("Global", {})
+    convolution = sum(flop for op, flop in by_op.items() if "convolution" in str(op))
+    return Work(counter.get_total_flops(), convolution, traffic.bytes, traffic.ops)
+
+
+class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Sums up what the operations below autograd move: `bytes`, and how many `ops` move any."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.bytes = 0
+        self.ops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(func, OpOverload):
+            moved = _moved(func, args, kwargs or {}, made)
+            self.bytes += moved
+            self.ops += moved > 0
+        return made
+
+
+def _moved(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: object) -> int:
+    """The bytes that one operation reads and writes; 0 of one that only looks at a tensor in another way."""
+    name = func._schema.name.partition("::")[2]
+    if name.startswith(STILL):
+        return 0
+    given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
+    read: list[Tensor] = []
+    written: list[Tensor] = []
+    for argument in func._schema.arguments:
+        tensors = _tensors(given.get(argument.name))
+        changed = argument.alias_info is not None and argument.alias_info.is_write
+        if changed:
+            written += tensors
+        if not changed or not (argument.is_out or name in OVERWRITING):
+            read += tensors
+    inputs = {_storage(tensor) for value in given.values() for tensor in _tensors(value)}
+    results = _tensors(made)
+    new = [tensor for tensor in results if _storage(tensor) not in inputs]
+    if results and not new and not written:
+        return 0
+    if name.startswith("new_") or name.endswith("_like"):  # only the shape is looked at
+        read = []
+    return _bytes(read) + _bytes([*written, *new])
+
+
+def _tensors(value: object) -> list[Tensor]:
+    """Those in `value`, an argument or a result; sparse ones have no strides, and are not counted."""
+    return [one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout == torch.strided]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """Of the distinct ones among `tensors`. What an expanded dimension repeats is there once."""
+    distinct = {(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype): tensor for tensor in tensors}
+    return sum(map(_extent, distinct.values()))
+
+
+def _extent(tensor: Tensor) -> int:
+    count = tensor.element_size() if tensor.numel() else 0
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        count *= size if stride else 1
+    return count

@@ -1,0 +1,427 @@
+"""In: the texts of the `--perf-*` options and of their ini twins. Out: one frozen `Settings`.
+
+`OPTIONS` states each option once. Everything else derives from it: pytest's help, the ini twins, the table in
+`docs/options.md`, the `settings` of a record, and what a worker process of the gate is told.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+EAGER, FP32 = "eager", "fp32"
+EXECUTIONS: Final = (EAGER, "compile", "cudagraph")
+"""Operation by operation; compiled by `torch.compile`; captured once as a CUDA graph, and replayed."""
+PRECISIONS: Final = (FP32, "tf32", "bf16", "fp16")
+"""All bits of float32; products with 10 bits of mantissa on tensor cores; autocast to bfloat16 or to float16."""
+PIPELINES: Final = ("dataloader", "workers", "resident")
+"""The names of `data.PIPELINES`, which needs torch; a test holds the two equal."""
+DATA_SETS: Final = ("auto", "mnist", "digits")
+"""The names of `data.NAMES`, which needs torch; a test holds the two equal."""
+
+QUALIFY = "qualify"
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+LONGEST_S = 24 * 3600
+YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
+BYTES = {"MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+# Two launches of the same code differ by about half a percent, which hides a smaller effect. A larger effect than half
+# needs no gate: a stopwatch shows it.
+LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
+# The checks of a qualification in the order in which they run; for each, the faults that `--perf-inject` can plant.
+FAULTS: Final = {
+    "preconditions": {"load": "another program keeps every core busy"},
+    "matmul": {"slow": "each product is computed twice"},
+    "memory": {"slow": "each pass over the memory is made twice"},
+    "copies": {"slow": "each copy is made twice", "corrupt": "one bit is flipped on the way"},
+    "launch": {"slow": "each operation is done twice"},
+    "sustained": {
+        "late": "after half of the time, each product is computed twice",
+        "throttle": "the readings of a GPU that was too hot for a third of the time take the place of the device's own",
+    },
+    "numerics": {"bitflip": "one bit of a result is flipped", "nan": "one element of a result is NaN"},
+    "replay": {
+        "weight": "one bit of a weight is flipped in the middle of a replay",
+        "gradient": "one bit of a gradient is flipped in the middle of a replay",
+    },
+    "convergence": {"slow": "the learning rate is halved"},
+    "step": {"sleep": "the forward pass sleeps as long as a step takes"},
+    "loader": {"sleep": "every pipeline sleeps before each batch"},
+    "errors": {
+        "ecc": "an uncorrected memory error is counted meanwhile",
+        "xid": "the driver reports meanwhile that the GPU has fallen off the bus (Xid 79)",
+    },
+}
+
+
+class SettingsError(Exception):
+    """A wrong option: `str()` says what is wrong, where it came from, and what is right."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is measured: the samples of the data set (None: all), and for how long [s].
+
+    A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`.
+    `defaults` are those of options that the user does not name. Of networks of large images, the benchmarks
+    `small_only` are left out; on a CPU, every one whose call takes longer than `longest_s`.
+    """
+
+    name: str
+    train_samples: int | None
+    test_samples: int | None
+    case_s: float
+    min_rounds: int
+    long_s: float
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    small_only: tuple[str, ...] = ()
+    longest_s: float = math.inf
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        # 100 batches of 64: enough for a falling loss; 3 rounds are the fewest with an interval worth reading.
+        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
+        # 4 s give a step of 1 ms its 20 blocks of 100 rounds, and the whole suite its 5 minutes on 2 cores.
+        Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0),
+        # The data of the smoke run: the checks train, but do not learn.
+        Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
+        # A second each, for there are hundreds of cases. Of random images, an epoch says nothing that a step does not.
+        Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
+                defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
+                          "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
+                small_only=("inference", "input_pipeline", "epoch", "training_run")),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every option, resolved. None means that the suite chooses: the batch sizes by the model, the rounds by time.
+
+    `texts` has the text that each option was resolved from, by option name, and `origins` where that text came from.
+    """
+
+    devices: tuple[str, ...]
+    batch_sizes: tuple[int, ...] | None
+    pipelines: tuple[str, ...] | None
+    executions: tuple[str, ...]
+    precisions: tuple[str, ...]
+    models: tuple[str, ...]
+    data: str
+    data_root: Path
+    profile: Profile
+    rounds: int | None
+    threads: int | None
+    memory_limit: int | None
+    seed: int
+    require_devices: tuple[str, ...]
+    against: str | None
+    against_python: str | None
+    gate: str
+    min_effect: float
+    time_budget_s: float
+    inconclusive: str
+    quick: bool
+    full: bool
+    spec: Path | None
+    checks: tuple[str, ...] | None
+    require_checks: tuple[str, ...]
+    inject: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict, compare=False)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def model(self) -> str:
+        """The networks, as typed: one, or several with commas between them."""
+        return ",".join(self.models)
+
+    @property
+    def qualifies(self) -> bool:
+        """Whether the run qualifies the machine instead of measuring."""
+        return self.profile.name == QUALIFY
+
+    @property
+    def paired(self) -> bool:
+        """Whether the run measures base and head side by side."""
+        return self.gate != "off" and (self.against is not None or self.against_python is not None)
+
+    def as_record(self) -> dict[str, str | int | float | None]:
+        """What a record keeps: flat, and without paths, which differ between machines."""
+        return {option.recorded: _recorded(getattr(self, option.field)) for option in OPTIONS if option.recorded}
+
+    def for_worker(self, **changed: str) -> dict[str, str]:
+        """The texts from which a worker process of the gate resolves the same settings, with those in `changed`."""
+        texts = {option.name: self.texts[option.name] for option in OPTIONS if option.name in self.texts}
+        mine = {option.name for option in OPTIONS if option.parent_only}
+        return {name: text for name, text in (texts | changed).items() if name not in mine}
+
+
+def _recorded(value: object) -> str | int | float | None:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, Profile):
+        return value.name
+    assert value is None or isinstance(value, str | int | float)
+    return value
+
+
+def _items(text: str) -> tuple[str, ...]:
+    items = tuple(dict.fromkeys(item.strip() for item in text.split(",")))
+    if not all(items):
+        raise ValueError("has an empty item; write the items with commas between them")
+    return items
+
+
+def _whole(text: str, minimum: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+    if not minimum <= number < 2**63:
+        raise ValueError(f"{text} is out of range; it must be {minimum} or more")
+    return number
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    for name in (items := _items(text)):
+        if not re.fullmatch(r"all|cpu|(?!all\b|cpu\b|meta\b)[a-z]+(:\d{1,4})?", name):
+            raise ValueError(not_a_device(name))
+    return items
+
+
+def not_a_device(name: str) -> str:
+    """What is wrong with `name`; torch, which is not asked here, may not know it either."""
+    return f"{name!r} is not a device; use cpu, cuda, cuda:1, mps, xpu or all"
+
+
+def _choices(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+    for item in (items := _items(text)):
+        if item not in choices:
+            raise ValueError(f"{item!r} is not one of {', '.join(choices)}")
+    return items
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    return tuple(_whole(item, 1) for item in _items(text))
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; name a folder")
+    return Path(text).expanduser()
+
+
+def _checks(text: str) -> tuple[str, ...]:
+    return _choices(text, tuple(FAULTS))
+
+
+def _faults(text: str) -> dict[str, str]:
+    """`CHECK:KIND,…` as a dictionary."""
+    found = {}
+    for item in _items(text):
+        check, _, kind = item.partition(":")
+        if kind not in FAULTS.get(check, ()):
+            known = ", ".join(f"{name}:{one}" for name, kinds in FAULTS.items() for one in kinds)
+            raise ValueError(f"{item!r} is none of {known}")
+        found[check] = kind
+    return found
+
+
+def _flag(text: str) -> bool:
+    """What pytest takes for yes and no in an ini file."""
+    word = text.strip().lower()
+    if word not in (*YES, *NO):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return word in YES
+
+
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty; name a file")
+    return Path(text).expanduser()
+
+
+def _one_of(text: str, choices: tuple[str, ...]) -> str:
+    if "," in text:
+        raise ValueError(f"{text!r} is a list; give one value")
+    return _choices(text, choices)[0]
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
+
+
+def _duration(text: str) -> float:
+    """`90s`, `10m` or `1h` in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not 0 < (seconds := float(found[1]) * SECONDS[found[2]]) <= LONGEST_S:
+        raise ValueError(f"{text!r} is not a time, written like 90s, 10m or 1h, of 24h at most")
+    return seconds
+
+
+def _size(text: str) -> int:
+    """`2GB`, `1.5GiB` or `512MiB` in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT]i?B)", text.strip())
+    if found is None or not 1 <= (size := float(found[1]) * BYTES[found[2]]) < 2**63:
+        raise ValueError(f"{text!r} is not an amount of memory, written like 2GB, 2GiB or 512MiB")
+    return int(size)
+
+
+def effect(text: str) -> float:
+    """A minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not text.strip().endswith("%") or not LEAST_EFFECT <= percent / 100 <= MOST_EFFECT:
+        raise ValueError(f"{text!r} is not a share from {LEAST_EFFECT:.1%} to {MOST_EFFECT:.0%}, written like 2.5%")
+    return percent / 100
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file.
+
+    `default` is text, as typed. An option without `metavar` is a flag: it takes no value on the command line, and yes
+    or no in an ini file. `parse` gives the value of the field `field` of `Settings`, which is `without` where there
+    is no text. `recorded` is its key in a record, "" where a record does not keep it. A worker process of the gate gets
+    each option that is not `parent_only`.
+    """
+
+    name: str
+    metavar: str | None
+    default: str | None
+    help: str
+    parse: Callable[[str], object]
+    field: str
+    recorded: str = ""
+    without: object = None
+    parent_only: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--perf-{self.name}"
+
+    @property
+    def usage(self) -> str:
+        """As on the command line: `--perf-data=NAME`."""
+        return f"{self.flag}={self.metavar}" if self.metavar else self.flag
+
+    @property
+    def ini(self) -> str:
+        return f"perf_{self.name.replace('-', '_')}"
+
+    @property
+    def full_help(self) -> str:
+        return f"{self.help} (default: {self.default})" if self.default else self.help
+
+
+OPTIONS = (
+    Option("device", "LIST", "cpu,cuda",
+           "devices to measure: cpu, cuda, cuda:1, mps, xpu, or all; an absent device is skipped with the reason",
+           _devices, "devices", "devices"),
+    Option("batch-size", "LIST", None,
+           "batch sizes (default: 64,512,4096; for images above 64×64 pixels 8,32)",
+           _batch_sizes, "batch_sizes", "batch_sizes"),
+    Option("pipeline", "LIST", None,
+           "input pipelines: dataloader, workers, resident; each at every batch size (default: all three at the first "
+           "batch size, only resident at the others)",
+           lambda text: _choices(text, PIPELINES), "pipelines", "pipelines"),
+    Option("execution", "LIST", EAGER, "how the step runs: eager, compile (torch.compile), cudagraph",
+           lambda text: _choices(text, EXECUTIONS), "executions", "executions"),
+    Option("precision", "LIST", FP32, "the precision of the step: fp32, tf32, bf16, fp16",
+           lambda text: _choices(text, PRECISIONS), "precisions", "precisions"),
+    Option("model", "LIST", "simple_nn",
+           "networks: simple_nn, small_cnn, a torchvision classification model (resnet18, …), or your own "
+           "package.module:factory",
+           _items, "models", "model"),
+    Option("data", "NAME", "auto", "data set: mnist, digits (embedded), or auto: mnist where its files are present",
+           lambda text: _one_of(text, DATA_SETS), "data", "data"),
+    Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder, "data_root"),
+    Option("profile", "NAME", "standard",
+           "what to run. smoke: a subset, for a first look. standard: the whole data set. qualify: is the machine "
+           "healthy? full: simple_nn, small_cnn, resnet18, resnet50 and vit_b_16 in every execution and precision; "
+           "hours on a CPU",
+           lambda text: PROFILES[_one_of(text, tuple(PROFILES))], "profile", "profile"),
+    Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",
+           lambda text: _whole(text, 1), "rounds", "rounds"),
+    Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
+           lambda text: _whole(text, 1), "threads", "threads"),
+    Option("memory-limit", "SIZE", None,
+           "the memory that training may take in largest_batch: 2GB, 2GiB, 512MiB (default: all memory of a GPU; "
+           "without it, a CPU skips memory and largest_batch)",
+           _size, "memory_limit", "memory_limit"),
+    Option("seed", "N", "0", "seed of weights, shuffling and random images",
+           lambda text: _whole(text, 0), "seed", "seed"),
+    Option("require-device", "LIST", None, "exit with 4 before anything is measured if one of these is absent",
+           _devices, "require_devices", without=(), parent_only=True),
+    Option("against", "REF|DIR", None,
+           "gate: measure a git ref, or another checkout, side by side with the working tree",
+           _text, "against", parent_only=True),
+    Option("against-python", "EXE", None,
+           "gate: measure base with this Python, which may have another torch",
+           _text, "against_python", parent_only=True),
+    Option("gate", "MODE", "fail",
+           "what a SLOWER benchmark does: fail, warn, or off (off also ignores --perf-against)",
+           lambda text: _one_of(text, ("off", "warn", "fail")), "gate", parent_only=True),
+    Option("min-effect", "SHARE", "2.5%",
+           "the smallest slowdown that matters; SAME means: a slowdown of twice that size is ruled out",
+           effect, "min_effect", parent_only=True),
+    Option("time-budget", "TIME", "10m",
+           "how long the gate may take; what is undecided then is INCONCLUSIVE",
+           _duration, "time_budget_s", parent_only=True),
+    Option("inconclusive", "MODE", "warn",
+           "what INCONCLUSIVE does where nothing failed: warn exits with 10, fail with 1",
+           lambda text: _one_of(text, ("warn", "fail")), "inconclusive", parent_only=True),
+    Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
+           _flag, "quick", without=False, parent_only=True),
+    Option("full", None, None, "qualify: ten minutes of sustained load",
+           _flag, "full", without=False, parent_only=True),
+    Option("spec", "FILE", None, "qualify: also compare each metric with this reference file",
+           _file, "spec", parent_only=True),
+    Option("check", "LIST", None, "qualify: only these checks (default: all)", _checks, "checks", parent_only=True),
+    Option("require-check", "LIST", None, "qualify: fail if one of these checks cannot be judged here",
+           _checks, "require_checks", without=(), parent_only=True),
+    Option("inject", "LIST", None, "qualify: plant faults, CHECK:KIND, to see the check fail",
+           _faults, "inject", without={}, parent_only=True),
+)  # fmt: skip
+
+
+def resolve(
+    command_line: Mapping[str, str | None], ini: Mapping[str, str], ini_file: str, default_data_root: Path
+) -> Settings:
+    """The settings from the texts by option name; the command line wins over the ini file.
+
+    `ini_file` names where the ini values came from. Raises SettingsError for a wrong value.
+    """
+    values: dict[str, Any] = {}  # each option's parser gives the type of its field
+    texts: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    defaults: Mapping[str, str] = {}
+    for option in _profile_first(OPTIONS):
+        text, origin = defaults.get(option.name, option.default), "default"
+        if ini.get(option.name):
+            text, origin = ini[option.name], f"{option.ini} in {ini_file}"
+        if (given := command_line.get(option.name)) is not None:
+            text, origin = given, option.flag
+        try:
+            values[option.field] = option.without if text is None else option.parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {error}") from None
+        if text is not None:
+            texts[option.name], origins[option.name] = text, origin
+        defaults = values["profile"].defaults
+    values["data_root"] = values["data_root"] or default_data_root
+    return Settings(**values, texts=texts | {"data-root": str(values["data_root"])}, origins=origins)
+
+
+def _profile_first(options: Iterable[Option]) -> list[Option]:
+    """The profile has defaults for the others."""
+    return sorted(options, key=lambda option: option.name != "profile")

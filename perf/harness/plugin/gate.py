@@ -1,0 +1,297 @@
+"""pytest's hooks for `--perf-against`: the cases are not measured one by one, but judged side by side with base."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model import UnknownModel
+from perf.harness.machine.identity import cores
+from perf.harness.measurement.side_by_side.link import Link, SideError
+from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
+from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, sides
+from perf.harness.measurement.side_by_side.subject import KINDS
+from perf.harness.plugin import preflight, stock
+from perf.harness.plugin.items import kind, params
+from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
+from perf.harness.record import Case as Skipped
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.run import UNTIMED
+from perf.harness.report.layout import Notes
+from perf.harness.report.units import duration
+from perf.harness.report.verdicts import one_line, render_verdicts, short_name
+from perf.harness.verdict.launches import LOOKS, Rule
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
+from perf.harness.workload.axes import Axes
+
+# Parts of one case's rounds after which the terminal is written.
+PARTS = 4
+NOT_GATED = "judged by its epochs"
+NOT_TIMED = "it asks for memory, not for time"
+NO_STEP = "not judged: perf/harness/paired/subject.py does not say what a step of it is"
+NOT_PINNED = "not judged: workers load on cores of their own"
+
+
+class GatedItem(pytest.Item):
+    """A benchmark whose verdict is its outcome; under the name that it has when it is measured."""
+
+    def __init__(self, *, case: Case | None, judgements: dict[str, Judgement], why_not: str = "", **rest: Any) -> None:
+        super().__init__(**rest)
+        self.case = case
+        self.why_not = why_not
+        self.judgements = judgements
+
+    def runtest(self) -> None:
+        if self.why_not:
+            pytest.skip(self.why_not)
+        judgement = self.judgements[self.nodeid]
+        settings = self.config.stash[STATE].settings
+        self.user_properties.append(("verdict", str(judgement.verdict)))
+        failing = FAILURES | ({Verdict.INCONCLUSIVE} if settings.inconclusive == "fail" else set())
+        if judgement.verdict in failing and settings.gate == "fail":
+            pytest.fail(one_line(judgement), pytrace=False)
+        if judgement.verdict is Verdict.INCONCLUSIVE:
+            pytest.skip(one_line(judgement))
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.name
+
+
+class Shown(Watcher):
+    """Progress by launch and benchmark on a terminal; a line for each look anywhere."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._progress = config.stash[PROGRESS]
+        self._terminal = config.pluginmanager.getplugin("terminalreporter")
+        self._last: tuple[int, str, int] | None = None
+
+    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+        now = (launch, case.name, int(share * PARTS))
+        if now != self._last:
+            self._last = now
+            name = short_name(case.name)
+            self._progress.say(f"launch {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
+
+    def looked(self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Case], elapsed_s: float) -> None:
+        self._progress.say("")
+        if self._terminal is None:
+            return
+        found = " · ".join(f"{number} {verdict}" for verdict, number in tally(decided).items()) or "nothing new"
+        left = f"; undecided: {', '.join(short_name(case.name) for case in undecided)}" if undecided else ""
+        self._terminal.ensure_newline()
+        self._terminal.write_line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
+
+
+class PairedGate:
+    """One gate: sides when pytest starts, cases at collection, launches before the first item, verdicts as items."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._state = config.stash[STATE]
+        self._judgements: dict[str, Judgement] = {}
+        self._skipped: list[Skipped] = []
+        self._notes: list[str] = []
+        self._invalid = ""
+        self._undecided = 0
+        self._kept = ""
+        preflight.check_json(config)
+        self._json = stock.take_json(config)
+        config.option.benchmark_only = False  # ours are benchmarks that it does not know
+        settings = self._state.settings
+        assert settings.threads is not None  # of a gate, preflight has settled it
+        self._threads = settings.threads
+        held = contextlib.ExitStack()
+        config.add_cleanup(held.close)
+        try:
+            base, head = held.enter_context(sides(settings, self._state.plan.network().data_name, self._threads))
+        except SideUnusable as error:
+            raise pytest.UsageError(str(error)) from None
+        self._sides: dict[str, Side] = {BASE: base, HEAD: head}
+
+    def pytest_report_header(self) -> str:
+        return f"gate      base: {self._sides[BASE].title}; head: {self._sides[HEAD].title}"
+
+    @pytest.hookimpl(tryfirst=True)  # before -k and --lf choose from the names
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        found = {name: item for item in items if (name := kind(item)) is not None}
+        if config.option.collectonly or not found:
+            return
+        listed = self._listed({name: _axes(item) for name, item in found.items() if name in KINDS})
+        base, head = listed[BASE], listed[HEAD]
+        items[:] = [self._gated(item, base) if kind(item) else item for item in items]
+        if any("::" in str(argument) for argument in config.args):
+            return  # of a part that was picked by name, nothing is missing
+        for benchmark, ids in base.items():
+            for case in sorted(set(ids) - set(head[benchmark])):
+                items.append(self._missing(found[benchmark], f"test_{benchmark}[{case}]"))
+
+    def _listed(self, kinds: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
+        """The ids of each side's cases by kind. Raises pytest.UsageError where a side cannot say."""
+        replies: dict[str, dict[str, Any]] = {}
+        links: dict[str, Link] = {}
+        with contextlib.ExitStack() as held:
+            try:
+                for name, side in self._sides.items():
+                    links[name] = held.enter_context(contextlib.closing(side.launch()))
+                    links[name].request("cases", kinds=kinds)
+                for name, link in links.items():
+                    try:
+                        replies[name] = link.reply(LOAD_S)
+                    except SideError as error:
+                        if name != BASE or not error.what.startswith(f"{UnknownModel.__name__}: "):
+                            raise
+                        self._notes.append(f"base has no such model: {error.what.partition(': ')[2]}")
+                        replies[name] = {"cases": {kind: [] for kind in kinds}}
+            except SideError as error:
+                other = name == BASE and self._state.settings.against_python is not None
+                option = f"--perf-against-python={self._state.settings.against_python}" if other else "--perf-against"
+                raise pytest.UsageError(f"{option}: {name} cannot be measured: {error}") from None
+        self._compare_facts(replies[BASE], replies[HEAD])
+        return {
+            name: {kind: [Axes(*axes).id for axes in cases] for kind, cases in reply["cases"].items()}
+            for name, reply in replies.items()
+        }
+
+    def _compare_facts(self, base: dict[str, Any], head: dict[str, Any]) -> None:
+        """Say what differs beside the code, or that nothing does; what makes a comparison pointless is INVALID."""
+        for what in ("torch", "python"):
+            if base.get(what, head[what]) != head[what]:
+                self._notes.append(f"{what}: base {base[what]}, head {head[what]}")
+        if not self._notes and base["sources"] == head["sources"]:
+            self._notes.append("base and head are the same code")
+        if base.get("shapes", head["shapes"]) != head["shapes"]:
+            self._invalid = f"shapes differ: base takes {base['shapes']}, head {head['shapes']}"
+
+    def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
+        """The item that stands for `item`, and what is known of it already."""
+        benchmark, axes = kind(item), params(item)
+        device = self._state.plan.devices[axes["device"]]
+        why_not, case = "", None
+        if device.absent:
+            why_not = f"{device.name}: {device.absent}"
+        elif benchmark not in KINDS:
+            why_not = NOT_TIMED if benchmark in UNTIMED else NOT_GATED if benchmark == "training_run" else NO_STEP
+        elif axes["pipeline"] == "workers":
+            why_not = NOT_PINNED
+        elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:
+            self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.NEW, "base has no such benchmark")
+        else:
+            case = Case(item.nodeid, benchmark, Axes(*(axes[name] for name in Axes._fields)))
+        return self._item(item, item.name, case, why_not)
+
+    def _missing(self, like: pytest.Item, name: str) -> GatedItem:
+        item = self._item(like, name)
+        self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.MISSING, "base has it, head has not")
+        return item
+
+    def _item(self, like: pytest.Item, name: str, case: Case | None = None, why_not: str = "") -> GatedItem:
+        assert like.parent is not None  # a test function lies in a file
+        made: GatedItem = GatedItem.from_parent(
+            like.parent, name=name, case=case, why_not=why_not, judgements=self._judgements
+        )
+        return made
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Measure and judge everything that is selected; the items then only say it."""
+        items = [item for item in session.items if isinstance(item, GatedItem)]
+        if self._config.option.collectonly or session.testsfailed or not items:
+            return
+        chosen = {item.nodeid for item in items}
+        for name in set(self._judgements) - chosen:
+            del self._judgements[name]
+        cases = [item.case for item in items if item.case is not None]
+        self._skipped = [Skipped(item.nodeid, "skipped", item.why_not) for item in items if item.why_not]
+        if not cases and not self._judgements:
+            reasons = "; ".join(sorted({item.why_not for item in items}))
+            raise pytest.UsageError(f"--perf-against: nothing of this can be judged: {reasons}")
+        if self._invalid:
+            found = [Judgement(case.name, Verdict.INVALID, self._invalid) for case in cases]
+            self._judgements |= {judged.name: judged for judged in found}
+        elif cases:
+            self._judge(cases)
+
+    def _judge(self, cases: list[Case]) -> None:
+        settings = self._state.settings
+        gate = Gate(
+            cases,
+            lambda name: self._sides[name].launch(),
+            Rule(len(cases), settings.min_effect),
+            budget_s=settings.time_budget_s,
+            cores=cores() if self._threads == 1 else (),
+            watcher=Shown(self._config),
+        )
+        try:
+            gate.run()
+        finally:  # what is known at an interrupt is worth as much
+            self._judgements |= {judged.name: judged for judged in gate.judgements()}
+            self._state.gate["seconds"] = gate.elapsed_s
+            if (others := gate.others_cores) is not None:
+                self._state.gate["others_cores"] = others
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self._state.judgements = list(self._judgements.values())
+        self._state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if self._state.gate:  # something was measured
+            self._keep()
+        self._undecided = end_undecided(session)
+
+    def _keep(self) -> None:
+        """Write the record beside those of measured runs, and where the user wants it."""
+        self._state.gate |= {name: side.title for name, side in self._sides.items()}
+        self._state.gate["min_effect"] = self._state.settings.min_effect
+        folder, stamp = kept_in(self._config)
+        path = folder / f"{'' if self._state.complete else 'partial_'}gate_{stamp}.json"
+        keep_record(self._config, path, self._json)
+        self._kept = str(path)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        if not self._state.judgements:
+            return
+        terminalreporter.section("Stepwatch: base against head")
+        text = render_verdicts(
+            self._state.judgements,
+            width=config.stash[PROGRESS].columns,
+            verbose=config.get_verbosity() > 0,
+            notes=["; ".join([*(f"{name}: {side.title}" for name, side in self._sides.items()), *self._notes]) + "."],
+            skipped=self._skipped,
+            last=[Notes(tuple(said))] if (said := self._said()) else [],
+        )
+        for line in [*text.splitlines(), *(["", f"Kept as {self._kept}"] if self._kept else [])]:
+            terminalreporter.write_line(line)
+
+    def _said(self) -> list[str]:
+        """How it was measured, what would have shown, and what it means for the exit code."""
+        gate, settings = self._state.gate, self._state.settings
+        found = tally(self._state.judgements)
+        lines = []
+        if "seconds" in gate:
+            load = f"; other programs used {gate['others_cores']:.1f} cores" if "others_cores" in gate else ""
+            took, threads = duration(float(str(gate["seconds"]))), self._threads
+            least, most = settings.min_effect, TARGET * settings.min_effect
+            lines.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {most:.1%}.")
+            lines.append(f"Measured for {took} with {threads} thread{'s' * (threads > 1)}{load}.")
+        limits = [
+            f"{short_name(one.name)} {one.smallest_detectable - 1:.0%}"
+            for one in self._state.judgements
+            if one.verdict is Verdict.INCONCLUSIVE and one.smallest_detectable is not None
+        ]
+        if limits:
+            lines.append(f"The smallest slowdown that {LOOKS[-1]} launches would show: {', '.join(limits)}.")
+        failing = sum(found[verdict] for verdict in FAILURES)
+        if failing and settings.gate == "warn":
+            lines.append(f"--perf-gate=warn: {failing} of them would fail the run.")
+        if self._undecided:
+            lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it a failure.")
+        return lines
+
+
+def _axes(item: pytest.Item) -> list[str]:
+    marker = item.get_closest_marker("axes")
+    return [] if marker is None else list(marker.args)

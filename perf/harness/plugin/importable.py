@@ -1,0 +1,18 @@
+"""Loaded before the plugin, which needs them: whether this checkout's `model` and `data` can be imported at all."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, place, told
+
+for package in ("data", "model"):
+    try:
+        importlib.import_module(package)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        hint = "mend it, or install what it needs: pip install -r requirements.txt" if missing else "mend it first"
+        where = place(error, CHECKOUT) or package
+        raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None

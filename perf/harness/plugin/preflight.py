@@ -1,0 +1,182 @@
+"""What is settled and what is refused when pytest starts, before anything is collected or measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+from data import DataError
+from model import RecipeError
+from perf.harness.machine import devices
+from perf.harness.options import OPTIONS, Settings, SettingsError, resolve
+from perf.harness.plugin import stock
+from perf.harness.workload.plan import Plan
+
+PERF = Path(__file__).resolve().parents[2]
+CHECKS = PERF / "qualification"
+DATA_ROOT = Path(data.__file__).resolve().parent
+# Of a gate: two that share their cores with anything else wait for each other, and 8.9% of noise hides everything.
+GATE_THREADS = 1
+DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's, relative to wherever one stands
+
+
+def check_swallowed(config: pytest.Config) -> None:
+    """`--benchmark-compare perf/` takes the path as the name of a run; then `perf/` is not even collected."""
+    wanted = config.getoption("benchmark_compare", None)
+    if isinstance(wanted, str) and (config.invocation_params.dir / wanted.split("::")[0]).is_dir():
+        raise pytest.UsageError(
+            f"--benchmark-compare took {wanted!r} for the run to compare with; put the path first: "
+            f"pytest {wanted} --benchmark-compare"
+        )
+
+
+def measures(config: pytest.Config) -> bool:
+    """Whether `perf/` is to be collected: the suite's own tests need nothing of this."""
+    if config.option.help or config.option.version:
+        return False
+    paths = [(config.invocation_params.dir / str(argument).split("::")[0]).resolve() for argument in config.args]
+    return any(path == PERF or path in PERF.parents or PERF in path.parents for path in paths)
+
+
+def resolved(config: pytest.Config) -> Plan:
+    """The run's settings, and all that follows from them. Raises pytest.UsageError for a user's mistake."""
+    if config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("benchmarks that run at the same time measure each other; run perf/ without -n")
+    typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
+    ini = {option.name: config.getini(option.ini) for option in OPTIONS}
+    if (here := str(config.invocation_params.dir)) not in sys.path:
+        sys.path.append(here)  # for `--perf-model=package.module:factory`
+    try:
+        settings = resolve(typed, ini, str(config.inipath or "the ini file"), DATA_ROOT)
+        if settings.paired and settings.threads is None:
+            settings = replace(settings, threads=GATE_THREADS)
+        _check_models(settings)
+        if settings.threads is not None:
+            config.add_cleanup(partial(torch.set_num_threads, torch.get_num_threads()))
+            torch.set_num_threads(settings.threads)
+        plan = Plan.of(settings)
+    except (SettingsError, RecipeError, DataError) as error:
+        raise pytest.UsageError(str(error)) from None
+    _check_checks(config, settings)
+    for device in devices.expand(settings.require_devices):
+        if device.absent:
+            raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
+    return plan
+
+
+def _typed(value: str | bool | None) -> str | None:
+    """The text of an option on the command line; None where it was not given."""
+    return {True: "yes", False: None}[value] if isinstance(value, bool) else value
+
+
+def _check_models(settings: Settings) -> None:
+    """A verdict is on one network, and a gate has its own time for each case."""
+    if settings.paired and settings.profile.name == "full":
+        raise pytest.UsageError(
+            "--perf-against and --perf-profile=full exclude each other: name model and modes instead"
+        )
+    asked = {"--perf-profile=qualify": settings.qualifies, "--perf-against": settings.paired}
+    for flag, given in asked.items():
+        if given and len(settings.models) > 1:
+            raise pytest.UsageError(
+                f"{flag} judges one network, and --perf-model names {len(settings.models)}: name one"
+            )
+
+
+def _check_checks(config: pytest.Config, settings: Settings) -> None:
+    """What is asked of a qualification belongs to one."""
+    if settings.quick and settings.full:
+        raise pytest.UsageError("--perf-quick and --perf-full exclude each other")
+    if settings.qualifies:
+        chosen = settings.checks
+        for flag, names in (("--perf-require-check", settings.require_checks), ("--perf-inject", settings.inject)):
+            for name in names:
+                if chosen is not None and name not in chosen:
+                    raise pytest.UsageError(f"--perf-check leaves out {name}, which {flag} names")
+        return
+    for flag, given in (
+        ("--perf-check", settings.checks),
+        ("--perf-require-check", settings.require_checks),
+        ("--perf-inject", settings.inject),
+        ("--perf-spec", settings.spec),
+        ("--perf-quick", settings.quick),
+        ("--perf-full", settings.full),
+    ):
+        if given:
+            raise pytest.UsageError(f"{flag} belongs to --perf-profile=qualify")
+    for argument in config.args:
+        path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+        if CHECKS in (path, *path.parents):
+            raise pytest.UsageError(f"{argument}: the checks run with --perf-profile=qualify")
+
+
+def is_test_file(path: Path) -> bool:
+    """Whether `path` is a benchmark or a check of ours."""
+    return path.suffix == ".py" and path.parent in (PERF, CHECKS)
+
+
+def is_check(path: Path) -> bool:
+    return path.parent == CHECKS
+
+
+def check_qualify(config: pytest.Config) -> None:
+    """Refuse what has no meaning where no benchmark is timed."""
+    option = config.option
+    for flag, given in (
+        ("--benchmark-compare", option.benchmark_compare),
+        ("--benchmark-disable", option.benchmark_disable),
+        ("--benchmark-skip", option.benchmark_skip),
+        ("--perf-against", option.perf_against),
+        ("--perf-against-python", option.perf_against_python),
+    ):
+        if given:
+            raise pytest.UsageError(
+                f"{flag} and --perf-profile=qualify exclude each other: nothing is timed to compare"
+            )
+
+
+def check_paired(config: pytest.Config) -> None:
+    """Refuse what would let the gate pass without having judged anything."""
+    option = config.option
+    for flag, given in (
+        ("--benchmark-compare", option.benchmark_compare),
+        ("--benchmark-compare-fail", option.benchmark_compare_fail),
+        ("--benchmark-disable", option.benchmark_disable),
+        ("--benchmark-skip", option.benchmark_skip),
+    ):
+        if given:
+            raise pytest.UsageError(f"{flag} and --perf-against exclude each other: the gate compares side by side")
+
+
+def check_json(config: pytest.Config) -> None:
+    """pytest-benchmark opens the file of `--benchmark-json` when everything is measured, and loses the report."""
+    target = config.option.benchmark_json
+    if not isinstance(target, Path):
+        return
+    folder = target.resolve().parent
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; name a file in a folder that can")
+
+
+def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
+    """Key the storage by the fingerprint, and let nobody but us save into it: only we know what is whole.
+
+    Returns the name that the user gave the run by `--benchmark-save`, if any.
+    """
+    base = str(config.option.benchmark_storage)
+    if base == DEFAULT_STORAGE:
+        base = f"file://{config.rootpath / '.benchmarks'}"
+    if base.startswith("file://") or "://" not in base:
+        config.option.benchmark_storage = f"{base.rstrip('/')}/{fingerprint_id}"
+    name: str | None = config.option.benchmark_save
+    config.option.benchmark_save = config.option.benchmark_autosave = None
+    if not stock.wants_own_table(config):
+        config.option.benchmark_quiet = True
+    return name

@@ -1,0 +1,92 @@
+"""In: the losses of a mode and of eager. Out: what the mode computes wrongly, or nothing.
+
+A mode that computes another training is no faster way to train.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from perf.harness.options import PRECISIONS
+
+ROUNDING: Final = dict(zip(PRECISIONS, (1e-5, 1e-3, 1e-3, 1e-3), strict=True))
+"""The largest relative difference between a step's loss in a mode and in eager, in the same precision, that rounding
+explains: the order of additions differs, and a fused operation rounds less often. A training in bf16 differs from one
+in fp32 by 1e-4 and more, which larger limits would not see."""
+CARRIED: Final = 3.0
+"""Some trainings multiply rounding: Adam, for one, divides a gradient that is nothing but rounding by its own size. We
+change the weights by one rounding unit and allow this many times the deviation that causes."""
+NEAR: Final = {"fp32": 1e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
+"""The largest relative difference between the mean of the last losses and that in eager fp32. Seen on CPUs: at most 3%
+in bf16, and 0.2% in fp16."""
+LAST = 10
+EPOCH = 2e-2
+"""The same limit for the mean loss of an epoch, over which rounding grows."""
+LOGITS: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+"""The largest difference of a logit from eager fp32, as a share of the largest logit."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that rounding explains: for the loss of each step, and for the mean of the last losses."""
+
+    steps: Sequence[float]
+    end: float
+
+    @classmethod
+    def of(cls, precision: str, steps: int) -> Limits:
+        return cls([ROUNDING[precision]] * steps, NEAR[precision])
+
+    def carried(self, eager: Sequence[float], nudged: Sequence[float]) -> Limits:
+        """The limits for a training that multiplies rounding: CARRIED times what it made of a nudge by then.
+
+        A wrong step differs from its first update on, before rounding has grown.
+        """
+        so_far = itertools.accumulate(differences(nudged, eager), max)
+        steps = [max(least, CARRIED * made) for least, made in zip(self.steps, so_far, strict=True)]
+        return Limits(steps, max(self.end, CARRIED * apart(end(nudged), end(eager))))
+
+
+def problem(
+    precision: str, found: Sequence[float], eager: Sequence[float], plain: Sequence[float], limits: Limits
+) -> str:
+    """What the losses `found` of a mode are too far from, or nothing.
+
+    `eager` are the losses in the same precision, `plain` those in fp32, both operation by operation.
+    """
+    for step, (loss, other, limit) in enumerate(zip(found, eager, limits.steps, strict=True), 1):
+        if not apart(loss, other) <= limit:
+            return f"eager {precision} does: the loss of step {step} is {much(loss, other, limit)}"
+    if not apart(end(found), end(plain)) <= limits.end:
+        what = f"the mean of the last losses of {len(found)} steps"
+        return f"eager fp32 does: {what} is {much(end(found), end(plain), limits.end)}"
+    return ""
+
+
+def much(loss: float, other: float, limit: float) -> str:
+    """How far a loss is from the `other`, in words."""
+    if not math.isfinite(loss):
+        return f"not finite, but {other:.6g}"
+    return f"{loss:.6g}, not {other:.6g}: {apart(loss, other):.3g} of it apart, at most {limit:.3g} is rounding"
+
+
+def end(found: Sequence[float]) -> float:
+    """The mean of the last losses."""
+    return statistics.fmean(found[-LAST:])
+
+
+def differences(found: Sequence[float], other: Sequence[float]) -> list[float]:
+    """`apart` for each pair of losses."""
+    return [apart(one, two) for one, two in zip(found, other, strict=True)]
+
+
+def apart(value: float, other: float) -> float:
+    """The difference as a share of `other`; NaN where one is not finite."""
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return math.nan
+    return abs(value - other) / max(abs(other), 1e-6)

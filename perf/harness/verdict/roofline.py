@@ -1,0 +1,126 @@
+"""In: what a training step does, how long it takes, and what its device can. Out: the share of it, and what binds it.
+
+Williams, Waterman and Patterson, Roofline, Communications of the ACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.run import Scalar
+from perf.harness.verdict.limits import Limit
+
+# A step that takes more than three times as long as its limits allow spends most of its time on something else.
+FAR = 3.0
+# The larger half of the time names the bound.
+HALF = 0.5
+
+
+class Bound(StrEnum):
+    """What a step is bound by. LAUNCHES: starting its operations takes more than half of the time. CACHES: it is faster
+    than the memory, so part of what it moves never got there. OVERHEAD: none of these explains its time."""
+
+    COMPUTE = "compute"
+    MEMORY = "memory"
+    CACHES = "caches"
+    LAUNCHES = "launches"
+    OVERHEAD = "overhead"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call does. `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and
+    attention, a multiply-add as two, but nothing elementwise, and no optimizer; `convolution_flop` are a part of it.
+    `ops` operations read and write `bytes` bytes."""
+
+    flop: int
+    convolution_flop: int
+    bytes: int
+    ops: int
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """`share` is achieved ÷ possible: the time that the limits allow ÷ the time taken, also where there is no FLOP."""
+
+    flop_per_byte: float
+    achieved_flop_per_s: float
+    possible_flop_per_s: float
+    share: float
+    bound: Bound
+
+
+def roofline(
+    work: Work, seconds: float, peak_flop_per_s: float, bytes_per_s: float, launch_s: float | None = None
+) -> Roofline:
+    """A step that takes `seconds`, under a peak and a bandwidth; `launch_s` is the time of starting one operation [s].
+
+    Raises ValueError where a time, a limit or the bytes are not above 0.
+    """
+    if min(seconds, peak_flop_per_s, bytes_per_s, work.bytes) <= 0:
+        raise ValueError("a roofline needs a time, limits and bytes above 0")
+    compute_s, memory_s = work.flop / peak_flop_per_s, work.bytes / bytes_per_s
+    least_s, launches_s = max(compute_s, memory_s), work.ops * (launch_s or 0.0)
+    intensity = work.flop / work.bytes
+    return Roofline(
+        intensity,
+        work.flop / seconds,
+        min(peak_flop_per_s, intensity * bytes_per_s),
+        least_s / seconds,
+        _bound(seconds, compute_s, memory_s, launches_s),
+    )
+
+
+def _bound(seconds: float, compute_s: float, memory_s: float, launches_s: float) -> Bound:
+    least_s = max(compute_s, memory_s)
+    if launches_s > max(HALF * seconds, least_s):
+        return Bound.LAUNCHES
+    if seconds > FAR * least_s:
+        return Bound.OVERHEAD
+    if compute_s >= memory_s:
+        return Bound.COMPUTE
+    return Bound.CACHES if memory_s > seconds else Bound.MEMORY
+
+
+def ceiling(checks: Sequence[Check], device: str, name: str, physical: Limit | None) -> Limit | None:
+    """What `checks` measured on `device` under `name` (`matmul fp32`), else the physical limit, if one is known.
+
+    A measurement that has no bar counts; one that is INCONCLUSIVE does not: the machine was busy, or it is an error.
+    """
+    for check in checks:
+        said = check.verdict is not CheckVerdict.INCONCLUSIVE
+        if (check.name, check.device) == (name, device) and check.value and said:
+            return Limit(check.value, f"{name} of this run", certain=False)
+    return physical
+
+
+def details(
+    work: Work, seconds: float, peak: Limit | None, memory: Limit | None, launch: Limit | None
+) -> dict[str, Scalar]:
+    """What the record keeps of a step: flat. What there are no limits for is None."""
+    known: dict[str, Scalar] = {
+        "flop_per_step": work.flop,
+        "bytes_per_step": work.bytes,
+        "ops_per_step": work.ops,
+        "flop_per_byte": work.flop / work.bytes if work.bytes else None,
+        "achieved_flop_per_s": work.flop / seconds,
+        "peak_flop_per_s": peak.value if peak else None,
+        "peak_source": peak.source if peak else None,
+        "memory_bytes_per_s": memory.value if memory else None,
+        "memory_source": memory.source if memory else None,
+        "launch_s": launch.value if launch else None,
+        "possible_flop_per_s": None,
+        "share_of_possible": None,
+        "bound_by": None,
+    }
+    if peak is None or memory is None or not work.bytes:
+        return known
+    found = roofline(work, seconds, peak.value, memory.value, launch.value if launch else None)
+    return known | {
+        "possible_flop_per_s": found.possible_flop_per_s,
+        "share_of_possible": found.share,
+        "bound_by": str(found.bound),
+    }

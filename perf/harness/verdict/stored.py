@@ -1,0 +1,135 @@
+"""In: the median time of a run and those of stored runs. Out: a verdict.
+
+A stored run is one independent sample: what moves a whole run (clocks, neighbours, memory layout) shows only between
+runs, never within one. So a run is judged by how much the stored ones differ from each other.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.statistics.intervals import exp, quantile, tail
+from perf.harness.verdict.launches import CONFIDENCE, LEAST_SPREAD, Rule
+from perf.harness.verdict.tally import ALPHA
+
+# Student's t with 4 degrees of freedom is 7.5 where 17 benchmarks share the error rate; with 2 it is 29.
+LEAST_RUNS = 5
+SMOKE_REASON = "a smoke run decides nothing"
+
+
+def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, smoke: bool = False) -> Judgement:
+    """The verdict on a benchmark whose median is `head_s` [s], and was `stored_s` in stored runs; NEW in none."""
+    if not stored_s:
+        return Judgement(name, Verdict.NEW, head_s=head_s)
+    runs = len(stored_s)
+    if runs < LEAST_RUNS or smoke:
+        reason = SMOKE_REASON if smoke else f"{_runs(runs)} cannot say how much two runs differ"
+        base_s = _middle(stored_s)
+        return Judgement(name, Verdict.INCONCLUSIVE, reason, head_s / base_s, None, None, base_s, head_s, runs)
+    return _Prediction(head_s, stored_s, rule).judgement(name)
+
+
+def judge_all(
+    head_s: Mapping[str, float], stored_s: Mapping[str, Sequence[float]], min_effect: float, *, smoke: bool = False
+) -> list[Judgement]:
+    """A judgement for each benchmark of `head_s`, and MISSING for each that only `stored_s` has."""
+    rule = Rule(len(head_s.keys() & stored_s.keys()), min_effect)
+    found = [judge(name, median, stored_s.get(name, ()), rule, smoke=smoke) for name, median in head_s.items()]
+    return [*found, *(missing(name, stored_s[name]) for name in stored_s if name not in head_s)]
+
+
+def missing(name: str, stored_s: Sequence[float], reason: str = "") -> Judgement:
+    """What the stored runs have and the new one has not."""
+    return Judgement(name, Verdict.MISSING, reason, base_s=_middle(stored_s), launches=len(stored_s))
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """Where the median of one more run of the same code lies (Hahn and Meeker 1991, section 4.3), on its log."""
+
+    head_s: float
+    stored_s: Sequence[float]
+    rule: Rule
+
+    @cached_property
+    def difference(self) -> float:
+        return math.log(self.head_s) - statistics.fmean(map(math.log, self.stored_s))
+
+    @cached_property
+    def spread(self) -> float:
+        """The standard deviation between the logs; 0.06 is 6%."""
+        return max(statistics.stdev(map(math.log, self.stored_s)), LEAST_SPREAD)
+
+    @property
+    def error(self) -> float:
+        return self.spread * math.sqrt(1 + 1 / len(self.stored_s))
+
+    @property
+    def freedom(self) -> int:
+        return len(self.stored_s) - 1
+
+    @property
+    def level(self) -> float:
+        """The chance to call one benchmark SLOWER where nothing changed."""
+        return ALPHA / max(1, self.rule.benchmarks)
+
+    @property
+    def detectable(self) -> float:
+        """The smallest log ratio that would have been SLOWER."""
+        return max(self.rule.effect, self.rule.margin + quantile(1 - self.level, self.freedom) * self.error)
+
+    def verdict(self) -> Verdict:
+        if self._beyond(self.difference):
+            return Verdict.SLOWER
+        if self._beyond(-self.difference):
+            return Verdict.FASTER
+        return Verdict.SAME if self._high < self.rule.target else Verdict.INCONCLUSIVE
+
+    def _beyond(self, difference: float) -> bool:
+        chance = tail((difference - self.rule.margin) / self.error, self.freedom)
+        return chance <= self.level and difference >= self.rule.effect
+
+    @property
+    def _reach(self) -> float:
+        return quantile(CONFIDENCE, self.freedom) * self.error
+
+    @property
+    def _high(self) -> float:
+        return self.difference + self._reach
+
+    def judgement(self, name: str) -> Judgement:
+        verdict, detectable = self.verdict(), exp(self.detectable)
+        reason = ""
+        if verdict is Verdict.INCONCLUSIVE:
+            spread, slowdown = _percent(exp(self.spread) - 1), _percent(detectable - 1)
+            reason = f"{_runs(len(self.stored_s))} differ by ±{spread}; only a slowdown above {slowdown} would show"
+        return Judgement(
+            name,
+            verdict,
+            reason,
+            ratio=exp(self.difference),
+            low=exp(self.difference - self._reach),
+            high=exp(self._high),
+            base_s=_middle(self.stored_s),
+            head_s=self.head_s,
+            launches=len(self.stored_s),
+            smallest_detectable=detectable,
+        )
+
+
+def _middle(times: Sequence[float]) -> float:
+    """The geometric mean, so that head ÷ base is the ratio that was judged."""
+    return math.exp(statistics.fmean(map(math.log, times)))
+
+
+def _runs(count: int) -> str:
+    return f"{count} stored run{'s' * (count != 1)}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}" if share < 100 else "10000%"

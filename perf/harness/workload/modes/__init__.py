@@ -1,0 +1,1 @@
+"""How a training step is run: in which precision, and compiled or captured."""

@@ -1,0 +1,78 @@
+"""In: the settings. Out: each network of the run, with its recipe, its batch sizes and its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from data import DataSet
+from model import Recipe, load_recipe
+from perf.harness.options import Settings, SettingsError
+from perf.harness.workload.workload import check_contract, data_name, default_batch_sizes, load_data, takes_mnist
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network; `data` is there once it is prepared."""
+
+    recipe: Recipe
+    batch_sizes: tuple[int, ...]
+    data_name: str
+    data: DataSet | None = None
+
+
+def networks(settings: Settings) -> dict[str, Network]:
+    """The networks by name, in the order of the option. Raises RecipeError and DataError."""
+    recipes = [load_recipe(name) for name in settings.models]
+    taken = any(map(takes_mnist, recipes))
+    return {
+        recipe.name: Network(
+            recipe, settings.batch_sizes or default_batch_sizes(recipe), data_name(recipe, settings, elsewhere=taken)
+        )
+        for recipe in recipes
+    }
+
+
+def prepared(wanted: Mapping[str, Network], settings: Settings) -> dict[str, Network]:
+    """Each network tried once, with its data; data of one shape is read only once.
+
+    Raises DataError, RecipeError and SettingsError.
+    """
+    read: dict[object, DataSet] = {}
+    made = {}
+    for name, network in wanted.items():
+        recipe = network.recipe
+        check_contract(recipe)
+        shape = recipe.input_shape, recipe.classes
+        data = read[shape] = read[shape] if shape in read else load_data(recipe, settings)
+        if (largest := max(network.batch_sizes)) > len(data.train):
+            raise SettingsError(
+                f"batch size {largest} is more than the {len(data.train):,} training samples of {data.name} that "
+                f"{recipe.name} has in the profile {settings.profile.name}; take a smaller one"
+            )
+        made[name] = replace(network, data=data)
+    return made
+
+
+def joined(names: Iterable[str]) -> str:
+    """Each name once, with commas between them."""
+    return ",".join(dict.fromkeys(names))
+
+
+def data_record(wanted: Iterable[Network]) -> dict[str, Any]:
+    """The key `perf.data` of a record: the data set, or `sets` of them where the networks take several."""
+    wanted = list(wanted)
+    record = {"name": joined(network.data_name for network in wanted)}
+    found = {network.data.digest: network.data for network in wanted if network.data is not None}
+    sets = [
+        {
+            "name": data.name,
+            "digest": data.digest,
+            "train_samples": len(data.train),
+            "test_samples": len(data.test),
+            "note": data.note,
+        }
+        for data in found.values()
+    ]
+    return record | (sets[0] if len(sets) == 1 else {"sets": sets} if sets else {})

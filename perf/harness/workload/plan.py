@@ -1,0 +1,163 @@
+"""In: the settings. Out: what a run will do, frozen: its networks, devices, facts of the machine, and cases."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from perf.harness.machine import devices
+from perf.harness.machine.devices import Device
+from perf.harness.machine.identity import device_facts, environment, fingerprint, fingerprint_id
+from perf.harness.options import EAGER, FP32, PIPELINES, Settings, SettingsError, not_a_device
+from perf.harness.record import Scalar
+from perf.harness.workload import networks
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.modes.mode import PLAIN, Mode
+from perf.harness.workload.networks import Network
+from perf.harness.workload.workload import Workload, large_images
+
+# The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
+TRAINING_RUN_PIPELINE = "resident"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run as it was asked for. `networks` are by name, as the user listed them; they have data once `ready`."""
+
+    settings: Settings
+    networks: Mapping[str, Network]
+    devices: Mapping[str, Device]
+    environment: Mapping[str, Scalar]
+    device_facts: Mapping[str, Mapping[str, Scalar]]
+    fingerprint: Mapping[str, Scalar]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Plan:
+        """Everything that can be known before data is read. Raises SettingsError, RecipeError and DataError."""
+        _check_devices(settings)
+        found = networks.networks(settings)
+        data = networks.joined(one.data_name for one in found.values())
+        facts = environment()
+        wanted = devices.expand(settings.devices)
+        if settings.qualifies:
+            wanted = devices.each(wanted)
+        return cls(
+            settings=settings,
+            networks=found,
+            devices={device.name: device for device in wanted},
+            environment=facts,
+            device_facts=device_facts(wanted),
+            fingerprint=fingerprint(facts, settings.model, data, settings.profile.name),
+        )
+
+    @property
+    def fingerprint_id(self) -> str:
+        return fingerprint_id(self.fingerprint)
+
+    def prepared(self) -> Plan:
+        """This plan with its data read and each network tried once. Raises DataError, RecipeError and SettingsError."""
+        return replace(self, networks=networks.prepared(self.networks, self.settings))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the data is there."""
+        return all(one.data is not None for one in self.networks.values())
+
+    def network(self, model: str | None = None) -> Network:
+        """The network of a case; None stands for the only one there is."""
+        return self.networks[self.settings.models[0] if model is None else model]
+
+    def why_left_out(self, kind: str, model: str | None) -> str | None:
+        """Why the profile has no benchmark `kind` of this network, or None where it has."""
+        profile = self.settings.profile
+        if kind in profile.small_only and large_images(self.network(model).recipe):
+            return f"of networks of large images, the profile {profile.name} has no {kind.replace('_', ' ')}"
+        return None
+
+    def axes(self, names: Sequence[str], kind: str = "") -> list[Axes]:
+        """The cases of the benchmark `kind` with these axes; one for each device where it is left out, to say so.
+
+        By default the slow pipelines run only at the first batch size and in the first mode: they load sample by
+        sample, so that batch size and mode change nothing but the length of the run.
+        """
+        models = self.settings.models if len(self.networks) > 1 else (None,)
+        left_out = [model for model in models if self.why_left_out(kind, model)]
+        executions = self.settings.executions if "execution" in names else (EAGER,)
+        precisions = self.settings.precisions if "precision" in names else (FP32,)
+        modes = list(itertools.product(executions, precisions))
+        return [
+            Axes(device, size, pipeline, execution, precision, model)
+            for model in models
+            if model not in left_out
+            for device in self.devices
+            for size in (self.network(model).batch_sizes if "batch_size" in names else (None,))
+            for pipeline in (self._pipelines(model, size) if "pipeline" in names else (None,))
+            for execution, precision in (modes if self._in_every_mode(pipeline) else modes[:1])
+        ] + [Axes(device, None, None, model=model) for model in left_out for device in self.devices]
+
+    def _pipelines(self, model: str | None, batch_size: int | None) -> tuple[str, ...]:
+        if self.settings.pipelines is not None:
+            return self.settings.pipelines
+        return PIPELINES if batch_size == self.network(model).batch_sizes[0] else ("resident",)
+
+    def _in_every_mode(self, pipeline: str | None) -> bool:
+        return pipeline in (None, "resident") or self.settings.pipelines is not None
+
+    def workload(
+        self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN, model: str | None = None
+    ) -> Workload:
+        """The workload of one case; a training run, which has neither axis, takes the first of each."""
+        of = self.network(model)
+        if of.data is None:
+            raise RuntimeError("Plan.prepared() comes first")
+        if batch_size is None:
+            batch_size = of.batch_sizes[0]
+            pipeline = (self.settings.pipelines or (TRAINING_RUN_PIPELINE,))[0]
+        return Workload(of.recipe, of.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
+
+    def device_name(self, device: str) -> str:
+        """The model of the device: the GPU's or the CPU's."""
+        facts = self.device_facts[device]
+        return str(self.environment["cpu_model"] if device == "cpu" else facts["name"])
+
+    def as_record(self) -> dict[str, Any]:
+        """What the plan has of the top-level key `perf` of the JSON."""
+        return {
+            "fingerprint": dict(self.fingerprint),
+            "fingerprint_id": self.fingerprint_id,
+            "host_name": socket.gethostname(),
+            "kernel": platform.release(),
+            "profile": self.settings.profile.name,
+            "settings": self.settings.as_record(),
+            "environment": dict(self.environment),
+            "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
+            "data": networks.data_record(self.networks.values()),
+        }
+
+    def machine_info(self) -> dict[str, Any]:
+        """pytest-benchmark's `machine_info`: what decides the speed, and nothing that jitters between two runs.
+
+        Its own has clock readings and the host name in it, and warns at each compare that they differ.
+        """
+        facts = self.environment
+        return {
+            "machine": platform.machine(),
+            "processor": platform.processor(),
+            "system": facts["system"],
+            "python_implementation": platform.python_implementation(),
+            "python_version": facts["python"],
+            "cpu": {"brand_raw": facts["cpu_model"], "count": facts["cpu_cores"], "arch": platform.machine()},
+            "fingerprint": dict(self.fingerprint),
+        }
+
+
+def _check_devices(settings: Settings) -> None:
+    """A name that may be a device's, but that this torch does not know, is a wrong option."""
+    for option, names in (("device", settings.devices), ("require-device", settings.require_devices)):
+        for name in names:
+            if name != "all" and not devices.is_known(name):
+                raise SettingsError(f"{settings.origins.get(option, option)}: {not_a_device(name)}")
