@@ -15,7 +15,7 @@ from model import Recipe, TrainingStep, train_epoch
 from perf.harness.machine.devices import Device
 from perf.harness.measurement import parity
 from perf.harness.measurement.rounds import MeasurementError
-from perf.harness.verdict.parity import CARRIED, ROUNDING
+from perf.harness.verdict.parity import CARRIED, LOGITS, NEAR, ROUNDING
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.modes import execution
 from perf.harness.workload.modes.execution import Graphs
@@ -97,7 +97,7 @@ def test_lower_precision_trains_almost_as_fp32_does(batch_size, seed, precision)
     assert found.steps == parity.STEPS
     assert found.difference == 0
     assert found.distance > 0
-    assert found.distance < parity.NEAR[precision] or found.rounding is not None
+    assert found.distance < NEAR[precision] or found.rounding is not None
 
 
 @pytest.mark.parametrize("optimizer", [momentum, plain_sgd])
@@ -281,7 +281,7 @@ def test_of_long_steps_fewer_are_compared():
 
 
 def test_wrong_logits_are_caught(monkeypatch):
-    assert parity.logits_apart(workload(Mode("eager", "bf16"))) < parity.LOGITS["bf16"]
+    assert parity.logits_apart(workload(Mode("eager", "bf16"))) < LOGITS["bf16"]
 
     def larger(call, kind):
         return call if kind == "eager" else lambda images: 1.5 * call(images)

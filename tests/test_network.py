@@ -89,9 +89,9 @@ def test_data_of_one_shape_is_read_once_and_every_network_has_its_own(digits_roo
     assert (made.fingerprint["model"], made.fingerprint["data"]) == (
         "small_cnn,mine:tiny,mine:wide,simple_nn", "digits,random",
     )  # fmt: skip
-    assert not made.begun
+    assert not made.ready
     made = made.prepared()
-    assert made.begun
+    assert made.ready
     assert read_for == ["small_cnn", "mine:tiny"]
     assert made.network("simple_nn").data is made.network("small_cnn").data
     work = made.workload("cpu", 64, None, model="mine:wide")
@@ -110,7 +110,8 @@ def test_a_batch_that_is_too_large_for_one_network_names_it(digits_root, nets):
 def test_convolutions_are_channels_last_on_a_gpu_alone_and_compute_the_same(digits_root, gpu):
     settings = settled(digits_root, model="small_cnn", device="cpu,cuda", batch_size="8")
     made = Plan.of(settings)
-    made.network().recipe = replace(made.network().recipe, channels_last=True)
+    small = made.network()
+    made = replace(made, networks={"small_cnn": replace(small, recipe=replace(small.recipe, channels_last=True))})
     made = made.prepared()
     losses = {}
     for device, format_ in (("cpu", torch.contiguous_format), ("cuda", torch.channels_last)):

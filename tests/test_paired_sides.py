@@ -252,7 +252,10 @@ def test_both_sides_get_the_settings_of_this_run(opened):
     base, _ = opened(settled(against_python=sys.executable, batch_size="8,16", pipeline="resident", seed="3"))
     assert base.start["options"] == {
         "device": "cpu,cuda",
+        "execution": "eager",
+        "precision": "fp32",
         "model": "simple_nn",
+        "data-root": "/",
         "data": "auto",  # random images have no name of an option
         "profile": "standard",
         "seed": "3",

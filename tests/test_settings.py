@@ -60,11 +60,11 @@ def test_lists_keep_their_order_and_lose_their_duplicates():
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("device", "gpu", "--perf-device: 'gpu' is not a device"),
+        ("device", "gpu:x", "--perf-device: 'gpu:x' is not a device"),
         ("device", "cpu:1", "--perf-device: 'cpu:1' is not a device"),
         ("device", "meta", "--perf-device: 'meta' is not a device"),
         ("device", "cpu,,cuda", "--perf-device: has an empty item"),
-        ("require_device", "gpu", "--perf-require-device: 'gpu' is not a device"),
+        ("require_device", "cpu:1", "--perf-require-device: 'cpu:1' is not a device"),
         ("batch_size", "64,big", "--perf-batch-size: 'big' is not a whole number"),
         ("batch_size", "0", "--perf-batch-size: 0 is out of range; it must be 1 or more"),
         ("batch_size", "", "--perf-batch-size: has an empty item"),

@@ -144,3 +144,11 @@ def test_other_programs_are_seen_and_our_own_work_is_not():
 def test_crowding_is_the_cores_that_are_missing(monkeypatch, others, threads, few):
     monkeypatch.setattr(load.os, "cpu_count", lambda: 2)
     assert load.crowding(others, threads) == pytest.approx(few)
+
+
+@pytest.mark.parametrize(
+    ("option", "origin"), [("device", "--perf-device"), ("require_device", "--perf-require-device")]
+)
+def test_a_device_that_torch_does_not_know_is_refused_with_its_origin(digits_root, option, origin):
+    with pytest.raises(SettingsError, match=rf"^{origin}: 'gpu' is not a device; use cpu, cuda"):
+        Plan.of(settled(digits_root, **{option: "cpu,gpu"}))

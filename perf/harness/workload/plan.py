@@ -38,7 +38,7 @@ class Plan:
     @classmethod
     def of(cls, settings: Settings) -> Plan:
         """Everything that can be known before data is read. Raises SettingsError, RecipeError and DataError."""
-        _check_devices(settings)
+        check_devices(settings)
         found = networks.networks(settings)
         data = networks.joined(one.data_name for one in found.values())
         facts = environment()
@@ -155,8 +155,8 @@ class Plan:
         }
 
 
-def _check_devices(settings: Settings) -> None:
-    """A name that may be a device's, but that this torch does not know, is a wrong option."""
+def check_devices(settings: Settings) -> None:
+    """Raises SettingsError for a name that could be a device's, but that this torch does not know."""
     for option, names in (("device", settings.devices), ("require-device", settings.require_devices)):
         for name in names:
             if name != "all" and not devices.is_known(name):

@@ -19,7 +19,7 @@ from perf.harness.options import Settings, SettingsError, resolve
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.trials import Trial
 from perf.harness.workload.axes import Axes
-from perf.harness.workload.plan import Plan
+from perf.harness.workload.plan import Plan, check_devices
 
 # What is gated: steps, inference and an epoch; for a slow input, what has an input.
 STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
@@ -49,6 +49,7 @@ def settings(device: str) -> Settings:
     root = Path(data.__file__).resolve().parent
     try:
         made = resolve({"device": device}, {}, "", root)
+        check_devices(made)
     except SettingsError as error:
         raise DeviceUnusable(str(error).replace("--perf-device", "--device", 1)) from None
     wanted = devices.expand(made.devices)

@@ -21,8 +21,6 @@ from pathlib import Path
 from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
-from perf.harness.machine import memory
-
 if TYPE_CHECKING:
     from perf.harness.measurement.side_by_side.inject import Extra
     from perf.harness.measurement.side_by_side.subject import Subject
@@ -155,7 +153,7 @@ class Worker:
 
         Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
         """
-        from perf.harness.machine import devices
+        from perf.harness.machine import devices, memory
         from perf.harness.measurement.side_by_side import inject, subject
         from perf.harness.measurement.side_by_side.visit import warm_up
         from perf.harness.workload.axes import Axes
