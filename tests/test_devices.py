@@ -1,5 +1,8 @@
 """Devices: the true reason where one is absent, and the memory limit that turns a kill into an error."""
 
+import contextlib
+
+import psutil
 import pytest
 import torch
 
@@ -18,6 +21,12 @@ class FakeAccelerator:
 
     def device_count(self):
         return self.count
+
+    @contextlib.contextmanager
+    def device_index(self, index):
+        self.calls.append(f"{self.kind}:{index} becomes the current one")
+        yield
+        self.calls.append(f"{self.kind}:{index} was the current one")
 
     def __getattr__(self, name):
         return lambda *arguments: self.calls.append((name, *arguments))
@@ -127,10 +136,11 @@ def test_an_accelerator_is_waited_for_by_its_own_index(machine):
 
 def test_a_case_runs_with_its_own_gpu_as_the_current_one(machine):
     fake = machine("cuda", 2)
-    devices.current(Device("cuda:1"))
     with devices.current(Device("cpu")):
-        pass
-    assert fake.calls == [("device_index", 1)]
+        assert fake.calls == []
+    with devices.current(Device("cuda:1")):
+        assert fake.calls == ["cuda:1 becomes the current one"]
+    assert fake.calls == ["cuda:1 becomes the current one", "cuda:1 was the current one"]
 
 
 def test_memory_of_an_accelerator_is_given_back_and_its_peak_reset(machine):
@@ -150,9 +160,9 @@ def test_the_peak_of_the_cpu_sees_what_the_case_allocated():
 
 
 def test_an_allocation_beyond_the_memory_fails_instead_of_killing_the_process():
-    available = memory._proc_bytes(memory.PROC_MEMINFO, "MemAvailable")
-    if available is None:
-        pytest.skip("this system has no /proc/meminfo")
+    if memory.why_unbounded(Device("cpu"), 1):
+        pytest.skip("this system does not limit the memory of a process")
+    available = psutil.virtual_memory().available
     with memory.bounded_memory(Device("cpu")), pytest.raises(Exception) as failure:
         [torch.empty(available // 4, dtype=torch.uint8) for _ in range(8)]  # promised only: never written
     assert memory.is_out_of_memory(failure.value)

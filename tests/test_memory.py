@@ -195,7 +195,7 @@ def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
     assert memory.why_unbounded(CPU, 2**30) is None
     assert memory.why_unbounded(CPU, None).startswith("give --perf-memory-limit=SIZE")
     assert memory.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
-    monkeypatch.setattr(memory, "_proc_bytes", lambda path, key: None)
+    monkeypatch.setattr(memory, "_status_bytes", lambda key: None)
     assert memory.why_unbounded(CPU, 2**30) == "this system does not limit the memory of a process"
 
 

@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
+from perf.harness.machine.telemetry.host import Host
 from perf.harness.machine.telemetry.sampler import Sampler
+from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, STEP, kept, read
 
@@ -49,7 +51,7 @@ def test_every_write_of_the_record_has_what_is_known_so_far(perf, pytester, monk
 
 @pytest.mark.parametrize("argument", ["--collect-only", "--benchmark-disable"])
 def test_where_nothing_is_measured_nothing_is_sampled(perf, monkeypatch, argument):
-    monkeypatch.setattr("perf.harness.plugin.state.watch", lambda devices: pytest.fail("it was begun"))
+    monkeypatch.setattr("perf.harness.plugin.state.sampler_of", lambda *devices, **rest: pytest.fail("it was begun"))
     assert perf(STEP, "--perf-device=cpu", argument).ret == 0
 
 
@@ -80,15 +82,18 @@ def test_it_ends_with_a_run_that_pytest_itself_breaks_off(perf, monkeypatch):
     assert running() == []
 
 
-def test_without_psutil_and_nvidia_ml_py_the_run_is_the_same_and_says_so(perf, pytester, monkeypatch):
-    for name in ("psutil", "pynvml"):
-        monkeypatch.setitem(sys.modules, name, None)
+def test_where_nothing_can_be_read_the_run_is_the_same_and_says_so(perf, pytester, monkeypatch):
+    def sample(self):
+        raise Unreadable("it says nothing")
+
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(Host, "sample", sample)
     result = perf(PERF, "--perf-device=cpu")
     assert result.ret == 0
     result.assert_outcomes(passed=5, skipped=2)
-    result.stdout.fnmatch_lines(["telemetry cpu: none: psutil is not installed; pip install psutil"])
+    result.stdout.fnmatch_lines(["telemetry cpu: none: it says nothing"])
     document = read(kept(pytester)[0])
-    assert document["perf"]["telemetry"] == {"cpu": {"unsupported": "psutil is not installed; pip install psutil"}}
+    assert document["perf"]["telemetry"] == {"cpu": {"unsupported": "it says nothing"}}
     assert not any("throttled_rounds" in benchmark["extra_info"] for benchmark in document["benchmarks"])
 
 
@@ -97,7 +102,7 @@ def test_a_source_that_breaks_in_the_middle_does_not_break_the_run(perf, pyteste
         def sample(self):
             raise OSError("no such file")
 
-    monkeypatch.setattr("perf.harness.machine.telemetry.watch.open_host", Broken)
+    monkeypatch.setattr("perf.harness.machine.telemetry.sampler.Host", Broken)
     result = perf(STEP, "--perf-device=cpu")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["telemetry cpu: none: OSError: no such file"])

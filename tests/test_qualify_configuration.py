@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from perf.harness.machine.devices import Device
-from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, probes
 from tests.fake_nvml import Nvml
 
@@ -60,5 +60,5 @@ def test_the_link_is_looked_at_while_bytes_are_copied(monkeypatch):
 
 def test_where_nvml_is_not_there_it_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", Nvml("driver"))
-    with pytest.raises(Unsupported, match="Driver Not Loaded"):
+    with pytest.raises(Unreadable, match="Driver Not Loaded"):
         configuration.at_work(Device("cuda"))

@@ -144,20 +144,6 @@ def test_a_foreign_load_is_seen_while_it_lasts_and_gone_afterwards():
     assert busy is None or busy > 0.5
 
 
-def test_a_quota_that_withholds_time_is_counted(tmp_path, monkeypatch):
-    stat = tmp_path / "cpu.stat"
-    stat.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1000000\n")
-    monkeypatch.setattr(load, "CPU_STAT", stat)
-
-    def later(seconds):
-        stat.write_text("throttled_usec 4000000\n")
-
-    monkeypatch.setattr("time.sleep", later)
-    assert load.look(2.0).withheld_cores == 1.5
-    monkeypatch.setattr(load, "CPU_STAT", tmp_path / "none")
-    assert load.look(2.0).withheld_cores is None
-
-
 @pytest.mark.parametrize(
     ("steps", "slower"),
     [

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_restored_network_is_the_one_that_was_built(run):
 def test_the_fingerprint_changes_with_what_decides_the_speed_and_with_nothing_else(monkeypatch, digits_root):
     first = Plan.of(settled(digits_root)).fingerprint_id
     monkeypatch.setattr(plan.socket, "gethostname", lambda: "elsewhere")
-    monkeypatch.setattr(identity, "memory_bytes", lambda: 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(total=1))
     assert Plan.of(settled(digits_root, seed="7")).fingerprint_id == first
     assert Plan.of(settled(digits_root, profile="standard")).fingerprint_id != first
     monkeypatch.setattr(identity, "cpu_model", lambda: "Another CPU")
@@ -126,7 +127,7 @@ def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, out
 
 def test_other_programs_are_seen_and_our_own_work_is_not():
     if load.foreign_cpu_s() is None:
-        pytest.skip("this system has no /proc/stat")
+        pytest.skip("this system counts no CPU time")
     burn = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
     before = load.foreign_cpu_s()
     # A process of another parent is foreign: the shell leaves it behind.

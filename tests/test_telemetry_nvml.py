@@ -10,7 +10,7 @@ from perf.harness.machine import load
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.reasons import HARDWARE, SLOWING, THERMAL, Reason, names
-from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.source import Unreadable
 from tests.fake_nvml import OTHER_PID, Nvml
 
 CUDA = Device("cuda:1")
@@ -83,7 +83,7 @@ def test_a_gpu_that_has_gone_says_what_nvml_says(plug):
     plug(nvml)
     gpu = open_gpu(CUDA)
     nvml.lacks = ("everything",)
-    with pytest.raises(Unsupported, match=r"^NVML: Not Supported$"):
+    with pytest.raises(Unreadable, match=r"^NVML: Not Supported$"):
         gpu.sample()
 
 
@@ -96,28 +96,28 @@ def test_a_gpu_that_has_gone_says_what_nvml_says(plug):
 )
 def test_why_there_is_nothing_is_one_sentence(plug, module, says):
     plug(module)
-    with pytest.raises(Unsupported, match=says):
+    with pytest.raises(Unreadable, match=says):
         open_gpu(CUDA)
 
 
 def test_a_device_is_found_by_its_uuid_and_another_one_is_not_taken_for_it(plug):
     facts = plug(Nvml())
     facts.uuid = "5a1ae6d4-0000-0000-0000-9d1d9c1e0001"
-    with pytest.raises(Unsupported, match="NVML: Not Found"):
+    with pytest.raises(Unreadable, match="NVML: Not Found"):
         open_gpu(CUDA)
 
 
 @pytest.mark.parametrize("name", ["cpu", "xpu", "mps"])
 def test_another_device_is_no_nvidia_gpu(plug, name):
     plug(Nvml())
-    with pytest.raises(Unsupported, match=f"{name} is no NVIDIA GPU"):
+    with pytest.raises(Unreadable, match=f"{name} is no NVIDIA GPU"):
         open_gpu(Device(name))
 
 
 def test_amds_gpus_are_called_cuda_too_and_are_not_asked(plug, monkeypatch):
     plug(Nvml())
     monkeypatch.setattr(torch.version, "hip", "6.2")
-    with pytest.raises(Unsupported, match="no NVIDIA GPU"):
+    with pytest.raises(Unreadable, match="no NVIDIA GPU"):
         open_gpu(CUDA)
 
 
@@ -125,11 +125,11 @@ def test_a_part_of_a_gpu_is_not_told_from_the_whole(plug):
     nvml = Nvml()
     nvml.mig = 1
     facts = plug(nvml)
-    with pytest.raises(Unsupported, match=r"cuda:1 is a part of a GPU \(MIG\)"):
+    with pytest.raises(Unreadable, match=r"cuda:1 is a part of a GPU \(MIG\)"):
         open_gpu(CUDA)
     nvml.mig = 0
     facts.name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
-    with pytest.raises(Unsupported, match="MIG"):
+    with pytest.raises(Unreadable, match="MIG"):
         open_gpu(CUDA)
 
 
@@ -186,5 +186,5 @@ def test_the_real_module_without_a_driver_says_so(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a driver")
     assert sys.modules["pynvml"] is pynvml
-    with pytest.raises(Unsupported, match=r"^NVML: "):
+    with pytest.raises(Unreadable, match=r"^NVML: "):
         open_gpu(CUDA)

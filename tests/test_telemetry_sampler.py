@@ -1,15 +1,13 @@
 """The sampler: when it asks, what it keeps, and that nothing that a source does ends the run; on a fake clock."""
 
-import sys
 import threading
 
 import pytest
 
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry import sampler as module
-from perf.harness.machine.telemetry.sampler import Sampler
-from perf.harness.machine.telemetry.source import Unsupported
-from perf.harness.machine.telemetry.watch import as_record, watch
+from perf.harness.machine.telemetry.sampler import Sampler, as_record, sampler_of
+from perf.harness.machine.telemetry.source import Unreadable
 from tests.fake_nvml import Nvml
 
 
@@ -133,7 +131,7 @@ def test_a_thread_whose_source_raises_goes_on_and_ends():
 
     class Broken:
         def sample(self):
-            raise Unsupported("NVML: GPU is lost")
+            raise Unreadable("NVML: GPU is lost")
 
     sampler = Sampler({"cuda": Broken(), "cpu": whole}, interval_s=0.001)
     sampler.start()
@@ -150,7 +148,7 @@ def test_a_run_that_has_never_begun_can_be_ended():
 
 def test_a_device_without_telemetry_has_its_reason_in_the_record(plug):
     plug(None)
-    sampler = watch([Device("cpu"), Device("cuda"), Device("cuda:1", absent="no such GPU"), Device("xpu")])
+    sampler = sampler_of([Device("cpu"), Device("cuda"), Device("cuda:1", absent="no such GPU"), Device("xpu")])
     sampler.ask()
     record = as_record(sampler)
     assert record["cpu"]["samples"] == 1
@@ -162,16 +160,11 @@ def test_a_device_without_telemetry_has_its_reason_in_the_record(plug):
     }
 
 
-def test_the_host_is_watched_whatever_is_measured(plug, monkeypatch):
+def test_the_host_is_sampled_whatever_is_measured(plug):
     plug(Nvml())
-    sampler = watch([Device("cuda")])
+    sampler = sampler_of([Device("cuda")])
     sampler.ask()
     assert set(as_record(sampler)) == {"cpu", "cuda"}
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    assert as_record(watch([Device("cuda")])) == {
-        "cuda": {},
-        "cpu": {"unsupported": "psutil is not installed; pip install psutil"},
-    }
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("odd")])

@@ -18,8 +18,7 @@ import torch
 import data
 from model import load_recipe
 from perf.harness.machine.devices import Device, expand, synchronizer
-from perf.harness.machine.telemetry.sampler import INTERVAL_S
-from perf.harness.machine.telemetry.watch import watch
+from perf.harness.machine.telemetry.sampler import INTERVAL_S, sampler_of
 from perf.harness.measurement.rounds import device_timer
 from perf.harness.workload.workload import Workload, rotate
 
@@ -55,7 +54,7 @@ def test_the_step_is_as_fast_beside_the_sampler() -> None:
     taken = []
 
     def beside() -> float:
-        sampler = watch([device], interval_s=INTERVAL_S / OFTENER)
+        sampler = sampler_of([device], interval_s=INTERVAL_S / OFTENER)
         sampler.start()
         try:
             return steps_for(step, timer, BLOCK_S)
@@ -85,7 +84,7 @@ def test_a_sample_takes_next_to_nothing() -> None:
     device = next((found for found in expand(["cuda"]) if not found.absent), Device("cpu"))
     costs = []
     for _ in range(SAMPLES):
-        sampler = watch([device])
+        sampler = sampler_of([device])
         before = time.thread_time()
         sampler.ask()
         costs.append(time.thread_time() - before)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from perf.harness.machine.devices import Device
-from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, faults, probes
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.probes import Measured
@@ -41,6 +41,6 @@ def test_copies(check: Attempt) -> None:
 
 
 def link_of(device: Device) -> Limit | None:
-    with contextlib.suppress(Unsupported):
+    with contextlib.suppress(Unreadable):
         return configuration.link(configuration.at_work(device))
     return None

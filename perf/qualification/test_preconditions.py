@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from perf.harness.machine import load
-from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, faults
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.record.check import BUSY_CORES
@@ -49,7 +49,7 @@ def test_preconditions(check: Attempt) -> None:
 def configuration_of(check: Attempt) -> None:
     try:
         found = configuration.at_work(check.device)
-    except Unsupported as error:
+    except Unreadable as error:
         check.unsupported(str(error))
         return
     wrong = configuration.problems(found, check.device_name)

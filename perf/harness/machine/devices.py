@@ -1,4 +1,4 @@
-"""Which devices exist, why one does not, and how to wait for it.
+"""In: the name of a device. Out: whether it exists, why not, its facts, and how to wait for it.
 
 Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS take the same path.
 """
@@ -18,7 +18,7 @@ NVIDIA_SMI_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Device:
-    """One device asked for: `name` as the user wrote it; `absent` says why it cannot be used, or is None."""
+    """A device by the `name` that the user wrote. `absent` says why it cannot be used, or is None."""
 
     name: str
     absent: str | None = None
@@ -45,7 +45,7 @@ def is_known(name: str) -> bool:
 
 
 def expand(names: Sequence[str]) -> tuple[Device, ...]:
-    """The devices called `names`, with `all` replaced by every device that this machine has."""
+    """The devices called `names`; `all` stands for every device of this machine."""
     wide: list[str] = []
     for name in names:
         wide += ["cpu", *_accelerators()] if name == "all" else [name]
@@ -53,7 +53,7 @@ def expand(names: Sequence[str]) -> tuple[Device, ...]:
 
 
 def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
-    """`wanted`, with every device of its kind in the place of one without a number: `cuda:0`, `cuda:1` for `cuda`."""
+    """The devices `wanted`; one without a number stands for all of its kind: `cuda` for `cuda:0`, `cuda:1`, …"""
     wide: list[str] = []
     for device in wanted:
         several = device.asynchronous and not device.absent and torch.device(device.name).index is None
@@ -63,7 +63,7 @@ def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def _accelerators() -> list[str]:
-    """`cuda` for one, `cuda:0`, `cuda:1`, … for several."""
+    """The names of the accelerators: `cuda` where there is one, else `cuda:0`, `cuda:1`, …"""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         return []
@@ -96,7 +96,7 @@ def _why_no_cuda() -> str:
         return f"torch {torch.__version__} is built without CUDA"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever keeps CUDA from starting is the reason we are asked for
+    except Exception as error:  # any error that keeps CUDA from starting is the reason
         reason = str(error).split(". ")[0].strip().rstrip(".")
     else:
         reason = "CUDA starts but shows no GPU"
@@ -109,17 +109,13 @@ def _why_no_cuda() -> str:
 def synchronizer(device: Device) -> Callable[[], None]:
     """A function that waits until `device` has finished all its work."""
     if not device.asynchronous:
-        return _nothing
+        return lambda: None  # a CPU has finished when the call returns
     target = device.torch_device
     return lambda: torch.accelerator.synchronize(target)
 
 
-def _nothing() -> None:
-    """A CPU has finished when the call returns."""
-
-
 def describe(device: Device) -> dict[str, str | int | None]:
-    """What a record keeps of a device that is present."""
+    """The facts of a device that is present, as a record keeps them."""
     target = device.torch_device
     if target.type != "cuda":
         return {"name": str(target) if device.asynchronous else "CPU"}
@@ -135,7 +131,7 @@ def describe(device: Device) -> dict[str, str | int | None]:
 
 
 def _nvidia_driver() -> str | None:
-    """The driver's version, asked of nvidia-smi, which comes with it; None where it does not answer."""
+    """The version of the driver, from its own nvidia-smi; None where that does not answer."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
@@ -145,7 +141,7 @@ def _nvidia_driver() -> str | None:
 
 
 def current(device: Device) -> contextlib.AbstractContextManager[object]:
-    """Make `device` the current one of its kind: an event is recorded on the current device's stream."""
+    """Make `device` the current one of its kind, because events are recorded on the stream of the current device."""
     index = device.torch_device.index
     if not device.asynchronous or index is None:
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a difference between two machines can come from: CPU, GPU, versions, threads; and the fingerprint of it."""
+"""In: nothing. Out: the facts that make machines differ (CPU, GPU, versions, threads), and their fingerprint."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
 from perf.harness.record import Scalar
 
+# psutil does not know the name of the CPU.
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on, which affinity can make fewer than the machine has."""
+    """How many cores this process may run on. Its affinity may allow fewer than the machine has."""
     return len(cores()) or os.cpu_count() or 1
 
 
 def cores() -> list[int]:
-    """The numbers of the cores that this process may run on; empty where a process cannot be bound to one."""
+    """The numbers of the cores that this process may run on; empty where the system binds no process to a core."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -38,28 +40,21 @@ def cpu_model() -> str:
 
 
 def clock_hz() -> float | None:
-    """The clock of the fastest core, as the system reports it now [Hz]; None where it does not."""
+    """The clock of the fastest core that the system reports now [Hz]; None where it reports none."""
     try:
-        found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)$", CPUINFO.read_text(), re.MULTILINE)
-    except OSError:
+        cores = psutil.cpu_freq(percpu=True)
+    except (OSError, NotImplementedError, AttributeError):  # another platform
         return None
-    return max((float(megahertz) for megahertz in found), default=0.0) * 1e6 or None
-
-
-def memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
+    return max((float(core.current) for core in cores or ()), default=0.0) * 1e6 or None
 
 
 def environment() -> dict[str, Scalar]:
-    """The facts of this machine and process that a reader of a record needs."""
+    """The facts of this machine and process that a reader of a record needs to know."""
     return {
         "cpu_model": cpu_model(),
         "cpu_cores": usable_cores(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": psutil.virtual_memory().total,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda or torch.version.hip,
@@ -75,12 +70,12 @@ def device_facts(wanted: Sequence[Device]) -> dict[str, dict[str, Scalar]]:
     }
 
 
-# What decides how fast a run is. `memory_bytes` is left out: it moves with the hypervisor, and no step with it.
+# What decides how fast a run is. `memory_bytes` is not in it: a hypervisor changes it, and no step gets slower.
 FINGERPRINT_KEYS = ("cpu_model", "cpu_cores", "cpu_capability", "threads", "torch", "cuda", "python", "system")
 
 
 def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str) -> dict[str, Scalar]:
-    """What must be equal for two records to be compared; never clocks, temperatures, load or host names."""
+    """The fields that must be equal for two records to be compared; never clocks, temperatures or host names."""
     present = accelerators()
     return {
         **{key: facts[key] for key in FINGERPRINT_KEYS},
@@ -93,12 +88,12 @@ def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str
 
 
 def accelerators() -> list[dict[str, str | int | None]]:
-    """The facts of every accelerator of this machine, measured or not."""
+    """The facts of every accelerator of this machine, whether it is measured or not."""
     return [devices.describe(device) for device in devices.expand(["all"]) if device.asynchronous]
 
 
 def fingerprint_id(fields: Mapping[str, Scalar]) -> str:
-    """A short name for a fingerprint, fit for a folder: the readable part, then 8 hexadecimal digits of it all."""
+    """A short name of a fingerprint for a folder: a readable part, then 8 hexadecimal digits of all the fields."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
     readable = "-".join(str(fields[key]) for key in ("profile", "model", "data"))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", readable)[:60] + f"-{digest}"

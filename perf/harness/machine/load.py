@@ -1,48 +1,63 @@
-"""What else uses this machine: other programs, the hypervisor, the container's quota."""
+"""In: nothing. Out: how much of the cores others take: programs, the hypervisor, the container's quota."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-STAT = Path("/proc/stat")
-CHILDREN = "/proc/self/task/*/children"
-# cgroup v2, kernel documentation, admin-guide/cgroup-v2: the time in which the group wanted a core and had used its
-# quota; and quota and period [µs].
+import psutil
+
+# The kinds of CPU time in which a core works; the guests' time is a part of `user`.
+WORKING = ("user", "nice", "system", "irq", "softirq", "steal")
+# psutil finds children by reading the parent of every process of the machine, which takes a core for milliseconds; the
+# kernel's list is one short file for each thread.
+CHILDREN = "proc/self/task/*/children"
+# A child or a thread may end while we read; then we read again.
+TRIES = 3
+# psutil knows no cgroups. cgroup v2, kernel documentation, admin-guide/cgroup-v2: the time in which the group wanted a
+# core and had used up its quota [µs]; and quota and period [µs].
 CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
+Clock = Callable[[], float]
+
 
 def children() -> list[int]:
-    """The processes that this one has started and that go on; none off Linux. Raises OSError where a thread ends."""
-    return [int(pid) for path in Path("/").glob(CHILDREN[1:]) for pid in path.read_text().split()]
+    """The processes that this one has started and that still run. Raises OSError where a thread ends meanwhile."""
+    lists = list(Path("/").glob(CHILDREN))
+    if not lists:
+        return [child.pid for child in psutil.Process().children()]
+    return [int(pid) for path in lists for pid in path.read_text().split()]
 
 
 def foreign_cpu_s() -> float | None:
-    """CPU seconds since boot that everything but this process and its children took, steal included; None off Linux.
+    """CPU seconds since boot that everything but this process and its children took; steal is included.
 
-    Of proc(5), `cpu`: user nice system idle iowait irq softirq steal, in clock ticks; user has the guests' in it.
+    None where the system counts none, as some sandboxes do.
     """
-    try:
-        fields = [int(field) for field in STAT.read_text().split("\n", 1)[0].split()[1:9]]
-        stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in children()]
-    except (OSError, ValueError, IndexError):  # a child ended meanwhile, too
-        return None
-    ticks = sum(fields) - fields[3] - fields[4] - sum(int(stat[11]) + int(stat[12]) for stat in stats)
-    own = os.times()
-    return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system - own.children_user - own.children_system
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError, psutil.Error):
+            times = psutil.cpu_times()
+            working = float(sum(getattr(times, kind, 0.0) for kind in WORKING))
+            running = [psutil.Process(pid).cpu_times() for pid in children()]
+            own = os.times()
+            ours = own.user + own.system + own.children_user + own.children_system
+            return working - ours - sum(child.user + child.system for child in running) if working else None
+    return None
 
 
 def withheld_s() -> float | None:
-    """Seconds since its start for which the container's quota kept it from the cores; None where there is no such."""
+    """Seconds since the container's start for which its quota kept it from the cores; None without a cgroup."""
     return counted_s(CPU_STAT, r"^throttled_usec (\d+)$")
 
 
 def counted_s(path: Path, pattern: str) -> float | None:
-    """The number that `pattern` finds in a line of a file of the kernel [µs], in seconds; None where it does not."""
+    """The number that `pattern` finds in a line of a kernel's file [µs], in seconds; None where it finds none."""
     try:
         found = re.search(pattern, path.read_text(), re.MULTILINE)
     except OSError:
@@ -51,33 +66,52 @@ def counted_s(path: Path, pattern: str) -> float | None:
 
 
 def quota_cores() -> float | None:
-    """How many cores the container's quota amounts to; None where there is none."""
+    """How many cores the container's quota amounts to; None without a quota."""
     try:
         quota, period = CPU_MAX.read_text().split()
         return int(quota) / int(period)
-    except (OSError, ValueError):  # of no quota, it says "max"
+    except (OSError, ValueError):  # the file says "max" where there is no quota
         return None
 
 
 def crowding(others: float, threads: int) -> float:
-    """How many cores too few there are for `threads` of ours beside the `others` that other programs keep busy."""
+    """How many cores are missing for `threads` threads of ours beside the `others` cores that others keep busy."""
     return max(0.0, others + threads - (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
 class Load:
-    """`others_cores`: how many cores others kept busy, on average; `withheld`: cores that the quota withheld. None
-    where the system does not say."""
+    """How many cores others kept busy, and how many the quota withheld, on average. None: the system does not say."""
 
     others_cores: float | None
     withheld_cores: float | None
 
+    def missing_cores(self, threads: int) -> float | None:
+        """How many of the cores for `threads` threads were missing; None where the system does not say."""
+        if self.others_cores is None:
+            return None
+        return crowding(self.others_cores, threads) + (self.withheld_cores or 0.0)
 
-def look(seconds: float) -> Load:
-    """What others do while this process waits `seconds`."""
-    others, withheld = foreign_cpu_s(), withheld_s()
-    time.sleep(seconds)
-    return Load(_rate(others, foreign_cpu_s(), seconds), _rate(withheld, withheld_s(), seconds))
+
+class Meter:
+    """Reads what others take from now on."""
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self._clock = clock
+        self._start_s, self._others_s, self._withheld_s = clock(), foreign_cpu_s(), withheld_s()
+
+    def read(self) -> Load:
+        """What others took since this meter was made."""
+        others_s, withheld = foreign_cpu_s(), withheld_s()
+        seconds = self._clock() - self._start_s
+        return Load(_rate(self._others_s, others_s, seconds), _rate(self._withheld_s, withheld, seconds))
+
+
+def look(seconds: float, clock: Clock = time.perf_counter, wait: Callable[[float], None] = time.sleep) -> Load:
+    """What others take while this process waits `seconds`."""
+    meter = Meter(clock)
+    wait(seconds)
+    return meter.read()
 
 
 def _rate(before: float | None, after: float | None, seconds: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What memory a device used, how much it may use, and how a failed allocation is recognized."""
+"""In: a device. Out: the memory it used, a limit on what it may use, and whether an error means too little memory."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from perf.harness.machine.devices import Device, describe
 
+# psutil has neither the peak that can be reset (VmHWM), nor exactly what RLIMIT_DATA counts (VmData).
 PROC_STATUS = Path("/proc/self/status")
 PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
-PROC_MEMINFO = Path("/proc/meminfo")
 RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
-# Linux promises more than a small limit: this much of it is never used.
+# Linux promises memory that is never used: this much is no sign of growth.
 PROMISED_BYTES = 2**30
-# Enough for torch to share it among all of its threads.
+# So many that torch uses all of its threads for them.
 SHARED_ELEMENTS = 2**22
 
 
 def free(device: Device) -> None:
-    """Give back what the last case held, so that the next one starts as if alone; reset the peak."""
+    """Give back the memory that the last case held, and reset the peak: the next case starts as if it were alone."""
     gc.collect()
     if device.asynchronous:
         torch.accelerator.empty_cache()
         with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
             torch.accelerator.reset_peak_memory_stats(device.torch_device)
     else:
-        with contextlib.suppress(AttributeError):  # another C library than glibc
+        with contextlib.suppress(AttributeError):  # a C library other than glibc
             ctypes.CDLL(None).malloc_trim(0)
-        with contextlib.suppress(OSError):  # not on Linux, or not permitted: peak_bytes then says None
+        with contextlib.suppress(OSError):  # another system, or not permitted: the peak is then an earlier one
             PROC_CLEAR_REFS.write_text(RESET_PEAK)
 
 
 def peak_bytes(device: Device) -> int | None:
     """Peak memory since `free` [bytes]: of torch's allocator on an accelerator, of this process on the CPU."""
     if not device.asynchronous:
-        return _proc_bytes(PROC_STATUS, "VmHWM")
+        return _status_bytes("VmHWM")
     with contextlib.suppress(RuntimeError, NotImplementedError):
         return torch.accelerator.max_memory_allocated(device.torch_device)
     return None
 
 
 def used_bytes(device: Device) -> int | None:
-    """Memory of torch's allocator in use now [bytes]; None where it does not say, as that of the CPU."""
+    """Memory of torch's allocator in use now [bytes]; None where it does not say, as on the CPU."""
     if not device.asynchronous:
         return None
     with contextlib.suppress(RuntimeError, NotImplementedError):
@@ -55,10 +56,10 @@ def used_bytes(device: Device) -> int | None:
     return None
 
 
-def _proc_bytes(path: Path, key: str) -> int | None:
-    """The value of `key` in a /proc file of `key: N kB` lines [bytes]."""
+def _status_bytes(key: str) -> int | None:
+    """The value of `key` in the kernel's status of this process [bytes]; None on other systems than Linux."""
     try:
-        text = path.read_text()
+        text = PROC_STATUS.read_text()
     except OSError:
         return None
     found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
@@ -66,17 +67,17 @@ def _proc_bytes(path: Path, key: str) -> int | None:
 
 
 def why_unbounded(device: Device, most: int | None) -> str | None:
-    """Why training must not be given ever more memory of `device`, or None where it may, up to `most` bytes."""
+    """Why a search must not fill the memory of `device`; None where it may, up to `most` bytes."""
     kind = torch.device(device.name).type
     if kind != "cpu":
         return None if kind == "cuda" else f"torch limits no memory of {kind}"
     if most is None:
         return "give --perf-memory-limit=SIZE, as the system and other programs need memory, too"
-    return None if _proc_bytes(PROC_STATUS, "VmData") else "this system does not limit the memory of a process"
+    return None if _status_bytes("VmData") else "this system does not limit the memory of a process"
 
 
 def limit_bytes(device: Device, most: int | None) -> int | None:
-    """`most`, or all the memory that the device has; None where it does not say."""
+    """`most`, but no more than the memory that the device has; None where neither is known."""
     total = describe(device).get("memory_bytes")
     known = [value for value in (most, total) if isinstance(value, int)]
     return min(known, default=None)
@@ -84,27 +85,28 @@ def limit_bytes(device: Device, most: int | None) -> int | None:
 
 @contextlib.contextmanager
 def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
-    """Let an allocation beyond the free memory fail; with `most`, one far beyond that many bytes more than now, too.
+    """Let an allocation fail that exceeds the free memory, or that uses far more than `most` bytes more than now.
 
-    Linux promises more memory than it has; on a CPU, RLIMIT_DATA turns the broken promise into the error that
-    `is_out_of_memory` knows, before the kernel kills the process. It counts what was promised, which may be twice of
-    what is used, and the stacks of threads: there `most` only stops what gets out of hand, and `memory.Tries` counts.
-    On CUDA, `most` is a limit of torch's allocator.
+    Linux promises more memory than it has, and kills the process that uses it. On a CPU, RLIMIT_DATA makes the
+    allocation fail before that, with an error that `is_out_of_memory` knows. RLIMIT_DATA counts promised memory, which
+    can be twice the used memory, and the stacks of threads. So `most` is only a coarse limit there. On CUDA, `most` is
+    the limit of torch's allocator.
     """
     if device.asynchronous:
         with _bounded_allocator(device, most):
             yield
         return
-    used, available = _proc_bytes(PROC_STATUS, "VmData"), _proc_bytes(PROC_MEMINFO, "MemAvailable")
-    if used is None or available is None:
+    used = _status_bytes("VmData")
+    if used is None:
         yield
         return
-    import resource  # not on Windows, which has no /proc either
+    import resource  # Windows has none
 
+    available = psutil.virtual_memory().available
     if most is not None:
         available = min(available, most + max(most, PROMISED_BYTES))
-        torch.ones(SHARED_ELEMENTS).sum()  # a thread that cannot be started later would end the process
-        used = _proc_bytes(PROC_STATUS, "VmData") or used
+        torch.ones(SHARED_ELEMENTS).sum()  # start the threads now: one that cannot start later would end the process
+        used = _status_bytes("VmData") or used
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = min(value for value in (used + available, *before) if value != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
@@ -131,7 +133,7 @@ def _bounded_allocator(device: Device, most: int | None) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is torch's, or Python's, way of saying that an allocation failed."""
+    """Whether `error` says that an allocation failed, in the words of torch or Python."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error)

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from perf.harness.machine.telemetry.sampler import Sampler
-from perf.harness.machine.telemetry.source import Sample
-from perf.harness.machine.telemetry.watch import as_record, watch
+from perf.harness.machine.telemetry.sampler import Sampler, as_record, sampler_of
+from perf.harness.machine.telemetry.source import Sample, Source
 from perf.harness.options import Settings
 from perf.harness.plugin import stock
 from perf.harness.plugin.progress import Progress
@@ -52,9 +51,9 @@ class State:
     def settings(self) -> Settings:
         return self.plan.settings
 
-    def start_telemetry(self) -> None:
-        """Watch devices and host from now on, until `telemetry.stop`."""
-        self.telemetry = watch(self.plan.devices.values())
+    def start_telemetry(self, plant: Callable[[Source], Source] = lambda source: source) -> None:
+        """Sample devices and host from now on, until `telemetry.stop`; `plant` puts a fault into their answers."""
+        self.telemetry = sampler_of(self.plan.devices.values(), plant=plant)
         self.telemetry.start()
 
     def readings(self, device: str) -> Callable[[float, float], Sequence[Sample]]:

@@ -1,4 +1,4 @@
-"""In: a device. Out: what NVML says of it. The only module that imports pynvml, which nvidia-ml-py brings."""
+"""In: a device. Out: what NVML says about it. Only this module imports pynvml, the module of nvidia-ml-py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from perf.harness.machine import load
 from perf.harness.machine.devices import Device
-from perf.harness.machine.telemetry.source import Unsupported, Values
+from perf.harness.machine.telemetry.source import Unreadable, Values
 
 # nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, event types.
 SM_CLOCK, MEMORY_CLOCK = 1, 2
@@ -20,7 +20,7 @@ XID_EVENTS = 0x8
 GPU_SENSOR = 0
 UNCORRECTED, SINCE_LOADED = 1, 0
 
-# The keys of a sample, NVML's function, what it is asked, and the unit of its number in ours.
+# The key in a sample, the function of NVML, its arguments, and the factor from its unit to ours.
 NUMBERS: tuple[tuple[str, str, tuple[int, ...], float], ...] = (
     ("sm_clock_hz", "nvmlDeviceGetClockInfo", (SM_CLOCK,), 1e6),
     ("memory_clock_hz", "nvmlDeviceGetClockInfo", (MEMORY_CLOCK,), 1e6),
@@ -39,37 +39,37 @@ COUNTS: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...] = (
     (("ecc_uncorrected",), "nvmlDeviceGetTotalEccErrors", (UNCORRECTED, SINCE_LOADED)),
     (("remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed"), "nvmlDeviceGetRemappedRows", ()),
 )
-# Now, and after the next restart: the first of the two counts.
+# NVML answers with the mode now and the mode after the next restart; only the first counts.
 MODES = (("ecc", "nvmlDeviceGetEccMode"), ("mig", "nvmlDeviceGetMigMode"))
-# By its name since driver 535, and before.
+# The function has the first name since driver 535, and the second one before.
 REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
 MIG = re.compile(r"\bMIG\b")
-PART = "a part of a GPU (MIG): NVML knows clocks and power of the whole only"
+PART = "a part of a GPU (MIG); NVML knows the clocks and the power of the whole GPU only"
 
 
 def open_gpu(device: Device) -> Gpu:
-    """NVML's handle of `device`, found by its UUID. Raises Unsupported.
+    """The GPU called `device`, found by its UUID. Raises Unreadable.
 
-    Its index is another one than torch's wherever CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER is set.
+    The index does not find it: torch and NVML count differently where CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER is set.
     """
     if torch.device(device.name).type != "cuda" or torch.version.hip:
-        raise Unsupported(f"{device.name} is no NVIDIA GPU")
+        raise Unreadable(f"{device.name} is no NVIDIA GPU")
     try:
         import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
-        raise Unsupported("nvidia-ml-py is not installed; pip install nvidia-ml-py") from None
+        raise Unreadable("nvidia-ml-py is not installed; pip install nvidia-ml-py") from None
     try:
-        pynvml.nvmlInit()  # it counts, and is let go when the process ends
+        pynvml.nvmlInit()  # NVML counts the calls, and ends with the process
         properties = torch.cuda.get_device_properties(device.torch_device)
-        if MIG.search(properties.name):  # its UUID is that of the part
-            raise Unsupported(f"{device.name} is {PART}")
+        if MIG.search(properties.name):  # here the UUID would be that of the part
+            raise Unreadable(f"{device.name} is {PART}")
         gpu = Gpu(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"))
     except pynvml.NVMLError as error:
-        raise Unsupported(f"NVML: {error}") from None
+        raise Unreadable(f"NVML: {error}") from None
     if gpu.is_split:
-        raise Unsupported(f"{device.name} is {PART}")
+        raise Unreadable(f"{device.name} is {PART}")
     return gpu
 
 
@@ -83,18 +83,18 @@ class Gpu:
 
     @property
     def is_split(self) -> bool:
-        """Whether it is in MIG mode: all that CUDA sees of it are parts."""
+        """Whether it is in MIG mode, where CUDA sees only parts of it."""
         return bool(self._modes().get("mig"))
 
     def sample(self) -> Values:
-        """What this GPU answers now; what it does not is not in it. Raises Unsupported where it answers nothing.
+        """What this GPU says now; a value that it does not know is left out. Raises Unreadable where it says nothing.
 
         `sm_clock_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`, `power_limit_default_w` [W];
-        `temperature_c` [°C]; `reasons`, the bits of reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
-        `pcie_width` and the same with `_limit`; `pcie_replays`; `ecc`, `mig`: modes; `ecc_uncorrected` since the
-        driver was loaded; `remap_corrected`, `remap_uncorrected` (rows), `remap_pending`, `remap_failed` (0 or 1);
-        `other_processes`, how many compute on it beside ours, and `other_pids`, where their numbers mean something
-        in this container.
+        `temperature_c` [°C]; `reasons`: the bits of reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
+        `pcie_width`, and their highest values with `_limit`; `pcie_replays`; the modes `ecc` and `mig`;
+        `ecc_uncorrected`: since the driver was loaded; `remap_corrected`, `remap_uncorrected`: rows; `remap_pending`,
+        `remap_failed`: 0 or 1; `other_processes`: how many others compute on it; `other_pids`: their numbers, where
+        this container sees them.
         """
         found: Values = {}
         for key, function, arguments, unit in NUMBERS:
@@ -108,22 +108,24 @@ class Gpu:
             found["reasons"] = int(bits)
         found |= self._modes() | self._others()
         if not found:
-            raise Unsupported(f"NVML: {self._last_error or 'it answers nothing'}")
+            raise Unreadable(f"NVML: {self._last_error or 'it answers nothing'}")
         return found
 
     def xids(self) -> Callable[[], list[int]]:
-        """What returns the numbers of the Xid errors that the driver has reported since its last call, the first time
-        since now. Raises Unsupported."""
+        """A function that returns the numbers of the Xid errors that the driver has reported since its last call.
+
+        Its first call returns the errors since now. Raises Unreadable.
+        """
         nvml = self._nvml
         try:
             events = nvml.nvmlEventSetCreate()
             nvml.nvmlDeviceRegisterEvents(self._handle, XID_EVENTS, events)
         except nvml.NVMLError as error:
-            raise Unsupported(f"NVML: {error}") from None
+            raise Unreadable(f"NVML: {error}") from None
 
         def reported() -> list[int]:
             found = []
-            with contextlib.suppress(nvml.NVMLError):  # a timeout: there are no more
+            with contextlib.suppress(nvml.NVMLError):  # a timeout means that there are no more
                 while True:
                     found.append(int(nvml.nvmlEventSetWait_v2(events, 0).eventData))
             return found
@@ -145,15 +147,15 @@ class Gpu:
         foreign = pids - {os.getpid()}
         here = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if here and foreign and os.getpid() not in pids:
-            # We are on it, too: these are the host's numbers, not this container's, and one of them is ours.
+            # We compute on it, too, so one of these is ours: they are the host's numbers, not this container's.
             return {"other_processes": len(foreign) - 1}
         if foreign:
-            with contextlib.suppress(OSError):  # one of them, or a thread, ended meanwhile
+            with contextlib.suppress(OSError):  # a child or a thread has just ended
                 foreign -= set(load.children())
         return {"other_processes": len(foreign), "other_pids": tuple(sorted(foreign))}
 
     def _ask(self, name: str, *arguments: int) -> Any:
-        """What NVML says, or None: not every GPU knows everything, nor does every version of nvidia-ml-py."""
+        """The answer of NVML; None where this GPU, or this version of nvidia-ml-py, does not know it."""
         function: Callable[..., Any] | None = getattr(self._nvml, name, None)
         if function is None:
             return None

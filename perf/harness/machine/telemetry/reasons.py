@@ -1,4 +1,4 @@
-"""Why a GPU's clocks are below their highest: the bits that NVML reports, several at once; each is read by itself."""
+"""In: the bits of NVML that say why a GPU's clocks are not the highest. Out: what each bit means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntFlag
 
 
 class Reason(IntFlag):
-    """nvml.h, nvmlClocksEventReason…: the names there, and the values."""
+    """The names and values of nvmlClocksEventReason… in nvml.h. Several can be set at once."""
 
     GPU_IDLE = 0x1
     APPLICATIONS_CLOCKS_SETTING = 0x2
@@ -19,17 +19,17 @@ class Reason(IntFlag):
     DISPLAY_CLOCK_SETTING = 0x100
 
 
-# The hardware itself cuts the clocks, by half or more: too hot, too little power, or told to from outside.
+# The hardware itself halves the clocks, or worse: it is too hot, has too little power, or a signal tells it to.
 HARDWARE = Reason.HW_SLOWDOWN | Reason.HW_THERMAL_SLOWDOWN | Reason.HW_POWER_BRAKE_SLOWDOWN
-# Too hot, as the driver or the hardware found.
+# The driver or the hardware finds that it is too hot.
 THERMAL = Reason.SW_THERMAL_SLOWDOWN | Reason.HW_THERMAL_SLOWDOWN
-# A healthy GPU, cooled and fed as it should be, has none of these. The others are its settings: a power cap is
-# reached under any full load.
+# A healthy GPU with proper cooling and power has none of these. The others follow from its settings: every full load
+# reaches the power cap.
 SLOWING = HARDWARE | THERMAL
 
 
 def names(bits: int) -> list[str]:
-    """The name of each bit that is set, as a record has it: `hw_slowdown`; 0x200 for one that is not known."""
+    """The name of each bit that is set, as in a record: `hw_slowdown`, or `0x200` for an unknown bit."""
     found = [reason for reason in Reason if reason & bits]
     unknown = bits & ~sum(Reason)
     rest = [1 << place for place in range(unknown.bit_length()) if unknown >> place & 1]

@@ -1,29 +1,37 @@
-"""In: sources. Out: what each of them said, once a second, from a thread of its own that waits in between."""
+"""In: devices. Out: what each of them and the host said, once a second, asked by a thread that else waits."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from perf.harness.machine.telemetry.source import Sample, Source, Unsupported
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.host import Host
+from perf.harness.machine.telemetry.nvml import open_gpu
+from perf.harness.machine.telemetry.source import Sample, Source, Unreadable
+from perf.harness.machine.telemetry.summary import condense
+from perf.harness.record import Scalar
+
+# The host is sampled in every run, under this name: its processes start the work of every device.
+HOST = "cpu"
 
 INTERVAL_S = 1.0
-# A source may take this share of one core: one that takes 20 ms, as the clocks of 200 cores do, is asked every 2 s.
+# A source may take this share of one core. The clocks of 200 cores take 20 ms, so they are asked every 2 s.
 MOST_SHARE = 0.01
-# Almost 3 hours of one source, about 20 MB. A longer run keeps every second one of the older half, the first included.
+# Almost 3 hours of one source, about 20 MB. A longer run drops every second sample of its older half.
 MOST_SAMPLES = 10_000
-# A driver that hangs does not keep pytest from ending: the thread is a daemon.
+# A driver that hangs must not keep pytest from ending. The thread is a daemon, too.
 JOIN_S = 5.0
 
 Clock = Callable[[], float]
 
 
 class Sampler:
-    """Asks each source from `start` to `stop`. One that raises is not asked again: `reasons` then says what it said.
+    """Asks each source from `start` to `stop`. A source that raises is not asked again; `reasons` keeps the error.
 
-    `clock` is that of the timed rounds; `cost` is the CPU time of the thread that calls it [s]; `wait(seconds)` returns
-    whether it was told to stop.
+    `clock` is the clock of the timed rounds; `cost` is the CPU time of the calling thread [s]; `wait(seconds)` returns
+    whether `stop` was called.
     """
 
     def __init__(
@@ -47,17 +55,17 @@ class Sampler:
 
     @property
     def names(self) -> list[str]:
-        """What is, or was to be, sampled."""
+        """The sources, and the devices that have none."""
         return list(dict.fromkeys([*self._samples, *self.reasons]))
 
     def start(self) -> None:
-        """Ask each source once, then go on beside."""
+        """Ask each source once, then go on in a thread."""
         self.ask()
         self._thread = threading.Thread(target=self._run, name="stepwatch-telemetry", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask each source a last time, and end the thread. Does nothing where it has not been started, or has ended."""
+        """End the thread, and ask each source a last time. Does nothing where no thread runs."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -68,12 +76,12 @@ class Sampler:
             self.ask()
 
     def samples(self, name: str) -> list[Sample]:
-        """All of one source, in the order of time; none of an unknown one."""
+        """All samples of one source, in the order of time; none of an unknown source."""
         with self._lock:
             return list(self._samples.get(name, ()))
 
     def between(self, name: str, start: float, end: float) -> list[Sample]:
-        """Those of one source from `start` to `end` [s of the clock]."""
+        """The samples of one source from `start` to `end` [s of the clock]."""
         return [sample for sample in self.samples(name) if start <= sample.at <= end]
 
     def ask(self) -> None:
@@ -90,15 +98,41 @@ class Sampler:
         at, before = self._clock(), self._cost()
         try:
             values = self._sources[name].sample()
-        except Exception as error:  # a driver's: whatever it is, it must not end the run, nor the other sources
-            known = isinstance(error, Unsupported)
+        except Exception as error:  # no error of a driver may end the run or the other sources
+            known = isinstance(error, Unreadable)
             self.reasons[name] = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
             del self._sources[name]
             return
-        # A moment less, for a thread that wakes up a moment early.
+        # A little less than the interval: the thread may wake up a little early.
         self._due[name] = at + max(0.9 * self._interval_s, (self._cost() - before) / MOST_SHARE)
         with self._lock:
             samples = self._samples[name]
             samples.append(Sample(at, values))
             if len(samples) > MOST_SAMPLES:
                 del samples[1 : MOST_SAMPLES // 2 : 2]
+
+
+def sampler_of(
+    devices: Iterable[Device], interval_s: float = INTERVAL_S, plant: Callable[[Source], Source] = lambda source: source
+) -> Sampler:
+    """A sampler of the host and of `devices`, not started yet. `plant` puts a fault into the answers of each."""
+    sources: dict[str, Source] = {}
+    reasons: dict[str, str] = {}
+    for device in ({HOST: Device(HOST)} | {device.name: device for device in devices}).values():
+        if device.absent:
+            reasons[device.name] = device.absent
+            continue
+        try:
+            sources[device.name] = plant(open_gpu(device) if device.asynchronous else Host())
+        except Unreadable as error:
+            reasons[device.name] = str(error)
+    return Sampler(sources, reasons, interval_s=interval_s)
+
+
+def as_record(sampler: Sampler) -> dict[str, dict[str, Scalar]]:
+    """`perf.telemetry`: the summary of each device; `unsupported` says why there is none, or why it ended early."""
+    return {
+        name: condense(sampler.samples(name))
+        | ({"unsupported": sampler.reasons[name]} if name in sampler.reasons else {})
+        for name in sampler.names
+    }

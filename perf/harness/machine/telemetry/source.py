@@ -1,28 +1,28 @@
-"""What is sampled: something that answers with plain values, or says why it cannot."""
+"""The protocol of a telemetry source: it answers with plain values, or says why it cannot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-# Name, with its unit, to value: numbers, flags, tuples of numbers. What a device does not know is not in it.
+# Name, with its unit, to value: numbers, flags, tuples of numbers. A value that the device does not know is left out.
 Values = dict[str, Any]
 
 
-class Unsupported(Exception):
-    """This source cannot be read here: `str()` says why, and what to do about it, in one line."""
+class Unreadable(Exception):
+    """This source cannot be read here: `str()` says in one line why, and what to do about it."""
 
 
 class Source(Protocol):
     """One device, or the host."""
 
     def sample(self) -> Values:
-        """What it says now. May raise anything: a driver is behind it."""
+        """What it says now. It may raise any error, because it asks a driver."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a source said; `at` is by the clock of the timed rounds, `time.perf_counter` [s]."""
+    """What a source said; `at` is the time of `time.perf_counter`, the clock of the timed rounds [s]."""
 
     at: float
     values: Values

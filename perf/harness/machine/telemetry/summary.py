@@ -1,4 +1,4 @@
-"""In: samples of one source. Out: a flat summary for the record; which timed rounds a GPU was slowed in. Pure."""
+"""In: samples of one source. Out: a flat summary for the record, and the rounds in which a GPU slowed down. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from perf.harness.machine.telemetry.reasons import SLOWING, Reason, names
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.record import Scalar
 
-# A round that is shorter than the distance of the samples is judged by the nearest one, no further away than this [s].
+# A round between two samples is judged by the nearest sample, which may be so far away [s].
 NEAR_S = 1.0
 
-# What is summarized how; "busy" are the samples in which a GPU was not idle.
+# How each value is summarized. A sample is "busy" where the GPU was not idle.
 SPREAD = ("sm_clock_hz", "memory_clock_hz", "power_w", "temperature_c", "clock_hz")
 RISING = ("energy_j", "steal_s", "withheld_s", "memory_stalled_s")
 NEW = ("ecc_uncorrected", "remap_corrected", "remap_uncorrected", "pcie_replays")
@@ -24,11 +24,11 @@ LOWEST = ("memory_available_bytes", "power_limit_w")
 LAST = ("power_limit_default_w", "ecc", "mig", "pcie_generation_limit", "pcie_width_limit", "quota_cores")
 
 
-def summarize(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """Median, least and most of what varies, the rise of what is counted, shares of the throttle reasons.
+def condense(samples: Sequence[Sample]) -> dict[str, Scalar]:
+    """Median, lowest and highest of values that vary, the rise of counters, the shares of the throttle reasons.
 
-    Keys have their unit in their name; what no sample knows is left out. Clocks, power and throttling are over the
-    samples in which a GPU was not idle, `busy_samples`.
+    The names of the keys have the units. A value that no sample knows is left out. Clocks, power and throttling are
+    of the samples in which the GPU was not idle, `busy_samples`.
     """
     if not samples:
         return {}
@@ -61,13 +61,13 @@ def _idle(sample: Sample) -> bool:
 
 
 def _values(samples: Sequence[Sample], key: str) -> list[float]:
-    """What is known, and a number that JSON has."""
+    """The known values that JSON can hold."""
     found = [sample.values[key] for sample in samples if key in sample.values]
     return [value for value in found if math.isfinite(value)]
 
 
 def _risen(samples: Sequence[Sample], key: str, name: str) -> dict[str, Scalar]:
-    """What was counted meanwhile, step by step: a counter that was reset has not fallen."""
+    """How far a counter rose, from sample to sample: a counter that was reset has not fallen."""
     values = _values(samples, key)
     if not values:
         return {}
@@ -75,7 +75,7 @@ def _risen(samples: Sequence[Sample], key: str, name: str) -> dict[str, Scalar]:
 
 
 def _throttling(busy: Sequence[Sample]) -> dict[str, Scalar]:
-    """The share of samples with a reason that slows, and with each reason, bit by bit."""
+    """The share of samples with a reason that slows the GPU, and the share of each reason, bit by bit."""
     masks = [int(sample.values["reasons"]) for sample in busy if "reasons" in sample.values]
     if not masks:
         return {}
@@ -91,7 +91,7 @@ def _throttling(busy: Sequence[Sample]) -> dict[str, Scalar]:
 
 
 def share_with(bits: int, samples: Sequence[Sample]) -> float | None:
-    """The share of samples with one of the throttle reasons `bits`; None where no reasons are known."""
+    """The share of samples with one of the throttle reasons `bits`; None where no sample knows its reasons."""
     masks = [int(sample.values["reasons"]) for sample in samples if "reasons" in sample.values]
     return _share(masks, bits) if masks else None
 
@@ -101,7 +101,7 @@ def _share(masks: Sequence[int], bits: int) -> float:
 
 
 def _link(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """The fastest PCIe link seen: an idle GPU lets it fall asleep. Each generation has twice the speed of the last."""
+    """The fastest PCIe link seen, as an idle GPU slows it down. A generation is twice as fast as the one before."""
     links = [
         (sample.values["pcie_generation"], sample.values["pcie_width"])
         for sample in samples
@@ -114,7 +114,7 @@ def _link(samples: Sequence[Sample]) -> dict[str, Scalar]:
 
 
 def _others(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """How many cores others kept busy, on average over all the samples."""
+    """How many cores others kept busy, on average from the first sample to the last."""
     known = [sample for sample in samples if "others_s" in sample.values]
     if len(known) < 2 or known[-1].at <= known[0].at:
         return {}
@@ -125,7 +125,7 @@ def _others(samples: Sequence[Sample]) -> dict[str, Scalar]:
 def rounds_with(bits: int, rounds: Sequence[tuple[float, float]], samples: Sequence[Sample]) -> int | None:
     """In how many of the `rounds`, (start, end) [s], a sample had one of the throttle reasons `bits`.
 
-    A round without a sample in it is judged by the nearest one, within NEAR_S. None where no reasons are known.
+    A round without a sample is judged by the nearest sample within NEAR_S. None where no sample knows its reasons.
     """
     known = [(sample.at, int(sample.values["reasons"])) for sample in samples if "reasons" in sample.values]
     if not known:

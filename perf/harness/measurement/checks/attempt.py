@@ -16,7 +16,7 @@ from perf.harness.machine.identity import clock_hz
 from perf.harness.machine.load import crowding
 from perf.harness.machine.telemetry.reasons import HARDWARE, names
 from perf.harness.machine.telemetry.source import Sample as Reading
-from perf.harness.machine.telemetry.summary import share_with, summarize
+from perf.harness.machine.telemetry.summary import condense, share_with
 from perf.harness.measurement.checks.counters import NotCounted, Watch
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.measurement.rounds import LOAD_S
@@ -141,7 +141,7 @@ class Attempt:
         `planted` takes the place of what the telemetry saw.
         """
         first = planted or self._readings(0)
-        known = summarize(first)
+        known = condense(first)
         if (energy_j := finite(known.get("energy_j"))) is not None and self._calls[0]:
             known["j_per_call"] = energy_j / self._calls[0]
         self.result = replace(self.result, details=known)
@@ -167,7 +167,7 @@ class Attempt:
 
     def clock(self, dtype: str) -> None:
         """Say what share of the peak at the clock that it ran with a GPU's rate of products is."""
-        clock_hz = finite(summarize(self._readings(0)).get("sm_clock_hz_median"))
+        clock_hz = finite(condense(self._readings(0)).get("sm_clock_hz_median"))
         limit = None if clock_hz is None else _peak_at(self._facts, clock_hz, dtype)
         if clock_hz is None or limit is None or self.result.value is None:
             return

@@ -13,7 +13,7 @@ CONSUMER = "GeForce"
 
 
 def at_work(device: Device) -> Values:
-    """A sample of `device` while bytes are copied to it. Raises telemetry.source.Unsupported."""
+    """A sample of `device` while bytes are copied to it. Raises telemetry.source.Unreadable."""
     gpu = open_gpu(device)
     return probes.under_copies(device, gpu.sample)
 

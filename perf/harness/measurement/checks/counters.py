@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
-from perf.harness.machine.telemetry.source import Unsupported
+from perf.harness.machine.telemetry.source import Unreadable
 
 # Linux kernel documentation, admin-guide/RAS: errors that the memory controllers could not correct.
 EDAC = Path("/sys/devices/system/edac/mc")
@@ -52,18 +52,18 @@ def _gpu(device: Device) -> Callable[[], Counts]:
     xids: Counter[str] = Counter()
     try:
         gpu = open_gpu(device)
-    except Unsupported as error:
+    except Unreadable as error:
         raise NotCounted(str(error)) from None
     try:
         reported = gpu.xids()
-    except Unsupported:  # some counters are better than none
+    except Unreadable:  # some counters are better than none
         reported = list
 
     def read() -> Counts:
         xids.update(f"Xid {number}" for number in reported())
         try:
             sample = gpu.sample()
-        except Unsupported as error:
+        except Unreadable as error:
             raise NotCounted(str(error)) from None
         found = {name: int(sample[key]) for name, key in OF_NVML.items() if key in sample}
         if not found:

@@ -1,0 +1,115 @@
+"""The load meter: what counts as foreign, what the quota withholds, and rates over the time that has really passed."""
+
+import types
+
+import psutil
+import pytest
+
+from perf.harness.machine import load
+
+
+@pytest.fixture
+def times(monkeypatch):
+    """The CPU times of the machine, of this process, and of one child of it; a test may change them."""
+    machine = types.SimpleNamespace(user=60.0, nice=5.0, system=20.0, idle=900.0, iowait=7.0, irq=1, softirq=2, steal=4)
+    child = types.SimpleNamespace(user=10.0, system=3.0)
+    own = types.SimpleNamespace(user=20.0, system=1.0, children_user=5.0, children_system=0.5)
+    monkeypatch.setattr("psutil.cpu_times", lambda: machine)
+    monkeypatch.setattr(load, "children", lambda: [77])
+    monkeypatch.setattr("psutil.Process", lambda pid: types.SimpleNamespace(cpu_times={77: lambda: child}[pid]))
+    monkeypatch.setattr("os.times", lambda: own)
+    return types.SimpleNamespace(machine=machine, own=own)
+
+
+def test_foreign_is_all_work_and_all_steal_but_ours_and_our_childrens(times):
+    assert load.foreign_cpu_s() == (60 + 5 + 20 + 1 + 2 + 4) - (10 + 3) - (20 + 1) - (5 + 0.5)
+
+
+def test_a_system_that_counts_no_steal_and_no_interrupts_counts_the_rest(times):
+    for kind in ("iowait", "irq", "softirq", "steal"):
+        delattr(times.machine, kind)
+    assert load.foreign_cpu_s() == 85 - 13 - 21 - 5.5
+
+
+def test_a_sandbox_that_counts_nothing_does_not_look_free(times):
+    for kind in vars(times.machine):
+        setattr(times.machine, kind, 0.0)
+    assert load.foreign_cpu_s() is None
+
+
+def test_a_child_that_ends_meanwhile_is_read_again_but_not_for_ever(times, monkeypatch):
+    found = load.foreign_cpu_s()
+    listed = []
+
+    def children(ended):
+        listed.append(1)
+        if len(listed) <= ended:
+            raise psutil.NoSuchProcess(77)
+        return [77]
+
+    monkeypatch.setattr(load, "children", lambda: children(2))
+    assert load.foreign_cpu_s() == found
+    monkeypatch.setattr(load, "children", lambda: children(1000))
+    assert load.foreign_cpu_s() is None
+
+
+def test_children_are_those_of_every_thread(tmp_path, monkeypatch):
+    for task, pids in (("7", "101 102 "), ("8", ""), ("9", "103 ")):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "children").write_text(pids)
+    monkeypatch.setattr(load, "CHILDREN", f"{tmp_path.relative_to('/')}/*/children")
+    assert sorted(load.children()) == [101, 102, 103]
+
+
+def test_where_the_kernel_has_no_list_psutil_finds_the_children(monkeypatch):
+    monkeypatch.setattr(load, "CHILDREN", "nowhere/*/children")
+    found = types.SimpleNamespace(children=lambda: [types.SimpleNamespace(pid=5)])
+    monkeypatch.setattr("psutil.Process", lambda: found)
+    assert load.children() == [5]
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """What others took and the quota withheld so far [s]; a wait of n seconds adds n times `rate` and `quota`."""
+    state = types.SimpleNamespace(now=10.0, others=100.0, withheld=3.0, rate=0.75, quota=0.5)
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: state.others)
+    monkeypatch.setattr(load, "withheld_s", lambda: state.withheld)
+
+    def wait(seconds):
+        late = seconds + 1.0  # it wakes up a second too late
+        state.now += late
+        state.others = None if state.others is None else state.others + late * state.rate
+        state.withheld = None if state.withheld is None else state.withheld + late * state.quota
+
+    state.look = lambda seconds: load.look(seconds, clock=lambda: state.now, wait=wait)
+    return state
+
+
+def test_what_others_take_is_over_the_time_that_has_passed(taken):
+    assert taken.look(2.0) == load.Load(0.75, 0.5)
+    taken.rate, taken.quota = -0.5, -0.5  # the kernel rounds each of the times that are subtracted
+    assert taken.look(2.0) == load.Load(0.0, 0.0)
+
+
+def test_what_the_system_does_not_say_is_none(taken):
+    taken.others = taken.withheld = None
+    assert taken.look(2.0) == load.Load(None, None)
+
+
+def test_the_quota_is_read_from_the_kernels_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "CPU_STAT", tmp_path / "cpu.stat")
+    assert load.withheld_s() is None
+    load.CPU_STAT.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1500000\n")
+    assert load.withheld_s() == 1.5
+
+
+@pytest.mark.parametrize(
+    ("found", "threads", "missing"),
+    [
+        (load.Load(0.5, None), 1, 0.0), (load.Load(0.5, 0.0), 2, 0.5), (load.Load(1.5, 0.25), 1, 0.75),
+        (load.Load(0.0, 0.25), 1, 0.25), (load.Load(None, 0.25), 1, None),
+    ],
+)  # fmt: skip
+def test_cores_are_missing_that_others_take_or_the_quota_withholds(monkeypatch, found, threads, missing):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert found.missing_cores(threads) == missing
