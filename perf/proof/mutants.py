@@ -1,0 +1,277 @@
+"""Which faults do the tests see? Plants one small fault at a time in the code that decides, and runs the tests of it.
+
+    python perf/proof/mutants.py                      # everything in CODE; about half an hour on 2 cores
+    python perf/proof/mutants.py verdict/stored.py    # one module
+    python perf/proof/mutants.py --sample 100         # a hundred faults, picked at random, always the same ones
+
+A fault is one operator, number, comparison or condition that is changed (DeMillo, Lipton and Sayward 1978). A fault
+that no test sees is printed as SURVIVED, with its place: either a test is missing, or the change makes no difference.
+`strict=` and `frozen=` are left alone: they guard against mistakes in the code itself. The exit code is 1 where fewer
+than 90% of the faults are seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib.abc
+import importlib.util
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HARNESS = ROOT / "perf" / "harness"
+# What decides, and the tests that are to see a fault in it.
+CODE = {
+    "statistics/*.py": ["test_stats*.py", "test_statistics*.py", "test_gate_stored.py"],
+    "verdict/parity.py": ["test_verdict_parity.py"],
+    "verdict/trials.py": ["test_selftest.py"],
+    "verdict/launches.py": ["test_gate_paired.py"],
+    "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
+    "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],
+    "measurement/rounds.py": ["test_measure.py"],
+}  # fmt: skip
+ENOUGH = 0.9
+# A fault may make a loop endless.
+LIMIT_S = 60
+SWAPS: dict[type[ast.AST], type[Any]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of one module: `number` counts the changes in it."""
+
+    path: Path
+    number: int
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(HARNESS)}:{self.line}: {self.what}"
+
+
+class Changer(ast.NodeTransformer):
+    """Walks a module, and makes the change with the number `wanted`; notes all that there are."""
+
+    def __init__(self, wanted: int | None = None) -> None:
+        self.wanted = wanted
+        self.found: list[tuple[int, str]] = []
+
+    def _takes(self, node: Any, what: str) -> bool:
+        self.found.append((node.lineno, what))
+        return len(self.found) - 1 == self.wanted
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        for place, operator in enumerate(node.ops):
+            new = SWAPS[type(operator)]
+            if self._takes(node, f"{_name(operator)} → {new.__name__}"):
+                node.ops[place] = new()
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        new = SWAPS.get(type(node.op))
+        if new is not None and not _typing(node) and self._takes(node, f"{_name(node.op)} → {new.__name__}"):
+            node.op = new()
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        new = SWAPS[type(node.op)]
+        if self._takes(node, f"{_name(node.op)} → {new.__name__}"):
+            node.op = new()
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Not | ast.USub) and self._takes(node, f"{_name(node.op)} left out"):
+            return node.operand
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool):
+            if self._takes(node, f"{node.value} → {not node.value}"):
+                return ast.copy_location(ast.Constant(not node.value), node)
+        elif isinstance(node.value, int | float) and self._takes(node, f"{node.value} → {node.value + 1}"):
+            return ast.copy_location(ast.Constant(node.value + 1), node)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        self.generic_visit(node)
+        if self._takes(node, "the condition is never true"):
+            node.test = ast.copy_location(ast.Constant(False), node.test)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        if self._takes(node, "the two values change places"):
+            node.body, node.orelse = node.orelse, node.body
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        new = NAMES.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if new is not None and self._takes(node, f"{node.func.id} → {new}"):  # type: ignore[attr-defined]
+            node.func = ast.copy_location(ast.Name(new, ast.Load()), node.func)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        return node if node.arg in ("strict", "frozen") else self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return node  # an annotation computes nothing
+
+
+def _name(node: ast.AST) -> str:
+    return type(node).__name__
+
+
+def _typing(node: ast.BinOp) -> bool:
+    """`int | str` and the like: SWAPS has no BitOr, so only text and paths are left."""
+    return (
+        isinstance(node.op, ast.Div | ast.Add)
+        and isinstance(node.right, ast.Constant | ast.JoinedStr)
+        and isinstance(getattr(node.right, "value", ""), str)
+    )
+
+
+def faults(path: Path) -> list[Fault]:
+    """Every fault that can be planted in the module at `path`."""
+    changer = Changer()
+    changer.visit(ast.parse(path.read_text()))
+    return [Fault(path, number, line, what) for number, (line, what) in enumerate(changer.found)]
+
+
+class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the one module with its fault in it."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._module = ".".join(fault.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != self._module:
+            return None
+        package = [str(self._fault.path.parent)] if self._fault.path.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(
+            name, self._fault.path, loader=self, submodule_search_locations=package
+        )
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        tree = Changer(self._fault.number).visit(ast.parse(self._fault.path.read_text()))
+        exec(compile(ast.fix_missing_locations(tree), str(self._fault.path), "exec"), module.__dict__)
+
+
+def seen(fault: Fault | None, tests: Sequence[str]) -> bool:
+    """Whether `tests` fail with the fault in place. In a process of its own, which a loop without end does not hang."""
+    child = os.fork()
+    if child == 0:
+        _run(fault, tests)
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) != 0
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def _run(fault: Fault | None, tests: Sequence[str]) -> None:
+    """In the child: pytest, without a word. Ends the process."""
+    code = 99
+    try:
+        os.setsid()
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        if fault is not None:
+            sys.meta_path.insert(0, Planted(fault))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", f"--rootdir={ROOT}"]
+        code = int(pytest.main([*options, *tests]))
+    finally:
+        os._exit(code)
+
+
+def tests_of(path: Path) -> list[str]:
+    """The files of tests that are to see a fault in the module at `path`."""
+    patterns = next(names for code, names in CODE.items() if path.match(f"perf/harness/{code}"))
+    return sorted({str(test) for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
+
+
+def _one(fault: Fault) -> tuple[Fault, bool]:
+    return fault, seen(fault, tests_of(fault.path))
+
+
+@contextlib.contextmanager
+def preloaded() -> Iterator[None]:
+    """What every child needs and no fault is in: imported once, before they are forked."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(ROOT))
+    for name in ("hypothesis", "jsonschema", "numpy", "scipy.stats", "tabulate", "torch", "torchvision"):
+        importlib.import_module(name)
+    yield
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("module", nargs="*", help="below perf/harness/; all of CODE where none is named")
+    parser.add_argument("--sample", type=int, help="so many faults, picked at random")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at a time (default: one a core)")
+    wanted = parser.parse_args()
+    paths = [HARNESS / name for name in wanted.module] or sorted({p for code in CODE for p in HARNESS.glob(code)})
+    if missing := [path for path in paths if not path.is_file()]:
+        parser.error(f"no such module: {missing[0]}")
+    found = [fault for path in paths for fault in faults(path)]
+    if wanted.sample is not None and wanted.sample < len(found):
+        found = random.Random(0).sample(found, wanted.sample)
+    with preloaded():
+        for tests in {tuple(tests_of(path)) for path in paths}:
+            if seen(None, tests):
+                print(f"without a fault these tests must pass, and do not: {' '.join(tests)}", file=sys.stderr)
+                return 2
+        survived: dict[Path, int] = dict.fromkeys(paths, 0)
+        with multiprocessing.get_context("fork").Pool(wanted.jobs) as pool:
+            for fault, killed in pool.imap_unordered(_one, found):
+                if not killed:
+                    survived[fault.path] += 1
+                    print(f"SURVIVED {fault}", flush=True)
+    print()
+    for path in paths:
+        if total := sum(fault.path == path for fault in found):
+            print(f"{total - survived[path]:5} of {total:4} seen  {path.relative_to(HARNESS)}")
+    killed_share = 1 - sum(survived.values()) / max(1, len(found))
+    print(f"{len(found) - sum(survived.values()):5} of {len(found):4} seen: {killed_share:.1%}")
+    return 0 if killed_share >= ENOUGH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Whether a mode computes the same training as eager: numbers in, one line or nothing out."""
+
+import math
+
+import pytest
+
+from perf.harness.options import PRECISIONS
+from perf.harness.verdict.parity import (
+    CARRIED,
+    EPOCH,
+    LAST,
+    LOGITS,
+    NEAR,
+    ROUNDING,
+    Limits,
+    apart,
+    differences,
+    end,
+    much,
+    problem,
+)
+
+EAGER = [2.0, 1.0, 0.5, 0.25]
+
+
+def moved(losses, step, share):
+    """`losses` with the one of `step`, counted from 1, moved by `share` of it."""
+    return [loss * (1 + share) if number == step else loss for number, loss in enumerate(losses, 1)]
+
+
+def test_a_difference_is_a_share_of_the_other_and_of_no_less_than_a_millionth():
+    assert apart(3.0, 2.0) == 0.5
+    assert apart(-3.0, -2.0) == 0.5
+    assert apart(1e-6, 0.0) == 1.0
+    assert apart(2e-6, 1e-6) == 1.0
+    assert apart(4e-6, 2e-6) == 1.0
+    assert differences([3.0, 2.0], [2.0, 2.0]) == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_apart_from_everything(value):
+    assert math.isnan(apart(value, 1.0))
+    assert math.isnan(apart(1.0, value))
+
+
+def test_the_end_is_the_mean_of_the_last_ten_losses():
+    assert LAST == 10
+    assert end([100.0] + [1.0] * 9 + [2.0]) == 1.1
+    assert end([4.0, 2.0]) == 3.0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_loss_just_beyond_rounding_is_named_with_its_step_and_one_just_within_is_not(precision, step):
+    limits = Limits.of(precision, len(EAGER))
+    assert limits.steps == [ROUNDING[precision]] * 4 and limits.end == NEAR[precision]
+    within = moved(EAGER, step, 0.99 * ROUNDING[precision])
+    beyond = moved(EAGER, step, 1.01 * ROUNDING[precision])
+    assert problem(precision, within, EAGER, within, limits) == ""
+    said = problem(precision, beyond, EAGER, beyond, limits)
+    assert said.startswith(f"eager {precision} does: the loss of step {step} is ")
+
+
+def test_the_limits_are_those_that_were_measured():
+    assert ROUNDING == {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-3, "fp16": 1e-3}
+    assert NEAR == {"fp32": 1e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
+    assert CARRIED == 3.0
+    assert EPOCH == 2e-2
+    assert LOGITS == {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+
+
+def test_a_loss_at_its_limit_is_rounding():
+    limits = Limits([0.5], 0.5)
+    assert problem("bf16", [1.5], [1.0], [1.0], limits) == ""
+    assert problem("bf16", [1.5000001], [1.0], [1.0], limits) != ""
+    assert problem("bf16", [1.0], [1.0], [2.0], limits) == ""
+    assert problem("bf16", [1.0], [1.0], [2.0000001], limits) != ""
+
+
+def test_last_losses_too_far_from_fp32_are_named_with_both_means_and_the_limit():
+    limits = Limits.of("bf16", 4)
+    said = problem("bf16", EAGER, EAGER, [loss * 2 for loss in EAGER], limits)
+    assert said == (
+        "eager fp32 does: the mean of the last losses of 4 steps is 0.9375, not 1.875: 0.5 of it apart, at most "
+        "0.05 is rounding"
+    )
+
+
+def test_a_loss_that_is_not_finite_says_so_instead_of_a_difference():
+    assert much(math.nan, 0.5, 1e-3) == "not finite, but 0.5"
+    assert much(0.6, 0.5, 1e-3) == "0.6, not 0.5: 0.2 of it apart, at most 0.001 is rounding"
+    assert "step 2 is not finite" in problem("fp32", [2.0, math.inf], EAGER[:2], EAGER[:2], Limits.of("fp32", 2))
+
+
+def test_a_training_that_multiplies_rounding_is_allowed_three_times_what_a_nudge_made_of_it_by_then():
+    limits = Limits.of("fp32", 3).carried([1.0, 1.0, 1.0], [1.0, 1.5, 1.25])
+    assert limits.steps == [1e-5, 1.5, 1.5]  # it does not shrink again
+    assert limits.end == CARRIED * 0.25
+
+
+def test_a_nudge_that_did_nothing_leaves_the_limits_as_they_were():
+    limits = Limits.of("bf16", 2)
+    assert limits.carried([1.0, 1.0], [1.0, 1.0]) == limits
