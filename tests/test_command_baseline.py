@@ -122,7 +122,7 @@ def test_accept_says_what_it_replaces_and_the_largest_change_first(baseline, kee
     path.write_text(json.dumps(document))
     code, out, _ = baseline("accept", "0003")
     assert code == 0
-    assert "It replaces: baseline default, 2 runs, of 20" in out
+    assert "It replaces baseline default, 2 runs, of 20" in out
     assert out.split("\n\n", 4)[4] == (
         "benchmark                      before → now  change\n"
         "------------------------  -----------------  ------\n"

@@ -34,7 +34,7 @@ benchmark                       base → head                change  verdict
 training_step[cpu-bs64]   1.00 ms → 2.00 ms   +100% [+94%, +106%]  SLOWER
 epoch[cpu-bs64-resident]  1.00 ms → 1.00 ms  +0.0% [-2.9%, +2.9%]  SAME
 
-change: of head's time over base's; […]: its 98% interval.
+change: from base's time to head's; […]: the 98% interval of the change.
 
 compared 2 · missing 0 · new 0
 1 SLOWER · 1 SAME

@@ -171,7 +171,7 @@ def test_a_file_that_is_no_record_is_one_line_and_exit_code_4(content, good, tmp
 def test_a_reference_that_is_not_there_is_exit_code_4_with_those_that_are(good, capsys):
     assert main(["report", str(good), "--reference", "tpu\n"]) == 4
     assert capsys.readouterr().err == (
-        "python -m perf: reference 'tpu\\n': no such device in these files, which have: cpu, cuda\n"
+        "python -m perf: --reference=tpu : no such device in these files; they have: cpu, cuda\n"
     )
 
 

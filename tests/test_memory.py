@@ -308,7 +308,7 @@ def test_the_largest_batch_under_a_small_limit(perf, pytester, rlimit):
     text = " ".join(result.stdout.str().split())
     assert (
         f"SMOKE: simple_nn on this CPU: the largest batch that fits into 41.9 MB is {info['largest_batch']}; "
-        f"from batch {info['sufficient_batch']} on, throughput no longer grows by 5%: "
+        f"from batch {info['sufficient_batch']} on, doubling the batch no longer raises throughput by 5%: "
         f"use --perf-batch-size={info['sufficient_batch']}."
     ) in text
 

@@ -189,14 +189,14 @@ def test_one_stored_run_decides_nothing_and_exits_with_10(toy):
         [
             "training_step[[]cpu-bs64] *+50%  INCONCLUSIVE",
             "*: 1 stored run cannot say how much two runs differ",
-            "exit code 10: 2 INCONCLUSIVE, and nothing failed. To decide what is INCONCLUSIVE, measure both*",
+            "exit code 10: 2 INCONCLUSIVE, and nothing failed. To judge what is INCONCLUSIVE, measure base*",
             "    pytest perf/ --perf-against=*",
         ]
     )
     assert outcomes(toy.newest()) == ["measured", "measured"]
     warned = toy.compare("--perf-gate=warn")
     assert warned.ret == 0
-    warned.stdout.fnmatch_lines(["To decide what is INCONCLUSIVE, measure both*"])
+    warned.stdout.fnmatch_lines(["To judge what is INCONCLUSIVE, measure base*"])
 
 
 def test_inconclusive_fails_where_that_is_asked_for(toy):

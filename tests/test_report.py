@@ -58,20 +58,21 @@ benchmark      device  first call, at most  peak memory, at most
 -------------  ------  -------------------  --------------------
 Training step  cpu                 50.0 ms   600 MiB (batch 512)
 
-time: median, ± half the interquartile range.
-[…]: 95% interval of the ratio of medians, from within one run; two runs of the same code differ by
-more.
-bound by overhead: the fixed cost of a call, whatever the batch; compute: the work on the samples.
-bound by input: the share of an epoch spent waiting for and copying batches; step: the training
-steps.
-peak memory: of torch's allocator on an accelerator, of the whole process on a CPU.
+time: the median, ± half the interquartile range.
+[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.
+bound by overhead: the fixed cost of each call takes most of the time; compute: the work on the
+samples does.
+bound by input: the share of an epoch that goes to waiting for batches and copying them; step: the
+share that goes to training steps.
+peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process
+takes.
 
 measured 1 · skipped 1 (cuda: no NVIDIA driver found) · failed 0
 
 On this CPU the training step reaches 80,000 samples/s at batch 64; the dataloader pipeline delivers
-7,000/s, so an epoch is 85% waiting for input: resident makes it 10.0× faster.
+7,000/s, so an epoch waits for input 85% of its time: resident makes it 10.0× faster.
 
-To compare with a GPU, bring its file here:
+To compare with a GPU, copy its file here:
 
     pytest perf/ --benchmark-json=gpu.json   # on the machine with the GPU
     python -m perf report cpu.json gpu.json"""
@@ -98,13 +99,12 @@ batch  device           time  samples/s       speedup vs A:cpu  bound by
  1024  A:cpu   6.00 ms ±0.5%    171,000                     1×
  1024  B:cuda  1.00 ms ±0.5%  1,020,000     6.00× [5.93, 6.07]  device
 
-time: median, ± half the interquartile range.
-[…]: 95% interval of the ratio of medians, from within one run; two runs of the same code differ by
-more.
-bound by launch: the host cannot enqueue faster; device: the device is busy.
+time: the median, ± half the interquartile range.
+[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.
+bound by launch: the device waits for the host to launch its work; device: the device is busy.
 
 Training step: B:cuda is faster than A:cpu at batch 1024, by 6.00×; slower at batch 64, by 2.00×; at
-batch 512 the two cannot be told apart.
+batch 512, the two show no certain difference.
 
 On A:cpu the training step reaches 171,000 samples/s at batch 512.
 
@@ -137,7 +137,7 @@ MARKDOWN = r"""## Stepwatch
 |:---------------------------|---------:|---------:|---------:|
 | a\|b\\c\<b\>\`\*\_\[x\](y) |  2.00 µs |     ±50% |        5 |
 
-time: median, ± half the interquartile range."""
+time: the median, ± half the interquartile range."""
 
 
 def test_markdown_has_tables_and_no_markup_of_strangers():

@@ -45,16 +45,14 @@ batch  device   weights  gradients  optimizer  activations      peak
 def test_the_largest_batch_is_a_sentence(info, says):
     text = " ".join(render([run(found(**info))]).split())
     assert text.endswith(
-        f"simple_nn on this CPU: {says}; from batch 512 on, throughput no longer grows by 5%: "
+        f"simple_nn on this CPU: {says}; from batch 512 on, doubling the batch no longer raises throughput by 5%: "
         "use --perf-batch-size=512."
     )
 
 
 def test_where_no_doubling_was_timed_beyond_the_size_that_is_said():
     text = " ".join(render([run(found(largest_batch=1000))]).split())
-    assert text.endswith(
-        "is 1000; of the sizes timed, batch 512 has the highest throughput: use --perf-batch-size=512."
-    )
+    assert text.endswith("is 1000; batch 512 has the highest throughput of the sizes timed: use --perf-batch-size=512.")
 
 
 def test_each_device_and_mode_has_its_own():

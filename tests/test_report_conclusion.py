@@ -26,7 +26,7 @@ def duel(*pairs, samples=STEADY):
 def test_the_device_that_wins_is_named_from_the_batch_size_on_where_it_does():
     assert duel((2, 1), (8, 2)) == "cuda is faster than cpu at every batch size measured, by 2.00× to 4.00×."
     assert duel((1, 1), (2, 1), (8, 2)) == (
-        "cuda is faster than cpu from batch 2 on, by 2.00× to 4.00×; at batch 1 the two cannot be told apart."
+        "cuda is faster than cpu from batch 2 on, by 2.00× to 4.00×; at batch 1, the two show no certain difference."
     )
     assert duel((1, 2), (1, 3), (3, 1)) == (
         "cuda is faster than cpu at batch 3, by 3.00×; slower up to batch 2, by 2.00× to 3.00×."
@@ -38,8 +38,8 @@ def test_the_device_that_wins_is_named_from_the_batch_size_on_where_it_does():
 
 def test_the_device_that_loses_or_ties_is_not_said_to_win():
     assert duel((1, 2), (1, 2)) == "cuda is slower than cpu at every batch size measured, by 2.00×."
-    assert duel((1, 1), (1, 1)) == "at every batch size measured cuda and cpu cannot be told apart."
-    assert duel((9, 1), samples=(1.0,)) == "at batch 1 there are too few rounds to tell cuda from cpu."
+    assert duel((1, 1), (1, 1)) == "at every batch size measured, cuda and cpu show no certain difference."
+    assert duel((9, 1), samples=(1.0,)) == "at batch 1, there are too few rounds to compare cuda with cpu."
 
 
 def test_the_whole_training_run_gets_its_sentence():
@@ -51,8 +51,14 @@ def test_the_whole_training_run_gets_its_sentence():
     ("kinds", "sentence"),
     [
         ({"training_step"}, "On this CPU the training step reaches 80,000 samples/s at batch 64."),
-        ({"epoch"}, "On this CPU an epoch with dataloader is 85% waiting for input: resident makes it 10.0× faster."),
-        ({"input_pipeline", "epoch"}, "On this CPU an epoch with dataloader is 85% waiting for input: resident makes"),
+        (
+            {"epoch"},
+            "On this CPU an epoch with dataloader waits for input 85% of its time: resident makes it 10.0× faster.",
+        ),
+        (
+            {"input_pipeline", "epoch"},
+            "On this CPU an epoch with dataloader waits for input 85% of its time: resident makes",
+        ),
         ({"input_pipeline"}, None),
         ({"training_run"}, None),
     ],
@@ -71,7 +77,7 @@ def test_a_sentence_says_less_where_something_was_not_measured(kinds, sentence):
 def test_an_epoch_that_is_bound_by_its_steps_is_said_to_be():
     phases = {"phases_s": {"data_wait": 1.0, "copy": 0.5}, "phases_wall_s": 10.0}
     text = render([run(benchmark("epoch", pipeline="dataloader", **phases))])
-    assert "On this CPU an epoch with dataloader spends 85% in training steps." in text
+    assert "On this CPU an epoch with dataloader spends 85% of its time in training steps." in text
 
 
 def test_a_pipeline_that_cannot_be_told_from_the_plain_one_is_not_said_to_help():
@@ -81,7 +87,7 @@ def test_a_pipeline_that_cannot_be_told_from_the_plain_one_is_not_said_to_help()
         benchmark("epoch", pipeline=p, seconds=s, samples=noisy, **phases)
         for p, s in (("dataloader", 2), ("workers", 1))
     ]
-    assert "On this CPU an epoch with dataloader is 90% waiting for input.\n" in render([run(*rows)])
+    assert "On this CPU an epoch with dataloader waits for input 90% of its time.\n" in render([run(*rows)])
 
 
 def test_a_pipeline_that_keeps_up_with_the_step_is_not_given_as_the_cause():
@@ -91,13 +97,15 @@ def test_a_pipeline_that_keeps_up_with_the_step_is_not_given_as_the_cause():
         benchmark("input_pipeline", pipeline="dataloader", seconds=1.0),
     )
     text = render([run(step, pipe, benchmark("epoch", pipeline="dataloader", **phases))], width=200)
-    assert "reaches 32.0 samples/s at batch 64; an epoch with dataloader is 90% waiting for input.\n" in text
+    assert "reaches 32.0 samples/s at batch 64; an epoch with dataloader waits for input 90% of its time.\n" in text
 
 
 def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
     rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
     text = render([run(*rows)], width=200)
-    assert "UNSTEADY on cpu: training step at batch 64. Spreads above ±25%, or another" in text
+    assert (
+        "UNSTEADY on cpu: training step at batch 64. Do not trust these times: their spread is above ±25%, or" in text
+    )
     assert "reaches 512 samples/s at batch 512." in text
     assert "UNSTEADY" not in render([CPU_RUN])
 
@@ -148,7 +156,7 @@ def test_smoke_and_partial_runs_are_labelled():
     )
     text = render([smoke])
     assert text.startswith(
-        "Stepwatch\n\nSMOKE: a subset of the data and of the time, not for decisions.\n\n"
+        "Stepwatch\n\nSMOKE: a short run on a part of the data. Do not decide anything by its numbers.\n\n"
         "PARTIAL: the run did not finish.\n"
     )
     assert "\nEpoch – SMOKE\n" in text and "\nSMOKE: On this CPU an epoch" in text

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from perf.harness.report import render
-from perf.harness.report.rows import compare
+from perf.harness.verdict.speedups import Speedups
 from tests.report_runs import CPU_RUN, benchmark, foreign, run, steps
 
 CPU_TIMES = {
@@ -54,23 +54,24 @@ Training step  eager      bf16       cpu                  12.0 s    1.50 GiB (ba
 Training step  compile    fp32       cpu                  12.0 s    1.50 GiB (batch 64)
 Training step  compile    bf16       cpu                  12.0 s  1.50 GiB (batch 4096)
 
-time: median, ± half the interquartile range.
-[…]: 95% interval of the ratio of medians, from within one run; two runs of the same code differ by
-more.
-bound by overhead: the fixed cost of a call, whatever the batch; compute: the work on the samples.
-peak memory: of torch's allocator on an accelerator, of the whole process on a CPU.
-vs eager fp32: on the same device.
-FLOP/s: of matrix products, convolutions and attention, as eager fp32 has them.
-first call: building the network, compiling it, and one step.
-batch: another batch size is another training; only the rows of one are alternatives.
+time: the median, ± half the interquartile range.
+[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.
+bound by overhead: the fixed cost of each call takes most of the time; compute: the work on the
+samples does.
+peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process
+takes.
+vs eager fp32: speedup over eager fp32 on the same device.
+FLOP/s: counts the matrix products, convolutions and attention of eager fp32.
+first call: the time to build the network, compile it and make one step.
+batch: another batch size is a different training. Compare only rows of the same batch size.
 
 On this CPU the training step in eager fp32 reaches 273,000 samples/s at batch 4096.
 
 Fastest way to train simple_nn on this CPU: --perf-execution=compile --perf-precision=bf16
---perf-batch-size=4096: 585,000 samples/s, 2.14 times eager fp32 at that batch size [2.12, 2.17];
-its losses over 20 steps differ from eager's by less than 0.1%.
+--perf-batch-size=4096: 585,000 samples/s; 2.14× [2.12, 2.17] the speed of eager fp32 at this batch
+size; its losses over 20 steps differ from eager's by less than 0.1%.
 
-To compare with a GPU, bring its file here:
+To compare with a GPU, copy its file here:
 
     pytest perf/ --benchmark-json=gpu.json   # on the machine with the GPU
     python -m perf report cpu.json gpu.json"""
@@ -115,18 +116,19 @@ Training step  eager      bf16       A:cpu                12.0 s    1.50 GiB (ba
 Training step  compile    fp32       A:cpu                12.0 s    1.50 GiB (batch 64)
 Training step  compile    bf16       A:cpu                12.0 s  1.50 GiB (batch 4096)
 
-time: median, ± half the interquartile range.
-[…]: 95% interval of the ratio of medians, from within one run; two runs of the same code differ by
-more.
-bound by overhead: the fixed cost of a call, whatever the batch; compute: the work on the samples.
-bound by launch: the host cannot enqueue faster; device: the device is busy.
-peak memory: of torch's allocator on an accelerator, of the whole process on a CPU.
-vs eager fp32: on the same device.
-vs A:cpu: over its eager fp32.
-bound by: not known of what is compiled, as its parts cannot be measured one by one.
-FLOP/s: of matrix products, convolutions and attention, as eager fp32 has them.
-first call: building the network, compiling it, and one step.
-batch: another batch size is another training; only the rows of one are alternatives.
+time: the median, ± half the interquartile range.
+[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.
+bound by overhead: the fixed cost of each call takes most of the time; compute: the work on the
+samples does.
+bound by launch: the device waits for the host to launch its work; device: the device is busy.
+peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process
+takes.
+vs eager fp32: speedup over eager fp32 on the same device.
+vs A:cpu: speedup over eager fp32 on A:cpu.
+bound by: unknown for compiled steps, because their parts cannot be measured one by one.
+FLOP/s: counts the matrix products, convolutions and attention of eager fp32.
+first call: the time to build the network, compile it and make one step.
+batch: another batch size is a different training. Compare only rows of the same batch size.
 
 Training step, eager fp32: B:cuda is faster than A:cpu at every batch size measured, by 8.00× to
 150×.
@@ -138,20 +140,21 @@ On B:cuda the training step of simple_nn in eager fp32 reaches 41.0 M samples/s 
 On A:cpu the training step in eager fp32 reaches 273,000 samples/s at batch 4096.
 
 Fastest way to train resnet18 on B:cuda: --perf-execution=compile --perf-batch-size=64: 7,110
-samples/s, 1.11 times eager fp32 at that batch size [1.10, 1.12]; its losses over 20 steps differ
-from eager's by less than 0.1%.
+samples/s; 1.11× [1.10, 1.12] the speed of eager fp32 at this batch size; its losses over 20 steps
+differ from eager's by less than 0.1%.
 
 Fastest way to train simple_nn on A:cpu: --perf-execution=compile --perf-precision=bf16
---perf-batch-size=4096: 585,000 samples/s, 2.14 times eager fp32 at that batch size [2.12, 2.17];
-its losses over 20 steps differ from eager's by less than 0.1%.
+--perf-batch-size=4096: 585,000 samples/s; 2.14× [2.12, 2.17] the speed of eager fp32 at this batch
+size; its losses over 20 steps differ from eager's by less than 0.1%.
 
 Fastest way to train simple_nn on B:cuda: --perf-execution=cudagraph --perf-precision=bf16
---perf-batch-size=4096: 81.9 M samples/s, 2.00 times eager fp32 at that batch size [1.98, 2.02]; its
-losses over 20 steps differ from eager's by less than 0.1%.
+--perf-batch-size=4096: 81.9 M samples/s; 2.00× [1.98, 2.02] the speed of eager fp32 at this batch
+size; its losses over 20 steps differ from eager's by less than 0.1%.
 
-Training simple_nn, B:cuda against the fastest mode of A:cpu at the same batch size: 10 times at
-every batch size measured (first in cudagraph fp32); 100 times at batch 4096 (first in cudagraph
-bf16); the most is 140× [138, 142] at batch 4096, cudagraph bf16 against compile bf16.
+Speed of training simple_nn on B:cuda, against the fastest mode of A:cpu at the same batch size: at
+least 10× at every batch size measured (first in cudagraph fp32); at least 100× at batch 4096 (first
+in cudagraph bf16); the highest is 140× [138, 142] at batch 4096, cudagraph bf16 against compile
+bf16.
 
 No speedup of B:cuda over A:cpu for training step: different model (resnet18, simple_nn)."""
 
@@ -185,7 +188,7 @@ def test_markdown_has_every_column():
 def test_a_mode_is_compared_with_eager_fp32_and_a_device_with_the_same_mode():
     times = {(64, "eager", "fp32"): 8.0, (64, "compile", "fp32"): 4.0, (512, "compile", "fp32"): 1.0}
     faster = {mode: seconds / 10 for mode, seconds in times.items()} | {(64, "cudagraph", "fp32"): 0.1}
-    rows = compare([run(*steps(times), *steps(faster, "cuda"))], None).rows
+    rows = Speedups.of([run(*steps(times), *steps(faster, "cuda"))], None).rows
     found = {
         (row.label, row.batch_size, row.mode[0]): [
             ratio and round(ratio.point, 3) for ratio in (row.speedup, row.mode_speedup, row.full_speedup)
@@ -235,7 +238,7 @@ def test_two_networks_in_eager_fp32_share_their_tables_as_ever():
 
 
 def test_a_note_on_batch_sizes_needs_several():
-    note = "batch: another batch size is another training"
+    note = "batch: another batch size is a different training"
     assert note in render([CPU])
     assert note not in render([run(*steps({(64, "eager", "fp32"): 2.0, (64, "compile", "fp32"): 1.0}))])
 
@@ -273,7 +276,7 @@ def test_programs_get_the_mode_its_speedups_and_how_far_its_losses_are_from_eage
 
 
 def test_a_record_without_a_mode_is_eager_fp32():
-    [row] = compare([run(benchmark("epoch", execution=None, precision=None))], None).rows
+    [row] = Speedups.of([run(benchmark("epoch", execution=None, precision=None))], None).rows
     assert (row.mode, row.plain) == (("eager", "fp32"), True)
 
 

@@ -10,8 +10,7 @@ from perf.harness.record.read import RecordError, parse
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
 from perf.harness.report.layout import page
-from perf.harness.report.qualification import metric, one_line, qualification, value
-from perf.harness.report.specs import listing
+from perf.harness.report.qualification import metric, one_line, qualification, references, value
 from perf.harness.verdict.checks import qualification as judge_all
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
@@ -89,8 +88,8 @@ step        device  FLOP/byte      achieved      possible  share  bound by
 step bs64   cpu          10.0  40.0 GFLOP/s  80.0 GFLOP/s    50%  memory
 step bs512  cpu          10.0  40.0 GFLOP/s  80.0 GFLOP/s   125%  caches
 
-FLOP are those of matrix products, convolutions and attention; bytes are what the operations read
-and write, as if nothing stayed in a cache.
+FLOP: those of matrix products, convolutions and attention. Bytes: what the operations read and
+write, as if caches kept nothing.
 limits of cpu: 120 GFLOP/s (matmul fp32 of this run), 8.00 GB/s (memory copy of this run).
 
 INCONCLUSIVE:"""
@@ -103,7 +102,7 @@ def test_the_steps_are_shown_under_their_roofline():
 def test_a_step_with_nothing_to_hold_it_against_says_so():
     text = render_qualification([replace(STEPS[0], details=NOWHERE)], GOOD, width=100)
     assert "step bs64  cpu             0  0 FLOP/s         –      –  –" in text
-    assert "There is nothing to hold it against: neither did this run measure matmul and memory" in text
+    assert "A step without a share has no limit: this run did not measure matmul and memory" in text
     assert "limits of cpu" not in text
 
 
@@ -220,7 +219,7 @@ def test_references_are_listed():
         Reference("matmul", "fp32", "CPU 1", "FLOP/s", 1.23e11, 0.02, 3),
         Reference("step", "", "CPU 1", "samples/s", 230_000.0, None, 1),
     )
-    lines = listing(Spec("", found, {"simple_nn on digits": "0f"}), "spec.json", 80).splitlines()
+    lines = references(Spec("", found, {"simple_nn on digits": "0f"}), "spec.json", 80).splitlines()
     assert lines[4:10] == [
         "check        device             median  runs differ by  runs",
         "-----------  ------  -----------------  --------------  ----",
@@ -229,4 +228,4 @@ def test_references_are_listed():
         "",
         "digest 0f: simple_nn on digits",
     ]
-    assert "References" not in listing(Spec("", (), {"simple_nn on digits": "0f"}), "spec.json", 80)
+    assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), "spec.json", 80)

@@ -48,7 +48,7 @@ inference[cpu-bs64]         1.23 ms → 1.23 ms  +0.1% [-0.9%, +1.1%]  SAME
 
 epoch[cpu-bs64-dataloader]: 5 stored runs differ by ±12%
 
-change: of head's time over base's; […]: its 98% interval.
+change: from base's time to head's; […]: the 98% interval of the change.
 
 compared 5 · missing 1 · new 1 · skipped 12 (no CUDA)
 2 SLOWER · 1 MISSING · 1 INCONCLUSIVE · 1 NEW · 1 FASTER · 1 SAME"""
@@ -77,7 +77,7 @@ benchmark                  base → head                change  verdict
 -------------------  -----------------  --------------------  -------
 inference[cpu-bs64]  1.23 ms → 1.23 ms  +0.1% [-0.9%, +1.1%]  SAME
 
-change: of head's time over base's; […]: its 98% interval.
+change: from base's time to head's; […]: the 98% interval of the change.
 
 compared 1 · missing 0 · new 0 · not selected 3
 1 SAME"""

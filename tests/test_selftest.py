@@ -43,7 +43,7 @@ def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
     """10% of a step of 0.3 ms is less than the shortest sleep."""
     found = summarize(SMALL * 2)
     assert (found.benchmarks, found.slower, found.unplanted) == (2, 2, 2)
-    assert "10% sleep: found 2 of 2 benchmarks; too small to be planted in 2 more." in render_selftest(
+    assert "10% sleep: found in 2 of 2 benchmarks; it was too small to be planted in 2 more." in render_selftest(
         [found], width=100
     )
     assert (
@@ -106,24 +106,25 @@ nothing           –      2  0 of 4     4         0      0       4.0      50  0
 5% compute     5.0%      1  2 of 2     0         0      0       4.0      60     –     1 of 1
 2% sleep          –      1  0 of 2     0         1      1       4.0      61  0.50     0 of 0
 
-Nothing planted: false alarms 0 of 4 benchmarks, in 0 of 2 gates.
-5% compute: found 2 of 2 benchmarks.
-2% sleep: found 0 of 2 benchmarks.
-median:5%: how often --benchmark-compare-fail=median:5% would have failed: head of a launch, base of
-the one before. load: cores that other programs used. reached: the slowdown as measured in the
-worker.
-The smallest slowdown that shows here, typically: 3.2%.
-It accused nothing unchanged in 2 gates, but misses slowdowns of 2% sleep."""
+Nothing planted: 0 of 4 benchmarks were false alarms, in 0 of 2 gates.
+5% compute: found in 2 of 2 benchmarks.
+2% sleep: found in 0 of 2 benchmarks.
+median:5%: how often --benchmark-compare-fail=median:5% would have failed, if it compares head with
+the base of the launch before. load: the cores that other programs used. reached: the slowdown that
+the worker measured.
+A slowdown typically has to reach 3.2% to be found here.
+No false alarm in 2 gates of unchanged code, but the gate misses slowdowns of 2% sleep."""
     )
 
 
 @pytest.mark.parametrize(
     ("trials", "advice"),
     [
-        ((NULL, FOUND), "--perf-gate=fail is safe to switch on, as far as 2 unchanged gates can tell."),
+        ((NULL, FOUND), "You can switch --perf-gate=fail on, as far as 2 gates of unchanged code can tell."),
         (
             (ACCUSED, FOUND),
-            "It accused unchanged code: do not let it fail a build here (--perf-gate=warn), and say so to us.",
+            "The gate called unchanged code SLOWER: do not let it fail a build here (use --perf-gate=warn), "
+            "and please report it.",
         ),
     ],
 )
@@ -134,7 +135,7 @@ def test_the_last_word_is_whether_the_gate_may_fail_a_build(trials, advice):
 
 def test_without_a_null_or_without_a_slowdown_there_is_no_such_word():
     for trials in (NULL, FOUND):
-        assert "safe" not in render_selftest([summarize(trials)], width=100)
+        assert "You can" not in render_selftest([summarize(trials)], width=100)
 
 
 def test_markdown_is_a_table_too():
@@ -216,7 +217,7 @@ def test_the_command_runs_the_gates_of_each_size_and_prints_the_table(planned, c
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12\n")
-    assert "5% compute: found 4 of 4 benchmarks." in out
+    assert "5% compute: found in 4 of 4 benchmarks." in out
     assert table.read_text().startswith("## What the gate can tell on this machine\n")
 
 
@@ -232,7 +233,7 @@ def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
 
     monkeypatch.setattr(selftest, "run", run)
     assert main(["selftest", "--gates=3"]) == 130
-    assert "Nothing planted: false alarms 0 of 2 benchmarks, in 0 of 1 gates." in capsys.readouterr().out
+    assert "Nothing planted: 0 of 2 benchmarks were false alarms, in 0 of 1 gates." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from perf.commands.output import deliver, width
 from perf.harness.record import RecordError, spec
 from perf.harness.record.read import load
-from perf.harness.report.specs import listing
+from perf.harness.report.qualification import references
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -31,5 +31,5 @@ def _spec(arguments: argparse.Namespace) -> int:
     made = spec.make(runs)
     spec.write(arguments.output, made)
     doubtful = [f"{run.source}: {said}" for run in runs for said in spec.left_out(run)]
-    deliver(listing(made, str(arguments.output), width(), doubtful))
+    deliver(references(made, str(arguments.output), width(), doubtful))
     return 0

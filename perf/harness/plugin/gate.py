@@ -22,7 +22,7 @@ from perf.harness.record import Case as Skipped
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Notes
-from perf.harness.report.units import duration
+from perf.harness.report.quantities import duration
 from perf.harness.report.verdicts import one_line, render_verdicts, short_name
 from perf.harness.verdict.launches import LOOKS, Rule
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally

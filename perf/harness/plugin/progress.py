@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from perf.harness.report import PAGE
-from perf.harness.report.units import duration
+from perf.harness.report.quantities import duration
 
 # DEC private: save and restore the cursor; CSI K: erase to the end of the line. What pytest wrote stays in place.
 SAVE, RESTORE, ERASE = "\x1b7", "\x1b8", "\x1b[K"

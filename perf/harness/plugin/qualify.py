@@ -27,7 +27,7 @@ from perf.harness.record.run import PARTIAL
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
-from perf.harness.report.units import duration
+from perf.harness.report.quantities import duration
 from perf.harness.verdict.checks import qualification, unmet
 from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
 

@@ -16,7 +16,7 @@ from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
 from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Block, clean, page, shorten
-from perf.harness.report.units import seconds
+from perf.harness.report.quantities import seconds
 from perf.harness.report.verdicts import one_line, verdicts, way_out
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.stored import judge, missing

@@ -1,7 +1,6 @@
 """In: runs. Out: text for people (terminal, Markdown) and for programs (CSV, JSON).
 
-units, layout → machine, telemetry, rows, bound → tables, conclusion, cases, export → here. No colour: the text is the
-same on a terminal, in a pipe and in a file.
+There is no colour: the text is the same on a terminal, in a pipe and in a file.
 """
 
 from __future__ import annotations
@@ -9,24 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perf.harness.record.run import Run
+from perf.harness.report.benchmark_tables import footnotes, tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
-from perf.harness.report.layout import Block, Fixed, Heading, Paragraph, encodable, hanging, markdown, page
-from perf.harness.report.machine import facts, same_machine
+from perf.harness.report.facts import SUBJECT, header, lines, same_machine
+from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Paragraph, encodable, formatted
 from perf.harness.report.qualification import qualification
-from perf.harness.report.rows import SMOKE, UnknownReference, compare, letters
-from perf.harness.report.tables import footnotes, tables
-from perf.harness.report.telemetry import telemetry
 from perf.harness.report.verdicts import verdicts
+from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
 __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render"]
 
 FORMATS = ("terminal", "github", "csv", "json")
-# The widest page that is still read without turning the head, or the terminal.
-PAGE = 100
-# The longest subject of a header line is `telemetry`.
-SUBJECT = 10
 # Under the letter and the name of a file.
 MARGIN = "   "
 
@@ -34,56 +28,41 @@ MARGIN = "   "
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:
     """The report on `runs` in one of FORMATS, without a line end; `width` [columns] is for the terminal.
 
-    `reference` is the device that speedups are over: `cpu`, or `A:cpu` where there are several files; None takes
-    the first CPU. Raises UnknownReference where no file has it, ValueError for an unknown format.
+    Speedups are over the device `reference`: `cpu`, or `A:cpu` where there are several files; None is the first CPU.
+    Raises UnknownReference where no file has that device, ValueError for an unknown format.
     """
-    comparison = compare(runs, reference)
+    found = Speedups.of(runs, reference)
     if format == "csv":
-        return as_csv(comparison)
+        return as_csv(found)
     if format == "json":
-        return as_json(comparison)
+        return as_json(found)
+    named = list(zip(letters(len(runs)), runs, strict=True))
     blocks: list[Block] = [
         Heading("Stepwatch"),
-        *_warnings(runs),
-        *_machines(runs),
-        *tables(comparison),
-        *footnotes(comparison),
+        *_warnings(named),
+        *_machines(named),
+        *tables(found),
+        *footnotes(found),
         *counts(runs),
-        *conclusion(comparison),
-        *[block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)],
-        *[
-            block
-            for run, letter in zip(runs, letters(len(runs)), strict=True)
-            if run.qualification
-            for block in qualification(run.checks, run.qualification, letter)
-        ],
+        *conclusion(found),
+        *(block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)),
     ]
-    said = any(run.judgements or run.qualification for run in runs)
-    if not any((comparison.rows, comparison.untimed, comparison.foreign, said)):
+    for letter, run in named:
+        if run.qualification:
+            blocks += qualification(run.checks, run.qualification, letter)
+    judged = any(run.judgements or run.qualification for run in runs)
+    if not any((found.rows, found.untimed, found.foreign, judged)):
         blocks.append(Paragraph("Nothing was measured."))
-    if format == "github":
-        return markdown(blocks)
-    if format == "terminal":
-        return page(blocks, max(1, width))
-    raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}")
+    return formatted(blocks, format, width, FORMATS)
 
 
-def header(run: Run) -> list[str]:
-    """What `run` is made with, in short lines: devices, or why there is none, software, data and settings."""
-    return [part for line in _lines(run) for part in hanging(line, PAGE, SUBJECT)]
-
-
-def _lines(run: Run) -> list[str]:
-    return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in [*facts(run), *telemetry(run)]]
-
-
-def _warnings(runs: Sequence[Run]) -> list[Block]:
-    names = letters(len(runs))
-    smoke = [name for name, run in zip(names, runs, strict=True) if run.perf.get("profile") == SMOKE]
-    partial = [name for name, run in zip(names, runs, strict=True) if not run.complete]
+def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:
+    smoke = [letter for letter, run in named if run.smoke]
+    partial = [letter for letter, run in named if not run.complete]
     blocks: list[Block] = []
     if smoke:
-        blocks.append(Paragraph(f"SMOKE{_which(smoke)}: a subset of the data and of the time, not for decisions."))
+        text = f"SMOKE{_which(smoke)}: a short run on a part of the data. Do not decide anything by its numbers."
+        blocks.append(Paragraph(text))
     if partial:
         blocks.append(Paragraph(f"PARTIAL{_which(partial)}: the run did not finish."))
     return blocks
@@ -93,16 +72,16 @@ def _which(names: Sequence[str]) -> str:
     return f" ({', '.join(names)})" if any(names) else ""
 
 
-def _machines(runs: Sequence[Run]) -> list[Block]:
-    """Each run's header; of several, under its letter and file, and only what the first run of it has not said."""
-    if len(runs) == 1:
-        return [Fixed(tuple(_lines(runs[0])), hang=SUBJECT)]
+def _machines(named: Sequence[tuple[str, Run]]) -> list[Block]:
+    """Each run's header. Of several runs, each has its letter and file, and a second run of one machine has only the
+    lines that differ from the first."""
+    if len(named) == 1:
+        return [Fixed(lines(named[0][1]), hang=SUBJECT)]
     blocks: list[Block] = []
-    named = list(zip(letters(len(runs)), runs, strict=True))
     for place, (letter, run) in enumerate(named):
         same = same_machine(run, named[:place])
-        said = set(_lines(dict(named)[same])) if same else set()
-        lines = [f"{MARGIN}{line}" for line in _lines(run) if line not in said]
-        note = f" (the machine and settings of {same})" if same else ""
-        blocks.append(Fixed((f"{letter}  {run.source}{note}", *lines), hang=len(MARGIN) + SUBJECT))
+        said = set(lines(dict(named)[same])) if same else set()
+        own = [f"{MARGIN}{line}" for line in lines(run) if line not in said]
+        note = f" (same machine and settings as {same})" if same else ""
+        blocks.append(Fixed([f"{letter}  {run.source}{note}", *own], hang=len(MARGIN) + SUBJECT))
     return blocks

@@ -1,4 +1,4 @@
-"""In: accepted baselines. Out: what they hold, and what changes where one replaces another."""
+"""In: accepted baselines. Out: text: what they hold, and what changes when one replaces another."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from perf.harness.record.run import Baseline, Medians, Run
-from perf.harness.report import units
+from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Fixed, Heading, Paragraph, Table, page
-from perf.harness.report.verdicts import NONE, change, short_name
-
-# As git shortens a commit.
-SHORT_COMMIT = 10
+from perf.harness.report.verdicts import change, short_name
+from perf.harness.verdict.stored_runs import SHORT_COMMIT
 
 
 def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
@@ -21,10 +19,10 @@ def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
         return page([Paragraph(f"No baseline in {storage}.")], width)
     known = [(folder, _of(run)) for folder, run in found]
     columns = (
-        Column("name", tuple(one.name for _, one in known), right=False, flexible=True),
-        Column("runs", tuple(str(len(one.runs)) for _, one in known)),
-        Column("accepted", tuple(_date(one.accepted) for _, one in known), right=False),
-        Column("fingerprint", tuple(folder for folder, _ in known), right=False, flexible=True),
+        Column.names("name", [one.name for _, one in known]),
+        Column("runs", [str(len(one.runs)) for _, one in known]),
+        Column.words("accepted", [_date(one.accepted) for _, one in known]),
+        Column.names("fingerprint", [folder for folder, _ in known]),
     )
     return page([Table(f"Baselines in {storage}", columns)], width)
 
@@ -32,36 +30,40 @@ def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
 def detail(run: Run, width: int) -> str:
     """One baseline: its runs, and the median and spread of each benchmark between them."""
     baseline = _of(run)
+    runs, times = baseline.runs, _times(baseline.runs)
+    columns = (
+        Column.names("run", [one.source for one in runs]),
+        Column.words("date", [_date(one.datetime) for one in runs]),
+        Column.words("commit", [one.commit[:SHORT_COMMIT] or quantities.NONE for one in runs]),
+    )
+    benchmarks = (
+        Column.names("benchmark", list(map(short_name, times))),
+        Column("time", [f"{quantities.seconds(_middle(found))}{_spread(found)}" for found in times.values()]),
+        Column("runs", [str(len(found)) for found in times.values()]),
+    )
     blocks: list[Block] = [
         Heading(summary(baseline)),
-        Fixed((f"file         {run.source}", f"fingerprint  {run.perf.get('fingerprint_id')}"), hang=13),
-        Table(
-            "Runs",
-            (
-                Column("run", tuple(one.source for one in baseline.runs), right=False, flexible=True),
-                Column("date", tuple(_date(one.datetime) for one in baseline.runs), right=False),
-                Column("commit", tuple(one.commit[:SHORT_COMMIT] or NONE for one in baseline.runs), right=False),
-            ),
-        ),
-        _benchmarks(baseline.runs),
-        Paragraph("time: geometric mean of the runs' medians, ± their standard deviation between runs."),
+        Fixed([f"file         {run.source}", f"fingerprint  {run.perf.get('fingerprint_id')}"], hang=13),
+        Table("Runs", columns),
+        Table("Benchmarks", benchmarks),
+        Paragraph("time: the geometric mean of the runs' medians, ± their standard deviation between runs."),
     ]
     return page(blocks, width)
 
 
 def accepted(run: Run, replaced: Run | None, width: int) -> str:
-    """What `run` now stands for, and what it replaces."""
-    blocks: list[Block] = [Heading(f"Accepted: {summary(_of(run))}"), Fixed((run.source,), hang=4)]
+    """The baseline that `run` has become, and the one that it replaces."""
+    blocks: list[Block] = [Heading(f"Accepted: {summary(_of(run))}"), Fixed([run.source], hang=4)]
     if replaced is not None:
-        blocks.append(Paragraph(f"It replaces: {summary(_of(replaced))}."))
+        blocks.append(Paragraph(f"It replaces {summary(_of(replaced))}."))
         blocks += _changes(_of(replaced), _of(run))
     return page(blocks, width)
 
 
 def removed(path: str, run: Run | None, width: int) -> str:
-    """What is no more; `run` is None where it could not be read."""
+    """The baseline that was removed; `run` is None where it could not be read."""
     what = "it could not be read" if run is None else summary(_of(run))
-    return page([Fixed((f"Removed {path}: {what}.",), hang=4)], width)
+    return page([Fixed([f"Removed {path}: {what}."], hang=4)], width)
 
 
 def summary(baseline: Baseline) -> str:
@@ -75,27 +77,15 @@ def _changes(before: Baseline, now: Baseline) -> list[Block]:
     names = sorted(ratios, key=lambda name: -ratios[name])
     blocks: list[Block] = []
     if names:
-        times = tuple(f"{units.seconds(_middle(old[name]))} → {units.seconds(_middle(new[name]))}" for name in names)
+        times = [" → ".join(quantities.seconds(_middle(side[name])) for side in (old, new)) for name in names]
         columns = (
-            Column("benchmark", tuple(map(short_name, names)), right=False, flexible=True),
+            Column.names("benchmark", list(map(short_name, names))),
             Column("before → now", times, spare=1),
-            Column("change", tuple(change(ratios[name]) for name in names)),
+            Column("change", [change(ratios[name]) for name in names]),
         )
         blocks.append(Table("Medians", columns))
     blocks.append(Paragraph(f"compared {len(names)} · gone {len(old) - len(names)} · new {len(new) - len(names)}"))
     return blocks
-
-
-def _benchmarks(runs: Sequence[Medians]) -> Table:
-    times = _times(runs)
-    return Table(
-        "Benchmarks",
-        (
-            Column("benchmark", tuple(map(short_name, times)), right=False, flexible=True),
-            Column("time", tuple(f"{units.seconds(_middle(found))}{_spread(found)}" for found in times.values())),
-            Column("runs", tuple(str(len(found)) for found in times.values())),
-        ),
-    )
 
 
 def _times(runs: Sequence[Medians]) -> Mapping[str, list[float]]:
@@ -113,11 +103,11 @@ def _middle(times: Sequence[float]) -> float:
 def _spread(times: Sequence[float]) -> str:
     if len(times) < 2:
         return ""
-    return f" ±{units.percent(math.exp(statistics.stdev(map(math.log, times))) - 1)}"
+    return f" ±{quantities.percent(math.exp(statistics.stdev(map(math.log, times))) - 1)}"
 
 
 def _of(run: Run) -> Baseline:
-    """What `run` was accepted as; a run by itself stands for one."""
+    """The baseline that `run` was accepted as; a run by itself is one of one run."""
     return run.baseline or Baseline(run.file_name, run.datetime, run.medians)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from perf.harness.record.run import Case, Run
 from perf.harness.report.layout import Notes, shorten
-from perf.harness.report.rows import letters
+from perf.harness.verdict.speedups import letters
 
 OUTCOMES = (
     "measured",
@@ -20,23 +20,23 @@ OUTCOMES = (
     "missing",
     "failed",
 )
-# Said even where there are none: silence could be taken for either.
+# Their number is shown even if it is 0: no number could mean anything.
 ALWAYS = ("measured", "skipped")
-# Of these, one at least is said: they are what pytest calls failed.
+# pytest calls these failed, so the number of one of them is always shown.
 FAILURES = ("failed", "out-of-memory", "slower", "missing")
-# Reasons and names in one line; the rest is counted.
+# A line has so many reasons or names, and the number of the rest.
 LISTED = 3
 MAX_REASON = 100
 
 
 def counts(runs: Sequence[Run]) -> list[Notes]:
-    """What became of the cases: one line per run that knows."""
+    """What became of the cases: one line for each run that has cases."""
     lines = [
         (f"{letter}: " if letter else "") + _tally(run.cases)
         for run, letter in zip(runs, letters(len(runs)), strict=True)
         if run.cases
     ]
-    return [Notes(tuple(lines))] if lines else []
+    return [Notes(lines)] if lines else []
 
 
 def _tally(cases: Sequence[Case]) -> str:
@@ -50,11 +50,10 @@ def _tally(cases: Sequence[Case]) -> str:
 def outcome(name: str, cases: Sequence[Case]) -> str:
     """How many `cases` came to `name`, and why, or which: `skipped 12 (no CUDA)`."""
     text = f"{shorten(name.replace('-', ' '), MAX_REASON)} {len(cases)}"
+    details: list[str] = []
     if name == "skipped":
         details = _reasons(cases)
-    elif name in ("measured", "ran-once"):
-        details = []
-    else:
+    elif name not in ("measured", "ran-once"):
         details = [shorten(case.name.split("::")[-1], MAX_REASON) for case in cases]
     if len(details) > LISTED:
         details = [*details[:LISTED], f"and {len(details) - LISTED} more"]
@@ -62,8 +61,6 @@ def outcome(name: str, cases: Sequence[Case]) -> str:
 
 
 def _reasons(cases: Sequence[Case]) -> list[str]:
-    """Each reason once, the most frequent first, with its number where there are several."""
+    """Each reason once, the most frequent first; with its number, if there are several."""
     found = Counter(shorten(case.reason, MAX_REASON) for case in cases if case.reason)
-    if len(found) == 1:
-        return [*found]
-    return [f"{number}: {reason}" for reason, number in found.most_common()]
+    return [*found] if len(found) == 1 else [f"{number}: {reason}" for reason, number in found.most_common()]

@@ -8,70 +8,71 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from perf.harness.report import capacity, units
-from perf.harness.report.cells import title
-from perf.harness.report.fastest import fastest
+from perf.harness.report import quantities
+from perf.harness.report.advice import advice, largest_batches
+from perf.harness.report.benchmark_tables import title
 from perf.harness.report.layout import INDENT, Block, Fixed, Paragraph
-from perf.harness.report.modes import STEP
-from perf.harness.report.rows import PLAIN_PIPELINE, UNSTEADY, Comparison, Key, Row
-from perf.harness.report.words import at_batch, called, device, in_mode, network, rate, several_networks, smoke, where
-from perf.harness.verdict.bound import Bound
+from perf.harness.report.phrases import (
+    at_batch,
+    called,
+    device,
+    in_mode,
+    kind_in_words,
+    network,
+    rate,
+    several_networks,
+    smoke,
+    where,
+)
+from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, duels, grouped, relation
+from perf.harness.verdict.speedups import PLAIN_PIPELINE, UNSTEADY, Row, Speedups
 
-# The first of these that was measured on both devices answers which one wins, from which batch size on.
-DECIDING = ("training_step", "epoch", "inference")
 # What a shell takes as one word, and the page in one line.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
 
 
-def conclusion(comparison: Comparison) -> list[Block]:
-    """Which device wins, what an epoch waits for, the fastest way to train, what could not be compared."""
-    rows = comparison.rows
-    labels = list(dict.fromkeys(row.label for row in rows))
-    largest = capacity.sentences(comparison.untimed)
-    if not rows:
-        return [Paragraph(text) for text in largest]
+def conclusion(found: Speedups) -> list[Block]:
+    """Which device is faster, what an epoch waits for, the fastest way to train, what could not be compared."""
+    rows = found.rows
     sentences = [
         *_unsteady(rows),
         *_throttled(rows),
-        *_devices(comparison),
-        *(text for label in labels for text in _on_device([row for row in rows if row.label == label])),
-        *fastest(comparison),
-        *largest,
+        *_devices(found),
+        *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
+        *advice(found),
+        *largest_batches(found.untimed),
+        *_incomparable(found),
     ]
-    sentences += _incomparable(comparison)
     blocks: list[Block] = [Paragraph(text) for text in sentences]
-    if all(row.benchmark.text("device") == "cpu" for row in rows) and not any(row.letter for row in rows):
+    if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
         blocks += _invitation(rows[0].run.source)
     return blocks
 
 
 def _unsteady(rows: Sequence[Row]) -> list[str]:
-    """Which times are no property of the machine."""
+    """Which times say little of the machine."""
     several = several_networks(rows)
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        if row.unsteady:
-            found.setdefault(row.label, []).append(called(row, several))
     return [
-        f"UNSTEADY on {label}: {', '.join(names)}. Spreads above ±{units.percent(UNSTEADY)}, or another program on "
-        "the same cores meanwhile: these times are not the machine's. Measure again while nothing else runs."
-        for label, names in found.items()
+        f"UNSTEADY on {group[0].label}: {', '.join(called(row, several) for row in group)}. Do not trust these times: "
+        f"their spread is above ±{quantities.percent(UNSTEADY)}, or other programs used the same cores. Measure again "
+        "while nothing else runs."
+        for group in grouped((row for row in rows if row.unsteady), lambda row: row.label)
     ]
 
 
 def _throttled(rows: Sequence[Row]) -> list[str]:
-    """Which times are those of a device that had slowed itself."""
+    """Which times are those of a device that had slowed itself down."""
     several = several_networks(rows)
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        if row.throttled:
-            part = f" ({units.percent(row.throttled)} of the rounds)" if row.throttled < 1 else ""
-            found.setdefault(row.label, []).append(called(row, several) + part)
     return [
-        f"THROTTLED on {label}: {', '.join(names)}. It had slowed itself meanwhile, because of heat or of its power "
-        "supply: these times are not those of a device that is cooled and fed as it should be."
-        for label, names in found.items()
+        f"THROTTLED on {group[0].label}: {', '.join(called(row, several) + _part(row) for row in group)}. The device "
+        "slowed itself down, because of heat or of its power supply: with good cooling and power it is faster."
+        for group in grouped((row for row in rows if row.throttled), lambda row: row.label)
     ]
+
+
+def _part(row: Row) -> str:
+    share = row.throttled or 0.0
+    return f" ({quantities.percent(share)} of the rounds)" if share < 1 else ""
 
 
 def _invitation(source: str) -> list[Block]:
@@ -84,37 +85,26 @@ def _invitation(source: str) -> list[Block]:
         f"python -m perf report {source if here else 'cpu.json'} gpu.json",
     )
     return [
-        Paragraph("To compare with a GPU, bring its file here:"),
-        Fixed(tuple(INDENT + line for line in lines), hang=2 * len(INDENT)),
+        Paragraph("To compare with a GPU, copy its file here:"),
+        Fixed([INDENT + line for line in lines], hang=2 * len(INDENT)),
     ]
 
 
-def _devices(comparison: Comparison) -> list[str]:
-    """For each device that is not the reference, where it wins and by how much: a step, and the whole run.
-
-    Of several modes, the plain one.
-    """
-    known = [row for row in comparison.rows if row.speedup is not None]
-    plain = {(row.kind, row.label, network(row)) for row in known if row.plain}
-    rows = [row for row in known if row.plain or (row.kind, row.label, network(row)) not in plain]
-    kinds = [kind for kind in DECIDING if any(row.kind == kind for row in rows)][:1]
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        if row.kind in (*kinds, "training_run"):
-            groups.setdefault((row.kind, row.label, row.pipeline, *row.workload.values()), []).append(row)
-    several = several_networks(rows)
-    modes = not all(row.plain for row in comparison.rows)
-    return [_duel(group, comparison.reference or "", several, modes) for group in groups.values()]
+def _devices(found: Speedups) -> list[str]:
+    """For each device that is not the reference, where it is faster and by how much."""
+    groups = duels(found)
+    several = several_networks([row for group in groups for row in group])
+    modes = not all_plain(found.rows)
+    return [_duel(group, found.reference or "", several, modes) for group in groups]
 
 
 def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> str:
     """`rows` are one device's, of one workload, by batch size; `several` networks need naming, and so do `modes`."""
-    wins = [row for row in rows if _verdict(row) == 1]
-    losses = [row for row in rows if _verdict(row) == -1]
-    ties = [row for row in rows if _verdict(row) == 0]
-    unsure = [row for row in rows if _verdict(row) is None]
-    first = rows[0]
-    parts = []
+    wins, losses, ties, unsure = (
+        [row for row in rows if relation(row.speedup) is one]
+        for one in (Relation.FASTER, Relation.SLOWER, Relation.ALIKE, Relation.UNKNOWN)
+    )
+    first, parts = rows[0], []
     if wins:
         parts.append(f"{first.label} is faster than {reference} {where(wins, rows)}, by {_factors(wins)}")
     if losses:
@@ -122,114 +112,69 @@ def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> st
         parts.append(f"{slower} {where(losses, rows)}, by {_factors(losses)}")
     if ties:
         names = "the two" if wins or losses else f"{first.label} and {reference}"
-        parts.append(f"{where(ties, rows)} {names} cannot be told apart")
+        parts.append(f"{where(ties, rows)}, {names} show no certain difference")
     if unsure:
-        parts.append(f"{where(unsure, rows)} there are too few rounds to tell {first.label} from {reference}")
-    named = [(True, first.pipeline), (several, first.benchmark.text("model")), (modes, in_mode(first))]
-    extra = [text for needed, text in named if needed and text]
-    subject = ", ".join([title([first]), *extra])
+        parts.append(f"{where(unsure, rows)}, there are too few rounds to compare {first.label} with {reference}")
+    named = [(True, first.pipeline), (several, first.model), (modes, in_mode(first))]
+    subject = ", ".join([title([first]), *(text for needed, text in named if needed and text)])
     return f"{subject}: {'; '.join(parts)}."
-
-
-def _verdict(row: Row) -> int | None:
-    """1 where `row` is faster than the reference, -1 where slower, 0 where both may be; None without an interval."""
-    if row.speedup is None or row.speedup.low is None:
-        return None
-    if not row.speedup.excludes_one:
-        return 0
-    return 1 if row.speedup.point > 1 else -1
 
 
 def _factors(rows: Sequence[Row]) -> str:
     """How many times faster, or slower, from the least to the most."""
-    points = sorted(max(r.speedup.point, 1 / r.speedup.point) for r in rows if r.speedup is not None)
-    least, most = units.times(points[0]), units.times(points[-1])
+    points = sorted(max(row.speedup.point, 1 / row.speedup.point) for row in rows if row.speedup is not None)
+    least, most = quantities.times(points[0]), quantities.times(points[-1])
     return least if least == most else f"{least} to {most}"
 
 
-def _on_device(rows: Sequence[Row]) -> list[str]:
-    """One sentence for each network."""
+def _trainings(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each network; `rows` are one device's."""
     several = several_networks(rows)
-    networks = list(dict.fromkeys(map(network, rows)))
-    found = (_pipelines([row for row in rows if network(row) == name], several) for name in networks)
-    return list(filter(None, found))
+    return [text for group in grouped(rows, network) if (text := _training(group, several))]
 
 
-def _pipelines(rows: Sequence[Row], several: bool) -> str | None:
-    """What the training step could do, what the plain pipeline delivers, and what that costs; one network's rows on
-    one device. Of several modes, of the plain one."""
-    first = next((row for row in rows if row.plain), rows[0])
-    mine = [row for row in rows if row.workload == first.workload | {"epochs": row.workload["epochs"]}]
-    epochs = [row for row in mine if row.kind == "epoch"]
-    plain = next((row for row in epochs if row.pipeline == PLAIN_PIPELINE), None)
-    step = _step(mine, plain)
-    of = f" of {network(first)}" if several else ""
-    mode = "" if all(row.plain for row in rows) else f" in {in_mode(first)}"
-    clauses = [f"the training step{of}{mode} reaches {rate(step)}{at_batch(step)}"] if step is not None else []
-    if plain is not None and plain.bound is not None and plain.bound.share is not None:
-        clauses.append(_epoch(plain.bound, _delivery(mine, plain), step) + _best(epochs, plain))
-    return f"{smoke(first)}On {device(first)} {'; '.join(clauses)}." if clauses else None
-
-
-def _known(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.samples_per_s is not None and not row.unsteady]
-
-
-def _step(rows: Sequence[Row], epoch: Row | None) -> Row | None:
-    """The training step at the batch size of `epoch`, which it is to be compared with, else the fastest."""
-    steps = [row for row in _known(rows) if row.kind == "training_step"]
-    if epoch is not None and (same := [row for row in steps if row.batch_size == epoch.batch_size]):
-        return same[0]
-    return max(steps, key=lambda row: row.samples_per_s or 0.0, default=None)
-
-
-def _delivery(rows: Sequence[Row], epoch: Row) -> Row | None:
-    """The input pipeline of `epoch`, measured alone."""
-    alone = [row for row in _known(rows) if row.kind == "input_pipeline"]
-    fits = (row for row in alone if (row.pipeline, row.batch_size) == (epoch.pipeline, epoch.batch_size))
-    return next(fits, None)
-
-
-def _epoch(found: Bound, delivery: Row | None, step: Row | None) -> str:
-    share = units.percent(found.share or 0.0)
-    if found.by != "input":
-        return f"an epoch with {PLAIN_PIPELINE} spends {share} in training steps"
-    if delivery is None or step is None or (delivery.samples_per_s or 0) >= (step.samples_per_s or 0):
-        return f"an epoch with {PLAIN_PIPELINE} is {share} waiting for input"
-    rate = units.rate(delivery.samples_per_s or 0.0)
-    return f"the {PLAIN_PIPELINE} pipeline delivers {rate}/s, so an epoch is {share} waiting for input"
-
-
-def _best(epochs: Sequence[Row], plain: Row) -> str:
-    """The pipeline that makes the epoch of `plain` faster by most, where that is certain."""
-    faster = [
-        (row.pipeline_speedup.point, row.pipeline)
-        for row in epochs
-        if row.batch_size == plain.batch_size
-        and row.pipeline_speedup is not None
-        and row.pipeline_speedup.excludes_one
-        and row.pipeline_speedup.point > 1
-    ]
-    if not faster:
+def _training(rows: Sequence[Row], several: bool) -> str:
+    """What the training step could do, what the plain pipeline delivers, and what that costs."""
+    found = Training.of(rows)
+    of = f" of {network(rows[0])}" if several else ""
+    known = found.step or found.epoch
+    if known is None:
         return ""
-    point, pipeline = max(faster, key=lambda pair: pair[0])
-    return f": {pipeline} makes it {units.times(point)} faster"
+    mode = "" if all_plain(rows) else f" in {in_mode(known)}"
+    step = [f"the training step{of}{mode} reaches {rate(found.step)}{at_batch(found.step)}"] if found.step else []
+    epoch = [_epoch(found, found.epoch)] if found.epoch else []
+    return f"{smoke(known)}On {device(known)} {'; '.join([*step, *epoch])}."
 
 
-def _incomparable(comparison: Comparison) -> list[str]:
+def _epoch(found: Training, epoch: Row) -> str:
+    bottleneck = epoch.bottleneck
+    share = quantities.percent((bottleneck.share if bottleneck else None) or 0.0)
+    if bottleneck is not None and bottleneck.name != "input":
+        text = f"an epoch with {PLAIN_PIPELINE} spends {share} of its time in training steps"
+    elif found.supply is None:
+        text = f"an epoch with {PLAIN_PIPELINE} waits for input {share} of its time"
+    else:
+        text = f"the {PLAIN_PIPELINE} pipeline delivers {quantities.rate(found.supply.samples_per_s or 0.0)}/s, so an "
+        text += f"epoch waits for input {share} of its time"
+    better = found.better
+    if better is None or better.pipeline_speedup is None:
+        return text
+    return f"{text}: {better.pipeline} makes it {quantities.times(better.pipeline_speedup.point)} faster"
+
+
+def _incomparable(found: Speedups) -> list[str]:
     """Why rows have no speedup: one sentence per device and reason."""
-    reference = comparison.reference
-    there = [row for row in comparison.rows if row.reference]
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in comparison.rows:
-        if not row.reference and row.speedup is None and not _has_plain(row, comparison.rows):
-            reason = _why_not(row, [other for other in there if other.kind == row.kind])
-            kinds = found.setdefault((row.label, reason), [])
-            if (kind := row.kind.replace("_", " ")) not in kinds:
+    there = [row for row in found.rows if row.reference]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in found.rows:
+        if not row.reference and row.speedup is None and not _has_plain(row, found.rows):
+            reason = _why_not(row, [other for other in there if other.kind == row.kind], found.reference or "")
+            kinds = reasons.setdefault((row.label, reason), [])
+            if (kind := kind_in_words(row)) not in kinds:
                 kinds.append(kind)
     return [
-        f"No speedup of {label} over {reference} for {', '.join(kinds)}: {reason}."
-        for (label, reason), kinds in found.items()
+        f"No speedup of {label} over {found.reference} for {', '.join(kinds)}: {reason}."
+        for (label, reason), kinds in reasons.items()
     ]
 
 
@@ -240,20 +185,19 @@ def _has_plain(row: Row, rows: Sequence[Row]) -> bool:
     return row.kind == STEP or any(other.plain and other.speedup and _work(other) == _work(row) for other in rows)
 
 
-def _work(row: Row) -> Key:
-    return (row.label, row.kind, row.batch_size, row.pipeline, row.task)
+def _work(row: Row) -> tuple[object, ...]:
+    return row.label, row.kind, row.batch_size, row.pipeline, row.task
 
 
-def _why_not(row: Row, others: Sequence[Row]) -> str:
+def _why_not(row: Row, others: Sequence[Row], reference: str) -> str:
     """How `row` differs from the most similar of `others`, the rows of the reference device."""
     if not others:
-        return "not measured there"
-    pairs = min((_differences(row, other) for other in others), key=len)
-    if pairs:
-        return "; ".join(pairs)
+        return f"{reference} did not measure it"
+    if different := min((_differences(row, other) for other in others), key=len):
+        return "; ".join(different)
     if any((row.batch_size, row.pipeline) == (other.batch_size, other.pipeline) for other in others):
-        return "more than one benchmark there fits"
-    return "not measured there with the same batch size and pipeline"
+        return f"several benchmarks of {reference} fit"
+    return f"{reference} did not measure it with the same batch size and pipeline"
 
 
 def _differences(row: Row, other: Row) -> list[str]:
@@ -261,7 +205,7 @@ def _differences(row: Row, other: Row) -> list[str]:
     mine, theirs = row.workload, other.workload
     different = [name for name in mine if mine[name] != theirs[name]]
     if "data set" in different and "data" in different:
-        different.remove("data")  # another set has another digest, of course
+        different.remove("data")  # another set always has another digest
     return [
         "different data of the same name"
         if name == "data"

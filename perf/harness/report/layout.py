@@ -1,7 +1,7 @@
 """In: headings, paragraphs, fixed lines and tables, with any text in them. Out: plain text or Markdown.
 
-The one place where foreign text meets the page: what could steer a terminal, break a line or a table, or begin
-markup is made harmless here, and nothing is wider than the page.
+Text of strangers meets the page only here: what could steer a terminal, break a line or a table, or begin markup is
+made harmless, and no line is wider than the page.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import tabulate
 
+# The widest page that is still easy to read.
+PAGE = 100
 ELLIPSIS = "…"
 # A column that may be shortened keeps at least this much: `dataloader`, `A:cuda:12`.
 MIN_COLUMN = 10
-# One cell; a hostile name may have megabytes. Markdown has no page width, and so only this limit.
+# A hostile name may have megabytes. Markdown has no page width, so this is its only limit for a cell.
 MAX_CELL = 60
-# One paragraph or line, for the same reason; the longest of ours has about 600 characters, or 200.
+# The limits of one paragraph and of one line, for the same reason; our longest have about 600 and 200 characters.
 MAX_PARAGRAPH = 2000
 MAX_LINE = 300
 # tabulate's `plain` format puts this much between two columns.
@@ -44,43 +46,50 @@ class Paragraph:
 class Notes:
     """Short paragraphs that belong together."""
 
-    texts: tuple[str, ...]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Lines that keep their spaces: facts in columns, commands. What is too long goes on after `hang` spaces."""
+    """Lines that keep their spaces: facts in columns, commands. A long line goes on after `hang` spaces."""
 
-    lines: tuple[str, ...]
+    lines: Sequence[str]
     hang: int
 
 
 @dataclass(frozen=True)
 class Column:
-    """`flexible` columns hold names, which may be shortened. `spare` ones go first where the page is too narrow:
-    the highest first, 0 never."""
+    """The page may shorten the cells of a `flexible` column. Where the page is too narrow, the column with the highest
+    `spare` is left out first, and one with 0 never."""
 
     title: str
-    cells: tuple[str, ...]
+    cells: Sequence[str]
     right: bool = True
     flexible: bool = False
     spare: int = 0
+
+    @classmethod
+    def words(cls, title: str, cells: Sequence[str], spare: int = 0) -> Column:
+        """A column of words, which are not shortened."""
+        return cls(title, cells, right=False, spare=spare)
+
+    @classmethod
+    def names(cls, title: str, cells: Sequence[str], spare: int = 0) -> Column:
+        """A column of names, which may be shortened."""
+        return cls(title, cells, right=False, flexible=True, spare=spare)
 
 
 @dataclass(frozen=True)
 class Table:
     title: str
-    columns: tuple[Column, ...]
+    columns: Sequence[Column]
 
 
 Block = Heading | Paragraph | Notes | Fixed | Table
 
 
 def clean(text: str) -> str:
-    """`text` in one line of printable characters, each one column wide; others as Python escapes them.
-
-    pytest writes parameters into names in the same way.
-    """
+    """`text` in one line of printable characters, each one column wide; others as Python and pytest escape them."""
     composed = unicodedata.normalize("NFC", text)  # `e` and an accent in two characters are one column
     return "".join(c if _plain(c) else c.encode("unicode_escape").decode("ascii") for c in composed)
 
@@ -94,7 +103,7 @@ def _plain(character: str) -> bool:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` (1 or more) columns; the middle gives way, for names differ at their ends."""
+    """`text` in at most `width` (1 or more) columns, without its middle: names differ at their ends."""
     if len(text) <= width:
         return text
     head = width // 2
@@ -103,12 +112,24 @@ def shorten(text: str, width: int) -> str:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """`text` as `encoding` can write it: ASCII stand-ins for the signs of ours, `?` for the rest."""
+    """`text` as `encoding` can write it: ASCII stand-ins for our signs, `?` for the rest."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         return text.translate(SUBSTITUTES).encode(encoding, "replace").decode(encoding)
     return text
+
+
+def formatted(blocks: Sequence[Block], format: str, width: int, formats: Sequence[str]) -> str:
+    """`blocks` for the terminal, `width` columns wide, or for GitHub.
+
+    Raises ValueError for any other format, and names `formats`.
+    """
+    if format == "github":
+        return markdown(blocks)
+    if format == "terminal":
+        return page(blocks, max(1, width))
+    raise ValueError(f"format {format!r} is none of {', '.join(formats)}")
 
 
 def page(blocks: Sequence[Block], width: int) -> str:
@@ -156,7 +177,7 @@ def _markdown_block(block: Block) -> Sequence[str]:
             # A backslash at the end of a line keeps the line end.
             return ["\\\n".join(_escape(_paragraph(text)) for text in texts)]
         case Fixed(lines, _):
-            # Four spaces make code as a fence does, and no line can end them.
+            # Four spaces make code as a fence does, and no line can end that.
             return [INDENT + shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE) for line in lines]
         case Table(title, columns):
             return [f"### {_escape(clean(title))}", "", _pipe_grid(_cut(columns, MAX_CELL, _escape))]
@@ -183,8 +204,10 @@ def _escape(text: str) -> str:
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """The columns within `width`, and the titles of those left out: names give way first, then spare columns,
-    and, on a page too narrow for anything, every column."""
+    """The columns within `width`, and the titles of those left out.
+
+    First names are shortened, then spare columns are left out; on a page too narrow for anything, all are shortened.
+    """
     kept = _cut(columns, MAX_CELL)
     dropped: list[str] = []
     while True:
@@ -217,7 +240,7 @@ def _cut(columns: Sequence[Column], limit: int, form: Callable[[str], str] = str
     def cell(text: str) -> str:
         return form(shorten(clean(text[: 4 * MAX_CELL]), limit))
 
-    return [Column(cell(c.title), tuple(map(cell, c.cells)), c.right, c.flexible, c.spare) for c in columns]
+    return [replace(column, title=cell(column.title), cells=tuple(map(cell, column.cells))) for column in columns]
 
 
 def _column_width(column: Column) -> int:
@@ -229,7 +252,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def _plain_grid(columns: Sequence[Column]) -> str:
-    """tabulate's `simple` format, but its headers are rows here: it widens a column to its header plus 2."""
+    """tabulate's `simple` format, with the titles as rows: under `headers`, it widens a column to its title plus 2."""
     titles, rules = zip(*((column.title, "-" * _column_width(column)) for column in columns), strict=True)
     return tabulate([titles, rules, *_rows(columns)], tablefmt="plain", **_as_it_is(columns))
 
@@ -244,5 +267,5 @@ def _rows(columns: Sequence[Column]) -> list[tuple[str, ...]]:
 
 
 def _as_it_is(columns: Sequence[Column]) -> dict[str, Any]:
-    # Numbers are formatted already; tabulate would rewrite 1.20 as 1.2.
+    # tabulate would rewrite 1.20 as 1.2.
     return {"colalign": ["right" if column.right else "left" for column in columns], "disable_numparse": True}

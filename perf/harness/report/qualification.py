@@ -1,4 +1,4 @@
-"""In: checks and the verdict on the machine. Out: text: a table, the reasons, and the banner."""
+"""In: checks and the verdict on the machine, or a spec. Out: text: tables, where the bars are from, the verdict."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
-from perf.harness.report import units
-from perf.harness.report.layout import Block, Column, Notes, Paragraph, Table
-from perf.harness.report.roofline import roofline
+from perf.harness.record.run import finite
+from perf.harness.record.spec import Reference, Spec
+from perf.harness.report import quantities
+from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
 
-NONE = "–"
 # Units that take a prefix.
 RATES = ("FLOP/s", "B/s")
+COUNTED = (
+    "FLOP: those of matrix products, convolutions and attention. Bytes: what the operations read and write, as if "
+    "caches kept nothing."
+)
+NO_LIMIT = "A step without a share has no limit: this run did not measure matmul and memory, and no datasheet is known."
 
 
 def qualification(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:
-    """A table of the checks, worst first, what was measured, where the bars are from, the roofline; last the banner.
+    """A table of the checks, worst first, what was measured, where the bars are from, the roofline, the verdict.
 
     `letter` is the file's, where there are several.
     """
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
     columns = (
-        Column("verdict", tuple(map(_verdict, ordered)), right=False),
-        Column("check", tuple(check.name for check in ordered), right=False),
-        Column("device", tuple(check.device for check in ordered), right=False),
-        Column("value", tuple(map(value, ordered)), flexible=True),
-        Column("bar", tuple(metric(check.bar, check.unit) for check in ordered), spare=1),
+        Column.words("verdict", list(map(_verdict, ordered))),
+        Column.words("check", [check.name for check in ordered]),
+        Column.words("device", [check.device for check in ordered]),
+        Column("value", list(map(value, ordered)), flexible=True),
+        Column("bar", [metric(check.bar, check.unit) for check in ordered], spare=1),
     )
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
@@ -36,21 +41,28 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
         [f"bar of {names}: {source}." for source, names in _grouped(ordered, lambda check: check.bar_source)],
     ):
         if lines:
-            blocks.append(Notes(tuple(lines)))
-    blocks += roofline(checks)
-    counts = Counter(check.verdict for check in ordered)
-    judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
-    counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
-    partly = found.standing is Standing.QUALIFIED and (counts[CheckVerdict.UNSUPPORTED] or found.reasons)
-    standing = f"{found.standing}, as far as it was judged" if partly else str(found.standing)
-    blocks.append(Paragraph(f"{letter + ': ' if letter else ''}{standing}: {counted or 'no check ran'}"))
+            blocks.append(Notes(lines))
+    blocks += [*_roofline(checks), Paragraph(f"{letter + ': ' if letter else ''}{_standing(ordered, found)}")]
     if found.reasons:
         blocks.append(Notes(found.reasons))
     return [*blocks, Paragraph(f"Next: {found.next_action}")]
 
 
+def _verdict(check: Check) -> str:
+    return f"{check.verdict} (INJECTED {check.injected})" if check.injected else str(check.verdict)
+
+
+def _standing(checks: Sequence[Check], found: Qualification) -> str:
+    """`QUALIFIED: 3 PASS`; what was not judged comes last."""
+    counts = Counter(check.verdict for check in checks)
+    judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
+    counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
+    partly = found.standing is Standing.QUALIFIED and (counts[CheckVerdict.UNSUPPORTED] or found.reasons)
+    return f"{found.standing}{', as far as it was judged' if partly else ''}: {counted or 'no check ran'}"
+
+
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
-    """Each text once, and the checks that it is said of; with their devices, where there are several."""
+    """Each text once, and the names of its checks; with their devices, where there are several."""
     several = len({check.device for check in checks}) > 1
     names: dict[str, dict[str, list[str]]] = {}
     for check in checks:
@@ -63,36 +75,103 @@ def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[
 
 def one_line(check: Check) -> str:
     """A check as the reason of a failed or skipped test."""
-    known = []
-    if check.value is not None:
-        known.append(value(check))
-        if check.bar is not None:
-            known.append(f"bar {metric(check.bar, check.unit)}")
+    known = [value(check)] if check.value is not None else []
+    if known and check.bar is not None:
+        known.append(f"bar {metric(check.bar, check.unit)}")
     said = ": ".join([str(check.verdict), *filter(None, [", ".join(known), check.reason])])
     return f"INJECTED {check.injected}: {said}" if check.injected else said
 
 
 def value(check: Check) -> str:
-    """The value and its interval, as half its width."""
-    if check.value is None:
-        return NONE
+    """The value, and half the width of its interval."""
     shown = metric(check.value, check.unit)
     if check.low is None or check.high is None or not check.value:
         return shown
-    return f"{shown} ±{units.percent((check.high - check.low) / 2 / abs(check.value))}"
+    return f"{shown} ±{quantities.percent((check.high - check.low) / 2 / abs(check.value))}"
 
 
 def metric(number: float | None, unit: str) -> str:
     """A number in its unit: 12.3 TFLOP/s, 812 µs, 3 of 8 replays differ."""
     if number is None:
-        return NONE
+        return quantities.NONE
     if unit in RATES:
-        return units.large(number, unit)
+        return quantities.large(number, unit)
     if unit == "s":
-        return units.seconds(number)
-    shown = units.count(number) if number == int(number) else units.significant(number)
+        return quantities.seconds(number)
+    shown = quantities.count(number) if number == int(number) else quantities.significant(number)
     return f"{shown} {unit}".rstrip()
 
 
-def _verdict(check: Check) -> str:
-    return f"{check.verdict} (INJECTED {check.injected})" if check.injected else str(check.verdict)
+def _roofline(checks: Sequence[Check]) -> list[Block]:
+    """Each training step as a share of what its device can, and where the limits are from."""
+    steps = [check for check in checks if _number(check, "bytes_per_step") is not None]
+    if not steps:
+        return []
+    columns = (
+        Column.words("step", [check.name for check in steps]),
+        Column.words("device", [check.device for check in steps]),
+        Column("FLOP/byte", [_detail(check, "flop_per_byte") for check in steps], spare=2),
+        Column("achieved", [_detail(check, "achieved_flop_per_s", "FLOP/s") for check in steps], spare=1),
+        Column("possible", [_detail(check, "possible_flop_per_s", "FLOP/s") for check in steps], spare=1),
+        Column("share", [_share(_number(check, "share_of_possible")) for check in steps]),
+        Column.words("bound by", [_text(check, "bound_by") for check in steps]),
+    )
+    unlimited = any(_number(check, "share_of_possible") is None for check in steps)
+    limits = dict.fromkeys(filter(None, map(_limits, steps)))
+    return [Table("Roofline", columns), Notes([COUNTED, *limits, *([NO_LIMIT] if unlimited else [])])]
+
+
+def _number(check: Check, key: str) -> float | None:
+    return finite(check.details.get(key))
+
+
+def _text(check: Check, key: str) -> str:
+    found = check.details.get(key)
+    return found if isinstance(found, str) else quantities.NONE
+
+
+def _detail(check: Check, key: str, unit: str = "") -> str:
+    number = _number(check, key)
+    return metric(number, unit) if unit or number is None else quantities.significant(number)
+
+
+def _share(share: float | None) -> str:
+    return quantities.NONE if share is None else quantities.percent(share)
+
+
+def _limits(check: Check) -> str:
+    """Where the limits of a step are from: `limits of cpu: 119 GFLOP/s (matmul fp32 of this run), …`."""
+    known = [
+        f"{_detail(check, key, unit)} ({_text(check, source)})"
+        for key, unit, source in (
+            ("peak_flop_per_s", "FLOP/s", "peak_source"),
+            ("memory_bytes_per_s", "B/s", "memory_source"),
+        )
+        if _number(check, key) is not None
+    ]
+    return f"limits of {check.device}: {', '.join(known)}." if known else ""
+
+
+def references(spec: Spec, path: str, width: int, left_out: Sequence[str] = ()) -> str:
+    """The references of `spec`, by which other machines are judged, and what was measured and is none."""
+    found = spec.references
+    columns = (
+        Column.words("check", [f"{one.check} {one.variant}".rstrip() for one in found]),
+        Column.names("device", [one.device_name for one in found]),
+        Column("median", [metric(one.value, one.unit) for one in found]),
+        Column("runs differ by", list(map(_spread, found))),
+        Column("runs", [str(one.runs) for one in found]),
+    )
+    blocks: list[Block] = [Heading("Stepwatch")]
+    if found:
+        blocks.append(Table("References", columns))
+    if spec.digests:
+        blocks.append(Notes([f"digest {digest}: {key}" for key, digest in spec.digests.items()]))
+    if left_out:
+        blocks.append(Notes([f"left out: {one}" for one in left_out]))
+    how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
+    return page([*blocks, Paragraph(f"Wrote {path}. To judge a machine by it: {how}")], width)
+
+
+def _spread(one: Reference) -> str:
+    return quantities.NONE if one.spread is None else f"±{quantities.percent(one.spread)}"

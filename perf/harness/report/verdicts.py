@@ -1,7 +1,4 @@
-"""In: judgements on base and head. Out: text: what changed, how sure that is, and how many were compared.
-
-For any gate: the judgements say what they rest on.
-"""
+"""In: judgements on base and head, of any gate. Out: text: what changed, how sure that is, how many were compared."""
 
 from __future__ import annotations
 
@@ -11,21 +8,31 @@ from collections.abc import Sequence
 
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, own_name
-from perf.harness.report import units
+from perf.harness.report import quantities
 from perf.harness.report.cases import outcome
-from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Paragraph, Table, markdown, page, shorten
+from perf.harness.report.layout import (
+    INDENT,
+    Block,
+    Column,
+    Fixed,
+    Heading,
+    Notes,
+    Paragraph,
+    Table,
+    formatted,
+    shorten,
+)
 from perf.harness.verdict.tally import exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
-# Not compared: one side has no time.
+# These are not compared: one side has no time.
 ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
 MAX_REASON = 160
-# Rows of a table that is read at a glance; only of a longer one, what is SAME is left out.
+# A table of so many rows is read at a glance. A longer one has no rows for what is SAME.
 SHORT = 16
-# With one reason, so many benchmarks are named; of more, only the number is said.
+# A reason names so many benchmarks; for more, it says only their number.
 NAMED = 2
-NONE = "–"
 
 
 def render_verdicts(
@@ -45,13 +52,8 @@ def render_verdicts(
     """
     if format == "json":
         return as_json(judgements, notes)
-    blocks: list[Block] = [Heading("Stepwatch"), *map(Paragraph, notes)]
-    blocks += [*verdicts(judgements, verbose=verbose, skipped=skipped, unselected=unselected), *last]
-    if format == "github":
-        return markdown(blocks)
-    if format == "terminal":
-        return page(blocks, max(1, width))
-    raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}")
+    found = verdicts(judgements, verbose=verbose, skipped=skipped, unselected=unselected)
+    return formatted([Heading("Stepwatch"), *map(Paragraph, notes), *found, *last], format, width, FORMATS)
 
 
 def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
@@ -69,26 +71,23 @@ def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
 def verdicts(
     judgements: Sequence[Judgement], *, verbose: bool, skipped: Sequence[Case] = (), unselected: int = 0
 ) -> list[Block]:
-    """A table, of many without what is SAME (`verbose`: of everything), the reasons, and the counts.
+    """A table, the reasons and the counts. A long table leaves out what is SAME, unless `verbose`.
 
     `skipped` are head's skipped cases; `unselected` of base's benchmarks were not to be measured.
     """
     ordered = sorted(judgements, key=_badness)
-    names = _names(ordered)
-    shown = [
-        (name, judgement)
-        for name, judgement in zip(names, ordered, strict=True)
-        if verbose or len(ordered) <= SHORT or judgement.verdict is not Verdict.SAME
-    ]
+    whole = verbose or len(ordered) <= SHORT
+    named = zip(_names(ordered), ordered, strict=True)
+    shown = [(name, judgement) for name, judgement in named if whole or judgement.verdict is not Verdict.SAME]
     unchanged = all(judgement.verdict is Verdict.SAME for judgement in ordered)
     blocks: list[Block] = [Paragraph(_nothing(ordered))] if unchanged else []
     if shown:
         blocks.append(_table(shown))
     if reasons := _reasons(shown):
-        blocks.append(Notes(tuple(reasons)))
+        blocks.append(Notes(reasons))
     if any(judgement.low is not None for _, judgement in shown):
-        blocks.append(Paragraph("change: of head's time over base's; […]: its 98% interval."))
-    return [*blocks, Notes(tuple(_counts(ordered, skipped, unselected)))]
+        blocks.append(Paragraph("change: from base's time to head's; […]: the 98% interval of the change."))
+    return [*blocks, Notes(_counts(ordered, skipped, unselected))]
 
 
 def short_name(name: str) -> str:
@@ -97,17 +96,17 @@ def short_name(name: str) -> str:
 
 
 def change(ratio: float) -> str:
-    """A ratio of times as people say it: +6.4%, -12%, +1,230%."""
+    """A ratio of times as a percentage: +6.4%, -12%, +1,230%."""
     percent = 100 * (ratio - 1)
     if abs(percent) < 9.95:
         return f"{round(percent, 1) + 0.0:+.1f}%"  # + 0.0: no -0.0%
-    return f"{percent:+.0f}%" if percent < 999.5 else f"+{units.significant(percent)}%"
+    return f"{percent:+.0f}%" if percent < 999.5 else f"+{quantities.significant(percent)}%"
 
 
 def changed(judgement: Judgement) -> str:
     """The change and its interval, as far as they are known."""
     if judgement.ratio is None:
-        return NONE
+        return quantities.NONE
     if judgement.low is None or judgement.high is None:
         return change(judgement.ratio)
     return f"{change(judgement.ratio)} [{change(judgement.low)}, {change(judgement.high)}]"
@@ -115,7 +114,9 @@ def changed(judgement: Judgement) -> str:
 
 def times(judgement: Judgement) -> str:
     """`1.23 ms → 1.31 ms`."""
-    base, head = (NONE if time is None else units.seconds(time) for time in (judgement.base_s, judgement.head_s))
+    base, head = (
+        quantities.NONE if time is None else quantities.seconds(time) for time in (judgement.base_s, judgement.head_s)
+    )
     return f"{base} → {head}"
 
 
@@ -126,15 +127,11 @@ def one_line(judgement: Judgement) -> str:
 
 
 def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> list[Block]:
-    """How to decide what stored runs cannot, where something is INCONCLUSIVE; `before` goes before it."""
+    """How to judge what stored runs cannot, if something is INCONCLUSIVE; the text begins with `before`."""
     if not tally(judgements)[Verdict.INCONCLUSIVE]:
         return []
-    return [
-        Paragraph(
-            f"{before}To decide what is INCONCLUSIVE, measure both sides side by side, with the options of this run:"
-        ),
-        Fixed((f"    pytest perf/ --perf-against={git_ref}",), hang=8),
-    ]
+    how = "To judge what is INCONCLUSIVE, measure base and head side by side, with the options of this run:"
+    return [Paragraph(before + how), Fixed([f"{INDENT}pytest perf/ --perf-against={git_ref}"], hang=2 * len(INDENT))]
 
 
 def _badness(judgement: Judgement) -> tuple[int, float]:
@@ -142,7 +139,7 @@ def _badness(judgement: Judgement) -> tuple[int, float]:
 
 
 def _names(judgements: Sequence[Judgement]) -> list[str]:
-    """Short names, and whole ones where two are short for the same."""
+    """Short names, and whole ones where two short names are equal."""
     found = Counter(short_name(judgement.name) for judgement in judgements)
     return [short if found[short := short_name(one.name)] == 1 else one.name for one in judgements]
 
@@ -150,10 +147,10 @@ def _names(judgements: Sequence[Judgement]) -> list[str]:
 def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
     judgements = [judgement for _, judgement in shown]
     columns = (
-        Column("benchmark", tuple(name for name, _ in shown), right=False, flexible=True),
-        Column("base → head", tuple(map(times, judgements)), spare=1),
-        Column("change", tuple(map(changed, judgements))),
-        Column("verdict", tuple(str(judgement.verdict) for judgement in judgements), right=False),
+        Column.names("benchmark", [name for name, _ in shown]),
+        Column("base → head", list(map(times, judgements)), spare=1),
+        Column("change", list(map(changed, judgements))),
+        Column.words("verdict", [str(judgement.verdict) for judgement in judgements]),
     )
     return Table("Verdicts", columns)
 

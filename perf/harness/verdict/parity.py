@@ -68,6 +68,15 @@ def problem(
     return ""
 
 
+def same_training(precision: str, difference: float, rounding: float) -> bool:
+    """Whether rounding explains the largest `difference` between the losses of a mode and of eager.
+
+    `rounding` is the largest difference that a nudge of one rounding unit made, 0 where none was tried.
+    """
+    limit = ROUNDING.get(precision, max(ROUNDING.values()))
+    return abs(difference) <= max(limit, CARRIED * rounding)
+
+
 def much(loss: float, other: float, limit: float) -> str:
     """How far a loss is from the `other`, in words."""
     if not math.isfinite(loss):

@@ -11,6 +11,8 @@ from perf.harness.verdict.tally import tally
 
 # pytest-benchmark's --benchmark-compare-fail=median:5%, for contrast.
 STOCK_RATIO = 1.05
+# A gate must find this share of the planted slowdowns before it may stand in the way of a change.
+ENOUGH = 0.95
 # compute: arithmetic of the interpreter; sleep: the core is given up; allocation: memory is taken and written; input:
 # arithmetic where a batch is loaded.
 SLOWDOWNS = ("compute", "sleep", "allocation", "input")
@@ -58,6 +60,16 @@ class Outcome:
     others_cores: float | None
     stock_flagged: int
     stock_pairs: int
+
+    @property
+    def false_alarm(self) -> bool:
+        """Whether unchanged code was called SLOWER."""
+        return not self.share and self.slower > 0
+
+    @property
+    def missed(self) -> bool:
+        """Whether too few of the planted slowdowns were found."""
+        return self.share > 0 and self.slower < ENOUGH * self.benchmarks
 
 
 def summarize(trials: Sequence[Trial]) -> Outcome:

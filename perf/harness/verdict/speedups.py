@@ -1,4 +1,4 @@
-"""In: runs. Out: one `Row` per benchmark of ours, compared with the reference device and with the plain pipeline."""
+"""In: runs. Out: one `Row` per benchmark of ours, compared with the reference device, pipeline and mode."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from perf.harness.options import EAGER, EXECUTIONS, FP32, PRECISIONS
+from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import UNTIMED, Benchmark, Run, Scalar, one_line
-from perf.harness.report.machine import section
 from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
-from perf.harness.verdict.bound import Bound, bound
+from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 
 KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run", *UNTIMED)
-SMOKE = "smoke"
 # In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
 # too long had 48 to 472%.
 UNSTEADY = 0.25
 # Threads that wait for each other at every operation need every core: a quarter of one less made steps 100 times as
 # long, with a spread of 1%.
 CROWDED = 0.25
-PIPELINES = ("dataloader", "workers", "resident")
-# What every training loop begins with; the others are measured against it.
+# Every training loop begins with this pipeline; the others are compared with it.
 PLAIN_PIPELINE = "dataloader"
-MODE = ("execution", "precision")
-PLAIN_MODE = (EAGER, FP32)
+# How PyTorch trains by itself.
+PLAIN_MODE = {"execution": EAGER, "precision": FP32}
 
 Key = tuple[Hashable, ...]
 
 
 class UnknownReference(ValueError):
-    """No such device in the files; `str()` is one line that names those there are."""
+    """No file has such a device; `str()` is one line that names the devices there are."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,17 @@ class Row:
         return self.benchmark.text("benchmark") or ""
 
     @property
+    def model(self) -> str | None:
+        return self.benchmark.text("model")
+
+    @property
+    def device(self) -> str | None:
+        return self.benchmark.text("device")
+
+    @property
     def label(self) -> str:
         """The device, with its file where there are several: `cuda`, `B:cuda`."""
-        device = self.benchmark.text("device") or "unknown"
-        return f"{self.letter}:{device}" if self.letter else device
+        return f"{self.letter}:{self.device or 'unknown'}".removeprefix(":")
 
     @property
     def batch_size(self) -> float | None:
@@ -72,21 +76,31 @@ class Row:
 
     @property
     def mode(self) -> tuple[str, str]:
-        """Execution and precision."""
-        execution, precision = (self.benchmark.text(name) for name in MODE)
-        return execution or PLAIN_MODE[0], precision or PLAIN_MODE[1]
+        """Execution and precision; a record without them is eager fp32."""
+        execution, precision = (self.benchmark.text(name) or plain for name, plain in PLAIN_MODE.items())
+        return execution, precision
 
     @property
     def plain(self) -> bool:
-        """Whether it ran as PyTorch does by itself."""
-        return self.mode == PLAIN_MODE
+        """Whether the mode is eager fp32."""
+        return self.mode == tuple(PLAIN_MODE.values())
+
+    @property
+    def samples(self) -> Sequence[float]:
+        """The times that a ratio is made of: the raw samples, or the median alone, which gives no interval [s]."""
+        return self.benchmark.seconds or (self.summary.median,)
 
     @property
     def samples_per_s(self) -> float | None:
-        """What one call processes over its median time, as the table shows it; else what the record says."""
+        """The samples of one call divided by its median time; without these, what the record says."""
         samples = self.benchmark.number("samples_per_iteration")
-        rate = samples / self.summary.median if samples else self.benchmark.number("samples_per_s")
-        return rate if rate is not None and 0 < rate < math.inf else None
+        return _rate(samples / self.summary.median if samples else self.benchmark.number("samples_per_s"))
+
+    @property
+    def flop_per_s(self) -> float | None:
+        """The FLOP of the network, as eager fp32 runs it, divided by the time."""
+        flop, samples_per_s = self.benchmark.number("flop_per_sample"), self.samples_per_s
+        return None if flop is None or samples_per_s is None else _rate(flop * samples_per_s)
 
     @property
     def unsteady(self) -> bool:
@@ -97,13 +111,13 @@ class Row:
 
     @property
     def throttled(self) -> float | None:
-        """The share of its rounds in which the device had slowed itself; None where the device does not say."""
+        """The share of its rounds in which the device had slowed itself down; None where the device does not say."""
         rounds = self.benchmark.number("throttled_rounds")
         return None if rounds is None else min(1.0, rounds / max(1, self.summary.rounds))
 
     @property
-    def bound(self) -> Bound | None:
-        return bound(self.benchmark, self.summary.median)
+    def bottleneck(self) -> Bottleneck | None:
+        return bottleneck(self.benchmark, self.summary.median)
 
     @property
     def profile(self) -> str | None:
@@ -111,31 +125,37 @@ class Row:
         return recorded if isinstance(recorded, str) else None
 
     @property
-    def workload(self) -> dict[str, Scalar]:
-        """What must be equal for two rows to be compared, apart from batch size and pipeline."""
-        digest = self.benchmark.text("data_digest") or section(self.run.perf, "data").get("digest")
-        execution, precision = self.mode
+    def smoke(self) -> bool:
+        return self.profile == "smoke"
+
+    @property
+    def task(self) -> dict[str, Scalar]:
+        """What must be equal for two rows to be compared, apart from mode, batch size and pipeline."""
+        data = self.run.perf.get("data")
+        digest = self.benchmark.text("data_digest") or (data.get("digest") if isinstance(data, Mapping) else None)
         return {
-            "model": self.benchmark.text("model"),
+            "model": self.model,
             "data set": self.benchmark.text("data"),
             "data": digest if isinstance(digest, str) else None,
             "profile": self.profile,
-            "execution": execution,
-            "precision": precision,
             "epochs": self.benchmark.number("epochs"),
         }
 
     @property
-    def task(self) -> tuple[Scalar, ...]:
-        """The workload, whatever the mode."""
-        return tuple(value for name, value in self.workload.items() if name not in MODE)
+    def workload(self) -> dict[str, Scalar]:
+        """The task and the mode."""
+        return self.task | dict(zip(PLAIN_MODE, self.mode, strict=True))
+
+
+def _rate(value: float | None) -> float | None:
+    return value if value is not None and 0 < value < math.inf else None
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Speedups:
     """Every row, sorted for reading; the label of the reference device; the benchmarks that are not ours.
 
-    `untimed` are those of ours that ask for no time.
+    `untimed` are those of our benchmarks that ask for memory and not for time.
     """
 
     rows: tuple[Row, ...]
@@ -143,46 +163,41 @@ class Comparison:
     foreign: tuple[Row, ...]
     untimed: tuple[Row, ...] = ()
 
+    @classmethod
+    def of(cls, runs: Sequence[Run], reference: str | None = None) -> Speedups:
+        """The rows of `runs` against the device called `reference` (`cuda`, `A:cpu`; None: the first CPU).
 
-def compare(runs: Sequence[Run], reference: str | None) -> Comparison:
-    """The rows of `runs` against the device called `reference` (`cuda`, `A:cpu`; None: the first CPU).
-
-    Raises UnknownReference.
-    """
-    every = [
-        Row(benchmark, run, letter, summary_of(benchmark))
-        for run, letter in zip(runs, letters(len(runs)), strict=True)
-        for benchmark in run.benchmarks
-    ]
-    ours = [row for row in every if row.benchmark.ours]
-    rows = [row for row in ours if row.kind not in UNTIMED]
-    chosen = _choose(rows, reference)
-    index = _index(rows)
-    compared = [_compared(row, index, chosen) for row in rows]
-    return Comparison(
-        rows=tuple(sorted(compared, key=_order)),
-        reference=chosen,
-        foreign=tuple(row for row in every if not row.benchmark.ours),
-        untimed=tuple(sorted((row for row in ours if row.kind in UNTIMED), key=_order)),
-    )
+        Raises UnknownReference.
+        """
+        every = [
+            Row(benchmark, run, letter, summary_of(benchmark))
+            for run, letter in zip(runs, letters(len(runs)), strict=True)
+            for benchmark in run.benchmarks
+        ]
+        ours = [row for row in every if row.benchmark.ours]
+        rows = [row for row in ours if row.kind not in UNTIMED]
+        chosen = _choose(rows, reference)
+        index = _index(rows)
+        return cls(
+            rows=tuple(sorted((_compared(row, index, chosen) for row in rows), key=_order)),
+            reference=chosen,
+            foreign=tuple(row for row in every if not row.benchmark.ours),
+            untimed=tuple(sorted((row for row in ours if row.kind in UNTIMED), key=_order)),
+        )
 
 
 def letters(count: int) -> list[str]:
     """A name for each of `count` files: A, B, … Z, AA, AB, …; one file needs none."""
-    if count == 1:
-        return [""]
-    names = []
-    for number in range(1, count + 1):
-        name = ""
-        while number:
-            number, digit = divmod(number - 1, 26)
-            name = chr(ord("A") + digit) + name
-        names.append(name)
-    return names
+    return [""] if count == 1 else [_letter(number) for number in range(count)]
+
+
+def _letter(number: int) -> str:
+    before, place = divmod(number, 26)
+    return (_letter(before - 1) if before else "") + chr(ord("A") + place)
 
 
 def summary_of(benchmark: Benchmark) -> Summary:
-    """From the raw samples, else from pytest-benchmark's own statistics, the same quantities."""
+    """From the raw samples; without these, from pytest-benchmark's own statistics, the same quantities."""
     if benchmark.seconds:
         return summarize(benchmark.seconds)
     median, rounds = benchmark.stats["median"], benchmark.stats.get("rounds", 1.0)
@@ -192,23 +207,17 @@ def summary_of(benchmark: Benchmark) -> Summary:
     return Summary(median, (third - first) / 2 / median, int(rounds))
 
 
-def samples_of(row: Row) -> Sequence[float]:
-    """What a ratio is made of: the raw samples, or the median alone, which gives no interval."""
-    return row.benchmark.seconds or (row.summary.median,)
-
-
 def _choose(rows: Sequence[Row], reference: str | None) -> str | None:
     labels = list(dict.fromkeys(row.label for row in rows))
     if reference is None:
-        cpus = [row.label for row in rows if row.benchmark.text("device") == "cpu"]
-        return next(iter([*cpus, *labels]), None)
+        return next((row.label for row in rows if row.device == "cpu"), next(iter(labels), None))
     if reference in labels:
         return reference
     for row in rows:
-        if reference == row.benchmark.text("device"):
+        if reference == row.device:
             return row.label
-    there = ", ".join(labels) or "none of Stepwatch"
-    raise UnknownReference(one_line(f"reference {reference!r}: no such device in these files, which have: {there}"))
+    there = f"they have: {', '.join(labels)}" if labels else "they have no benchmark of Stepwatch"
+    raise UnknownReference(one_line(f"--reference={reference}: no such device in these files; {there}"))
 
 
 def _index(rows: Sequence[Row]) -> dict[Key, list[Row]]:
@@ -229,17 +238,16 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -
 
     def over(label: str, **other: str) -> Ratio | None:
         found = _only(index.get(_key(row, label, **other), []), row)
-        return None if found is None else ratio(samples_of(found), samples_of(row))
+        return None if found is None else ratio(found.samples, row.samples)
 
-    plain = dict(zip(MODE, PLAIN_MODE, strict=True))
     here = row.label == reference
     return replace(
         row,
         reference=here,
         speedup=None if reference is None or here else over(reference),
         pipeline_speedup=None if row.pipeline in (None, PLAIN_PIPELINE) else over(row.label, pipeline=PLAIN_PIPELINE),
-        mode_speedup=None if row.plain else over(row.label, **plain),
-        full_speedup=None if reference is None or (here and row.plain) else over(reference, **plain),
+        mode_speedup=None if row.plain else over(row.label, **PLAIN_MODE),
+        full_speedup=None if reference is None or (here and row.plain) else over(reference, **PLAIN_MODE),
     )
 
 
@@ -254,7 +262,7 @@ def _only(candidates: Sequence[Row], row: Row) -> Row | None:
 def _order(row: Row) -> tuple[object, ...]:
     return (
         _place(KINDS, row.kind),
-        row.benchmark.text("model") or "",
+        row.model or "",
         -1.0 if row.batch_size is None else row.batch_size,
         _place(PIPELINES, row.pipeline or ""),
         _place(EXECUTIONS, row.mode[0]),

@@ -1,4 +1,4 @@
-"""In: seconds, bytes, counts, ratios. Out: short text for people; the only place that scales a unit."""
+"""In: seconds, bytes, counts, ratios. Out: short text for people. Units are scaled only here."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 
 from perf.harness.statistics.intervals import Ratio
 
+# Stands for a number that is not known.
+NONE = "–"
+# The ratio of a reference to itself.
+ONE = "1×"
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 # Longer numbers are written with an exponent, so that no column outgrows the page.
 PLAIN_LIMIT = 1e7
-# Rounded up to three digits, the largest floats are infinite; no file of ours has such a number.
+# The largest floats become infinite when they are rounded to three digits; none of our files has such a number.
 MAX_NUMBER = 1e300
 
 
@@ -36,7 +40,7 @@ def seconds(value: float) -> str:
 
 
 def duration(value: float) -> str:
-    """A time [s] that somebody waits for: 42 s, 12 min."""
+    """A time to wait [s]: 42 s, 12 min."""
     return f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
 
 
@@ -59,7 +63,7 @@ def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
 
 
 def megahertz(value: float) -> str:
-    """A clock [Hz], as data sheets of GPUs have it: 1,755 MHz."""
+    """A clock rate [Hz], as data sheets of GPUs write it: 1,755 MHz."""
     return f"{count(value / 1e6)} MHz"
 
 
@@ -69,17 +73,17 @@ def count(value: float) -> str:
 
 
 def batch(value: float) -> str:
-    """A batch size, as benchmarks are called by it: 4096."""
+    """A batch size, as it is written in the names of benchmarks: 4096."""
     return f"{value:.0f}" if abs(value) < 1e12 else significant(value)
 
 
 def rate(value: float) -> str:
-    """Something per second, without the unit: 85,400; from ten million on 19.7 M."""
+    """A number per second, without the unit: 85,400; from ten million on 19.7 M."""
     return significant(value) if abs(value) < PLAIN_LIMIT else large(value, "")
 
 
 def percent(share: float) -> str:
-    """A share of a whole: 85%; one digit after the point where the whole number would be 0 or hide a small one."""
+    """A share of a whole: 85%; below 10% with one digit after the point."""
     value = 100 * share
     if value >= 9.95 or value == 0:
         return f"{significant(value) if value >= 1000 else f'{value:.0f}'}%"
@@ -89,10 +93,6 @@ def percent(share: float) -> str:
 def times(value: float) -> str:
     """A ratio: 12.3×."""
     return f"{significant(value)}×"
-
-
-# What a reference is of itself.
-ONE = "1×"
 
 
 def ratio(value: Ratio) -> str:

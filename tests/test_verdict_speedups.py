@@ -5,29 +5,29 @@ from dataclasses import replace
 import pytest
 
 from perf.harness.report import UnknownReference, render
-from perf.harness.report.rows import compare, letters
-from perf.harness.verdict.bound import Bound, device_bound, epoch_bound, host_bound
+from perf.harness.verdict.bottleneck import Bottleneck, device_bottleneck, epoch_bottleneck, host_bottleneck
+from perf.harness.verdict.speedups import Speedups, letters
 from tests.report_runs import benchmark, foreign, run
 
 # What bounds it
 
 
 def test_a_call_is_launch_bound_from_nine_tenths_of_enqueueing_on():
-    assert device_bound(0.9, 1.0) == Bound("launch")
-    assert device_bound(0.89, 1.0) == Bound("device")
-    assert device_bound(2.0, 1.0) == Bound("launch")
+    assert device_bottleneck(0.9, 1.0) == Bottleneck("launch")
+    assert device_bottleneck(0.89, 1.0) == Bottleneck("device")
+    assert device_bottleneck(2.0, 1.0) == Bottleneck("launch")
 
 
 def test_a_call_on_the_cpu_is_bound_by_the_larger_half():
-    assert host_bound(0.71, 1.0) == Bound("overhead", 0.71)
-    assert host_bound(0.5, 1.0) == Bound("overhead", 0.5)
-    assert host_bound(0.15, 1.0) == Bound("compute", 0.85)
-    assert host_bound(1.3, 1.0) == Bound("overhead", 1.0)
+    assert host_bottleneck(0.71, 1.0) == Bottleneck("overhead", 0.71)
+    assert host_bottleneck(0.5, 1.0) == Bottleneck("overhead", 0.5)
+    assert host_bottleneck(0.15, 1.0) == Bottleneck("compute", 0.85)
+    assert host_bottleneck(1.3, 1.0) == Bottleneck("overhead", 1.0)
 
 
 def test_an_epoch_is_bound_by_input_or_by_steps():
-    assert epoch_bound(9.3, 10.0) == Bound("input", 0.93)
-    assert epoch_bound(1.5, 10.0) == Bound("step", 0.85)
+    assert epoch_bottleneck(9.3, 10.0) == Bottleneck("input", 0.93)
+    assert epoch_bottleneck(1.5, 10.0) == Bottleneck("step", 0.85)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_an_epoch_is_bound_by_input_or_by_steps():
     ],
 )
 def test_what_was_not_measured_is_not_classified(kind, device, info):
-    [row] = compare([run(benchmark(kind, device, **info))], None).rows
-    assert row.bound is None
+    [row] = Speedups.of([run(benchmark(kind, device, **info))]).rows
+    assert row.bottleneck is None
 
 
 # Comparing
@@ -55,7 +55,7 @@ def test_what_was_not_measured_is_not_classified(kind, device, info):
 def speedups(*runs, reference=None):
     return {
         (row.label, row.kind, row.batch_size, row.pipeline): row.speedup and round(row.speedup.point, 3)
-        for row in compare(runs, reference).rows
+        for row in Speedups.of(runs, reference).rows
     }
 
 
@@ -82,8 +82,8 @@ def test_a_speedup_is_over_the_same_work_on_the_reference():
         ("model", "resnet18", "different model (resnet18, simple_nn)"),
         ("precision", "bf16", "different precision (bf16, fp32)"),
         ("profile", "smoke", "different profile (smoke, standard)"),
-        ("batch_size", 65, "not measured there with the same batch size and pipeline"),
-        ("pipeline", "workers", "not measured there with the same batch size and pipeline"),
+        ("batch_size", 65, "A:cpu did not measure it with the same batch size and pipeline"),
+        ("pipeline", "workers", "A:cpu did not measure it with the same batch size and pipeline"),
     ],
 )
 def test_different_work_is_not_compared_and_the_report_says_why(key, value, reason):
@@ -104,19 +104,19 @@ def test_data_of_the_same_name_and_another_digest_is_other_data():
 def test_where_two_rows_of_the_reference_fit_neither_is_taken():
     twice = run(benchmark("mine", "cpu"), benchmark("mine", "cpu", seconds=9.0), benchmark("mine", "cuda"))
     assert set(speedups(twice).values()) == {None}
-    assert "more than one benchmark there fits" in render([twice])
+    assert "several benchmarks of cpu fit" in render([twice])
 
 
 def test_of_two_rows_of_the_reference_the_one_timed_alike_is_taken():
     latency, throughput = (
         benchmark("mine", "cpu", timing=t, seconds=s) for t, s in (("latency", 4), ("throughput", 2))
     )
-    found = compare([run(latency, throughput, benchmark("mine", "cuda", timing="throughput"))], None).rows[-1]
+    found = Speedups.of([run(latency, throughput, benchmark("mine", "cuda", timing="throughput"))]).rows[-1]
     assert found.label == "cuda" and found.speedup.point == pytest.approx(2.0)
 
 
 def test_a_pipeline_is_compared_with_the_plain_one_on_its_own_device():
-    rows = compare(
+    rows = Speedups.of(
         [run(*(benchmark("epoch", d, pipeline=p, seconds=s) for d, p, s in (
             ("cpu", "dataloader", 8), ("cpu", "resident", 2), ("cuda", "dataloader", 6), ("cuda", "resident", 1))))],
         None,
@@ -130,7 +130,7 @@ def test_a_pipeline_is_compared_with_the_plain_one_on_its_own_device():
 
 
 def test_rows_are_sorted_by_batch_pipeline_and_with_the_reference_first():
-    rows = compare(
+    rows = Speedups.of(
         [run(*(benchmark("epoch", d, b, p) for d in ("cuda", "cpu") for b in (512, 64)
                for p in ("resident", "workers", "dataloader")))],
         None,
@@ -142,19 +142,19 @@ def test_rows_are_sorted_by_batch_pipeline_and_with_the_reference_first():
 
 def test_the_reference_is_the_first_cpu_or_the_one_asked_for():
     one, two = run(benchmark("epoch", "cuda")), run(benchmark("epoch", "cuda"), benchmark("epoch", "cpu"))
-    assert compare([one], None).reference == "cuda"
-    assert compare([one, two], None).reference == "B:cpu"
-    assert compare([one, two], "cuda").reference == "A:cuda"
-    assert compare([one, two], "B:cuda").reference == "B:cuda"
-    assert compare([run(foreign())], None).reference is None
+    assert Speedups.of([one]).reference == "cuda"
+    assert Speedups.of([one, two]).reference == "B:cpu"
+    assert Speedups.of([one, two], "cuda").reference == "A:cuda"
+    assert Speedups.of([one, two], "B:cuda").reference == "B:cuda"
+    assert Speedups.of([run(foreign())]).reference is None
 
 
 def test_a_reference_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(
-        UnknownReference, match="reference 'tpu': no such device in these files, which have: A:cpu, B:cuda"
+        UnknownReference, match="--reference=tpu: no such device in these files; they have: A:cpu, B:cuda"
     ):
         render([run(benchmark("epoch")), run(benchmark("epoch", "cuda"))], reference="tpu")
-    with pytest.raises(UnknownReference, match="which have: none of Stepwatch"):
+    with pytest.raises(UnknownReference, match="they have no benchmark of Stepwatch"):
         render([run(foreign())], reference="cpu")
 
 
@@ -168,7 +168,7 @@ def test_two_files_of_one_machine_keep_their_rows_apart_and_say_that_it_is_one()
     before = run(benchmark("training_step"), fingerprint_id="f", host_name="box")
     after = run(benchmark("training_step", seconds=2.0), fingerprint_id="f", host_name="box", source="after.json")
     text = render([before, after])
-    assert "B  after.json (the machine and settings of A)\n\nTraining step" in text
+    assert "B  after.json (same machine and settings as A)\n\nTraining step" in text
     assert "A:cpu" in text and "B:cpu" in text
     assert "B:cpu is slower than A:cpu at batch 64, by 2.00×" in text
 

@@ -1,0 +1,307 @@
+"""In: rows. Out: one table for each kind of benchmark, with only the columns that say something, and their notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from perf.harness.record.run import finite
+from perf.harness.report import quantities
+from perf.harness.report.layout import Column, Notes, Table
+from perf.harness.report.phrases import kind_in_words, network
+from perf.harness.statistics.intervals import Ratio, Summary
+from perf.harness.verdict.fastest import by_mode
+from perf.harness.verdict.speedups import PLAIN_MODE, PLAIN_PIPELINE, Row, Speedups
+
+BOTTLENECKS = {
+    ("overhead", "compute"): "bound by overhead: the fixed cost of each call takes most of the time; compute: the work "
+    "on the samples does.",
+    ("launch", "device"): "bound by launch: the device waits for the host to launch its work; device: the device is "
+    "busy.",
+    ("input", "step"): "bound by input: the share of an epoch that goes to waiting for batches and copying them; step: "
+    "the share that goes to training steps.",
+}
+MEMORY = {
+    "weight_bytes": "weights",
+    "gradient_bytes": "gradients",
+    "optimizer_bytes": "optimizer",
+    "activation_bytes": "activations",
+    "peak_bytes": "peak",
+}
+
+
+def tables(found: Speedups) -> list[Table]:
+    """Training steps by mode, one table for each kind of the rest, then memory and start-up, then foreign ones."""
+    in_modes = by_mode(found.rows)
+    shown = set(map(id, in_modes))
+    networks = groupby(in_modes, network)
+    kinds = groupby((row for row in found.rows if id(row) not in shown), lambda row: row.kind)
+    return [
+        *(_by_mode(name, list(rows), found.reference) for name, rows in networks),
+        *(_of_kind(list(rows), found.reference) for _, rows in kinds),
+        *_resources(found.rows),
+        *_memory([row for row in found.untimed if row.kind == "memory"]),
+        *_foreign(found.foreign),
+    ]
+
+
+def footnotes(found: Speedups) -> list[Notes]:
+    """What the columns mean, as far as they are there."""
+    rows, in_modes = [*found.rows, *found.foreign], by_mode(found.rows)
+    bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
+    unbound = any(row.mode[0] == "compile" and row.bottleneck is None for row in found.rows)
+    notes = [
+        (any(row.summary.spread is not None for row in rows), "time: the median, ± half the interquartile range."),
+        (
+            any(one is not None and one.low is not None for row in rows for one in _ratios(row)),
+            "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.",
+        ),
+        *((bool(bottlenecks & set(names)), text) for names, text in BOTTLENECKS.items()),
+        (
+            any(row.benchmark.number("peak_bytes") for row in found.rows),
+            "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes.",
+        ),
+        (any(row.mode_speedup for row in found.rows), "vs eager fp32: speedup over eager fp32 on the same device."),
+        (_across(in_modes), f"vs {found.reference}: speedup over eager fp32 on {found.reference}."),
+        (
+            bool(in_modes) and unbound,
+            "bound by: unknown for compiled steps, because their parts cannot be measured one by one.",
+        ),
+        (
+            any(row.flop_per_s for row in in_modes),
+            "FLOP/s: counts the matrix products, convolutions and attention of eager fp32.",
+        ),
+        (any(map(_first_call, in_modes)), "first call: the time to build the network, compile it and make one step."),
+        (
+            len({row.batch_size for row in in_modes}) > 1,
+            "batch: another batch size is a different training. Compare only rows of the same batch size.",
+        ),
+        (
+            any(row.kind == "memory" for row in found.untimed),
+            "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the "
+            "batch. peak: all of these together. On a CPU, both count only what torch's allocator takes.",
+        ),
+    ]
+    shown = [text for true, text in notes if true]
+    return [Notes(shown)] if shown else []
+
+
+def _ratios(row: Row) -> tuple[Ratio | None, ...]:
+    return row.speedup, row.pipeline_speedup, row.mode_speedup
+
+
+def title(rows: Sequence[Row], more: str = "") -> str:
+    """The kind of `rows` in plain words, and `more`."""
+    words = kind_in_words(rows[0]).capitalize() + more
+    epochs = {row.benchmark.number("epochs") for row in rows}
+    number = epochs.pop() if len(epochs) == 1 else None
+    if number is not None:
+        words += f" ({quantities.count(number)} epoch{'s' * (number != 1)})"
+    smoke = [row.smoke for row in rows]
+    # A column tells which of the rows are a smoke run's.
+    return f"{words} – {'' if all(smoke) else 'partly '}SMOKE" if any(smoke) else words
+
+
+def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
+    across = any(row.speedup for row in rows)
+    piped = across or any(row.pipeline_speedup for row in rows)
+    columns = [*_identity(rows), *_times(rows)]
+    if across:
+        of_device = _cells(rows, lambda row: _over(row.speedup, is_base=row.reference))
+        columns.append(Column(f"speedup vs {reference}", of_device))
+    # The page has room for the interval of one speedup.
+    of_pipeline = _cells(
+        rows, lambda row: _over(row.pipeline_speedup, is_base=row.pipeline == PLAIN_PIPELINE, short=across)
+    )
+    columns += [
+        Column(f"vs {PLAIN_PIPELINE}", of_pipeline, spare=3),
+        _over_plain(rows, short=piped),
+        Column.words("bound by", _cells(rows, _bound_by), spare=1),
+        Column("accuracy", _cells(rows, lambda row: _number(row, "accuracy", _accuracy))),
+        Column("final loss", _cells(rows, _final_loss), spare=4),
+    ]
+    return Table(title(rows), _saying(columns))
+
+
+def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
+    """By batch size, execution, precision and device; the page has room for one interval in a row."""
+    labels = {row.label for row in rows}
+    columns = [column for column in _identity(rows) if column.title != "device" or len(labels) > 1]
+    columns.sort(key=lambda column: column.title != "batch")
+    flop = _cells(rows, lambda row: _shown(lambda value: quantities.large(value, "").rstrip(), row.flop_per_s))
+    columns += [*_times(rows), Column("FLOP/s", flop, spare=3), _over_plain(rows)]
+    if _across(rows):
+        over = _cells(rows, lambda row: _over(row.full_speedup, is_base=row.reference and row.plain, short=True))
+        columns.append(Column(f"vs {reference}", over, spare=1))
+    columns += [
+        Column.words("bound by", _cells(rows, _bound_by), spare=4),
+        Column("peak memory", _cells(rows, lambda row: _above_0(row, "peak_bytes", quantities.size)), spare=5),
+        Column("first call", _cells(rows, _first_call), spare=6),
+    ]
+    where = f" on {rows[0].label}" if len(labels) == 1 else ""
+    return Table(title(rows, f" by mode: {name}{where}"), _saying(columns))
+
+
+def _across(rows: Sequence[Row]) -> bool:
+    """Whether a row has a speedup over another device."""
+    return any(row.full_speedup for row in rows if not row.reference)
+
+
+def _resources(rows: Sequence[Row]) -> list[Table]:
+    """The slowest first call and the highest memory of each kind on each device: they hardly vary within it.
+
+    Where there are modes, of each network and mode.
+    """
+    names = () if all(row.plain for row in rows) else ("model", *PLAIN_MODE)
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.kind, row.label, *(row.workload[name] for name in names)), []).append(row)
+    known = [group for group in groups.values() if _cold_start(group) or _peak(group)]
+    firsts = [group[0] for group in known]
+    columns = (
+        Column.names("benchmark", [title(group) for group in known]),
+        *_differing(firsts, names),
+        Column.names("device", _cells(firsts, lambda row: row.label)),
+        Column("first call, at most", list(map(_cold_start, known))),
+        # With more columns it is too wide for 80; the tables by mode have it, too.
+        Column("peak memory, at most", list(map(_peak, known)), spare=1 if names else 0),
+    )
+    return [Table("Start-up and memory", _saying(columns))] if known else []
+
+
+def _cold_start(rows: Sequence[Row]) -> str:
+    found = [start for row in rows if (start := row.benchmark.number("cold_start_s")) and start > 0]
+    return quantities.seconds(max(found)) if found else ""
+
+
+def _peak(rows: Sequence[Row]) -> str:
+    found = [(peak, row.batch_size) for row in rows if (peak := row.benchmark.number("peak_bytes")) and peak > 0]
+    if not found:
+        return ""
+    peak, batch = max(found, key=lambda pair: pair[0])
+    return quantities.size(peak) + (f" (batch {quantities.batch(batch)})" if batch is not None else "")
+
+
+def _memory(rows: Sequence[Row]) -> list[Table]:
+    """What each step of `memory` takes."""
+    columns = [Column(name, [_number(row, key, _size) for row in rows]) for key, name in MEMORY.items()]
+    return [Table(title(rows, " of a training step"), _saying([*_identity(rows), *columns]))] if rows else []
+
+
+def _foreign(rows: Sequence[Row]) -> list[Table]:
+    columns = (
+        Column.words("file", _cells(rows, lambda row: row.letter)),
+        Column.names("name", _cells(rows, lambda row: row.benchmark.name)),
+        Column("median", _cells(rows, lambda row: quantities.seconds(row.summary.median))),
+        Column("spread", _cells(rows, lambda row: _shown(_spread, row.summary.spread))),
+        Column("rounds", _cells(rows, lambda row: quantities.count(row.summary.rounds))),
+    )
+    return [Table("Other benchmarks", _saying(columns))] if rows else []
+
+
+def _identity(rows: Sequence[Row]) -> list[Column]:
+    """The columns that tell the rows apart; the header says what is the same in all rows."""
+    columns = [
+        *_differing(rows, ("model", "data set", "profile", *PLAIN_MODE, "epochs")),
+        Column("batch", _cells(rows, lambda row: _shown(quantities.batch, row.batch_size))),
+        Column.names("pipeline", _cells(rows, lambda row: row.pipeline or "")),
+        Column.names("device", _cells(rows, lambda row: row.label)),
+    ]
+    timings = _cells(rows, lambda row: row.benchmark.text("timing") or "")
+    if len(set(timings)) > 1:
+        columns.append(Column.names("timing", timings, spare=5))
+    alike = list(zip(*(column.cells for column in columns), strict=True))
+    if len(set(alike)) < len(alike):
+        columns.insert(0, Column.names("name", _cells(rows, lambda row: row.benchmark.name)))
+    return columns
+
+
+def _differing(rows: Sequence[Row], names: Iterable[str]) -> list[Column]:
+    """Those parts of the workload that differ between the rows; also a mode that all share, if it is not plain."""
+    workloads = [row.workload for row in rows]
+    found = []
+    for name in names:
+        values = [workload[name] for workload in workloads]
+        if len({*values, PLAIN_MODE.get(name, values[0] if values else None)}) > 1:
+            found.append(Column.names(name, list(map(_scalar, values))))
+    return found
+
+
+def _scalar(value: object) -> str:
+    number = finite(value)
+    return quantities.count(number) if number is not None else str(value or "")
+
+
+def _times(rows: Sequence[Row]) -> list[Column]:
+    return [
+        Column("time", _cells(rows, lambda row: _time(row.summary))),
+        Column("samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s)), spare=2),
+    ]
+
+
+def _over_plain(rows: Sequence[Row], *, short: bool = False) -> Column:
+    """How many times as fast as eager fp32 the mode of each row is; `short`: without the interval."""
+    over = _cells(rows, lambda row: _over(row.mode_speedup, is_base=row.plain, short=short))
+    return Column("vs eager fp32", over, spare=2 * short)
+
+
+def _cells(rows: Sequence[Row], cell: Callable[[Row], str]) -> list[str]:
+    return list(map(cell, rows))
+
+
+def _saying(columns: Sequence[Column]) -> list[Column]:
+    """The columns that say something."""
+    silent = ("", quantities.NONE, quantities.ONE)
+    return [column for column in columns if any(cell not in silent for cell in column.cells)]
+
+
+def _shown(form: Callable[[float], str], value: float | None) -> str:
+    return "" if value is None else form(value)
+
+
+def _number(row: Row, key: str, form: Callable[[float], str]) -> str:
+    return _shown(form, row.benchmark.number(key))
+
+
+def _above_0(row: Row, key: str, form: Callable[[float], str]) -> str:
+    return _number(row, key, lambda value: form(value) if value > 0 else "")
+
+
+def _time(summary: Summary) -> str:
+    """A median time and its spread: 812 µs ±3%."""
+    return f"{quantities.seconds(summary.median)} {_shown(_spread, summary.spread)}".rstrip()
+
+
+def _spread(value: float) -> str:
+    return f"±{quantities.percent(value)}"
+
+
+def _over(found: Ratio | None, *, is_base: bool, short: bool = False) -> str:
+    """A speedup; `short`: without its interval."""
+    if is_base:
+        return quantities.ONE
+    if found is None:
+        return quantities.NONE
+    return quantities.times(found.point) if short else quantities.ratio(found)
+
+
+def _bound_by(row: Row) -> str:
+    found = row.bottleneck
+    return "" if found is None else f"{found.name} {_shown(quantities.percent, found.share)}".rstrip()
+
+
+def _first_call(row: Row) -> str:
+    return _above_0(row, "cold_start_s", quantities.seconds)
+
+
+def _size(value: float) -> str:
+    return quantities.size(max(0.0, value))
+
+
+def _accuracy(value: float) -> str:
+    """With one more digit than a share of time: accuracies differ in it."""
+    return f"{100 * value:.1f}%" if 0 <= value <= 1 else ""
+
+
+def _final_loss(row: Row) -> str:
+    return _number(row, "loss_last", quantities.significant) if row.kind == "training_run" else ""

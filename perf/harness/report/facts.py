@@ -1,0 +1,245 @@
+"""In: a run. Out: its header: a line each for devices, software, data, settings, and how the devices ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from perf.harness.record.run import Run, finite
+from perf.harness.report import quantities
+from perf.harness.report.layout import PAGE, hanging
+
+Section = Mapping[str, Any]
+
+# The longest subject of a line is `telemetry`.
+SUBJECT = 10
+# What was taken from the host gets a line if it is at least this share of the run.
+WORTH_SAYING = 0.01
+THROTTLED = ("throttled_", "_share")
+# These do not slow a device down, or have words of their own; "" is the share of all that do.
+NOT_NAMED = ("", "sw_power_cap", "applications_clocks_setting", "sync_boost", "display_clock_setting", "gpu_idle")
+SPLITS = {"train": "training", "test": "test"}
+# NVML's abbreviations.
+CAPITALS = ("hw", "sw")
+
+
+def header(run: Run) -> list[str]:
+    """The devices of `run`, or why one is absent, its software, data and settings, in short lines."""
+    return [part for line in lines(run) for part in hanging(line, PAGE, SUBJECT)]
+
+
+def lines(run: Run) -> list[str]:
+    """A line for each subject of which something is known."""
+    devices = _section(run.perf, "devices")
+    facts = [
+        ("cpu", _cpu(run)),
+        *((name, _accelerator(_section(devices, name))) for name in devices if name != "cpu"),
+        ("software", _software(run)),
+        ("data", _data(run)),
+        ("model", _models(run)),
+        ("run", _made(run)),
+        ("settings", _settings(run)),
+        *(("telemetry", text) for text in _telemetry(run, devices)),
+    ]
+    return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in facts if text]
+
+
+def same_machine(run: Run, earlier: Sequence[tuple[str, Run]]) -> str | None:
+    """The letter of the first earlier run with the fingerprint of `run`, if it has one."""
+    mine = _fingerprint(run)
+    return next((letter for letter, other in earlier if mine and _fingerprint(other) == mine), None)
+
+
+def _fingerprint(run: Run) -> object:
+    return run.perf.get("fingerprint_id") or tuple(sorted((k, str(v)) for k, v in run.fingerprint.items()))
+
+
+def _section(values: Section, key: str) -> Section:
+    """`values[key]` where it is a dictionary, else an empty one: a foreign file may hold anything there."""
+    value = values.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(*parts: object) -> str:
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _named(name: str, value: object) -> str:
+    return f"{name} {value}" if value else ""
+
+
+def _number(value: object, form: Callable[[float], str]) -> str:
+    number = finite(value)
+    return form(number) if number else ""
+
+
+def _counted(value: object, one: str, several: str = "") -> str:
+    """`2 cores`; nothing for 0."""
+    return _number(value, lambda number: f"{quantities.count(number)} {one if number == 1 else several or one + 's'}")
+
+
+def _cpu(run: Run) -> str:
+    environment, machine = _section(run.perf, "environment"), _section(run.machine, "cpu")
+    name = environment.get("cpu_model") or machine.get("brand_raw")
+    return _listed(
+        name or _section(_section(run.perf, "devices"), "cpu").get("name"),
+        _counted(environment.get("cpu_cores", machine.get("count")), "core"),
+        environment.get("cpu_capability"),
+        _number(environment.get("memory_bytes"), quantities.size),
+    )
+
+
+def _accelerator(device: Section) -> str:
+    if device.get("absent"):
+        return f"absent: {device['absent']}"
+    return _listed(
+        device.get("name"),
+        _counted(device.get("multiprocessors"), "multiprocessor"),
+        _number(device.get("memory_bytes"), quantities.size),
+        _named("driver", device.get("driver")),
+    )
+
+
+def _software(run: Run) -> str:
+    environment = _section(run.perf, "environment")
+    return _listed(
+        _named("torch", environment.get("torch")),
+        _named("CUDA", environment.get("cuda")),
+        _counted(environment.get("threads"), "thread"),
+        _named("Python", environment.get("python") or run.machine.get("python_version")),
+    )
+
+
+def _data(run: Run) -> str:
+    data = _section(run.perf, "data")
+    sets = data.get("sets")
+    known = [one for one in sets if isinstance(one, Mapping)] if isinstance(sets, list) else [data]
+    return "; ".join(filter(None, map(_data_set, known)))
+
+
+def _data_set(data: Section) -> str:
+    train, test = (_counted(data.get(f"{part}_samples"), f"{name} sample") for part, name in SPLITS.items())
+    text = _listed(data.get("name"), train, test)
+    return f"{text} ({data['note']})" if text and data.get("note") else text
+
+
+def _models(run: Run) -> str:
+    """Each network once, with the parameters and FLOP of the first benchmark of it that knows them."""
+    found: dict[str, dict[str, str]] = {}
+    for benchmark in run.benchmarks:
+        name = benchmark.text("model")
+        if not benchmark.ours or name is None:
+            continue
+        known = found.setdefault(name, {})
+        if parameters := benchmark.number("parameters"):
+            known.setdefault("parameters", f"{quantities.count(parameters)} parameters")
+        # A forward pass needs a third of a training step: count only steps.
+        if benchmark.text("benchmark") == "training_step" and (flop := benchmark.number("flop_per_sample")):
+            known.setdefault("flop", f"{quantities.large(flop, 'FLOP')} per sample and training step")
+    return "; ".join(_listed(name, *known.values()) for name, known in found.items())
+
+
+def _made(run: Run) -> str:
+    host = run.perf.get("host_name") or run.machine.get("node")
+    return _listed(_named("profile", run.perf.get("profile")), run.datetime[:19].replace("T", " "), _named("on", host))
+
+
+def _settings(run: Run) -> str:
+    settings = _section(run.perf, "settings")
+    # The profile is said above.
+    shown = {key: value for key, value in settings.items() if value is not None and key != "profile"}
+    return _listed(*(f"{key}={value}" for key, value in shown.items() if not isinstance(value, Mapping | list)))
+
+
+def _telemetry(run: Run, devices: Section) -> list[str]:
+    """A line for each device that was watched: how it ran, or why nothing is known of it.
+
+    There is none for an absent device, and none for a host from which nothing was taken.
+    """
+    watched = _section(run.perf, "telemetry")
+    found = []
+    for name in watched:
+        known = _section(watched, name)
+        text = _host(known) if name == "cpu" else _gpu(known)
+        if reason := known.get("unsupported"):
+            text = f"{text}; then {reason}" if text else f"none: {reason}"
+        if text and not _section(devices, name).get("absent"):
+            found.append(f"{name}: {text}")
+    return found
+
+
+def _gpu(found: Section) -> str:
+    return _listed(
+        _known(found, "sm_clock_hz_median", quantities.megahertz),
+        _known(found, "power_w_median", _watts),
+        _known(found, "temperature_c_max", lambda heat: f"up to {quantities.count(heat)} °C"),
+        _known(found, "throttled_share", lambda share: _throttled(share, found)),
+        _number(found.get("throttled_sw_power_cap_share"), _power_cap),
+        _power_limit(found),
+        _link(found),
+        _counted(found.get("new_ecc_uncorrected"), "new uncorrected memory error"),
+        _counted(found.get("other_processes_max"), "other process", "other processes"),
+    )
+
+
+def _known(found: Section, key: str, form: Callable[[float], str]) -> str:
+    """As `_number`, and 0 is a number like others."""
+    number = finite(found.get(key))
+    return "" if number is None else form(number)
+
+
+def _watts(value: float) -> str:
+    return f"{quantities.significant(value)} W"
+
+
+def _throttled(share: float, found: Section) -> str:
+    if share == 0:
+        return "not throttled"
+    start, end = THROTTLED
+    named = [key[len(start) : -len(end)] for key in found if key.startswith(start) and key.endswith(end)]
+    reasons = [_in_words(name) for name in named if name not in NOT_NAMED]
+    return f"throttled {quantities.percent(share)} of the time: {' and '.join(reasons)}".removesuffix(": ")
+
+
+def _in_words(name: str) -> str:
+    """`hw_thermal_slowdown` as HW thermal slowdown."""
+    return " ".join(word.upper() if word in CAPITALS else word for word in name.split("_"))
+
+
+def _power_cap(share: float) -> str:
+    return f"at its power cap {quantities.percent(share)} of the time"
+
+
+def _power_limit(found: Section) -> str:
+    limit, default = finite(found.get("power_limit_w_min")), finite(found.get("power_limit_default_w"))
+    if limit is None or default is None or limit >= default:
+        return ""
+    return f"limited to {_watts(limit)} of {_watts(default)}"
+
+
+def _link(found: Section) -> str:
+    """The PCIe link, only if it is slower than it could be."""
+    keys = ("pcie_generation", "pcie_width", "pcie_generation_limit", "pcie_width_limit")
+    numbers = [number for key in keys if (number := finite(found.get(key))) is not None]
+    if len(numbers) < len(keys) or (numbers[0] >= numbers[2] and numbers[1] >= numbers[3]):
+        return ""
+    generation, width, most_generation, most_width = map(quantities.count, numbers)
+    return f"PCIe {generation} ×{width} of {most_generation} ×{most_width}"
+
+
+def _host(found: Section) -> str:
+    """What was taken from us; if anything was, also the clock and the load."""
+    least = WORTH_SAYING * (finite(found.get("seconds")) or 0.0)
+    taken = [
+        f"{quantities.seconds(lost)} {what}"
+        for key, what in (
+            ("steal_s", "stolen by the hypervisor"),
+            ("withheld_s", "withheld by the quota"),
+            ("memory_stalled_s", "waiting for memory"),
+        )
+        if (lost := finite(found.get(key))) and lost > least
+    ]
+    if not taken:
+        return ""
+    load = _known(found, "load_average_max", lambda load: f"load up to {quantities.significant(load)}")
+    return _listed(_known(found, "clock_hz_median", quantities.megahertz), *taken, load)

@@ -1,0 +1,61 @@
+"""In: what was measured beside a benchmark. Out: what takes most of its time, or None where that was not measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from perf.harness.record.run import Benchmark
+
+# The device waits for the host if the host needs this share of a call to launch its work.
+LAUNCH_SHARE = 0.9
+# A bottleneck takes the larger half of the time.
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """`name` is launch, device, overhead, compute, input or step; `share` is its part of the time, 0 to 1."""
+
+    name: str
+    share: float | None = None
+
+
+def device_bottleneck(enqueue_s: float, median_s: float) -> Bottleneck:
+    """A call on an asynchronous device waits for the host that launches it, or for the device that runs it."""
+    return Bottleneck("launch" if enqueue_s >= LAUNCH_SHARE * median_s else "device")
+
+
+def host_bottleneck(overhead_s: float, median_s: float) -> Bottleneck:
+    """A call on the CPU spends its time on its fixed cost (the time on a minimal batch), or on the samples."""
+    return _larger("overhead", overhead_s / median_s, "compute")
+
+
+def epoch_bottleneck(waiting_s: float, wall_s: float) -> Bottleneck:
+    """An epoch spends its time on waiting for input and copying it, or on the training steps."""
+    return _larger("input", waiting_s / wall_s, "step")
+
+
+def _larger(name: str, share: float, other: str) -> Bottleneck:
+    share = min(1.0, share)
+    return Bottleneck(name, share) if share >= HALF else Bottleneck(other, 1 - share)
+
+
+def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
+    """What takes most of the time of `benchmark`, whose median is `median_s` [s]."""
+    kind, device = benchmark.text("benchmark"), benchmark.text("device")
+    if kind == "epoch":
+        return _of_epoch(benchmark)
+    if kind not in ("training_step", "inference") or device is None:
+        return None
+    measure, key = (host_bottleneck, "overhead_s") if device == "cpu" else (device_bottleneck, "enqueue_s")
+    seconds = benchmark.number(key)
+    return measure(seconds, median_s) if seconds is not None and seconds > 0 else None
+
+
+def _of_epoch(benchmark: Benchmark) -> Bottleneck | None:
+    phases, wall_s = benchmark.numbers("phases_s"), benchmark.number("phases_wall_s")
+    if not wall_s or wall_s < 0 or "data_wait" not in phases or "copy" not in phases:
+        return None
+    waiting_s = phases["data_wait"] + phases["copy"]
+    return epoch_bottleneck(waiting_s, wall_s) if 0 <= waiting_s < math.inf else None
