@@ -13,7 +13,7 @@ from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, header, lines, same_machine
-from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Paragraph, encodable, formatted
+from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import qualification
 from perf.harness.report.verdicts import verdicts
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
@@ -52,7 +52,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
             blocks += qualification(run.checks, run.qualification, letter)
     judged = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, judged)):
-        blocks.append(Paragraph("Nothing was measured."))
+        blocks.append(Notes(["Nothing was measured."]))
     return formatted(blocks, format, width, FORMATS)
 
 
@@ -62,9 +62,9 @@ def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:
     blocks: list[Block] = []
     if smoke:
         text = f"SMOKE{_which(smoke)}: a short run on a part of the data. Do not decide anything by its numbers."
-        blocks.append(Paragraph(text))
+        blocks.append(Notes([text]))
     if partial:
-        blocks.append(Paragraph(f"PARTIAL{_which(partial)}: the run did not finish."))
+        blocks.append(Notes([f"PARTIAL{_which(partial)}: the run did not finish."]))
     return blocks
 
 

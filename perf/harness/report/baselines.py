@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from perf.harness.record.run import Baseline, Medians, Run
 from perf.harness.report import quantities
-from perf.harness.report.layout import Block, Column, Fixed, Heading, Paragraph, Table, page
+from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Table, page
 from perf.harness.report.verdicts import change, short_name
 from perf.harness.verdict.stored_runs import SHORT_COMMIT
 
@@ -16,7 +16,7 @@ from perf.harness.verdict.stored_runs import SHORT_COMMIT
 def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
     """Every baseline in `storage`, each with the folder of its fingerprint."""
     if not found:
-        return page([Paragraph(f"No baseline in {storage}.")], width)
+        return page([Notes([f"No baseline in {storage}."])], width)
     known = [(folder, _of(run)) for folder, run in found]
     columns = (
         Column.names("name", [one.name for _, one in known]),
@@ -46,7 +46,7 @@ def detail(run: Run, width: int) -> str:
         Fixed([f"file         {run.source}", f"fingerprint  {run.perf.get('fingerprint_id')}"], hang=13),
         Table("Runs", columns),
         Table("Benchmarks", benchmarks),
-        Paragraph("time: the geometric mean of the runs' medians, ± their standard deviation between runs."),
+        Notes(["time: the geometric mean of the runs' medians, ± their standard deviation between runs."]),
     ]
     return page(blocks, width)
 
@@ -55,7 +55,7 @@ def accepted(run: Run, replaced: Run | None, width: int) -> str:
     """The baseline that `run` has become, and the one that it replaces."""
     blocks: list[Block] = [Heading(f"Accepted: {summary(_of(run))}"), Fixed([run.source], hang=4)]
     if replaced is not None:
-        blocks.append(Paragraph(f"It replaces {summary(_of(replaced))}."))
+        blocks.append(Notes([f"It replaces {summary(_of(replaced))}."]))
         blocks += _changes(_of(replaced), _of(run))
     return page(blocks, width)
 
@@ -84,7 +84,7 @@ def _changes(before: Baseline, now: Baseline) -> list[Block]:
             Column("change", [change(ratios[name]) for name in names]),
         )
         blocks.append(Table("Medians", columns))
-    blocks.append(Paragraph(f"compared {len(names)} · gone {len(old) - len(names)} · new {len(new) - len(names)}"))
+    blocks.append(Notes([f"compared {len(names)} · gone {len(old) - len(names)} · new {len(new) - len(names)}"]))
     return blocks
 
 

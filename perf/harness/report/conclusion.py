@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perf.harness.report import quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
-from perf.harness.report.layout import INDENT, Block, Fixed, Paragraph
+from perf.harness.report.layout import INDENT, Block, Fixed, Notes
 from perf.harness.report.phrases import (
     at_batch,
     called,
@@ -43,7 +43,7 @@ def conclusion(found: Speedups) -> list[Block]:
         *largest_batches(found.untimed),
         *_incomparable(found),
     ]
-    blocks: list[Block] = [Paragraph(text) for text in sentences]
+    blocks: list[Block] = [Notes([text]) for text in sentences]
     if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
         blocks += _invitation(rows[0].run.source)
     return blocks
@@ -85,7 +85,7 @@ def _invitation(source: str) -> list[Block]:
         f"python -m perf report {source if here else 'cpu.json'} gpu.json",
     )
     return [
-        Paragraph("To compare with a GPU, copy its file here:"),
+        Notes(["To compare with a GPU, copy its file here:"]),
         Fixed([INDENT + line for line in lines], hang=2 * len(INDENT)),
     ]
 

@@ -38,13 +38,8 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    text: str
-
-
-@dataclass(frozen=True)
 class Notes:
-    """Short paragraphs that belong together."""
+    """Sentences that belong together; each text begins a line."""
 
     texts: Sequence[str]
 
@@ -85,7 +80,7 @@ class Table:
     columns: Sequence[Column]
 
 
-Block = Heading | Paragraph | Notes | Fixed | Table
+Block = Heading | Notes | Fixed | Table
 
 
 def clean(text: str) -> str:
@@ -150,8 +145,6 @@ def _plain_block(block: Block, width: int) -> Sequence[str]:
     match block:
         case Heading(text):
             return [shorten(clean(text), width)]
-        case Paragraph(text):
-            return _wrap(text, width)
         case Notes(texts):
             return [line for text in texts for line in _wrap(text, width)]
         case Fixed(lines, hang):
@@ -171,8 +164,6 @@ def _markdown_block(block: Block) -> Sequence[str]:
     match block:
         case Heading(text):
             return [f"## {_escape(_paragraph(text))}"]
-        case Paragraph(text):
-            return [_escape(_paragraph(text))]
         case Notes(texts):
             # A backslash at the end of a line keeps the line end.
             return ["\\\n".join(_escape(_paragraph(text)) for text in texts)]

@@ -9,7 +9,7 @@ from perf.harness.record.check import Check, CheckVerdict, Qualification, Standi
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
-from perf.harness.report.layout import Block, Column, Heading, Notes, Paragraph, Table, page
+from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
 
 # Units that take a prefix.
 RATES = ("FLOP/s", "B/s")
@@ -42,10 +42,10 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     ):
         if lines:
             blocks.append(Notes(lines))
-    blocks += [*_roofline(checks), Paragraph(f"{letter + ': ' if letter else ''}{_standing(ordered, found)}")]
+    blocks += [*_roofline(checks), Notes([f"{letter + ': ' if letter else ''}{_standing(ordered, found)}"])]
     if found.reasons:
         blocks.append(Notes(found.reasons))
-    return [*blocks, Paragraph(f"Next: {found.next_action}")]
+    return [*blocks, Notes([f"Next: {found.next_action}"])]
 
 
 def _verdict(check: Check) -> str:
@@ -58,7 +58,7 @@ def _standing(checks: Sequence[Check], found: Qualification) -> str:
     judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
     partly = found.standing is Standing.QUALIFIED and (counts[CheckVerdict.UNSUPPORTED] or found.reasons)
-    return f"{found.standing}{', as far as it was judged' if partly else ''}: {counted or 'no check ran'}"
+    return f"{found.standing}{' by the checks that were judged' if partly else ''}: {counted or 'no check ran'}"
 
 
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
@@ -170,7 +170,7 @@ def references(spec: Spec, path: str, width: int, left_out: Sequence[str] = ()) 
     if left_out:
         blocks.append(Notes([f"left out: {one}" for one in left_out]))
     how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
-    return page([*blocks, Paragraph(f"Wrote {path}. To judge a machine by it: {how}")], width)
+    return page([*blocks, Notes([f"Wrote {path}. To judge a machine by it: {how}"])], width)
 
 
 def _spread(one: Reference) -> str:

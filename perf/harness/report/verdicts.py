@@ -10,18 +10,7 @@ from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, own_name
 from perf.harness.report import quantities
 from perf.harness.report.cases import outcome
-from perf.harness.report.layout import (
-    INDENT,
-    Block,
-    Column,
-    Fixed,
-    Heading,
-    Notes,
-    Paragraph,
-    Table,
-    formatted,
-    shorten,
-)
+from perf.harness.report.layout import INDENT, Block, Column, Fixed, Heading, Notes, Table, formatted, shorten
 from perf.harness.verdict.tally import exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
@@ -53,7 +42,7 @@ def render_verdicts(
     if format == "json":
         return as_json(judgements, notes)
     found = verdicts(judgements, verbose=verbose, skipped=skipped, unselected=unselected)
-    return formatted([Heading("Stepwatch"), *map(Paragraph, notes), *found, *last], format, width, FORMATS)
+    return formatted([Heading("Stepwatch"), *(Notes([note]) for note in notes), *found, *last], format, width, FORMATS)
 
 
 def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
@@ -80,13 +69,13 @@ def verdicts(
     named = zip(_names(ordered), ordered, strict=True)
     shown = [(name, judgement) for name, judgement in named if whole or judgement.verdict is not Verdict.SAME]
     unchanged = all(judgement.verdict is Verdict.SAME for judgement in ordered)
-    blocks: list[Block] = [Paragraph(_nothing(ordered))] if unchanged else []
+    blocks: list[Block] = [Notes([_nothing(ordered)])] if unchanged else []
     if shown:
         blocks.append(_table(shown))
     if reasons := _reasons(shown):
         blocks.append(Notes(reasons))
     if any(judgement.low is not None for _, judgement in shown):
-        blocks.append(Paragraph("change: from base's time to head's; […]: the 98% interval of the change."))
+        blocks.append(Notes(["change: from base's time to head's; […]: the 98% interval of the change."]))
     return [*blocks, Notes(_counts(ordered, skipped, unselected))]
 
 
@@ -131,7 +120,7 @@ def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> 
     if not tally(judgements)[Verdict.INCONCLUSIVE]:
         return []
     how = "To judge what is INCONCLUSIVE, measure base and head side by side, with the options of this run:"
-    return [Paragraph(before + how), Fixed([f"{INDENT}pytest perf/ --perf-against={git_ref}"], hang=2 * len(INDENT))]
+    return [Notes([before + how]), Fixed([f"{INDENT}pytest perf/ --perf-against={git_ref}"], hang=2 * len(INDENT))]
 
 
 def _badness(judgement: Judgement) -> tuple[int, float]:
