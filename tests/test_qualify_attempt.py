@@ -1,12 +1,16 @@
 """What a check says of what it measured: bars from limits and specs, the second measurement, the load meanwhile."""
 
+import types
+
 import pytest
 
+from perf.harness.machine import load
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.counters import NotCounted
 from perf.harness.measurement.checks.probes import Measured
+from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.options import resolve
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
@@ -19,31 +23,55 @@ PASS = CheckVerdict.PASS
 
 
 @pytest.fixture
-def attempt(digits_root, monkeypatch):
-    """An attempt at `matmul fp32` on the CPU; `others` are the CPU seconds of others at each reading."""
+def machine(monkeypatch):
+    """A machine of one core on a clock that only measurements and waits advance; others take `others` cores of it."""
+    machine = types.SimpleNamespace(now=0.0, others=0.0, withheld=None, waits=[])
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: None if machine.others is None else machine.others * machine.now)
+    monkeypatch.setattr(
+        load, "withheld_s", lambda: None if machine.withheld is None else machine.withheld * machine.now
+    )
 
-    def make(spec=(), fault="", others=None, check="matmul"):
+    def wait(seconds):
+        machine.waits.append(seconds)
+        machine.now += seconds
+
+    def measured(*rates, seconds=1.0, calls=0):
+        """A probe that finds these rates, one after the other, each in `seconds`."""
+        found = iter(rates)
+
+        def probe():
+            machine.now += seconds
+            return Measured((next(found),) * 20, "note", calls)
+
+        return probe
+
+    machine.wait, machine.measured = wait, measured
+    return machine
+
+
+@pytest.fixture
+def measured(machine):
+    return machine.measured
+
+
+@pytest.fixture
+def attempt(digits_root, machine):
+    """An attempt at `matmul fp32` on the CPU."""
+
+    def make(spec=(), fault="", check="matmul"):
         plan = Plan.of(resolve({"device": "cpu", "data": "digits"}, {}, "", digits_root))
         references = tuple(
             Reference(check, "fp32", plan.device_name("cpu"), unit, value, None, 3) for value, unit in spec
         )
         spec = Spec("spec.json", references) if references else None
-        readings = iter(others or ())
-        monkeypatch.setattr("perf.harness.machine.load.foreign_cpu_s", lambda: next(readings, None))
-        clock = iter(range(1000))
-        monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
-        return Attempt(check, Device("cpu"), "fp32", plan, fault, NotCounted("nothing is"), spec=spec)
+        clock = {"clock": lambda: machine.now, "wait": machine.wait}
+        return Attempt(check, Device("cpu"), "fp32", plan, fault, NotCounted("nothing is"), spec=spec, **clock)
 
     return make
 
 
-def measured(*rates):
-    """A probe that finds these rates, one after the other."""
-    found = iter(rates)
-    return lambda: Measured((next(found),) * 20, "note")
-
-
-def test_a_rate_is_held_against_a_share_of_the_limit(attempt):
+def test_a_rate_is_held_against_a_share_of_the_limit(attempt, measured):
     one = attempt()
     one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
     assert one.result == Check(
@@ -58,10 +86,11 @@ def test_a_rate_is_held_against_a_share_of_the_limit(attempt):
         130.0,
         "65% of datasheet",
         note="note",
+        crowding=0.0,
     )
 
 
-def test_a_rate_below_it_is_measured_again_and_then_fails(attempt):
+def test_a_rate_below_it_is_measured_again_and_then_fails(attempt, measured):
     one = attempt()
     one.rate(measured(100.0, 101.0), "FLOP/s", 0.65, LIMIT)
     assert one.failed
@@ -69,27 +98,27 @@ def test_a_rate_below_it_is_measured_again_and_then_fails(attempt):
     assert one.result.reason == "below the bar, and again when measured a second time"
 
 
-def test_a_rate_that_recovers_is_no_failure(attempt):
+def test_a_rate_that_recovers_is_no_failure(attempt, measured):
     one = attempt()
     one.rate(measured(100.0, 150.0), "FLOP/s", 0.65, LIMIT)
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
 
 
-def test_a_spec_can_be_stricter_than_the_limit(attempt):
+def test_a_spec_can_be_stricter_than_the_limit(attempt, measured):
     one = attempt(spec=[(180.0, "FLOP/s")])
     one.rate(measured(150.0, 150.0), "FLOP/s", 0.65, LIMIT)
     assert one.failed
     assert one.result.bar == pytest.approx(0.92 * 180.0)
-    assert one.result.bar_source == "92% of spec.json, the median of 3 runs"
+    assert one.result.bar_source == "92% of the median of 3 runs in spec.json"
 
 
-def test_a_spec_in_another_unit_is_of_another_metric(attempt):
+def test_a_spec_in_another_unit_is_of_another_metric(attempt, measured):
     one = attempt(spec=[(180.0, "B/s")])
     one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
     assert one.result.bar == 130.0
 
 
-def test_a_time_leaves_more_room_and_counts_the_other_way(attempt):
+def test_a_time_leaves_more_room_and_counts_the_other_way(attempt, measured):
     one = attempt(spec=[(100.0, "s")])
     one.time(measured(120.0))
     assert (one.result.verdict, one.result.bar) == (CheckVerdict.PASS, 125.0)
@@ -98,33 +127,63 @@ def test_a_time_leaves_more_room_and_counts_the_other_way(attempt):
     assert one.failed
 
 
-def test_without_limit_and_spec_nothing_is_judged(attempt):
+def test_without_limit_and_spec_nothing_is_judged(attempt, measured):
     one = attempt()
     one.rate(measured(150.0), "FLOP/s")
     assert one.result.verdict is CheckVerdict.UNSUPPORTED
-    assert one.result.reason == "nothing to judge it by; give a reference (--perf-spec)"
+    assert one.result.reason == "no bar is known; give a reference with --perf-spec=FILE"
 
 
-def test_a_spec_in_another_unit_says_so(attempt):
+def test_a_spec_in_another_unit_says_so(attempt, measured):
     one = attempt(spec=[(100.0, "s")])
     one.rate(measured(150.0), "FLOP/s")
     assert one.result.verdict is CheckVerdict.UNSUPPORTED
-    assert one.result.reason == "the spec has it in s, not in FLOP/s"
+    assert one.result.reason == "the unit in the spec is s, not FLOP/s"
 
 
-def test_how_crowded_the_machine_was_is_kept(attempt, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    one = attempt(others=[10.0, 10.5])
+def test_how_many_cores_were_missing_is_kept(attempt, machine, measured):
+    machine.others, machine.withheld = 0.5, 0.25
+    one = attempt()
     one.rate(measured(150.0), "FLOP/s")
-    assert one.result.crowding == pytest.approx(0.5)
+    assert one.result.crowding == pytest.approx(0.75)
 
 
-def test_others_on_the_machine_make_a_slow_result_inconclusive(attempt, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    one = attempt(others=[10.0, 10.5, 11.0, 11.5])  # half a core in each second
+@pytest.mark.parametrize(
+    ("others", "withheld", "says"),
+    [
+        (0.5, None, "other programs or a quota took 0.5 of the cores that it needs"),
+        (0.0, 0.5, "other programs or a quota took 0.5 of the cores that it needs"),
+        (None, None, "this system does not say whether other programs ran"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [0.01, 1.0])
+def test_a_slow_result_is_a_failure_only_on_a_machine_that_is_known_to_be_free(
+    attempt, machine, measured, others, withheld, says, seconds
+):
+    one = attempt()
+    one.rate(measured(100.0, 100.0, seconds=seconds), "FLOP/s", 0.65, LIMIT)
+    assert one.failed
+    machine.others, machine.withheld = others, withheld
+    one = attempt()
+    one.rate(measured(100.0, 100.0, seconds=seconds), "FLOP/s", 0.65, LIMIT)
+    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+    assert one.result.reason == f"below the bar, but {says}"
+
+
+def test_the_load_beside_a_short_measurement_is_looked_at_until_the_kernel_can_count_it(attempt, machine, measured):
+    one = attempt()
+    one.rate(measured(150.0, seconds=0.1), "FLOP/s")
+    assert machine.waits == [pytest.approx(LOAD_S - 0.1)]
+    one.rate(measured(150.0, seconds=LOAD_S), "FLOP/s")
+    assert len(machine.waits) == 1
+
+
+def test_a_device_on_which_others_compute_is_not_called_slow(attempt, measured):
+    one = attempt()
+    one._between = Watched({"other_processes": 0}, {"other_processes": 2}).between
     one.rate(measured(100.0, 100.0), "FLOP/s", 0.65, LIMIT)
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
-    assert one.result.reason == "below the bar, but other programs took 0.5 of the cores that it needs"
+    assert one.result.reason == "below the bar, but 2 other processes computed on the device"
 
 
 def test_what_is_exact_fails_at_once(attempt):
@@ -135,7 +194,7 @@ def test_what_is_exact_fails_at_once(attempt):
     assert one.result.verdict is CheckVerdict.PASS
 
 
-def test_a_slow_step_says_what_explains_it(attempt):
+def test_a_slow_step_says_what_explains_it(attempt, measured):
     one = attempt(check="step")
     one.rate(measured(100.0, 100.0), "samples/s", 0.65, LIMIT)
     one.explain([Check("memory", "cpu", CheckVerdict.FAIL, "copy")])
@@ -203,7 +262,7 @@ HOT, COLD = {"reasons": 0x44, "energy_j": 5.0}, {"reasons": 0x04, "energy_j": 5.
         (({}, {}), PASS, ""),
     ],
 )  # fmt: skip
-def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, seen, verdict, says):
+def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, seen, verdict, says, measured):
     one = attempt(check="sustained")
     one._between = Watched(*seen).between
     probe = measured(1.0, 1.0)
@@ -215,15 +274,15 @@ def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, s
         assert one.result.details["throttled_sw_power_cap_share"] == 1.0  # told, and no failure by itself
 
 
-def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    one = attempt(others=[0.0, 0.5], check="loader")
+def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, machine, measured):
+    machine.others = 0.5
+    one = attempt(check="loader")
     one.share(measured(5.0), 1.2, "healthy")
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
-    assert one.result.reason.startswith("within the bar, but other programs took")
+    assert one.result.reason.startswith("within the bar, but other programs or a quota took")
 
 
-def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt):
+def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt, measured):
     one = attempt(check="sustained")
     one._between = Watched(HOT, HOT).between
     probe = measured(0.5, 0.5)
@@ -232,10 +291,10 @@ def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(att
     assert one.failed and "hw_thermal" in one.result.reason
 
 
-def test_the_energy_of_a_call_is_what_the_device_used_over_their_number(attempt):
+def test_the_energy_of_a_call_is_what_the_device_used_over_their_number(attempt, measured):
     one = attempt(check="sustained")
     one._between = lambda start, end: [Sample(start, {"energy_j": 5.0}), Sample(end, {"energy_j": 25.0})]
-    one.share(lambda: Measured((1.0,) * 20, "note", calls=40), 0.97, "healthy")
+    one.share(measured(1.0, calls=40), 0.97, "healthy")
     one.throttled(measured(), 0.005)
     assert one.result.details["j_per_call"] == 0.5
 
@@ -254,7 +313,7 @@ def gpu(attempt, facts, clock_hz=None):
     return one
 
 
-def test_the_rate_is_also_said_as_a_share_of_the_peak_at_the_clock_that_it_ran_with(attempt):
+def test_the_rate_is_also_said_as_a_share_of_the_peak_at_the_clock_that_it_ran_with(attempt, measured):
     one = gpu(attempt, GPU, 1.5e9)
     one.rate(measured(0.9 * 132 * 4096 * 1.5e9), "FLOP/s")
     one.clock("bf16")
@@ -263,7 +322,7 @@ def test_the_rate_is_also_said_as_a_share_of_the_peak_at_the_clock_that_it_ran_w
 
 
 @pytest.mark.parametrize(("facts", "clock_hz"), [({}, 1.5e9), (GPU, None), (GPU | {"capability": "99.0"}, 1.5e9)])
-def test_where_clock_or_architecture_are_not_known_nothing_is_said_of_it(attempt, facts, clock_hz):
+def test_where_clock_or_architecture_are_not_known_nothing_is_said_of_it(attempt, facts, clock_hz, measured):
     one = gpu(attempt, facts, clock_hz)
     one.rate(measured(1e14), "FLOP/s")
     before = one.result
@@ -278,7 +337,7 @@ def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clo
 
 
 @pytest.mark.parametrize("say", ["fail", "unclear"])
-def test_what_is_said_in_the_place_of_a_rate_has_neither_its_bar_nor_its_interval(attempt, say):
+def test_what_is_said_in_the_place_of_a_rate_has_neither_its_bar_nor_its_interval(attempt, say, measured):
     one = attempt()
     one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)
     getattr(one, say)("bytes arrive changed", 3, "bytes")
@@ -294,7 +353,7 @@ def test_what_is_said_in_the_place_of_a_rate_has_neither_its_bar_nor_its_interva
     assert found.note == "note"
 
 
-def test_a_device_that_is_too_slow_stays_a_failure_where_it_slowed_itself_only_once(attempt):
+def test_a_device_that_is_too_slow_stays_a_failure_where_it_slowed_itself_only_once(attempt, measured):
     one = attempt(check="sustained")
     one._between = Watched(HOT, COLD).between
     probe = measured(0.5, 0.5)

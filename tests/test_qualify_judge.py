@@ -13,7 +13,7 @@ from perf.harness.record.spec import Reference
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
-    Sample,
+    Repetitions,
     Want,
     explanation,
     judge,
@@ -29,11 +29,11 @@ FREE, BUSY = 0.0, BUSY_CORES + 0.1
 AT_LEAST_80 = Bar(80.0, "test")
 
 
-def sample(value, spread=0.01, crowding=FREE, count=20):
+def sample(value, spread=0.01, crowding=FREE, count=20, sharers=0):
     """Rates around `value`; their median is exactly that."""
     noise = random.Random(0)
     steps = [math.exp(noise.gauss(0.0, spread)) for _ in range(count // 2)]
-    return Sample((value, *(value * step for step in steps), *(value / step for step in steps)), crowding)
+    return Repetitions((value, *(value * step for step in steps), *(value / step for step in steps)), crowding, sharers)
 
 
 GOOD, BAD = sample(100.0), sample(60.0)
@@ -45,18 +45,29 @@ UNSTEADY = sample(75.0, spread=0.3)
     [
         (GOOD, None, CheckVerdict.PASS, ""),
         (sample(100.0, crowding=BUSY), None, CheckVerdict.PASS, ""),  # a busy machine makes nothing faster
+        (sample(100.0, crowding=None), None, CheckVerdict.PASS, ""),
+        (sample(100.0, sharers=1), None, CheckVerdict.PASS, ""),
         (BAD, BAD, CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
-        (BAD, None, CheckVerdict.INCONCLUSIVE, "below the bar once; a second measurement must confirm it"),
-        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "below the bar once, and within it when measured again"),
+        (BAD, None, CheckVerdict.INCONCLUSIVE, "below the bar, and not measured a second time"),
+        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "below the bar at first, but within it when measured again"),
         (BAD, sample(60.0, crowding=0.5), CheckVerdict.INCONCLUSIVE,
-         "below the bar, but other programs took 0.5 of the cores that it needs"),
+         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
         (sample(60.0, crowding=0.5), BAD, CheckVerdict.INCONCLUSIVE,
-         "below the bar, but other programs took 0.5 of the cores that it needs"),
-        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
-        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
-        (Sample((60.0,)), Sample((60.0,)), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than it varies"),
-        (sample(60.0, crowding=None), sample(60.0, crowding=None), CheckVerdict.FAIL,
+         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
+        (sample(60.0, crowding=BUSY_CORES), BAD, CheckVerdict.FAIL,
          "below the bar, and again when measured a second time"),
+        (sample(60.0, crowding=None), BAD, CheckVerdict.INCONCLUSIVE,
+         "below the bar, but this system does not say whether other programs ran"),
+        (BAD, sample(60.0, crowding=None), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but this system does not say whether other programs ran"),
+        (BAD, sample(60.0, sharers=1), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but 1 other process computed on the device"),
+        (sample(60.0, sharers=2), BAD, CheckVerdict.INCONCLUSIVE,
+         "below the bar, but 2 other processes computed on the device"),
+        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        (Repetitions((60.0,), FREE), Repetitions((60.0,), FREE), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but by less than the measurement varies"),
     ],
 )  # fmt: skip
 def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdict, reason):
@@ -66,11 +77,11 @@ def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdi
 
 def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     """The step was slowed down more than the loader."""
-    found = judge(Sample((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
+    found = judge(Repetitions((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
     assert found.verdict is CheckVerdict.INCONCLUSIVE
-    assert found.reason == "within the bar, but other programs took 1.0 of the cores that it needs"
-    assert judge(Sample((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
-    assert judge(Sample((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
+    assert found.reason == "within the bar, but other programs or a quota took 1.0 of the cores that it needs"
+    assert judge(Repetitions((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
+    assert judge(Repetitions((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
 
 
 def test_a_time_is_judged_the_other_way_round():
@@ -84,7 +95,7 @@ def test_more_than_is_possible_is_an_error_of_the_measurement():
     found = judge(GOOD, bar)
     assert (found.verdict, found.reason) == (
         CheckVerdict.INCONCLUSIVE,
-        "error of the measurement: 111% of what is possible",
+        "the measurement is wrong: 111% of the physical limit",
     )
     assert judge(sample(89.0), bar).verdict is CheckVerdict.PASS
 
@@ -105,11 +116,11 @@ positive = st.floats(1e-3, 1e9)
 
 @given(st.lists(positive, min_size=1, max_size=40), positive, st.lists(positive, min_size=1, max_size=40))
 def test_a_median_within_the_bar_never_fails_and_the_unit_makes_no_difference(values, bar, again):
-    found = judge(Sample(tuple(values)), Bar(bar, ""), Sample(tuple(again)))
+    found = judge(Repetitions(tuple(values)), Bar(bar, ""), Repetitions(tuple(again)))
     if found.value >= bar:
         assert found.verdict is CheckVerdict.PASS
     doubled = [tuple(2.0 * value for value in side) for side in (values, again)]
-    assert judge(Sample(doubled[0]), Bar(2.0 * bar, ""), Sample(doubled[1])).verdict is found.verdict
+    assert judge(Repetitions(doubled[0]), Bar(2.0 * bar, ""), Repetitions(doubled[1])).verdict is found.verdict
 
 
 def check(verdict, name="matmul", reason="slow", injected="", device="cpu", variant=""):
@@ -131,12 +142,12 @@ UNCLEAR, UNSUPPORTED = check(CheckVerdict.INCONCLUSIVE, "memory"), check(CheckVe
         ([UNSUPPORTED], (), Standing.INCONCLUSIVE, ("nothing was judged",)),
         ([PASSED, UNSUPPORTED], ("matmul",), Standing.QUALIFIED, ()),
         ([PASSED, UNSUPPORTED], ("copies",), Standing.NOT_QUALIFIED,
-         ("copies is required, and cannot be judged on cpu",)),
-        ([PASSED], ("replay",), Standing.NOT_QUALIFIED, ("replay is required, and did not run",)),
+         ("copies is required, but cannot be judged on cpu",)),
+        ([PASSED], ("replay",), Standing.NOT_QUALIFIED, ("replay is required, but did not run",)),
         ([PASSED, UNCLEAR], ("memory",), Standing.INCONCLUSIVE, ("memory on cpu: slow",)),
         ([PASSED, check(CheckVerdict.UNSUPPORTED, variant="bf16")], ("matmul",), Standing.QUALIFIED, ()),
         ([PASSED, check(CheckVerdict.UNSUPPORTED, device="cuda:1")], ("matmul",), Standing.NOT_QUALIFIED,
-         ("matmul is required, and cannot be judged on cuda:1",)),
+         ("matmul is required, but cannot be judged on cuda:1",)),
         ([check(CheckVerdict.PASS, injected="matmul:slow")], (), Standing.INCONCLUSIVE,
          ("INJECTED matmul:slow: not found: slow",)),
         ([check(CheckVerdict.FAIL, injected="matmul:slow")], (), Standing.NOT_QUALIFIED,
@@ -184,7 +195,7 @@ def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling()
 def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, want, value):
     bar = spec_bar(reference(spread), "spec.json", want, 0.08)
     assert bar.value == pytest.approx(value)
-    assert bar.source == f"{value:.0f}% of spec.json, the median of 5 runs"
+    assert bar.source == f"{value:.0f}% of the median of 5 runs in spec.json"
 
 
 def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
@@ -210,24 +221,28 @@ def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
 
 
 def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
-    assert qualification([PASSED]).next_action == "Nothing."
+    assert qualification([PASSED]).next_action == "Nothing to do."
     assert (
-        qualification([PASSED, UNSUPPORTED]).next_action == "Nothing, for what was judged. What is UNSUPPORTED was not."
+        qualification([PASSED, UNSUPPORTED]).next_action
+        == "Nothing to do for what was judged. These checks were not judged: copies."
     )
     measured = replace(UNSUPPORTED, value=3.0)
     trained = replace(UNSUPPORTED, details={"digest": "0f"})
     for one in (measured, trained):
-        assert "--perf-spec=FILE holds" in qualification([PASSED, one]).next_action
-        assert qualification([one]).next_action.startswith("--perf-spec=FILE holds")
-    assert qualification([UNSUPPORTED]).next_action == "Nothing of this can be judged here: the reasons are above."
-    assert "leave it out of --perf-require-check" in qualification([UNSUPPORTED], required=["copies"]).next_action
+        assert "give a reference from a machine that you know is good" in qualification([PASSED, one]).next_action
+        assert qualification([one]).next_action.startswith("To judge what was measured, give a reference")
+    assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
+    assert (
+        "leave these checks out of --perf-require-check"
+        in qualification([UNSUPPORTED], required=["copies"]).next_action
+    )
 
 
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
-    found = judge(Sample((1.0,) * 20, crowding=0.5), None)
+    found = judge(Repetitions((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNSUPPORTED
     assert found.reason.endswith(
-        "(--perf-spec); no reference itself: other programs took 0.5 of the cores that it needs"
+        "; it is no reference itself: other programs or a quota took 0.5 of the cores that it needs"
     )
 
 

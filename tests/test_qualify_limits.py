@@ -44,8 +44,9 @@ def test_every_figure_is_in_the_unit_that_it_should_be():
 def test_each_device_stands_in_the_table_once():
     names = [entry["name"] for entry in table()]
     assert len(names) == len(set(names))
-    for wanted in ("A100", "H100 80GB HBM3", "H100 PCIe", "H200", "B200", "L4", "L40S", "RTX 4090", "MI300X"):
-        assert [name for name in names if name.endswith(wanted)] or wanted == "A100", wanted
+    for wanted in ("A100-SXM4-40GB", "A100-SXM4-80GB", "H100 80GB HBM3", "H100 PCIe", "H200", "B200", "L4", "L40S"):
+        assert f"NVIDIA {wanted}" in names
+    assert {"NVIDIA A100 80GB PCIe", "NVIDIA GeForce RTX 4090", "AMD Instinct MI300X"} <= set(names)
 
 
 @pytest.mark.parametrize("name", ["NVIDIA H100 NVL", "NVIDIA GB200", "NVIDIA L40", "Tesla T4", "cpu", ""])

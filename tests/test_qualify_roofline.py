@@ -4,7 +4,7 @@ import pytest
 
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.verdict.limits import Limit
-from perf.harness.verdict.roofline import Bound, Work, ceiling, details, roofline
+from perf.harness.verdict.roofline import BoundBy, Work, measured_limit, roofline, step_details
 
 PEAK, BANDWIDTH = 1_000.0, 100.0  # FLOP/s and bytes/s: they meet at 10 FLOP/byte
 DATASHEET = Limit(5_000.0, "datasheet")
@@ -23,11 +23,11 @@ def test_below_the_ridge_the_memory_is_the_limit_and_above_it_the_peak():
 @pytest.mark.parametrize(
     ("flop", "bytes_", "seconds", "share", "bound"),
     [
-        (10_000, 100, 10.0, 1.0, Bound.COMPUTE), (10_000, 100, 25.0, 0.4, Bound.COMPUTE),
-        (1_000, 1_000, 10.0, 1.0, Bound.MEMORY), (1_000, 1_000, 29.0, 10 / 29, Bound.MEMORY),
-        (10_000, 100, 31.0, 10 / 31, Bound.OVERHEAD), (1_000, 1_000, 31.0, 10 / 31, Bound.OVERHEAD),
-        (1_000, 1_000, 5.0, 2.0, Bound.CACHES),
-        (0, 1_000, 20.0, 0.5, Bound.MEMORY),  # no FLOP at all: the share is one of times
+        (10_000, 100, 10.0, 1.0, BoundBy.COMPUTE), (10_000, 100, 25.0, 0.4, BoundBy.COMPUTE),
+        (1_000, 1_000, 10.0, 1.0, BoundBy.MEMORY), (1_000, 1_000, 29.0, 10 / 29, BoundBy.MEMORY),
+        (10_000, 100, 31.0, 10 / 31, BoundBy.OVERHEAD), (1_000, 1_000, 31.0, 10 / 31, BoundBy.OVERHEAD),
+        (1_000, 1_000, 5.0, 2.0, BoundBy.CACHES),
+        (0, 1_000, 20.0, 0.5, BoundBy.MEMORY),  # no FLOP at all: the share is one of times
     ],
 )  # fmt: skip
 def test_the_share_and_what_binds(flop, bytes_, seconds, share, bound):
@@ -42,9 +42,9 @@ def test_the_share_and_what_binds(flop, bytes_, seconds, share, bound):
 @pytest.mark.parametrize(
     ("ops", "seconds", "bound"),
     [
-        (60, 100.0, Bound.LAUNCHES), (49, 100.0, Bound.OVERHEAD), (60, 119.0, Bound.LAUNCHES),
-        (60, 121.0, Bound.OVERHEAD),
-        (9, 15.0, Bound.MEMORY),  # the memory explains more of it
+        (60, 100.0, BoundBy.LAUNCHES), (49, 100.0, BoundBy.OVERHEAD), (60, 119.0, BoundBy.LAUNCHES),
+        (60, 121.0, BoundBy.OVERHEAD),
+        (9, 15.0, BoundBy.MEMORY),  # the memory explains more of it
     ],
 )  # fmt: skip
 def test_launches_bind_where_they_take_more_than_half_of_the_time(ops, seconds, bound):
@@ -67,18 +67,18 @@ def check(verdict=CheckVerdict.PASS, value=900.0, device="cuda"):
 @pytest.mark.parametrize("verdict", [CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED])
 def test_what_this_run_measured_on_the_device_is_the_limit(verdict):
     others = [check(value=1.0, device="cpu"), Check("matmul", "cuda", verdict, "bf16", 2.0)]
-    found = ceiling([*others, check(verdict)], "cuda", "matmul fp32", DATASHEET)
+    found = measured_limit([*others, check(verdict)], "cuda", "matmul fp32", DATASHEET)
     assert found == Limit(900.0, "matmul fp32 of this run", certain=False)
 
 
 @pytest.mark.parametrize("checks", [[], [check(CheckVerdict.INCONCLUSIVE)], [check(value=None)], [check(device="cpu")]])
 def test_where_it_did_not_the_physical_limit_is_or_none(checks):
-    assert ceiling(checks, "cuda", "matmul fp32", DATASHEET) is DATASHEET
-    assert ceiling(checks, "cuda", "matmul fp32", None) is None
+    assert measured_limit(checks, "cuda", "matmul fp32", DATASHEET) is DATASHEET
+    assert measured_limit(checks, "cuda", "matmul fp32", None) is None
 
 
 def test_a_record_keeps_all_of_it():
-    found = details(work(1_000, 1_000, 7), 20.0, Limit(PEAK, "a"), Limit(BANDWIDTH, "b"), Limit(0.1, "c"))
+    found = step_details(work(1_000, 1_000, 7), 20.0, Limit(PEAK, "a"), Limit(BANDWIDTH, "b"), Limit(0.1, "c"))
     assert found == {
         "flop_per_step": 1_000, "bytes_per_step": 1_000, "ops_per_step": 7, "flop_per_byte": 1.0,
         "achieved_flop_per_s": 50.0, "peak_flop_per_s": PEAK, "peak_source": "a", "memory_bytes_per_s": BANDWIDTH,
@@ -92,5 +92,5 @@ def test_a_record_keeps_all_of_it():
     [(work(1, 1), None, DATASHEET), (work(1, 1), DATASHEET, None), (work(0, 0), DATASHEET, DATASHEET)],
 )
 def test_without_a_limit_or_bytes_there_is_no_share(done, peak, memory):
-    found = details(done, 1.0, peak, memory, None)
+    found = step_details(done, 1.0, peak, memory, None)
     assert [found[key] for key in ("possible_flop_per_s", "share_of_possible", "bound_by")] == [None] * 3

@@ -57,8 +57,8 @@ NOT QUALIFIED: 1 FAIL · 3 PASS · 1 UNSUPPORTED
 
 memory copy on cpu: twice beyond
 
-Next: Attach the file to the ticket. The first of them is the one to look into: the others may
-follow from it."""
+Next: Attach the file to the ticket. Look into the first reason first: the others may follow from
+it."""
 
 
 def render_qualification(checks, found, *, width):

@@ -40,7 +40,7 @@ FAULTS: Final = {
     "launch": {"slow": "each operation is done twice"},
     "sustained": {
         "late": "after half of the time, each product is computed twice",
-        "throttle": "the readings of a GPU that was too hot for a third of the time take the place of the device's own",
+        "throttle": "the device's answers say for a third of the time that it is too hot",
     },
     "numerics": {"bitflip": "one bit of a result is flipped", "nan": "one element of a result is NaN"},
     "replay": {
@@ -51,8 +51,8 @@ FAULTS: Final = {
     "step": {"sleep": "the forward pass sleeps as long as a step takes"},
     "loader": {"sleep": "every pipeline sleeps before each batch"},
     "errors": {
-        "ecc": "an uncorrected memory error is counted meanwhile",
-        "xid": "the driver reports meanwhile that the GPU has fallen off the bus (Xid 79)",
+        "ecc": "the device's counters show an uncorrected memory error",
+        "xid": "the driver's answer says that the GPU has fallen off the bus (Xid 79)",
     },
 }
 

@@ -15,8 +15,9 @@ from data import DataError
 from model import RecipeError
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
+from perf.harness.measurement.checks import faults
 from perf.harness.measurement.checks.attempt import Attempt
-from perf.harness.measurement.checks.counters import NotCounted, Watch
+from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
 from perf.harness.options import FAULTS, SettingsError
 from perf.harness.plugin import preflight, stock
 from perf.harness.plugin.state import PROGRESS, STATE, keep_record, kept_in
@@ -45,7 +46,7 @@ class Qualifying:
         self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
         self._notes: list[str] = []
         self._begun = False
-        self._errors: dict[str, Watch | NotCounted] = {}
+        self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
         preflight.check_json(config)
@@ -133,10 +134,14 @@ class Qualifying:
         except (SettingsError, RecipeError, DataError) as error:
             raise pytest.UsageError(str(error)) from None
         self._begun = True
-        self._state.start_telemetry()
+        inject = self._state.settings.inject
+        if inject.get("sustained") == "throttle":
+            self._state.start_telemetry(plant=faults.Overheated)
+        else:
+            self._state.start_telemetry()
         for device in self._state.plan.devices.values():
             if not device.absent:
-                self._errors[device.name] = _watched(device)
+                self._errors[device.name] = _counters(device, inject.get("errors"))
 
     @pytest.fixture
     def check(self, request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
@@ -251,9 +256,12 @@ class Qualifying:
             terminalreporter.write_line(line)
 
 
-def _watched(device: Device) -> Watch | NotCounted:
+def _counters(device: Device, fault: str | None) -> ErrorCounters | NotCounted:
+    def plant(read: Read) -> Read:
+        return faults.miscounting(read, fault) if fault else read
+
     try:
-        return Watch(device)
+        return ErrorCounters(device, plant)
     except NotCounted as reason:
         return reason
 

@@ -1,4 +1,4 @@
-"""In: a metric's samples and its bar. Out: what they come to; and over all checks, the verdict on the machine."""
+"""In: a metric's measurements and its bar. Out: the verdict on it; from all the checks, the verdict on the machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from perf.harness.record.spec import Reference
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import Limit
 
-# Standard deviations between good machines that another good one may be away.
+# A good machine may be so many standard deviations away from the median of other good ones.
 SPREADS = 3.0
 
-
-UNBARRED = "nothing to judge it by; give a reference (--perf-spec)"
+NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
 
 
 class Want(StrEnum):
@@ -27,9 +26,9 @@ class Want(StrEnum):
 
 @dataclass(frozen=True)
 class Bar:
-    """What a metric is held against, in the metric's unit; `source` says where it comes from.
+    """The value that a metric must reach, in the metric's unit; `source` says where it comes from.
 
-    `ceiling` is the physical limit, where one is known for certain: more is an error of the measurement.
+    `ceiling` is the physical limit, where one is certain: a value above it is an error of the measurement.
     """
 
     value: float
@@ -39,23 +38,20 @@ class Bar:
 
 
 def limit_bar(limit: Limit, share: float) -> Bar:
-    """A share of what is physically possible."""
+    """The bar that is a share of a physical limit."""
     return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else None)
 
 
 def spec_bar(reference: Reference, source: str, want: Want, least_slack: float) -> Bar:
-    """What good machines reached, less `least_slack`, or three times what they differed by where that is more."""
+    """The bar that leaves room below what good machines reached: `least_slack`, or 3 standard deviations if more."""
     slack = max(least_slack, SPREADS * (reference.spread or 0.0))
     side = 1 - slack if want is Want.MORE else 1 + slack
-    return Bar(side * reference.value, f"{side:.0%} of {source}, the median of {_runs(reference.runs)}", want)
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
+    runs = f"{reference.runs} run{'s' * (reference.runs != 1)}"
+    return Bar(side * reference.value, f"{side:.0%} of the median of {runs} in {source}", want)
 
 
 def strictest(bars: Sequence[Bar]) -> Bar | None:
-    """The one that is hardest to meet, with the lowest ceiling of all; None of none. All want the same."""
+    """The hardest bar, with the lowest ceiling of all; None without bars. All must want the same side."""
     if not bars:
         return None
     hardest = (max if bars[0].want is Want.MORE else min)(bars, key=lambda bar: bar.value)
@@ -64,20 +60,35 @@ def strictest(bars: Sequence[Bar]) -> Bar | None:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One measurement: the rates, or times, of its repetitions, and how many cores were missing meanwhile."""
+class Repetitions:
+    """One measurement: the rate, or the time, of each repetition, and what else used the machine meanwhile.
+
+    `crowding` is how many of the cores that it needs were missing, None where nobody knows; `sharers` is how many
+    other processes computed on the device.
+    """
 
     values: tuple[float, ...]
     crowding: float | None = None
+    sharers: int = 0
 
     @property
     def busy(self) -> bool:
-        return self.crowding is not None and self.crowding > BUSY_CORES
+        return self.sharers > 0 or (self.crowding is not None and self.crowding > BUSY_CORES)
+
+    @property
+    def disturbance(self) -> str:
+        """Why a slow result says nothing about the machine; nothing where the machine is known to have been free."""
+        if self.sharers:
+            several = "es" * (self.sharers > 1)
+            return f"{self.sharers} other process{several} computed on the device"
+        if self.crowding is None:
+            return "this system does not say whether other programs ran"
+        return f"other programs or a quota took {self.crowding:.1f} of the cores that it needs" if self.busy else ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one metric comes to; `value` is the median, with its 95% interval."""
+    """The verdict on one metric; `value` is the median, with its 95% interval."""
 
     verdict: CheckVerdict
     reason: str
@@ -86,74 +97,68 @@ class Finding:
     high: float | None = None
 
 
-def needs_confirmation(sample: Sample, bar: Bar) -> bool:
-    """Whether the median is on the wrong side: measured once more, before anything is said."""
-    value, _, _ = median_interval(sample.values)
+def needs_confirmation(first: Repetitions, bar: Bar) -> bool:
+    """Whether the median is on the wrong side of the bar: then the metric is measured again before it is judged."""
+    value, _, _ = median_interval(first.values)
     return _wrong(value, bar)
 
 
-def judge(sample: Sample, bar: Bar | None, second: Sample | None = None, *, ratio: bool = False) -> Finding:
-    """The verdict on a metric. `second` is the confirming measurement of one that was on the wrong side.
+def judge(first: Repetitions, bar: Bar | None, second: Repetitions | None = None, *, ratio: bool = False) -> Finding:
+    """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
 
-    FAIL takes two whole intervals beyond the bar, and a machine on which nothing else ran. So does PASS for a `ratio`
-    of two rates: what slows down its lower part makes it look good.
+    A FAIL takes two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
+    free in both. A PASS of a `ratio` of two rates takes a free machine, too: a busy one may slow only the lower part.
     """
-    value, low, high = median_interval(sample.values)
+    value, low, high = median_interval(first.values)
     known = {"value": value, "low": low, "high": high}
-    beyond = "" if bar is None else f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar is None:
-        reason = f"{UNBARRED}; no reference itself: {_taken(sample)}" if sample.busy else UNBARRED
+        reason = f"{NO_BAR}; it is no reference itself: {first.disturbance}" if first.busy else NO_BAR
         return Finding(CheckVerdict.UNSUPPORTED, reason, **known)
+    beyond = f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
-        share = value / bar.ceiling
-        return Finding(CheckVerdict.INCONCLUSIVE, f"error of the measurement: {share:.0%} of what is possible", **known)
+        reason = f"the measurement is wrong: {value / bar.ceiling:.0%} of the physical limit"
+        return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if not _wrong(value, bar):
-        if ratio and sample.busy:
-            return Finding(CheckVerdict.INCONCLUSIVE, _busy("within the bar", sample), **known)
+        if ratio and first.disturbance:
+            return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
-        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} once; a second measurement must confirm it", **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and not measured a second time", **known)
     again, *ends = median_interval(second.values)
     if not _wrong(again, bar):
-        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} once, and within it when measured again", **known)
-    if sample.busy or second.busy:
-        return Finding(CheckVerdict.INCONCLUSIVE, _busy(beyond, sample, second), **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} at first, but within it when measured again", **known)
+    if disturbance := first.disturbance or second.disturbance:
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
     if all(end is not None and _wrong(end, bar) for end in (low, high, *ends)):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
-    return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than it varies", **known)
+    return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than the measurement varies", **known)
 
 
 def _wrong(value: float, bar: Bar) -> bool:
     return value < bar.value if bar.want is Want.MORE else value > bar.value
 
 
-def _busy(what: str, *samples: Sample) -> str:
-    return f"{what}, but {_taken(*samples)}"
-
-
-def _taken(*samples: Sample) -> str:
-    most = max(sample.crowding or 0.0 for sample in samples)
-    return f"other programs took {most:.1f} of the cores that it needs"
-
-
 def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
-    """What is said of each of `required` that did not run, or of which nothing can be judged on a device."""
+    """One sentence for each of the `required` checks that did not run, or that cannot be judged on a device."""
     found = []
     for name in required:
         ran = [check for check in checks if check.check == name]
         judged = {check.device for check in ran if check.verdict is not CheckVerdict.UNSUPPORTED}
         if not ran:
-            found.append(f"{name} is required, and did not run")
+            found.append(f"{name} is required, but did not run")
         for device in dict.fromkeys(check.device for check in ran if check.device not in judged):
-            found.append(f"{name} is required, and cannot be judged on {device}")
+            found.append(f"{name} is required, but cannot be judged on {device}")
     return found
 
 
 def qualification(
     checks: Sequence[Check], *, required: Sequence[str] = (), notes: Sequence[str] = (), complete: bool = True
 ) -> Qualification:
-    """The verdict on the machine. A `required` check that came to nothing disqualifies it; `notes` say what was not
-    asked for; a run that is not `complete` qualifies nothing."""
+    """The verdict on the machine.
+
+    A `required` check that came to nothing disqualifies the machine. `notes` say what was not asked for. A run that is
+    not `complete` qualifies nothing.
+    """
     if injected := sorted({check.injected for check in checks if check.injected}):
         standing, reasons, action = _drill(checks, injected)
     else:
@@ -162,25 +167,22 @@ def qualification(
 
 
 def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:
-    """Whether each planted fault was found is all that such a run says."""
+    """A run with planted faults says only whether each of them was found."""
     said = []
     for planted in injected:
         hit = [check for check in checks if check.injected == planted]
-        # The preconditions do not fail: a busy machine is one that nothing can be said of.
+        # A precondition does not fail: nothing can be said about a busy machine.
         worst = CheckVerdict.INCONCLUSIVE if planted.startswith("preconditions") else CheckVerdict.FAIL
         found = [check for check in hit if check.verdict is worst]
         rest = "" if found else ": " + "; ".join(dict.fromkeys(check.reason or str(check.verdict) for check in hit))
         said.append(f"INJECTED {planted}: {'found' if found else 'not found'}{rest}")
-    failed = [check for check in checks if check.verdict is CheckVerdict.FAIL]
-    reasons = [f"{_where(check)}: {check.reason}" for check in failed]
-    return Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE, [*said, *reasons], DRILL
+    failed = _reasons(checks, CheckVerdict.FAIL)
+    return Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE, [*said, *failed], DRILL
 
 
 def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) -> tuple[Standing, Sequence[str], str]:
-    failed = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.FAIL]
-    judged = {check.check for check in checks if check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)}
+    failed, unclear = _reasons(checks, CheckVerdict.FAIL), _reasons(checks, CheckVerdict.INCONCLUSIVE)
     lacking = unmet(checks, required) if complete else []
-    unclear = [f"{_where(check)}: {check.reason}" for check in checks if check.verdict is CheckVerdict.INCONCLUSIVE]
     if failed:
         return Standing.NOT_QUALIFIED, [*failed, *lacking], FAILED
     if lacking:
@@ -189,19 +191,21 @@ def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) 
         return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
     if unclear:
         return Standing.INCONCLUSIVE, unclear, UNCLEAR
-    wants = [check for check in checks if check.verdict is CheckVerdict.UNSUPPORTED and _can_be_judged(check)]
-    if not judged:
-        return Standing.INCONCLUSIVE, ["nothing was judged"], BY_SPEC if wants else NOTHING
-    partly = any(check.verdict is CheckVerdict.UNSUPPORTED for check in checks)
-    return Standing.QUALIFIED, [], f"{PARTLY} {BY_SPEC}" if wants else PARTLY if partly else DONE
+    left = [check for check in checks if check.verdict is CheckVerdict.UNSUPPORTED]
+    by_spec = [check for check in left if check.value is not None or "digest" in check.details]
+    if len(left) == len(checks):
+        return Standing.INCONCLUSIVE, ["nothing was judged"], BY_SPEC if by_spec else NOTHING
+    if not left:
+        return Standing.QUALIFIED, [], DONE
+    names = ", ".join(dict.fromkeys(check.name for check in left))
+    return Standing.QUALIFIED, [], " ".join([PARTLY.format(names), *([BY_SPEC] if by_spec else [])])
 
 
-def _can_be_judged(check: Check) -> bool:
-    """Whether it was measured, and lacks only what to hold it against."""
-    return check.value is not None or "digest" in check.details
+def _reasons(checks: Sequence[Check], verdict: CheckVerdict) -> list[str]:
+    return [f"{check.name} on {check.device}: {check.reason}" for check in checks if check.verdict is verdict]
 
 
-# What a training step is made of, by the checks that measure it alone.
+# The checks that measure one component of a training step alone.
 COMPONENTS = ("matmul", "memory", "copies", "launch", "sustained")
 
 
@@ -222,16 +226,15 @@ def explanation(checks: Sequence[Check], device: str) -> str:
     return f"unexplained: {', '.join(check.name for check in judged)} passed"
 
 
-FAILED = "Attach the file to the ticket. The first of them is the one to look into: the others may follow from it."
-DRILL = "This says nothing about the machine: measure again without --perf-inject."
-AGAIN = "Measure again, and let it finish."
-UNCLEAR = "Stop what else runs on this machine, and measure again."
-DONE = "Nothing."
-PARTLY = "Nothing, for what was judged. What is UNSUPPORTED was not."
-BY_SPEC = "--perf-spec=FILE holds what was measured against a machine that is known to be good (python -m perf spec)."
-NOTHING = "Nothing of this can be judged here: the reasons are above."
-LACKING = "Make what is required possible here, as its reason says, or leave it out of --perf-require-check."
-
-
-def _where(check: Check) -> str:
-    return f"{check.name} on {check.device}"
+FAILED = "Attach the file to the ticket. Look into the first reason first: the others may follow from it."
+DRILL = "This run says nothing about the machine. Run it again without --perf-inject."
+AGAIN = "Run it again, and let it finish."
+UNCLEAR = "Stop the other programs on this machine, and run it again."
+DONE = "Nothing to do."
+PARTLY = "Nothing to do for what was judged. These checks were not judged: {}."
+BY_SPEC = (
+    "To judge what was measured, give a reference from a machine that you know is good: --perf-spec=FILE (python -m "
+    "perf spec makes it)."
+)
+NOTHING = "No check can be judged here. The reasons are above."
+LACKING = "Do what the reasons above say, or leave these checks out of --perf-require-check."

@@ -1,4 +1,4 @@
-"""In: a device's name, or a CPU's cores, clock and vector units. Out: what it cannot exceed, and who says so."""
+"""In: the name of a device, or the cores, clock and units of a CPU. Out: its physical limits, and their sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TABLE = Path(__file__).with_name("limits.json")
 # Floating-point operations per clock and core, in float32: two vector units, each with a fused multiply-add (two).
 # Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide, family 17h.
 CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
-# Dense floating-point operations per clock and streaming multiprocessor of NVIDIA's, by compute capability: the
+# Dense floating-point operations per clock and streaming multiprocessor of NVIDIA GPUs, by compute capability: the
 # whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
 GPU_FLOP_PER_CLOCK = {
     "8.0": {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
@@ -26,7 +26,7 @@ LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 
 
 @dataclass(frozen=True)
 class Limit:
-    """`value` in the metric's unit. A `certain` one cannot be exceeded; another rests on a clock that may rise."""
+    """`value` in the unit of the metric. Nothing exceeds a `certain` limit; others rest on a clock that may rise."""
 
     value: float
     source: str
@@ -34,7 +34,7 @@ class Limit:
 
 
 def matmul_limit(device_name: str, dtype: str) -> Limit | None:
-    """The dense peak of a device that the table has [FLOP/s]."""
+    """The dense peak of a device, from the table [FLOP/s]; None where the table lacks it."""
     entry = _entry(device_name)
     if entry is None or dtype not in entry["flop_per_s"]:
         return None
@@ -42,7 +42,7 @@ def matmul_limit(device_name: str, dtype: str) -> Limit | None:
 
 
 def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dtype: str) -> Limit | None:
-    """The dense peak of an NVIDIA GPU of that compute capability at a clock [FLOP/s]."""
+    """The dense peak of an NVIDIA GPU at a clock [FLOP/s]; None where its compute capability is unknown."""
     per_clock = GPU_FLOP_PER_CLOCK.get(capability, {}).get(dtype)
     if per_clock is None:
         return None
@@ -51,20 +51,20 @@ def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dty
 
 
 def memory_limit(device_name: str) -> Limit | None:
-    """The memory bandwidth of a device that the table has [bytes/s]."""
+    """The memory bandwidth of a device, from the table [bytes/s]; None where the table lacks it."""
     entry = _entry(device_name)
     return None if entry is None else Limit(entry["bytes_per_s"], entry["source"])
 
 
 def link_limit(generation: int, width: int) -> Limit | None:
-    """What a PCIe link carries in one direction [bytes/s]; None of a generation that is not known."""
+    """The bandwidth of a PCIe link in one direction [bytes/s]; None where the generation is unknown."""
     if generation not in LANE_BYTES_PER_S:
         return None
     return Limit(width * LANE_BYTES_PER_S[generation], f"PCIe {generation} ×{width} as negotiated under load")
 
 
 def cpu_matmul_limit(cores: int, capability: str, clock_hz: float | None, dtype: str) -> Limit | None:
-    """The peak of `cores` cores [FLOP/s], by the clock that they report: a boost beyond it is not seen."""
+    """The peak of `cores` cores at the clock that they report [FLOP/s]. A boost above that clock is not in it."""
     per_clock = CPU_FLOP_PER_CLOCK.get(capability)
     if per_clock is None or clock_hz is None or dtype != "fp32":
         return None

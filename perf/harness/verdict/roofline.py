@@ -1,4 +1,4 @@
-"""In: what a training step does, how long it takes, and what its device can. Out: the share of it, and what binds it.
+"""In: the work of a training step, its time, and the limits of its device. Out: its share of them, and what binds it.
 
 Williams, Waterman and Patterson, Roofline, Communications of the ACM 52(4), 2009.
 """
@@ -15,13 +15,14 @@ from perf.harness.verdict.limits import Limit
 
 # A step that takes more than three times as long as its limits allow spends most of its time on something else.
 FAR = 3.0
-# The larger half of the time names the bound.
-HALF = 0.5
 
 
-class Bound(StrEnum):
-    """What a step is bound by. LAUNCHES: starting its operations takes more than half of the time. CACHES: it is faster
-    than the memory, so part of what it moves never got there. OVERHEAD: none of these explains its time."""
+class BoundBy(StrEnum):
+    """What limits a step.
+
+    LAUNCHES: starting its operations takes more than half of the time. CACHES: it is faster than the memory, so part
+    of its bytes stay in a cache. OVERHEAD: none of the others explains its time.
+    """
 
     COMPUTE = "compute"
     MEMORY = "memory"
@@ -32,9 +33,11 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True)
 class Work:
-    """What one call does. `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and
-    attention, a multiply-add as two, but nothing elementwise, and no optimizer; `convolution_flop` are a part of it.
-    `ops` operations read and write `bytes` bytes."""
+    """What one call does: `ops` operations that read and write `bytes` bytes, and `flop` floating-point operations.
+
+    `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, with two for a
+    multiply-add; nothing elementwise, and no optimizer. `convolution_flop` is the part of the convolutions.
+    """
 
     flop: int
     convolution_flop: int
@@ -44,21 +47,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Roofline:
-    """`share` is achieved ÷ possible: the time that the limits allow ÷ the time taken, also where there is no FLOP."""
+    """`share` is the time that the limits allow ÷ the time taken; where there are FLOP, also achieved ÷ possible."""
 
     flop_per_byte: float
     achieved_flop_per_s: float
     possible_flop_per_s: float
     share: float
-    bound: Bound
+    bound: BoundBy
 
 
 def roofline(
     work: Work, seconds: float, peak_flop_per_s: float, bytes_per_s: float, launch_s: float | None = None
 ) -> Roofline:
-    """A step that takes `seconds`, under a peak and a bandwidth; `launch_s` is the time of starting one operation [s].
+    """The place of a step of `seconds` under a peak and a bandwidth; `launch_s` is the time to start one operation [s].
 
-    Raises ValueError where a time, a limit or the bytes are not above 0.
+    Raises ValueError unless time, limits and bytes are above 0.
     """
     if min(seconds, peak_flop_per_s, bytes_per_s, work.bytes) <= 0:
         raise ValueError("a roofline needs a time, limits and bytes above 0")
@@ -74,33 +77,33 @@ def roofline(
     )
 
 
-def _bound(seconds: float, compute_s: float, memory_s: float, launches_s: float) -> Bound:
+def _bound(seconds: float, compute_s: float, memory_s: float, launches_s: float) -> BoundBy:
     least_s = max(compute_s, memory_s)
-    if launches_s > max(HALF * seconds, least_s):
-        return Bound.LAUNCHES
+    if launches_s > max(seconds / 2, least_s):
+        return BoundBy.LAUNCHES
     if seconds > FAR * least_s:
-        return Bound.OVERHEAD
+        return BoundBy.OVERHEAD
     if compute_s >= memory_s:
-        return Bound.COMPUTE
-    return Bound.CACHES if memory_s > seconds else Bound.MEMORY
+        return BoundBy.COMPUTE
+    return BoundBy.CACHES if memory_s > seconds else BoundBy.MEMORY
 
 
-def ceiling(checks: Sequence[Check], device: str, name: str, physical: Limit | None) -> Limit | None:
-    """What `checks` measured on `device` under `name` (`matmul fp32`), else the physical limit, if one is known.
+def measured_limit(checks: Sequence[Check], device: str, name: str, physical: Limit | None) -> Limit | None:
+    """What `checks` measured on `device` under `name` (`matmul fp32`), else the physical limit, else None.
 
-    A measurement that has no bar counts; one that is INCONCLUSIVE does not: the machine was busy, or it is an error.
+    A measurement without a bar counts. An INCONCLUSIVE one does not: the machine was busy, or the measurement is wrong.
     """
     for check in checks:
-        said = check.verdict is not CheckVerdict.INCONCLUSIVE
-        if (check.name, check.device) == (name, device) and check.value and said:
+        clear = check.verdict is not CheckVerdict.INCONCLUSIVE
+        if (check.name, check.device) == (name, device) and check.value and clear:
             return Limit(check.value, f"{name} of this run", certain=False)
     return physical
 
 
-def details(
+def step_details(
     work: Work, seconds: float, peak: Limit | None, memory: Limit | None, launch: Limit | None
 ) -> dict[str, Scalar]:
-    """What the record keeps of a step: flat. What there are no limits for is None."""
+    """What the record keeps about a step, flat. A value that needs an unknown limit is None."""
     known: dict[str, Scalar] = {
         "flop_per_step": work.flop,
         "bytes_per_step": work.bytes,

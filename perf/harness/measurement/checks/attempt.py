@@ -1,4 +1,4 @@
-"""What one check works with: its device, its planted fault, and how it says what it found."""
+"""In: a device, and what a check measured on it. Out: the check's verdict, with its bar, its reason and its details."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from dataclasses import replace
 
 import torch
 
-from perf.harness.machine import load
 from perf.harness.machine.devices import Device
 from perf.harness.machine.identity import clock_hz
-from perf.harness.machine.load import crowding
+from perf.harness.machine.load import Clock, Meter
 from perf.harness.machine.telemetry.reasons import HARDWARE, names
-from perf.harness.machine.telemetry.source import Sample as Reading
+from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import condense, share_with
-from perf.harness.measurement.checks.counters import NotCounted, Watch
+from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.record.check import Check, CheckVerdict
@@ -25,7 +24,7 @@ from perf.harness.record.run import Scalar, finite
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.checks import (
     Bar,
-    Sample,
+    Repetitions,
     Want,
     explanation,
     judge,
@@ -35,17 +34,17 @@ from perf.harness.verdict.checks import (
     strictest,
 )
 from perf.harness.verdict.limits import Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
-from perf.harness.verdict.roofline import Work, ceiling, details
+from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.plan import Plan
 
-# A machine may be so much slower than the good ones: healthy GPUs of one model differ by 5 to 8%.
+# A good machine may be so much slower than the reference: healthy GPUs of one model differ by 5 to 8%.
 RATE_SLACK = 0.08
-# The time of a launch is the host's, which varies more than a GPU does.
+# The host starts an operation, and its times vary more than a GPU's.
 TIME_SLACK = 0.25
 
 
 class Attempt:
-    """One check on one device. A test measures, and says once what it found, by one of the methods below."""
+    """One check on one device. A test measures, and then calls one of the methods below to say what it found."""
 
     def __init__(
         self,
@@ -54,11 +53,13 @@ class Attempt:
         variant: str,
         plan: Plan,
         fault: str,
-        errors: Watch | NotCounted,
+        errors: ErrorCounters | NotCounted,
         *,
         spec: Spec | None = None,
         done: Sequence[Check] = (),
-        readings: Callable[[float, float], Sequence[Reading]] = lambda start, end: (),
+        readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
+        clock: Clock = time.perf_counter,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.device = device
         self.device_name = plan.device_name(device.name)
@@ -67,16 +68,16 @@ class Attempt:
         self.spec = spec
         self.done = done  # the checks of this run before this one
         self.fault = fault
-        self.errors = errors  # that the device has counted since the run began, or why it counts none
+        self.errors = errors  # those that the device counts in this run, or why it counts none
         injected = f"{name}:{fault}" if fault else ""
         self.result = Check(name, device.name, CheckVerdict.INCONCLUSIVE, variant, injected=injected)
-        self._between = readings
-        # Of each measurement: from when to when, by `time.perf_counter`, and how often it called.
+        self._between, self._clock, self._wait = readings, clock, wait
+        # For each measurement: when it began and ended [s of the clock], and how many calls it made.
         self._spans: list[tuple[float, float]] = []
         self._calls: list[int] = []
 
     def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
-        """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, where there are such."""
+        """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, where these are known."""
         self._judge(measure, unit, Want.MORE, [] if limit is None else [limit_bar(limit, share)], RATE_SLACK)
 
     def time(self, measure: Callable[[], Measured]) -> None:
@@ -84,7 +85,7 @@ class Attempt:
         self._judge(measure, "s", Want.LESS, [], TIME_SLACK)
 
     def share(self, measure: Callable[[], Measured], bar: float, source: str) -> None:
-        """Judge a ratio of two rates by an absolute bar below it."""
+        """Judge a ratio of two rates, which must be at least `bar`."""
         self._judge(measure, "", Want.MORE, [Bar(bar, source)], RATE_SLACK, ratio=True)
 
     def _judge(
@@ -97,7 +98,7 @@ class Attempt:
         *,
         ratio: bool = False,
     ) -> None:
-        """Measure, and once more before anything fails."""
+        """Measure, and measure again before anything fails."""
         check = self.result
         other_unit = None
         if self.spec is not None and not ratio:  # a ratio has a bar of its own
@@ -107,8 +108,8 @@ class Attempt:
             elif reference is not None and not bars:
                 other_unit = reference.unit
         bar = strictest(bars)
-        first, note = self._sample(measure)
-        second = self._sample(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
+        first, note = self._measured(measure)
+        second = self._measured(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
         found = judge(first, bar, second, ratio=ratio)
         self.result = replace(
             check,
@@ -119,28 +120,27 @@ class Attempt:
             unit=unit,
             bar=None if bar is None else bar.value,
             bar_source="" if bar is None else bar.source,
-            reason=found.reason if other_unit is None else f"the spec has it in {other_unit}, not in {unit}",
+            reason=found.reason if other_unit is None else f"the unit in the spec is {other_unit}, not {unit}",
             note=note,
             crowding=first.crowding,
         )
 
-    def _sample(self, measure: Callable[[], Measured]) -> tuple[Sample, str]:
-        before, start = load.foreign_cpu_s(), time.perf_counter()
+    def _measured(self, measure: Callable[[], Measured]) -> tuple[Repetitions, str]:
+        """What `measure` finds, and what else used the machine meanwhile; the note says what was measured."""
+        meter, start = Meter(self._clock), self._clock()
         made = measure()
-        wall_s, after = time.perf_counter() - start, load.foreign_cpu_s()
-        self._spans.append((start, start + wall_s))
+        end = self._clock()
+        self._spans.append((start, end))
         self._calls.append(made.calls)
-        if before is None or after is None or wall_s < LOAD_S:
-            return Sample(made.values), made.note
+        if end - start < LOAD_S:  # the kernel counts too coarsely to see others in a shorter time
+            self._wait(LOAD_S - (end - start))
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
-        return Sample(made.values, crowding(max(0.0, after - before) / wall_s, threads)), made.note
+        sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
+        return Repetitions(made.values, meter.read().missing_cores(threads), sharers), made.note
 
-    def throttled(self, measure: Callable[[], Measured], bar: float, planted: Sequence[Reading] = ()) -> None:
-        """FAIL where the hardware slowed itself down for more than `bar` of the time, and again when measured anew.
-
-        `planted` takes the place of what the telemetry saw.
-        """
-        first = planted or self._readings(0)
+    def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
+        """FAIL where the hardware slowed itself down for more than `bar` of the time, in a second measurement, too."""
+        first = self._readings(0)
         known = condense(first)
         if (energy_j := finite(known.get("energy_j"))) is not None and self._calls[0]:
             known["j_per_call"] = energy_j / self._calls[0]
@@ -149,24 +149,24 @@ class Attempt:
         if share <= bar:
             return
         if len(self._spans) == 1:
-            self._sample(measure)
+            self._measured(measure)
         bits = functools.reduce(operator.or_, (sample.values.get("reasons", 0) for sample in first))
         said = f"slowed itself down for {share:.1%} of the time ({', '.join(names(bits & HARDWARE))})"
-        if (share_with(HARDWARE, planted or self._readings(1)) or 0.0) > bar:
+        if (share_with(HARDWARE, self._readings(1)) or 0.0) > bar:
             self.fail(f"{said}, and again when measured a second time", share, "of the time")
-        elif not self.failed:  # what is too slow fails for that
+        elif not self.failed:  # a device that is too slow keeps that reason
             self.unclear(f"{said}, and not when measured again", share, "of the time")
 
     @property
     def _facts(self) -> Mapping[str, Scalar]:
         return self.plan.device_facts.get(self.device.name, {})
 
-    def _readings(self, number: int) -> Sequence[Reading]:
-        """What the telemetry saw of the device in a measurement."""
+    def _readings(self, number: int) -> Sequence[Sample]:
+        """The telemetry of the device during a measurement."""
         return self._between(*self._spans[number])
 
     def clock(self, dtype: str) -> None:
-        """Say what share of the peak at the clock that it ran with a GPU's rate of products is."""
+        """Add the share of a GPU's peak at the clock that it ran with, where clock and peak are known."""
         clock_hz = finite(condense(self._readings(0)).get("sm_clock_hz_median"))
         limit = None if clock_hz is None else _peak_at(self._facts, clock_hz, dtype)
         if clock_hz is None or limit is None or self.result.value is None:
@@ -177,9 +177,9 @@ class Attempt:
         self.result = replace(self.result, note=note, details={"sm_clock_hz": clock_hz, "share_at_clock": share})
 
     def peak(self, dtype: str) -> Limit | None:
-        """The rate of matrix products that this device cannot exceed, or None where nobody says [FLOP/s].
+        """The highest rate of matrix products that this device can reach [FLOP/s]; None where it is unknown.
 
-        Of a GPU that the table lacks it is computed from its multiprocessors and its highest clock.
+        Where the table lacks a GPU, its multiprocessors and its highest clock give the peak.
         """
         if self.device.asynchronous:
             device = self._facts
@@ -190,43 +190,43 @@ class Attempt:
         return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
 
     def bandwidth(self) -> Limit | None:
-        """The same of its memory [bytes/s]; a CPU's depends on what is plugged in, which no table knows."""
+        """The bandwidth of an accelerator's memory [bytes/s]. A CPU's depends on its modules."""
         return memory_limit(self.device_name) if self.device.asynchronous else None
 
     def roofline(self, work: Work, seconds: float) -> None:
-        """Keep the share that `work` in `seconds` is of what this run measured, or of what is physically possible.
+        """Keep how near `work` in `seconds` comes to the limits that this run measured, or to the physical ones.
 
-        A convolution is in TF32 where cuDNN may use it, which it may unless told otherwise.
+        cuDNN computes convolutions in TF32 unless it is told otherwise.
         """
         tf32 = self.device.torch_device.type == "cuda" and torch.backends.cudnn.allow_tf32
         dtype = "tf32" if tf32 and 2 * work.convolution_flop > work.flop else "fp32"
         peak, memory, launch = (
-            ceiling(self.done, self.device.name, name, physical)
+            measured_limit(self.done, self.device.name, name, physical)
             for name, physical in (
                 (f"matmul {dtype}", self.peak(dtype)),
                 ("memory copy", self.bandwidth()),
                 ("launch queued" if self.device.asynchronous else "launch p50", None),
             )
         )
-        self.result = replace(self.result, details=details(work, seconds, peak, memory, launch))
+        self.result = replace(self.result, details=step_details(work, seconds, peak, memory, launch))
 
     @property
     def failed(self) -> bool:
         return self.result.verdict is CheckVerdict.FAIL
 
     def explain(self, checks: Sequence[Check]) -> None:
-        """Say which component of this device explains the failure."""
+        """Add to the reason which component of this device explains the failure."""
         self.result = replace(self.result, reason=f"{self.result.reason}; {explanation(checks, self.device.name)}")
 
     def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "") -> None:
-        """Judge what is exact, or errs the same way each time: once beyond the bar is a FAIL."""
+        """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL."""
         verdict = CheckVerdict.PASS if value <= bar else CheckVerdict.FAIL
         self.result = replace(
             self.result, verdict=verdict, value=value, unit=unit, bar=bar, bar_source=source, reason=reason
         )
 
     def golden(self, digest: int, training: str) -> None:
-        """Judge the bits that a `training` on this device came to, by those that the spec has of the same one."""
+        """Judge the bits that a `training` ended in on this device by the bits of the same training in the spec."""
         on_cpu = f", {torch.get_num_threads()} threads, {self.plan.environment['cpu_capability']}"
         software = f"torch {torch.__version__}"
         key = f"{training}, {self.device_name}{'' if self.device.asynchronous else on_cpu}, {software}"
@@ -234,28 +234,28 @@ class Attempt:
         self.result = replace(self.result, details={"digest": found, "digest_key": key})
         spec = self.spec
         if spec is None or key not in spec.digests:
-            self.unsupported("no digest of this training is known: --perf-spec")
+            self.unsupported("no digest of this training is known; give a reference with --perf-spec=FILE")
             return
-        source = f"the digest in {spec.source} of the same training"
+        source = f"the digest of the same training in {spec.source}"
         differs = "" if spec.digests[key] == found else f"{found}, not {spec.digests[key]}"
         self.at_most(int(bool(differs)), "mismatches", 0, source, differs)
 
     def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
-        """What no bar is needed for."""
-        self._unbarred(CheckVerdict.FAIL, reason, value, unit)
+        """FAIL for a reason that needs no bar."""
+        self._without_bar(CheckVerdict.FAIL, reason, value, unit)
 
     def unclear(self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None) -> None:
-        """What says nothing; `bar` is where it began to."""
-        self._unbarred(CheckVerdict.INCONCLUSIVE, reason, value, unit)
+        """INCONCLUSIVE; from `bar` on, a value says nothing."""
+        self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit)
         self.result = replace(self.result, bar=bar)
 
-    def _unbarred(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
-        """In the place of what was judged before: interval and bar were those of another metric."""
+    def _without_bar(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
+        """Replace an earlier verdict, whose interval and bar belong to another metric."""
         kept = replace(self.result, low=None, high=None, bar=None, bar_source="")
         self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason)
 
     def unsupported(self, reason: str) -> None:
-        """It cannot be measured here."""
+        """UNSUPPORTED: it cannot be measured or judged here."""
         self.result = replace(self.result, verdict=CheckVerdict.UNSUPPORTED, reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""In: a device. Out: what hardware errors it has counted since then: NVML, or the kernel's EDAC."""
+"""In: a device. Out: the hardware errors that it has counted since then, from NVML or from the kernel's EDAC."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from perf.harness.machine.telemetry.source import Unreadable
 
 # Linux kernel documentation, admin-guide/RAS: errors that the memory controllers could not correct.
 EDAC = Path("/sys/devices/system/edac/mc")
-# Any new one of these is a FAIL; of the others, the number is said.
+# A new error of these kinds is a FAIL; the other kinds are only reported.
 FATAL = ("uncorrected", "remap pending", "remap failed")
 XID = re.compile(r"Xid (\d+)")
-# NVIDIA's catalog of Xid errors: what a program does wrong, or what ends it; any other is the hardware or its driver.
+# NVIDIA's catalog of Xid errors: a program causes these, or is ended by them; hardware or driver cause the others.
 PROGRAMS_XIDS = (13, 31, 43, 45, 68, 109)
-# What a sample of NVML calls them.
+# Our names of the counters in a sample of NVML.
 OF_NVML = {
     "uncorrected": "ecc_uncorrected",
     "remap corrected": "remap_corrected",
@@ -29,35 +29,41 @@ OF_NVML = {
 }
 
 Counts = Mapping[str, int]
+Read = Callable[[], Counts]
 
 
 class NotCounted(Exception):
-    """This device counts no errors: `str()` says why not."""
+    """This device counts no errors: `str()` says why."""
 
 
-class Watch:
-    """The errors that `device` counts from now on. Raises NotCounted."""
+class ErrorCounters:
+    """The errors that `device` counts from now on. `plant` puts a fault into the readings. Raises NotCounted."""
 
-    def __init__(self, device: Device) -> None:
-        self._read = _gpu(device) if device.asynchronous else _edac
+    def __init__(self, device: Device, plant: Callable[[Read], Read] = lambda read: read) -> None:
+        self._read = plant(_gpu(device) if device.asynchronous else _edac)
         self._before = self._read()
 
     def new(self) -> Counts:
-        """What was counted meanwhile, and what is pending or failed at all. Raises NotCounted."""
+        """The errors counted since the beginning, and all that are pending or failed. Raises NotCounted."""
         return new(self._before, self._read())
 
 
-def _gpu(device: Device) -> Callable[[], Counts]:
-    """What reads the counters of a GPU, and the Xid errors since now. Raises NotCounted."""
-    xids: Counter[str] = Counter()
+def _gpu(device: Device) -> Read:
+    """A function that reads the counters of a GPU, and the Xid errors since now. It raises NotCounted."""
     try:
         gpu = open_gpu(device)
     except Unreadable as error:
-        raise NotCounted(str(error)) from None
+        said = str(error)
+
+        def nothing() -> Counts:
+            raise NotCounted(said)
+
+        return nothing
     try:
         reported = gpu.xids()
     except Unreadable:  # some counters are better than none
         reported = list
+    xids: Counter[str] = Counter()
 
     def read() -> Counts:
         xids.update(f"Xid {number}" for number in reported())
@@ -81,7 +87,7 @@ def _edac() -> Counts:
 
 
 def new(before: Counts, after: Counts) -> Counts:
-    """What was counted in between, and what is pending or failed at all."""
+    """The errors counted from `before` to `after`, and all that are pending or failed."""
     standing = {name: after[name] for name in ("remap pending", "remap failed") if after.get(name)}
     return {
         name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)
@@ -89,7 +95,7 @@ def new(before: Counts, after: Counts) -> Counts:
 
 
 def fatal(found: Counts) -> int:
-    """How many of them no healthy device has."""
+    """How many of these errors no healthy device has."""
     return sum(count for name, count in found.items() if name in FATAL or _of_hardware(name))
 
 

@@ -1,12 +1,15 @@
-"""The faults that `--perf-inject=CHECK:KIND` plants, so that every check can be seen to fail.
+"""The faults that `--perf-inject=CHECK:KIND` plants, so that you can see every check fail.
 
-They are real: an operation is done twice, a bit is flipped in memory, a program keeps a core busy. Nothing scales a
-number afterwards.
+Most are real: an operation is done twice, a bit is flipped in memory, a program keeps a core busy. No machine can be
+made to overheat or to miscount on demand, so `sustained:throttle`, `errors:ecc` and `errors:xid` are planted in the
+answers of the driver, where they are read: everything from the reading to the verdict is the same as with a real fault.
+No fault changes a result that was measured.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -18,17 +21,20 @@ import torch
 from torch import Tensor
 
 from perf.harness.machine.telemetry.reasons import Reason
-from perf.harness.machine.telemetry.source import Sample
+from perf.harness.machine.telemetry.source import Source, Values
+from perf.harness.measurement.checks.counters import Counts, NotCounted, Read
 
 T = TypeVar("T")
 
-# Once a second: busy, at its power cap, and three times of nine too hot as well.
-OVERHEATED = tuple(
-    Sample(float(second), {"reasons": Reason.SW_POWER_CAP | (Reason.HW_THERMAL_SLOWDOWN if second % 3 == 2 else 0)})
-    for second in range(9)
-)
-# A load that is left behind ends by itself.
+# The device says of every third answer that it is too hot.
+HOT_EVERY = 3
+# A healthy device's counters, for a device that counts nothing; and what is added to the counters after the first
+# reading, by fault.
+HEALTHY = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
+ERRORS = {"ecc": {"uncorrected": 1}, "xid": {"Xid 79": 1}}
+# A program that is left behind ends by itself after so many seconds.
 LOAD_S = 120
+PROGRAM = f"import time\nend = time.monotonic() + {LOAD_S}\nwhile time.monotonic() < end: pass"
 
 
 def twice(call: Callable[[], T]) -> Callable[[], T]:
@@ -49,12 +55,39 @@ def flip_bit(tensor: Tensor, index: int, bit: int) -> None:
     flat[index] ^= one
 
 
+class Overheated:
+    """A device whose answers say that it is at its power cap and, every third time, too hot."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._asked = source, 0
+
+    def sample(self) -> Values:
+        self._asked += 1
+        hot = Reason.HW_THERMAL_SLOWDOWN if self._asked % HOT_EVERY == 0 else 0
+        answer = self._source.sample()
+        return answer | {"reasons": answer.get("reasons", 0) | Reason.SW_POWER_CAP | hot}
+
+
+def miscounting(read: Read, kind: str) -> Read:
+    """`read`, to which the errors of `kind` are added from the second reading on."""
+    readings = itertools.count()
+
+    def both() -> Counts:
+        try:
+            found = read()
+        except NotCounted:
+            found = HEALTHY
+        more = ERRORS[kind] if next(readings) else {}
+        return {**found, **{name: found.get(name, 0) + count for name, count in more.items()}}
+
+    return both
+
+
 @contextlib.contextmanager
 def foreign_load(cores: int) -> Iterator[None]:
-    """Keep `cores` cores busy with programs that are not this process's children, as another user's are not."""
-    program = f"import time\nend = time.monotonic() + {LOAD_S}\nwhile time.monotonic() < end: pass"
+    """Keep `cores` cores busy with programs that, like another user's, are not children of this process."""
     popen = (
-        f"subprocess.Popen([sys.executable, '-c', {program!r}], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
+        f"subprocess.Popen([sys.executable, '-c', {PROGRAM!r}], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
     )
     start = f"import subprocess, sys\nprint({popen}.pid)"
     pids: list[int] = []
