@@ -21,6 +21,12 @@ BOTTLENECKS = {
     ("input", "step"): "bound by input: the share of an epoch that goes to waiting for batches and copying them; step: "
     "the share that goes to training steps.",
 }
+INTERVAL = "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more."
+PEAK_MEMORY = "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes."
+ACTIVATIONS = (
+    "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the batch. "
+    "peak: all of these together. On a CPU, both count only what torch's allocator takes."
+)
 MEMORY = {
     "weight_bytes": "weights",
     "gradient_bytes": "gradients",
@@ -47,43 +53,42 @@ def tables(found: Speedups) -> list[Table]:
 
 def footnotes(found: Speedups) -> list[Notes]:
     """What the columns mean, as far as they are there."""
-    rows, in_modes = [*found.rows, *found.foreign], by_mode(found.rows)
+    notes = [*_on_times(found), *_on_modes(found.rows, found.reference)]
+    if any(row.kind == "memory" for row in found.untimed):
+        notes.append(ACTIVATIONS)
+    return [Notes(notes)] if notes else []
+
+
+def _on_times(found: Speedups) -> list[str]:
+    rows = [*found.rows, *found.foreign]
+    notes = []
+    if any(row.summary.spread is not None for row in rows):
+        notes.append("time: the median, ± half the interquartile range.")
+    if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
+        notes.append(INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
-    unbound = any(row.mode[0] == "compile" and row.bottleneck is None for row in found.rows)
-    notes = [
-        (any(row.summary.spread is not None for row in rows), "time: the median, ± half the interquartile range."),
-        (
-            any(one is not None and one.low is not None for row in rows for one in _ratios(row)),
-            "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.",
-        ),
-        *((bool(bottlenecks & set(names)), text) for names, text in BOTTLENECKS.items()),
-        (
-            any(row.benchmark.number("peak_bytes") for row in found.rows),
-            "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes.",
-        ),
-        (any(row.mode_speedup for row in found.rows), "vs eager fp32: speedup over eager fp32 on the same device."),
-        (_across(in_modes), f"vs {found.reference}: speedup over eager fp32 on {found.reference}."),
-        (
-            bool(in_modes) and unbound,
-            "bound by: unknown for compiled steps, because their parts cannot be measured one by one.",
-        ),
-        (
-            any(row.flop_per_s for row in in_modes),
-            "FLOP/s: counts the matrix products, convolutions and attention of eager fp32.",
-        ),
-        (any(map(_first_call, in_modes)), "first call: the time to build the network, compile it and make one step."),
-        (
-            len({row.batch_size for row in in_modes}) > 1,
-            "batch: another batch size is a different training. Compare only rows of the same batch size.",
-        ),
-        (
-            any(row.kind == "memory" for row in found.untimed),
-            "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the "
-            "batch. peak: all of these together. On a CPU, both count only what torch's allocator takes.",
-        ),
-    ]
-    shown = [text for true, text in notes if true]
-    return [Notes(shown)] if shown else []
+    notes += [text for names, text in BOTTLENECKS.items() if bottlenecks.intersection(names)]
+    if any(row.benchmark.number("peak_bytes") for row in found.rows):
+        notes.append(PEAK_MEMORY)
+    return notes
+
+
+def _on_modes(rows: Sequence[Row], reference: str | None) -> list[str]:
+    steps = by_mode(rows)
+    notes = []
+    if any(row.mode_speedup for row in rows):
+        notes.append("vs eager fp32: speedup over eager fp32 on the same device.")
+    if _across(steps):
+        notes.append(f"vs {reference}: speedup over eager fp32 on {reference}.")
+    if steps and any(row.mode[0] == "compile" and row.bottleneck is None for row in rows):
+        notes.append("bound by: unknown for compiled steps, because their parts cannot be measured one by one.")
+    if any(row.flop_per_s for row in steps):
+        notes.append("FLOP/s: counts the matrix products, convolutions and attention of eager fp32.")
+    if any(map(_first_call, steps)):
+        notes.append("first call: the time to build the network, compile it and make one step.")
+    if len({row.batch_size for row in steps}) > 1:
+        notes.append("batch: another batch size is a different training. Compare only rows of the same batch size.")
+    return notes
 
 
 def _ratios(row: Row) -> tuple[Ratio | None, ...]:
