@@ -10,7 +10,7 @@ from perf.harness.report import quantities
 from perf.harness.report.layout import Column, Notes, Table
 from perf.harness.report.phrases import kind_in_words, network
 from perf.harness.statistics.intervals import Ratio, Summary
-from perf.harness.verdict.fastest import by_mode
+from perf.harness.verdict.fastest import by_mode, grouped
 from perf.harness.verdict.speedups import PLAIN_MODE, PLAIN_PIPELINE, Row, Speedups
 
 BOTTLENECKS = {
@@ -158,10 +158,8 @@ def _resources(rows: Sequence[Row]) -> list[Table]:
     Where there are modes, of each network and mode.
     """
     names = () if all(row.plain for row in rows) else ("model", *PLAIN_MODE)
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.kind, row.label, *(row.workload[name] for name in names)), []).append(row)
-    known = [group for group in groups.values() if _cold_start(group) or _peak(group)]
+    groups = grouped(rows, lambda row: (row.kind, row.label, *(row.workload[name] for name in names)))
+    known = [group for group in groups if _cold_start(group) or _peak(group)]
     firsts = [group[0] for group in known]
     columns = (
         Column.names("benchmark", [title(group) for group in known]),
@@ -189,7 +187,7 @@ def _peak(rows: Sequence[Row]) -> str:
 
 def _memory(rows: Sequence[Row]) -> list[Table]:
     """What each step of `memory` takes."""
-    columns = [Column(name, [_number(row, key, _size) for row in rows]) for key, name in MEMORY.items()]
+    columns = [Column(name, [_number(row, key, quantities.size) for row in rows]) for key, name in MEMORY.items()]
     return [Table(title(rows, " of a training step"), _saying([*_identity(rows), *columns]))] if rows else []
 
 
@@ -297,10 +295,6 @@ def _bound_by(row: Row) -> str:
 
 def _first_call(row: Row) -> str:
     return _above_0(row, "cold_start_s", quantities.seconds)
-
-
-def _size(value: float) -> str:
-    return quantities.size(max(0.0, value))
 
 
 def _accuracy(value: float) -> str:
