@@ -9,25 +9,41 @@ from perf.harness.verdict.bottleneck import Bottleneck, device_bottleneck, epoch
 from perf.harness.verdict.speedups import Speedups, letters
 from tests.report_runs import benchmark, foreign, run
 
-# What bounds it
+# What takes most of its time
 
 
-def test_a_call_is_launch_bound_from_nine_tenths_of_enqueueing_on():
-    assert device_bottleneck(0.9, 1.0) == Bottleneck("launch")
-    assert device_bottleneck(0.89, 1.0) == Bottleneck("device")
-    assert device_bottleneck(2.0, 1.0) == Bottleneck("launch")
+def test_a_call_waits_for_the_host_from_nine_tenths_of_enqueueing_on():
+    assert device_bottleneck(1.8, 2.0) == Bottleneck("launch")
+    assert device_bottleneck(1.78, 2.0) == Bottleneck("device")
+    assert device_bottleneck(4.0, 2.0) == Bottleneck("launch")
 
 
-def test_a_call_on_the_cpu_is_bound_by_the_larger_half():
-    assert host_bottleneck(0.71, 1.0) == Bottleneck("overhead", 0.71)
-    assert host_bottleneck(0.5, 1.0) == Bottleneck("overhead", 0.5)
-    assert host_bottleneck(0.15, 1.0) == Bottleneck("compute", 0.85)
-    assert host_bottleneck(1.3, 1.0) == Bottleneck("overhead", 1.0)
+def test_a_call_on_the_cpu_spends_its_time_on_the_larger_half():
+    assert host_bottleneck(1.42, 2.0) == Bottleneck("overhead", 0.71)
+    assert host_bottleneck(1.0, 2.0) == Bottleneck("overhead", 0.5)
+    assert host_bottleneck(0.3, 2.0) == Bottleneck("compute", 0.85)
+    assert host_bottleneck(2.6, 2.0) == Bottleneck("overhead", 1.0)
 
 
-def test_an_epoch_is_bound_by_input_or_by_steps():
+def test_an_epoch_waits_for_input_or_trains():
     assert epoch_bottleneck(9.3, 10.0) == Bottleneck("input", 0.93)
     assert epoch_bottleneck(1.5, 10.0) == Bottleneck("step", 0.85)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "info", "found"),
+    [
+        ("training_step", "cpu", {"overhead_s": 1.5, "enqueue_s": 0.1}, Bottleneck("overhead", 0.75)),
+        ("inference", "cpu", {"overhead_s": 0.5}, Bottleneck("compute", 0.75)),
+        ("training_step", "cuda", {"enqueue_s": 1.9, "overhead_s": 0.1}, Bottleneck("launch")),
+        ("inference", "cuda:1", {"enqueue_s": 0.2}, Bottleneck("device")),
+        ("epoch", "cuda", {"phases_s": {"data_wait": 6, "copy": 2}, "phases_wall_s": 10}, Bottleneck("input", 0.8)),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 0.0, "copy": 0.0}, "phases_wall_s": 0.5}, Bottleneck("step", 1.0)),
+    ],
+)  # fmt: skip
+def test_a_row_knows_its_bottleneck_from_what_was_measured_beside_it(kind, device, info, found):
+    [row] = Speedups.of([run(benchmark(kind, device, seconds=2.0, **info))]).rows
+    assert row.bottleneck == found
 
 
 @pytest.mark.parametrize(
@@ -39,7 +55,12 @@ def test_an_epoch_is_bound_by_input_or_by_steps():
         ("training_step", "cpu", {"enqueue_s": 1.0}),
         ("inference", "cuda:1", {"overhead_s": 1.0}),
         ("epoch", "cpu", {"phases_s": {"data_wait": 1.0}, "phases_wall_s": 1.0}),
+        ("epoch", "cpu", {"phases_s": {"copy": 1.0}, "phases_wall_s": 1.0}),
         ("epoch", "cpu", {"phases_s": {"data_wait": 1.0, "copy": 0.0}}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 1.0, "copy": 0.0}, "phases_wall_s": 0.0}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": 1.0, "copy": 0.0}, "phases_wall_s": -1.0}),
+        ("epoch", "cpu", {"phases_s": {"data_wait": -1.0, "copy": 0.0}, "phases_wall_s": 1.0}),
+        ("training_step", None, {"overhead_s": 1.0}),
         ("epoch", "cpu", {"phases_s": {"data_wait": 1e308, "copy": 1e308}, "phases_wall_s": 1.0}),
         ("input_pipeline", "cpu", {"overhead_s": 1.0}),
     ],
@@ -47,6 +68,63 @@ def test_an_epoch_is_bound_by_input_or_by_steps():
 def test_what_was_not_measured_is_not_classified(kind, device, info):
     [row] = Speedups.of([run(benchmark(kind, device, **info))]).rows
     assert row.bottleneck is None
+
+
+# What a row knows
+
+
+def row_of(samples=(1.0,), **info):
+    [row] = Speedups.of([run(benchmark("training_step", samples=samples, **info))]).rows
+    return row
+
+
+@pytest.mark.parametrize(
+    ("samples", "info", "unsteady"),
+    [
+        ((0.75, 0.75, 1.0, 1.25, 1.25), {}, False),
+        ((0.74, 0.74, 1.0, 1.26, 1.26), {}, True),
+        ((1.0,), {}, False),
+        ((1.0, 1.0), {"crowding": 0.25}, False),
+        ((1.0, 1.0), {"crowding": 0.26}, True),
+    ],
+)
+def test_a_row_is_unsteady_above_a_spread_or_a_load_of_a_quarter(samples, info, unsteady):
+    assert row_of(samples, **info).unsteady == unsteady
+
+
+@pytest.mark.parametrize(("rounds", "share"), [(None, None), (0, 0.0), (1, 0.25), (4, 1.0), (5, 1.0)])
+def test_a_row_knows_in_which_share_of_its_rounds_the_device_had_slowed_down(rounds, share):
+    assert row_of((1.0,) * 4, throttled_rounds=rounds).throttled == share
+
+
+@pytest.mark.parametrize(
+    ("info", "rate"),
+    [
+        ({"samples_per_iteration": 64, "samples_per_s": 7.0}, 32.0),
+        ({"samples_per_iteration": None, "samples_per_s": 7.0}, 7.0),
+        ({"samples_per_iteration": None, "samples_per_s": 0.5}, 0.5),
+        ({"samples_per_iteration": None, "samples_per_s": 0.0}, None),
+        ({"samples_per_iteration": None, "samples_per_s": -1.0}, None),
+        ({"samples_per_iteration": None}, None),
+        ({"samples_per_iteration": 1e308, "seconds": 1e-9}, None),
+    ],
+)
+def test_a_rate_is_a_number_above_0_or_unknown(info, rate):
+    row = row_of(**{"seconds": 2.0, "flop_per_sample": 10.0} | info)
+    assert row.samples_per_s == rate and row.flop_per_s == (None if rate is None else 10 * rate)
+    assert row_of().flop_per_s is None and row_of(flop_per_sample=0).flop_per_s is None
+
+
+def test_a_strangers_file_gives_a_median_and_a_spread_only_if_it_has_quartiles():
+    def found(**stats):
+        [row] = Speedups.of([run(foreign(median=2.0, **stats))]).foreign
+        return row.summary.median, row.summary.spread, row.summary.rounds
+
+    quartiles = {"q1": 1.5, "q3": 2.5}
+    assert found(rounds=2, **quartiles) == (2.0, 0.25, 2)
+    assert found(rounds=1, **quartiles) == found(**quartiles) == (2.0, None, 1)
+    assert found(rounds=5, q1=1.5) == found(rounds=5, q3=1.5) == found(rounds=5, q1=2.5, q3=1.5) == (2.0, None, 5)
+    assert found(rounds=5, q1=2.0, q3=2.0) == (2.0, 0.0, 5)
 
 
 # Comparing
