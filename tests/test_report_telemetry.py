@@ -3,7 +3,7 @@
 import pytest
 
 from perf.harness.report import header, render
-from tests.test_report import MACHINE, benchmark, run
+from tests.report_runs import MACHINE, benchmark, run
 
 AT_WORK = {
     "samples": 100, "seconds": 99.0, "busy_samples": 80, "sm_clock_hz_median": 1755e6, "sm_clock_hz_min": 1.2e9,

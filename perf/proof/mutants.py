@@ -40,7 +40,7 @@ CODE = {
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],
     "verdict/speedups.py": ["test_verdict_speedups.py", "test_report_modes.py", "test_report_conclusion.py"],
-    "verdict/fastest.py": ["test_verdict_fastest.py", "test_report_fastest.py", "test_report_conclusion.py"],
+    "verdict/fastest.py": ["test_verdict_fastest.py", "test_report_advice.py", "test_report_conclusion.py"],
     "verdict/launches.py": ["test_gate_paired.py"],
     "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
     "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],

@@ -59,7 +59,7 @@ def _losses(row: Row) -> str:
     difference, steps = row.benchmark.number("parity_difference"), row.benchmark.number("parity_steps")
     if difference is None:
         return "its losses were not compared with eager's"
-    over = f" over {quantities.count(steps)} step{'s' * (steps != 1)}" if steps is not None else ""
+    over = f" over {quantities.counted(steps, 'step')}" if steps is not None else ""
     distance = row.benchmark.number("precision_difference") if row.mode[1] != FP32 else None
     found = []
     if row.mode[0] != EAGER or distance is None:

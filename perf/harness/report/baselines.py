@@ -67,8 +67,7 @@ def removed(path: str, run: Run | None, width: int) -> str:
 
 
 def summary(baseline: Baseline) -> str:
-    runs = len(baseline.runs)
-    return f"baseline {baseline.name}, {runs} run{'s' * (runs != 1)}, of {_date(baseline.accepted)}"
+    return f"baseline {baseline.name}, {quantities.counted(len(baseline.runs), 'run')}, of {_date(baseline.accepted)}"
 
 
 def _changes(before: Baseline, now: Baseline) -> list[Block]:

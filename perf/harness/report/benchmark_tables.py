@@ -101,7 +101,7 @@ def title(rows: Sequence[Row], more: str = "") -> str:
     epochs = {row.benchmark.number("epochs") for row in rows}
     number = epochs.pop() if len(epochs) == 1 else None
     if number is not None:
-        words += f" ({quantities.count(number)} epoch{'s' * (number != 1)})"
+        words += f" ({quantities.counted(number, 'epoch')})"
     smoke = [row.smoke for row in rows]
     # A column tells which of the rows are a smoke run's.
     return f"{words} – {'' if all(smoke) else 'partly '}SMOKE" if any(smoke) else words

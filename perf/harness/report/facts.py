@@ -75,7 +75,7 @@ def _number(value: object, form: Callable[[float], str]) -> str:
 
 def _counted(value: object, one: str, several: str = "") -> str:
     """`2 cores`; nothing for 0."""
-    return _number(value, lambda number: f"{quantities.count(number)} {one if number == 1 else several or one + 's'}")
+    return _number(value, lambda number: quantities.counted(number, one, several))
 
 
 def _cpu(run: Run) -> str:
@@ -132,7 +132,7 @@ def _models(run: Run) -> str:
             continue
         known = found.setdefault(name, {})
         if parameters := benchmark.number("parameters"):
-            known.setdefault("parameters", f"{quantities.count(parameters)} parameters")
+            known.setdefault("parameters", quantities.counted(parameters, "parameter"))
         # A forward pass needs a third of a training step: count only steps.
         if benchmark.text("benchmark") == "training_step" and (flop := benchmark.number("flop_per_sample")):
             known.setdefault("flop", f"{quantities.large(flop, 'FLOP')} per sample and training step")

@@ -72,6 +72,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if abs(value) < 1e12 else significant(value)
 
 
+def counted(value: float, one: str, several: str = "") -> str:
+    """A number of things: 1 core, 2 cores; `several` is their name where it does not end in s."""
+    return f"{count(value)} {one if value == 1 else several or one + 's'}"
+
+
 def batch(value: float) -> str:
     """A batch size, as it is written in the names of benchmarks: 4096."""
     return f"{value:.0f}" if abs(value) < 1e12 else significant(value)

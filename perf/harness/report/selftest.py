@@ -76,7 +76,7 @@ def _sentence(outcome: Outcome) -> str:
 def _advice(outcomes: Sequence[Outcome]) -> list[str]:
     """Whether you may switch --perf-gate=fail on, as far as these trials go."""
     unchanged = [one for one in outcomes if not one.share]
-    gates = f"{quantities.count(sum(one.gates for one in unchanged))} gates of unchanged code"
+    gates = f"{quantities.counted(sum(one.gates for one in unchanged), 'gate')} of unchanged code"
     advice = []
     detectable = [one.detectable for one in unchanged if one.detectable is not None]
     if detectable:

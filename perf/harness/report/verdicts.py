@@ -147,7 +147,7 @@ def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
 def _nothing(judgements: Sequence[Judgement]) -> str:
     if not judgements:
         return "Nothing was compared."
-    return f"Nothing changed in {len(judgements)} benchmark{'s' * (len(judgements) != 1)}."
+    return f"Nothing changed in {quantities.counted(len(judgements), 'benchmark')}."
 
 
 def _reasons(shown: Sequence[tuple[str, Judgement]]) -> list[str]:
