@@ -23,13 +23,14 @@ MEMORY, EARLY = "out of memory", "its search"
 
 
 def advice(found: Speedups) -> list[str]:
-    """What was left out or is in pieces, the fastest way on each device, each accelerator against the CPU."""
+    """Modes that do not count, networks that compile in pieces, the fastest way on each device, an accelerator's
+    lead over the CPU."""
     steps = by_mode(found.rows)
     return [*_left_out(steps), *_broken(found.rows), *map(_way, fastest_ways(steps)), *map(_lead, leads(found))]
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
-    """Which times are of another training, by device."""
+    """The modes that compute another training, by device."""
     wrong = grouped((row for row in rows if not agrees(row)), lambda row: row.label)
     return [
         f"LEFT OUT on {group[0].label}: {'; '.join(f'{_named(row)}: {_losses(row)}' for row in group)}. "
@@ -39,7 +40,7 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
 
 
 def _broken(rows: Sequence[Row]) -> list[str]:
-    """Which networks torch.compile could not make one graph of, and why."""
+    """The networks that torch.compile could not take as one graph, and why."""
     broken = [row for row in rows if row.benchmark.text("graph_break")]
     groups = grouped(broken, lambda row: (row.label, network(row), row.benchmark.text("graph_break")))
     return [
@@ -91,7 +92,7 @@ def _way(way: Way) -> str:
 
 
 def _typed(row: Row) -> str:
-    """The options that choose it, and what it reaches; what is the default anyway needs no option."""
+    """The options that choose `row`, without those that are the default, and its rate."""
     modes = zip(PLAIN_MODE.items(), row.mode, strict=True)
     options = [f"--perf-{name}={value}" for (name, plain), value in modes if value != plain]
     batch = f"--perf-batch-size={quantities.batch(row.batch_size or 0)}"
@@ -116,7 +117,7 @@ def _lead(lead: Lead) -> str:
 
 
 def largest_batches(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each device, network and mode whose largest batch was looked for."""
+    """A sentence for each device, network and mode for which the largest batch was measured."""
     return [text for row in rows if row.kind == "largest_batch" and (text := _largest_batch(row))]
 
 

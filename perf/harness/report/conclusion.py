@@ -50,7 +50,7 @@ def conclusion(found: Speedups) -> list[Block]:
 
 
 def _unsteady(rows: Sequence[Row]) -> list[str]:
-    """Which times say little of the machine."""
+    """The times that may not be the machine's."""
     several = several_networks(rows)
     return [
         f"UNSTEADY on {group[0].label}: {', '.join(called(row, several) for row in group)}. Do not trust these times: "
@@ -61,7 +61,7 @@ def _unsteady(rows: Sequence[Row]) -> list[str]:
 
 
 def _throttled(rows: Sequence[Row]) -> list[str]:
-    """Which times are those of a device that had slowed itself down."""
+    """The times of a device that had slowed itself down."""
     several = several_networks(rows)
     return [
         f"THROTTLED on {group[0].label}: {', '.join(called(row, several) + _part(row) for row in group)}. The device "
@@ -134,7 +134,7 @@ def _trainings(rows: Sequence[Row]) -> list[str]:
 
 
 def _training(rows: Sequence[Row], several: bool) -> str:
-    """What the training step could do, what the plain pipeline delivers, and what that costs."""
+    """The rate of the training step, the rate of the plain pipeline, and how long the epoch waits for it."""
     found = Training.of(rows)
     of = f" of {network(rows[0])}" if several else ""
     known = found.step or found.epoch
@@ -179,7 +179,7 @@ def _incomparable(found: Speedups) -> list[str]:
 
 
 def _has_plain(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether a mode that only this device has is compared all the same: in the table of modes, or by its plain one."""
+    """Whether the report compares a mode that only this device has: in the table of modes, or by its eager fp32 row."""
     if row.full_speedup is None:
         return False
     return row.kind == STEP or any(other.plain and other.speedup and _work(other) == _work(row) for other in rows)
