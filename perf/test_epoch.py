@@ -1,7 +1,5 @@
 """How long does one epoch take, the input pipeline included, and where does the time go?"""
 
-import pytest
-
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.modes.execution import epoch
 
@@ -9,7 +7,6 @@ from perf.harness.workload.modes.execution import epoch
 LOSS_BATCHES = 8
 
 
-@pytest.mark.axes("device", "batch_size", "pipeline", "execution", "precision")
 def test_epoch(bench: Bench) -> None:
     work = bench.workload
     samples = len(work.data.train)

@@ -1,20 +1,15 @@
 """How long does a forward pass take in inference mode, the mini-batch being on the device already?"""
 
-import pytest
-
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.rounds import MeasurementError
-from perf.harness.workload.workload import rotate
 
 
-@pytest.mark.axes("device", "batch_size", "execution", "precision")
 def test_inference(bench: Bench) -> None:
     work = bench.workload
     trainee = bench.cold_trainee(first=lambda fresh: fresh.infer(*work.batches(1)[0]))
     bench.check_logits()
     batches = work.batches()
-    trainee.model.eval()
-    infer = rotate(trainee.infer, batches)
+    infer = bench.definition.on(trainee, batches)
 
     bench.measurement.run(infer)
     bench.record_rate(work.batch_size)
@@ -22,5 +17,5 @@ def test_inference(bench: Bench) -> None:
     if not trainee.infer(*batches[0]).isfinite().all():
         raise MeasurementError("the network's output is not finite")
     bench.measurement.enqueue(infer)
-    bench.overhead(lambda minimal: rotate(trainee.infer, minimal.batches()))
+    bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))
     bench.record_flop(trainee.logits)

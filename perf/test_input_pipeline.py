@@ -1,18 +1,15 @@
 """How fast does an input pipeline deliver batches to the device, with nobody computing on them?"""
 
-import pytest
-
 from perf.harness.measurement.bench import Bench
-from perf.harness.workload.workload import endless
+from perf.harness.workload.benchmarks import endless
 
 # A round is this many samples: more batches than the workers hold ready, and a second of the slowest pipeline.
 ROUND_SAMPLES = 8192
 
 
-@pytest.mark.axes("device", "batch_size", "pipeline")
 def test_input_pipeline(bench: Bench) -> None:
     work = bench.workload
     with work.full_batches() as pipeline:
-        stream = bench.measurement.cold_start(lambda: endless(pipeline), first=next)
+        stream = bench.measurement.cold_start(lambda: endless(pipeline.epoch), first=next)
         bench.measurement.stream(lambda: next(stream), max(1, ROUND_SAMPLES // work.batch_size))
         bench.record_rate(work.batch_size)

@@ -1,7 +1,5 @@
 """Which is the largest batch that a device can train on, and from which batch size on is it no faster?"""
 
-import pytest
-
 from perf.harness.machine import memory
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.capacity import largest, sufficient
@@ -9,7 +7,6 @@ from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.step_memory import Tries
 
 
-@pytest.mark.axes("device", "execution", "precision")
 def test_largest_batch(bench: Bench) -> None:
     """Searched from the first batch size on. The rounds are steps at the batch size that suffices."""
     work = bench.workload
@@ -25,7 +22,7 @@ def test_largest_batch(bench: Bench) -> None:
 
     bench.measurement.run(tries.training(size))
     bench.record_rate(size)
-    bench.info.update(
+    bench.keep(
         batch_size=size,
         pipeline=None,
         largest_batch=found.size,

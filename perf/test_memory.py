@@ -2,20 +2,17 @@
 
 from dataclasses import asdict
 
-import pytest
-
 from data import Batch
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.step_memory import account, fresh_step
 
 
-@pytest.mark.axes("device", "batch_size", "execution", "precision")
 def test_memory(bench: Bench) -> None:
     """What each part is, `account` says. The rounds are steps, as a benchmark needs some."""
     work = bench.workload
     batch = work.batches(1)[0]
     measure(bench, batch)  # first: what torch and its libraries keep from then on is none of the network's
-    bench.info.update(asdict(account(work, batch)))
+    bench.keep(**asdict(account(work, batch)))
 
 
 def measure(bench: Bench, batch: Batch) -> None:

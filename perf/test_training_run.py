@@ -1,6 +1,5 @@
 """The reference comparison: how long do 5 epochs take on each device, and what accuracy do they reach?"""
 
-import pytest
 from torch import Tensor
 
 from model import evaluate, train_epoch
@@ -9,7 +8,6 @@ from perf.harness.measurement.bench import Bench
 EPOCHS = 5
 
 
-@pytest.mark.axes("device")
 def test_training_run(bench: Bench) -> None:
     work = bench.workload
     losses: list[Tensor] = []
@@ -25,8 +23,8 @@ def test_training_run(bench: Bench) -> None:
 
     by_epoch = [loss.item() for loss in losses]
     with work.open(work.data.test) as test:
-        bench.info["accuracy"] = evaluate(trainee.model, test.epoch())
-    bench.info["epochs"] = EPOCHS
-    bench.info["losses"] = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
+        accuracy = evaluate(trainee.model, test.epoch())
+    by_number = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
+    bench.keep(accuracy=accuracy, epochs=EPOCHS, losses=by_number)
     bench.record_losses(by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
     bench.record_flop(trainee.plain)

@@ -1,12 +1,8 @@
 """How long does one training step take, the mini-batch being on the device already?"""
 
-import pytest
-
 from perf.harness.measurement.bench import Bench
-from perf.harness.workload.workload import rotate
 
 
-@pytest.mark.axes("device", "batch_size", "execution", "precision")
 def test_training_step(bench: Bench) -> None:
     work = bench.workload
     trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*work.batches(1)[0]))
@@ -14,14 +10,13 @@ def test_training_step(bench: Bench) -> None:
     bench.check_parity()
     batches = work.batches()
     loss_first = trainee.mean_loss(batches)
-    trainee.model.train()
-    step = rotate(trainee.step, batches)
+    step = bench.definition.on(trainee, batches)
 
     bench.measurement.run(step)
     bench.record_rate(work.batch_size)
 
     bench.record_losses(loss_first, trainee.mean_loss(batches), bench.measurement.calls)
     bench.measurement.enqueue(step)
-    bench.overhead(lambda minimal: rotate(trainee.step, minimal.batches()))
+    bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))
     bench.record_flop(trainee.plain)
     bench.record_bytes(trainee.plain)

@@ -7,6 +7,7 @@ import pytest
 
 from perf.__main__ import main
 from perf.harness.record.read import load
+from perf.harness.verdict.stored_runs import medians_of
 from tests.stored_runs import FINGERPRINT, NAMES, record, write
 
 FOLDER = "standard-1234"
@@ -52,7 +53,7 @@ def test_whole_runs_become_one_protected_file(baseline, keep, tmp_path):
         "default", [f"000{number}_run.json" for number in (1, 2, 3, 4)],
     )  # fmt: skip
     assert run.baseline.runs[1].commit == "2" * 40
-    assert [seconds for one in run.medians for seconds in one.seconds.values()] == pytest.approx(
+    assert [seconds for one in medians_of(run) for seconds in one.seconds.values()] == pytest.approx(
         [1e-3, 1e-3, 1.02e-3, 1.02e-3, 0.98e-3, 0.98e-3, 1e-3, 1e-3]
     )
     assert main(["report", str(path)]) == 0

@@ -60,18 +60,19 @@ def pedantic(timer, samples):
 
 
 def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_round=None, foreign_cpu_s=lambda: None):
-    samples = []
+    samples, found = [], {}
     made = Measurement(
         pedantic(device_timer(device.synchronize, device.clock), samples),
         device.synchronize,
         effort or STANDARD,
         asynchronous=asynchronous,
         enabled=enabled,
-        info={},
+        keep=found.update,
         on_round=on_round,
         foreign_cpu_s=foreign_cpu_s,
         clock=device.clock,
     )
+    made.found = found
     return made, samples
 
 
@@ -95,7 +96,7 @@ def test_rounds_of_an_asynchronous_device_hold_several_calls_and_say_throughput(
     device = AsyncDevice(enqueue_s=1e-6)
     made, samples = measurement(device)
     made.run(lambda: device.launch(100e-6))
-    assert made.info["timing"] == "throughput"
+    assert made.found["timing"] == "throughput"
     assert samples == pytest.approx([100e-6] * len(samples), rel=0.02)
     assert device.longest_queue_s < 2 * measure.ROUND_S  # no queue of thousands of calls
 
@@ -104,7 +105,7 @@ def test_rounds_of_a_cpu_hold_one_call_and_say_latency():
     device = AsyncDevice()
     made, samples = measurement(device, asynchronous=False)
     made.run(lambda: device.launch(1e-3))
-    assert made.info["timing"] == "latency"
+    assert made.found["timing"] == "latency"
     assert len(samples) == 499  # 0.5 s of rounds of 1 ms and 1 µs
 
 
@@ -119,7 +120,7 @@ def test_passes_run_exactly_one_warm_up_and_the_rounds_asked_for():
     )
     assert events == ["restore", "warm"] + ["restore", "pass"] * 3
     assert len(samples) == 3
-    assert (made.calls, made.info["warmup_calls"]) == (4, 1)
+    assert (made.calls, made.found["warmup_calls"]) == (4, 1)
 
 
 def test_a_stream_is_never_paused_and_counts_its_calls():
@@ -140,7 +141,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     made.enqueue(lambda: calls.append("enqueue"))
     made.overhead(lambda: calls.append("overhead"))
     assert calls == ["run", "pass", "stream"]
-    assert made.info["enqueue_s"] is None
+    assert made.found["enqueue_s"] is None
 
 
 @pytest.mark.parametrize(
@@ -194,8 +195,8 @@ def test_the_host_share_is_the_time_until_the_call_returns():
     made, _ = measurement(device)
     made.enqueue(lambda: device.launch(5e-3))
     made.overhead(lambda: device.launch(1e-3))
-    assert made.info["enqueue_s"] == pytest.approx(20e-6)
-    assert made.info["overhead_s"] == pytest.approx(1.02e-3)
+    assert made.found["enqueue_s"] == pytest.approx(20e-6)
+    assert made.found["overhead_s"] == pytest.approx(1.02e-3)
 
 
 def test_what_is_measured_aside_takes_about_two_seconds_at_most():
@@ -210,7 +211,7 @@ def test_the_cold_start_covers_building_and_the_first_call():
     made, _ = measurement(device)
     built = made.cold_start(lambda: device.launch(0.2) or "network", first=lambda _: device.launch(0.3))
     assert built == "network"
-    assert made.info["cold_start_s"] == pytest.approx(0.5)
+    assert made.found["cold_start_s"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_what_other_programs_used_during_the_rounds_is_recorded_where_it_can_be_
         device, replace(STANDARD, rounds=rounds), asynchronous=False, foreign_cpu_s=lambda: device.now * 0.7
     )
     made.run(lambda: device.launch(1e-3))
-    assert made.info.get("others_cores") == others
+    assert made.found.get("others_cores") == others
 
 
 def test_progress_is_told_between_rounds_and_at_most_twice_a_second():
@@ -283,8 +284,8 @@ def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
     made, _ = measurement(device, asynchronous=False)
     made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
     expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
-    assert made.info["phases_s"] == pytest.approx(expected)
-    assert made.info["phases_wall_s"] == pytest.approx(sum(expected.values()))
+    assert made.found["phases_s"] == pytest.approx(expected)
+    assert made.found["phases_wall_s"] == pytest.approx(sum(expected.values()))
 
 
 def test_a_stopwatch_adds_up_laps_of_the_same_name():

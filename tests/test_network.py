@@ -56,7 +56,7 @@ def test_the_id_of_a_case_begins_with_its_network_only_where_there_are_several(m
 
 def test_a_run_of_one_network_knows_no_axis_of_that_name(digits_root):
     made = Plan.of(settled(digits_root, batch_size="64"))
-    assert [axes.id for axes in made.axes(("device", "batch_size"))] == ["cpu-bs64"]
+    assert [axes.id for axes in made.axes("training_step")] == ["cpu-bs64"]
     assert (made.fingerprint["model"], made.fingerprint["data"]) == ("simple_nn", "digits")
     assert made.settings.as_record()["model"] == "simple_nn"
     made = made.prepared()
@@ -66,16 +66,16 @@ def test_a_run_of_one_network_knows_no_axis_of_that_name(digits_root):
 def test_a_name_given_twice_is_one_network(digits_root):
     made = Plan.of(settled(digits_root, model="simple_nn, simple_nn"))
     assert made.fingerprint_id == Plan.of(settled(digits_root)).fingerprint_id
-    assert [axes.id for axes in made.axes(("device",))] == ["cpu"]
+    assert [axes.id for axes in made.axes("training_run")] == ["cpu"]
 
 
 def test_each_network_has_its_own_batch_sizes_and_slow_pipelines_at_the_first_of_them(digits_root, monkeypatch):
     monkeypatch.setattr(network, "default_batch_sizes", lambda recipe: (64, 8) if recipe.name == "small_cnn" else (7,))
     made = Plan.of(settled(digits_root, model="simple_nn,small_cnn"))
-    assert [axes.id for axes in made.axes(("device", "batch_size"))] == [
+    assert [axes.id for axes in made.axes("training_step")] == [
         "simple_nn-cpu-bs7", "small_cnn-cpu-bs64", "small_cnn-cpu-bs8",
     ]  # fmt: skip
-    slow = [axes.id for axes in made.axes(("device", "batch_size", "pipeline")) if axes.pipeline == "workers"]
+    slow = [axes.id for axes in made.axes("input_pipeline") if axes.pipeline == "workers"]
     assert slow == ["simple_nn-cpu-bs7-workers", "small_cnn-cpu-bs64-workers"]
 
 
@@ -167,7 +167,7 @@ def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytes
     few = (PERF, "--perf-profile=full", "--perf-device=cpu", *one_mode, f"--perf-model={','.join(nets)}")
     result = perf(*few, "--perf-data=auto", "-k", "step or inference", quick=False)
     result.assert_outcomes(passed=3, skipped=1, deselected=14)
-    result.stdout.fnmatch_lines(["*skipped 1 (of networks of large images, the profile full has no inference)*"])
+    result.stdout.fnmatch_lines(["*skipped 1 (the profile full has no inference for networks of large images)*"])
     (path,) = kept(pytester)
     assert [error.message for error in validator().iter_errors(read(path))] == []
 

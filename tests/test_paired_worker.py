@@ -45,7 +45,7 @@ def worker(digits_root, monkeypatch):
 
     yield start
     for one in started:
-        if one._subject is not None:
+        if one._sliced is not None:
             one.finish()
 
 

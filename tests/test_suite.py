@@ -13,8 +13,9 @@ from perf.harness.options import SettingsError, resolve
 from perf.harness.plugin.state import State
 from perf.harness.workload import plan
 from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.plan import Plan
-from perf.harness.workload.workload import MINIMAL_BATCH, Workload, endless, load_data
+from perf.harness.workload.workload import MINIMAL_BATCH, Workload, load_data
 
 
 def settled(root, **typed):
@@ -31,7 +32,7 @@ def run(digits_root):
 
 def test_slow_pipelines_run_at_the_first_batch_size_only(digits_root):
     made = Plan.of(settled(digits_root))
-    cases = made.axes(("device", "batch_size", "pipeline"))
+    cases = made.axes("input_pipeline")
     assert [(axes.device, axes.batch_size, axes.pipeline) for axes in cases] == [
         ("cpu", 64, "dataloader"), ("cpu", 64, "workers"), ("cpu", 64, "resident"),
         ("cpu", 512, "resident"), ("cpu", 4096, "resident"),
@@ -39,7 +40,7 @@ def test_slow_pipelines_run_at_the_first_batch_size_only(digits_root):
 
 
 def test_a_training_run_takes_the_first_batch_size_and_the_resident_pipeline(run):
-    assert run.axes(("device",)) == [Axes("cpu", None, None)]
+    assert run.axes("training_run") == [Axes("cpu", None, None)]
     work = run.workload("cpu", None, None)
     assert (work.batch_size, work.pipeline) == (64, "resident")
 
@@ -67,7 +68,7 @@ def test_a_steps_batches_are_32_distinct_full_ones(run):
 def test_a_stream_of_batches_goes_on_from_epoch_to_epoch(run):
     work = run.workload("cpu", 4096, "resident")
     with work.full_batches() as pipeline:
-        stream = endless(pipeline)
+        stream = endless(pipeline.epoch)
         first, second = next(stream), next(stream)
     assert pipeline.batches == 1
     assert not first[0].equal(second[0])

@@ -13,7 +13,7 @@ from perf.harness.options import effect
 from perf.harness.record.read import load
 from perf.harness.record.run import Run, one_line
 from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
-from perf.harness.verdict.stored_runs import Base, compare
+from perf.harness.verdict.stored_runs import Base, compare, medians_of
 from perf.harness.verdict.tally import DEFAULT_MIN_EFFECT, EXIT_FAILED, exit_code
 
 
@@ -68,5 +68,5 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _nothing_shared(bases: Sequence[Run], head: Run) -> str:
     shared = f"{bases[-1].source} and {head.source} have no benchmark in common"
-    names = [next(iter(run.medians[-1].seconds), "nothing") for run in (bases[-1], head)]
+    names = [next(iter(medians_of(run)[-1].seconds), "nothing") for run in (bases[-1], head)]
     return f"{shared}: {names[0][:80]} … and {names[1][:80]} …"

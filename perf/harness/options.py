@@ -66,8 +66,8 @@ class Profile:
     """How much is measured: the samples of the data set (None: all), and for how long [s].
 
     A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`.
-    `defaults` are those of options that the user does not name. Of networks of large images, the benchmarks
-    `small_only` are left out; on a CPU, every one whose call takes longer than `longest_s`.
+    `defaults` are those of options that the user does not name. With `only_steps`, networks of large images get only
+    the benchmarks of single steps; a CPU skips each benchmark whose call takes longer than `longest_s`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Profile:
     min_rounds: int
     long_s: float
     defaults: Mapping[str, str] = field(default_factory=dict)
-    small_only: tuple[str, ...] = ()
+    only_steps: bool = False
     longest_s: float = math.inf
 
 
@@ -94,7 +94,7 @@ PROFILES = {
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
                 defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
-                small_only=("inference", "input_pipeline", "epoch", "training_run")),
+                only_steps=True),
     )
 }  # fmt: skip
 

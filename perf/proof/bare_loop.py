@@ -21,7 +21,8 @@ from data import Batch
 from model import load_recipe
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.rounds import device_timer
-from perf.harness.workload.workload import Trainee, Workload, rotate
+from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.workload import Trainee, Workload
 
 VISIT = 9  # steps in a row before the other's turn; the first of them, whose caches are the other's, is left out
 VISITS = {64: 800, 4096: 80}  # a few seconds each
@@ -48,7 +49,7 @@ def test_the_step_is_as_fast_as_in_a_bare_loop(benchmark: Any, batch_size: int) 
     root = Path(data.__file__).parent
     work = Workload(load_recipe("simple_nn"), data.load("auto", root), Device("cpu"), batch_size, None, seed=0)
     bare, ours, batches = work.trainee(), work.trainee(), work.batches()
-    turn, step = itertools.cycle(batches), rotate(ours.step, batches)
+    turn, step = itertools.cycle(batches), BY_NAME["training_step"].on(ours, batches)
     bare_loop(bare, turn, WARM_UP, [])
     for _ in range(WARM_UP):
         step()

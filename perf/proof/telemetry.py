@@ -20,7 +20,8 @@ from model import load_recipe
 from perf.harness.machine.devices import Device, expand, synchronizer
 from perf.harness.machine.telemetry.sampler import INTERVAL_S, sampler_of
 from perf.harness.measurement.rounds import device_timer
-from perf.harness.workload.workload import Workload, rotate
+from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.workload import Workload
 
 BLOCK_S = 1.0
 PAIRS = 30  # a minute in all
@@ -47,7 +48,7 @@ def test_the_step_is_as_fast_beside_the_sampler() -> None:
     work = Workload(
         load_recipe("simple_nn"), data.load("auto", Path(data.__file__).parent), device, BATCH_SIZE, None, 0
     )
-    step, timer = rotate(work.trainee().step, work.batches()), device_timer(synchronizer(device))
+    step, timer = BY_NAME["training_step"].on(work.trainee(), work.batches()), device_timer(synchronizer(device))
     for _ in range(WARM_UP):
         step()
 

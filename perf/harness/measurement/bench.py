@@ -21,6 +21,8 @@ from perf.harness.measurement import traffic
 from perf.harness.measurement.parity import epoch_apart, logits_apart, parity
 from perf.harness.measurement.rounds import Effort, Measurement, MeasurementError
 from perf.harness.options import EAGER, Settings
+from perf.harness.record.extra_info import ExtraInfo
+from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.workload import Trainee, Workload, flop_per_sample
@@ -42,7 +44,7 @@ class Bench:
 
     def __init__(
         self,
-        kind: str,
+        definition: Definition,
         workload: Workload,
         settings: Settings,
         benchmark: Any,
@@ -50,8 +52,8 @@ class Bench:
         on_round: Callable[[int, int, float], None] | None,
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
     ) -> None:
+        self.definition = definition
         self.workload = workload
-        self.info: dict[str, Any] = benchmark.extra_info
         self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
         self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
@@ -63,12 +65,12 @@ class Bench:
             Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds),
             asynchronous=device.asynchronous,
             enabled=benchmark.enabled,
-            info=self.info,
+            keep=self.keep,
             on_round=on_round,
             foreign_cpu_s=foreign_cpu_s,
         )
-        self.info.update(
-            benchmark=kind,
+        self.info = ExtraInfo(
+            benchmark=definition.name,
             model=workload.recipe.name,
             data=workload.data.name,
             data_digest=workload.data.digest,
@@ -82,10 +84,15 @@ class Bench:
             profile=profile.name,
         )
 
+    def keep(self, **found: Any) -> None:
+        """Put what was found, by its name in `ExtraInfo`, into the record."""
+        self.info = self.info.with_found(**found)
+        self._benchmark.extra_info.update(self.info.as_record())
+
     def cold_trainee(self, first: Callable[[Trainee], object]) -> Trainee:
         """A fresh network, built and called once on the clock, then restored to its first state."""
         trainee = self.measurement.cold_start(self.workload.trainee, first)
-        self.info["parameters"] = trainee.parameters
+        self.keep(parameters=trainee.parameters)
         trainee.restore()
         return trainee
 
@@ -99,7 +106,7 @@ class Bench:
         took_s = steps * (self.measurement.timer() - start)
         trainee.restore()
         if took_s > self._longest_s:
-            kind = str(self.info["benchmark"]).replace("_", " ")
+            kind = self.definition.title.lower()
             raise TooLong(f"{self.workload.device.name}: a {kind} that takes more than {self._longest_s:g} s")
 
     def check_parity(self) -> None:
@@ -108,7 +115,7 @@ class Bench:
         if self.workload.mode == PLAIN:
             return
         found = parity(self.workload, self.measurement.timer)
-        self.info.update(
+        self.keep(
             parity_steps=found.steps,
             parity_difference=found.difference,
             parity_rounding=found.rounding,
@@ -119,13 +126,14 @@ class Bench:
     def check_logits(self) -> None:
         """The same of a forward pass: its logits against those of the plain way."""
         if self.workload.mode != PLAIN:
-            self.info["parity_difference"] = logits_apart(self.workload)
+            self.keep(parity_difference=logits_apart(self.workload))
 
     def check_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
         """The same of a whole epoch that is compiled or captured by itself; it is, here, and not on the clock."""
         if self.workload.mode.execution != EAGER and isinstance(pipeline, ResidentPipeline):
             trainee.restore()
-            self.info["epoch_difference"] = epoch_apart(self.workload, epoch(trainee.step, pipeline, 0), pipeline)
+            difference = epoch_apart(self.workload, epoch(trainee.step, pipeline, 0), pipeline)
+            self.keep(epoch_difference=difference)
             trainee.restore()
 
     def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
@@ -142,16 +150,15 @@ class Bench:
 
     def record_rate(self, samples: int) -> None:
         """What follows from the timed rounds, `samples` of the data set per call."""
-        self.info["samples_per_iteration"] = samples
-        self.info["peak_bytes"] = memory.peak_bytes(self.workload.device)
+        self.keep(samples_per_iteration=samples, peak_bytes=memory.peak_bytes(self.workload.device))
         if self.workload.mode.execution == "compile":
-            self.info["graph_break"] = graph_break()
-        if (others := self.info.get("others_cores")) is not None:
+            self.keep(graph_break=graph_break())
+        if (others := self.measurement.others_cores) is not None:
             threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
-            self.info["crowding"] = crowding(others, threads)
+            self.keep(crowding=crowding(others, threads))
         self._record_throttling()
         if self._benchmark.enabled:
-            self.info["samples_per_s"] = samples / self._benchmark.stats.stats.median
+            self.keep(samples_per_s=samples / self._benchmark.stats.stats.median)
 
     def _record_throttling(self) -> None:
         """In how many of the timed rounds the device had slowed itself, where it says so."""
@@ -161,21 +168,20 @@ class Bench:
         samples = self._readings(rounds[0][0] - NEAR_S, rounds[-1][1] + NEAR_S)
         for key, bits in (("throttled_rounds", SLOWING), ("power_capped_rounds", Reason.SW_POWER_CAP)):
             if (found := rounds_with(bits, rounds, samples)) is not None:
-                self.info[key] = found
+                self.keep(**{key: found})
 
     def record_flop(self, call: Callable[..., object]) -> None:
         """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch."""
-        self.info["flop_per_sample"] = flop_per_sample(call, self.workload.minimal().batches(1)[0])
+        self.keep(flop_per_sample=flop_per_sample(call, self.workload.minimal().batches(1)[0]))
 
     def record_bytes(self, call: Callable[..., object]) -> None:
         """`bytes_per_sample` of `call(images, labels)`, at this batch size: the weights are read once for all."""
         batch = self.workload.batches(1)[0]
-        self.info["bytes_per_sample"] = traffic.work(lambda: call(*batch)).bytes / self.workload.batch_size
+        self.keep(bytes_per_sample=traffic.work(lambda: call(*batch)).bytes / self.workload.batch_size)
 
     def record_losses(self, first: float, last: float, steps: int) -> None:
         """Keep both losses. Raises MeasurementError where they show that nothing was trained."""
-        self.info["loss_first"] = first if math.isfinite(first) else None
-        self.info["loss_last"] = last if math.isfinite(last) else None
+        self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
         if problem := training_problem(first, last, steps):
             raise MeasurementError(problem)
 

@@ -163,7 +163,7 @@ class _Rounds:
 class Measurement:
     """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
 
-    `info` becomes the record's `extra_info`. Where not `enabled`, each call runs once, untimed, as a test.
+    `keep` takes what is found, by its name in `ExtraInfo`. Where not `enabled`, each call runs once, as a test.
     """
 
     def __init__(
@@ -174,12 +174,13 @@ class Measurement:
         *,
         asynchronous: bool,
         enabled: bool,
-        info: dict[str, Any],
+        keep: Callable[..., None],
         on_round: Callable[[int, int, float], None] | None = None,
         foreign_cpu_s: Callable[[], float | None] = lambda: None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self.info = info
+        self._keep = keep
+        self.others_cores: float | None = None  # that other programs kept busy during the timed rounds
         self._foreign_cpu_s = foreign_cpu_s
         self.enabled = enabled
         self.calls = 0  # made so far to warm up and in timed rounds
@@ -197,7 +198,7 @@ class Measurement:
         start = self.timer()
         built = build()
         first(built)
-        self.info["cold_start_s"] = self.timer() - start
+        self._keep(cold_start_s=self.timer() - start)
         return built
 
     def run(self, call: Callable[[], object]) -> None:
@@ -211,8 +212,8 @@ class Measurement:
         case_s = self._effort.case_s
         warm = warm_up(call, self.timer, least_s=case_s / 4, most_s=case_s)
         self.calls += warm.calls
-        self.info["warmup_calls"] = warm.calls
-        self.info["warmup_stable"] = warm.stable
+        self._keep(warmup_calls=warm.calls)
+        self._keep(warmup_stable=warm.stable)
         iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous and warm.call_s > 0 else 1
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
@@ -225,7 +226,7 @@ class Measurement:
         if not self.enabled:
             self._once(call)
             return
-        pass_s = self._warm(warm_pass, 1)
+        pass_s = self._untimed(warm_pass, 1)
         self._rounds(call, pass_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
@@ -233,16 +234,16 @@ class Measurement:
         if not self.enabled:
             self._once(call)
             return
-        round_s = self._warm(call, calls_per_round)
+        round_s = self._untimed(call, calls_per_round)
         self._rounds(call, round_s, iterations=calls_per_round)
 
-    def _warm(self, call: Callable[[], object], calls: int) -> float:
+    def _untimed(self, call: Callable[[], object], calls: int) -> float:
         """Make `calls` calls; returns the time they took together [s]."""
         start = self.timer()
         for _ in range(calls):
             call()
         self.calls += calls
-        self.info["warmup_calls"] = calls
+        self._keep(warmup_calls=calls)
         return self.timer() - start
 
     def _once(self, call: Callable[[], object]) -> None:
@@ -254,7 +255,7 @@ class Measurement:
     ) -> None:
         rounds = self._effort.rounds_for(round_s)
         self.calls += rounds * iterations
-        self.info["timing"] = "throughput" if iterations > 1 else "latency"
+        self._keep(timing="throughput" if iterations > 1 else "latency")
         watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s))
         start, foreign = self.timer(), self._foreign_cpu_s()
         self._pedantic(
@@ -268,7 +269,8 @@ class Measurement:
         self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
         after, wall_s = self._foreign_cpu_s(), self.timer() - start
         if foreign is not None and after is not None and wall_s >= LOAD_S:
-            self.info["others_cores"] = max(0.0, (after - foreign) / wall_s)
+            self.others_cores = max(0.0, (after - foreign) / wall_s)
+            self._keep(others_cores=self.others_cores)
 
     def _ticker(self, rounds: int, round_s: float) -> Callable[[], None]:
         """Called between rounds, outside the timed region."""
@@ -289,11 +291,11 @@ class Measurement:
 
     def enqueue(self, call: Callable[[], object]) -> None:
         """`enqueue_s`, the host's share of a call [s]: until it returns, with the device idle before."""
-        self.info["enqueue_s"] = self._median_s(call, start=self.timer, stop=self._clock)
+        self._keep(enqueue_s=self._median_s(call, start=self.timer, stop=self._clock))
 
     def overhead(self, call: Callable[[], object]) -> None:
         """`overhead_s`, the fixed cost of a call [s]: the time of `call`, made as small as it gets by the caller."""
-        self.info["overhead_s"] = self._median_s(call, start=self.timer, stop=self.timer)
+        self._keep(overhead_s=self._median_s(call, start=self.timer, stop=self.timer))
 
     def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
         """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""
@@ -315,5 +317,5 @@ class Measurement:
         stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
         start = self.timer()
         epoch_in_phases(step, pipeline, stopwatch)
-        self.info["phases_wall_s"] = self.timer() - start
-        self.info["phases_s"] = stopwatch.seconds()
+        self._keep(phases_wall_s=self.timer() - start)
+        self._keep(phases_s=stopwatch.seconds())

@@ -14,26 +14,22 @@ from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.link import Link, SideError
 from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, sides
-from perf.harness.measurement.side_by_side.subject import KINDS
 from perf.harness.plugin import preflight, stock
 from perf.harness.plugin.items import kind, params
 from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
 from perf.harness.record import Case as Skipped
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Notes
 from perf.harness.report.quantities import duration
 from perf.harness.report.verdicts import one_line, render_verdicts, short_name
 from perf.harness.verdict.launches import LOOKS, Rule
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import BY_NAME
 
 # Parts of one case's rounds after which the terminal is written.
 PARTS = 4
-NOT_GATED = "judged by its epochs"
-NOT_TIMED = "it asks for memory, not for time"
-NO_STEP = "not judged: perf/harness/paired/subject.py does not say what a step of it is"
-NOT_PINNED = "not judged: workers load on cores of their own"
+NOT_PINNED = "workers load on cores of their own"
 
 
 class GatedItem(pytest.Item):
@@ -120,7 +116,7 @@ class PairedGate:
         found = {name: item for item in items if (name := kind(item)) is not None}
         if config.option.collectonly or not found:
             return
-        listed = self._listed({name: _axes(item) for name, item in found.items() if name in KINDS})
+        listed = self._listed([name for name in found if not BY_NAME[name].not_gated])
         base, head = listed[BASE], listed[HEAD]
         items[:] = [self._gated(item, base) if kind(item) else item for item in items]
         if any("::" in str(argument) for argument in config.args):
@@ -129,7 +125,7 @@ class PairedGate:
             for case in sorted(set(ids) - set(head[benchmark])):
                 items.append(self._missing(found[benchmark], f"test_{benchmark}[{case}]"))
 
-    def _listed(self, kinds: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
+    def _listed(self, kinds: list[str]) -> dict[str, dict[str, list[str]]]:
         """The ids of each side's cases by kind. Raises pytest.UsageError where a side cannot say."""
         replies: dict[str, dict[str, Any]] = {}
         links: dict[str, Link] = {}
@@ -168,13 +164,13 @@ class PairedGate:
 
     def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
         """The item that stands for `item`, and what is known of it already."""
-        benchmark, axes = kind(item), params(item)
+        benchmark, axes = kind(item) or "", params(item)
         device = self._state.plan.devices[axes["device"]]
         why_not, case = "", None
         if device.absent:
             why_not = f"{device.name}: {device.absent}"
-        elif benchmark not in KINDS:
-            why_not = NOT_TIMED if benchmark in UNTIMED else NOT_GATED if benchmark == "training_run" else NO_STEP
+        elif why_not := BY_NAME[benchmark].not_gated:
+            pass
         elif axes["pipeline"] == "workers":
             why_not = NOT_PINNED
         elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:
@@ -290,8 +286,3 @@ class PairedGate:
         if self._undecided:
             lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it a failure.")
         return lines
-
-
-def _axes(item: pytest.Item) -> list[str]:
-    marker = item.get_closest_marker("axes")
-    return [] if marker is None else list(marker.args)

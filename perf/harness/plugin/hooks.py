@@ -20,23 +20,20 @@ from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.options import OPTIONS, SettingsError
 from perf.harness.plugin import preflight, stock, stored
 from perf.harness.plugin.gate import PairedGate
-from perf.harness.plugin.items import is_part, kind, params
+from perf.harness.plugin.items import is_part, kind, name_of, params
 from perf.harness.plugin.progress import Progress
 from perf.harness.plugin.qualify import Qualifying
 from perf.harness.plugin.state import PROGRESS, STATE, State, kept_in
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
-from perf.harness.record.run import TIMED, UNTIMED
+from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import header, render
 from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.execution import untraced
 from perf.harness.workload.modes.mode import Mode, Unsupported
 
-# Quick answers first: a user who interrupts a run has seen the step.
-ORDER = ("training_step", "inference", "input_pipeline", "epoch", "training_run", "memory", "largest_batch")
-# Collections between two rounds, not inside one of a millisecond; an epoch collects as training does.
-DISABLE_GC = ("training_step", "inference")
 # Failures that were given their outcome, and reason, where they were found.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 
@@ -56,7 +53,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"axes(*names): {', '.join(Axes._fields)}: what a benchmark varies")
     config.addinivalue_line(
         "markers", "check(*metrics, seconds): a check of the machine; each='batch_size': one metric for each"
     )
@@ -104,16 +100,18 @@ def _empty_run(state: State) -> Run:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    marker = metafunc.definition.get_closest_marker("axes")
     state = metafunc.config.stash.get(STATE, None)
-    if marker is None or state is None:
+    if state is None or "device" not in metafunc.fixturenames:
         return
-    cases = [pytest.param(*axes, id=axes.id) for axes in state.plan.axes(marker.args, _kind(metafunc))]
-    metafunc.parametrize(Axes._fields, cases)
-
-
-def _kind(metafunc: pytest.Metafunc) -> str:
-    return str(metafunc.function.__name__).removeprefix("test_")
+    name = name_of(metafunc.function.__name__)
+    if name not in BY_NAME:
+        if "bench" in metafunc.fixturenames:
+            raise pytest.UsageError(
+                f"{metafunc.definition.nodeid}: no benchmark {name!r} is defined; add its definition to "
+                "perf/harness/workload/benchmarks.py"
+            )
+        return
+    metafunc.parametrize(Axes._fields, [pytest.param(*axes, id=axes.id) for axes in state.plan.axes(name)])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -125,7 +123,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         device = state.plan.devices[params(item)["device"]]
         why_not = device.absent
-        if group in UNTIMED and not why_not:
+        if not BY_NAME[group].timed and not why_not:
             why_not = memory.why_unbounded(device, state.settings.memory_limit)
         if why_not:
             item.add_marker(pytest.mark.skip(reason=f"{device.name}: {why_not}"))
@@ -135,8 +133,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         # One mark with everything: marks do not merge.
         timer = measure.device_timer(devices.synchronizer(device))
-        item.add_marker(pytest.mark.benchmark(group=group, timer=timer, disable_gc=group in DISABLE_GC))
-    items.sort(key=lambda item: ORDER.index(group) if (group := kind(item)) in ORDER else len(ORDER))
+        item.add_marker(pytest.mark.benchmark(group=group, timer=timer, disable_gc=not BY_NAME[group].collects))
+    items.sort(key=lambda item: place(kind(item) or ""))  # a user who interrupts a run has seen the quick answers
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -229,7 +227,7 @@ def bench(
         pytest.skip(str(reason))
     with devices.current(workload.device), memory.bounded_memory(workload.device), mode.active(anew=True):
         yield Bench(
-            kind(node) or node.name,
+            BY_NAME[kind(node) or ""],
             workload,
             state.settings,
             benchmark,

@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 
 from perf.harness.plugin import preflight
+from perf.harness.workload.benchmarks import BY_NAME
 
 
 def kind(item: pytest.Item) -> str | None:
     """The benchmark that `item` is a case of, `training_step` say; None for an ordinary test."""
-    if item.get_closest_marker("axes") is None or not isinstance(item, pytest.Function):
+    if not isinstance(item, pytest.Function) or "device" not in item.fixturenames:
         return None
-    return (item.originalname or item.name).removeprefix("test_")
+    name = name_of(item.originalname or item.name)
+    return name if name in BY_NAME else None
+
+
+def name_of(function: str) -> str:
+    """`training_step` of `test_training_step`."""
+    return function.removeprefix("test_")
 
 
 def params(item: pytest.Item) -> dict[str, Any]:

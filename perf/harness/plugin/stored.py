@@ -14,7 +14,6 @@ from perf.harness.plugin.items import is_part, kind
 from perf.harness.plugin.state import PROGRESS, State, end_undecided
 from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
-from perf.harness.record.run import UNTIMED
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.quantities import seconds
 from perf.harness.report.verdicts import one_line, verdicts, way_out
@@ -22,6 +21,7 @@ from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.stored import judge, missing
 from perf.harness.verdict.stored_runs import Base
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE
+from perf.harness.workload.benchmarks import timed
 
 # A name from a stored file, in a test's name.
 MAX_NAME = 200
@@ -101,7 +101,7 @@ class StoredGate:
             self._fail_missing(item.benchmark, "this run has no such case")
         yield
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
-        if measured is None or item.nodeid not in self.state.cases or kind(item) in UNTIMED:
+        if measured is None or item.nodeid not in self.state.cases or not timed(kind(item)):
             return
         if self.judging:
             self._judge(item.nodeid, measured.stats.median)

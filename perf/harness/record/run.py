@@ -94,8 +94,6 @@ class Case:
     reason: str = ""
 
 
-# Benchmarks that ask for no time: their rounds are steps at whatever batch size was found, or under a limit.
-UNTIMED = ("memory", "largest_batch")
 # Case outcomes that leave their times in the record.
 TIMED = ("measured", "slower", "inconclusive")
 # Case outcomes of a run that others must not be compared with; skipped is none: there was nothing to measure.
@@ -157,15 +155,6 @@ class Run:
     @property
     def smoke(self) -> bool:
         return self.perf.get("profile") == "smoke"
-
-    @property
-    def medians(self) -> tuple[Medians, ...]:
-        """What this file says of runs: one, or those of an accepted baseline."""
-        if self.baseline is not None:
-            return self.baseline.runs
-        timed = (benchmark for benchmark in self.benchmarks if benchmark.text("benchmark") not in UNTIMED)
-        seconds = {benchmark.fullname: benchmark.median_s for benchmark in timed}
-        return (Medians(self.file_name, self.datetime, self.commit, seconds),)
 
     @property
     def why_partial(self) -> str | None:

@@ -10,7 +10,7 @@ from perf.harness.record.run import Baseline, Medians, Run
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Table, page
 from perf.harness.report.verdicts import change, short_name
-from perf.harness.verdict.stored_runs import SHORT_COMMIT
+from perf.harness.verdict.stored_runs import SHORT_COMMIT, medians_of
 
 
 def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
@@ -107,7 +107,7 @@ def _spread(times: Sequence[float]) -> str:
 
 def _of(run: Run) -> Baseline:
     """The baseline that `run` was accepted as; a run by itself is one of one run."""
-    return run.baseline or Baseline(run.file_name, run.datetime, run.medians)
+    return run.baseline or Baseline(run.file_name, run.datetime, medians_of(run))
 
 
 def _date(text: str) -> str:

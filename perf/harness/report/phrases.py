@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from perf.harness.report import quantities
 from perf.harness.verdict.speedups import Row
+from perf.harness.workload.benchmarks import title
 
 
 def kind_in_words(row: Row) -> str:
     """`training step`."""
-    return row.kind.replace("_", " ")
+    return title(row.kind).lower()
 
 
 def network(row: Row) -> str:

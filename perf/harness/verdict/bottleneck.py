@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from perf.harness.record.run import Benchmark
+from perf.harness.workload.benchmarks import BY_NAME
 
 # The device waits for the host if the host needs this share of a call to launch its work.
 LAUNCH_SHARE = 0.9
@@ -44,9 +45,10 @@ def _larger(name: str, share: float, other: str) -> Bottleneck:
 def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
     """What takes most of the time of `benchmark`, whose median is `median_s` [s]."""
     kind, device = benchmark.text("benchmark"), benchmark.text("device")
-    if kind == "epoch":
+    bound = BY_NAME[kind].bound if kind in BY_NAME else ""
+    if bound == "epoch":
         return _of_epoch(benchmark)
-    if kind not in ("training_step", "inference") or device is None:
+    if bound != "call" or device is None:
         return None
     measure, key = (host_bottleneck, "overhead_s") if device == "cpu" else (device_bottleneck, "enqueue_s")
     seconds = benchmark.number(key)

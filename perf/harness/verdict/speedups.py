@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
-from perf.harness.record.run import UNTIMED, Benchmark, Run, Scalar, one_line
+from perf.harness.record.run import Benchmark, Run, Scalar, one_line
 from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
+from perf.harness.workload.benchmarks import place, timed
 
-KINDS = ("training_step", "inference", "epoch", "input_pipeline", "training_run", *UNTIMED)
 # In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
 # too long had 48 to 472%.
 UNSTEADY = 0.25
@@ -175,14 +175,14 @@ class Speedups:
             for benchmark in run.benchmarks
         ]
         ours = [row for row in every if row.benchmark.ours]
-        rows = [row for row in ours if row.kind not in UNTIMED]
+        rows = [row for row in ours if timed(row.kind)]
         chosen = _choose(rows, reference)
         index = _index(rows)
         return cls(
             rows=tuple(sorted((_compared(row, index, chosen) for row in rows), key=_order)),
             reference=chosen,
             foreign=tuple(row for row in every if not row.benchmark.ours),
-            untimed=tuple(sorted((row for row in ours if row.kind in UNTIMED), key=_order)),
+            untimed=tuple(sorted((row for row in ours if not timed(row.kind)), key=_order)),
         )
 
 
@@ -261,7 +261,7 @@ def _only(candidates: Sequence[Row], row: Row) -> Row | None:
 
 def _order(row: Row) -> tuple[object, ...]:
     return (
-        _place(KINDS, row.kind),
+        (place(row.kind), row.kind),
         row.model or "",
         -1.0 if row.batch_size is None else row.batch_size,
         _place(PIPELINES, row.pipeline or ""),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, Medians, Run, Scalar, own_name
 from perf.harness.verdict.stored import judge_all, missing
+from perf.harness.workload.benchmarks import timed
 
 # As git shortens a commit, with room for a large repository.
 SHORT_COMMIT = 10
@@ -36,7 +37,7 @@ class Base:
         """Base from files, oldest first, one at least. Raises Incomparable."""
         for file in files:
             check_comparable(files[0], file)
-        runs = [run for file in files for run in file.medians]
+        runs = [run for file in files for run in medians_of(file)]
         # The same run, given twice or in two baselines, is one sample.
         unique = {(run.datetime, tuple(sorted(run.seconds.items()))): run for run in runs}
         return cls(
@@ -75,11 +76,20 @@ class Compared:
         return any(judgement.verdict not in (Verdict.NEW, Verdict.MISSING) for judgement in self.judgements)
 
 
+def medians_of(run: Run) -> tuple[Medians, ...]:
+    """The runs of a file: one, or those of an accepted baseline; without benchmarks whose times are no result."""
+    if run.baseline is not None:
+        return run.baseline.runs
+    measured = (benchmark for benchmark in run.benchmarks if timed(benchmark.text("benchmark")))
+    seconds = {benchmark.fullname: benchmark.median_s for benchmark in measured}
+    return (Medians(run.file_name, run.datetime, run.commit, seconds),)
+
+
 def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
     """Head against base files. Raises Incomparable."""
     base = Base.of("", bases)
     check_comparable(bases[0], head)
-    head_s = head.medians[-1].seconds
+    head_s = medians_of(head)[-1].seconds
     base_s = base.seconds(head_s)
     judgements = judge_all(head_s, base_s, min_effect, smoke=base.smoke or head.smoke)
     unselected = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from perf.harness.options import EAGER, FP32, PIPELINES, Settings, SettingsError
 from perf.harness.record import Scalar
 from perf.harness.workload import networks
 from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import BY_NAME
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.networks import Network
 from perf.harness.workload.workload import Workload, large_images
@@ -74,16 +75,17 @@ class Plan:
     def why_left_out(self, kind: str, model: str | None) -> str | None:
         """Why the profile has no benchmark `kind` of this network, or None where it has."""
         profile = self.settings.profile
-        if kind in profile.small_only and large_images(self.network(model).recipe):
-            return f"of networks of large images, the profile {profile.name} has no {kind.replace('_', ' ')}"
+        if profile.only_steps and not BY_NAME[kind].large_images and large_images(self.network(model).recipe):
+            return f"the profile {profile.name} has no {kind.replace('_', ' ')} for networks of large images"
         return None
 
-    def axes(self, names: Sequence[str], kind: str = "") -> list[Axes]:
-        """The cases of the benchmark `kind` with these axes; one for each device where it is left out, to say so.
+    def axes(self, kind: str) -> list[Axes]:
+        """The cases of the benchmark `kind`; one for each device where the profile leaves it out, to say so.
 
         By default the slow pipelines run only at the first batch size and in the first mode: they load sample by
         sample, so that batch size and mode change nothing but the length of the run.
         """
+        names = BY_NAME[kind].axes
         models = self.settings.models if len(self.networks) > 1 else (None,)
         left_out = [model for model in models if self.why_left_out(kind, model)]
         executions = self.settings.executions if "execution" in names else (EAGER,)

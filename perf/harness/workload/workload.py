@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from data import WORKERS, Batch, DataSet, Pipeline, Split, load, open_pipeline, 
 from model import Recipe, RecipeError, TrainingStep
 from perf.harness.machine.devices import Device
 from perf.harness.options import Settings
+from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.modes.execution import CapturedStep, executed, function_executed
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import AutocastStep, autocast, in_precision
@@ -144,25 +145,25 @@ class Workload:
     def batches(self, count: int = DISTINCT_BATCHES) -> list[Batch]:
         """`count` distinct full batches of the training set, on the device; more than one epoch where needed."""
         with self.open(self.data.train, "resident") as pipeline:
-            full = (batch for batch in endless(pipeline) if len(batch[1]) == self.batch_size)
+            full = (batch for batch in endless(pipeline.epoch) if len(batch[1]) == self.batch_size)
             return [
                 (images.contiguous(memory_format=self.memory_format), labels)
                 for images, labels in itertools.islice(full, count)
             ]
 
-    def full_batches(self) -> Pipeline:
-        """The workload's pipeline over as much of the training set as makes full batches; the caller closes it."""
-        train = self.data.train
-        return self.open(train.first(len(train) - len(train) % self.batch_size))
+    def full_batches(self, at_once: int = 1) -> Pipeline:
+        """The workload's pipeline over as much of the training set as makes full batches; the caller closes it.
+
+        Their number is a multiple of `at_once`, unless there are fewer.
+        """
+        train, samples = self.data.train, self.batch_size * at_once
+        if len(train) < samples:
+            samples = self.batch_size
+        return self.open(train.first(len(train) - len(train) % samples))
 
     def minimal(self) -> Workload:
         """The same with the smallest batch: what is left of the time is the fixed cost of a call."""
         return replace(self, batch_size=MINIMAL_BATCH)
-
-
-def endless(pipeline: Pipeline) -> Iterator[Batch]:
-    """The batches of epoch 0, 1, 2, … of `pipeline`."""
-    return itertools.chain.from_iterable(pipeline.epoch(number) for number in itertools.count())
 
 
 def placed(recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
@@ -234,16 +235,6 @@ class Trainee:
     def infer(self, images: Tensor, _labels: Tensor) -> Tensor:
         """Logits (B, classes) of `images` (B, C, H, W); called like a step."""
         return self._infer(images)
-
-
-def rotate(call: Callable[[Tensor, Tensor], object], batches: Sequence[Batch]) -> Callable[[], object]:
-    """`call` on the next of `batches` at each call, for ever round."""
-    turn = itertools.cycle(batches)
-
-    def on_next() -> object:
-        return call(*next(turn))
-
-    return on_next
 
 
 def flop_per_sample(call: Callable[[Tensor, Tensor], object], batch: Batch) -> int | None:

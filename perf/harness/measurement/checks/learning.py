@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from model import evaluate
-from perf.harness.workload.workload import Workload, endless
+from perf.harness.workload.benchmarks import endless
+from perf.harness.workload.workload import Workload
 
 # Made by perf/proof/convergence.py; the reference program's network, on the CPU.
 REFERENCE = Path(__file__).with_name("learning.json")
@@ -51,7 +52,7 @@ def _steps(work: Workload, slower: bool) -> int:
             group["lr"] /= 2
     trainee.model.train()
     with work.open(work.data.test, "resident") as test, work.full_batches() as train:
-        for number, batch in enumerate(itertools.islice(endless(train), MOST_STEPS), start=1):
+        for number, batch in enumerate(itertools.islice(endless(train.epoch), MOST_STEPS), start=1):
             trainee.step(*batch)
             if number % EVERY == 0 and evaluate(trainee.model, test.epoch(0)) >= TARGET:
                 return number

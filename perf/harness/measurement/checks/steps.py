@@ -18,7 +18,8 @@ from perf.harness.measurement.checks.probes import WARM_LEAST_S, WARM_MOST_S, Me
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.measurement.rounds import device_timer, laps, warm_up
 from perf.harness.verdict.roofline import Work
-from perf.harness.workload.workload import Trainee, Workload, endless, rotate
+from perf.harness.workload.benchmarks import BY_NAME, endless
+from perf.harness.workload.workload import Trainee, Workload
 
 STEP_S, STEP_LEAST = 2.0, 20
 PIPELINE_S, PIPELINE_LEAST = 1.0, 5
@@ -32,7 +33,7 @@ def rate(work: Workload, sleeps: bool) -> Measured:
     trainee, batches = work.trainee(), work.batches()
     trainee.model.train()
     timer = device_timer(synchronizer(work.device))
-    step = rotate(trainee.step, batches)
+    step = BY_NAME["training_step"].on(trainee, batches)
     warm = warm_up(step, timer, least_s=WARM_LEAST_S, most_s=WARM_MOST_S)
     if sleeps:
         forward = trainee.step.forward
@@ -127,12 +128,13 @@ def _batches(work: Workload, source: Source, sleeps: bool) -> Iterator[Callable[
     train = work.data.train
     full = train.first(len(train) - len(train) % work.batch_size)
     with work.open(full, source.pipeline, source.workers) as pipeline:
-        batches = endless(pipeline)
+        batches = endless(pipeline.epoch)
         next(batches)
 
         def load() -> Batch:
             if sleeps:
                 time.sleep(SLEEP_S)
-            return next(batches)
+            batch: Batch = next(batches)
+            return batch
 
         yield load

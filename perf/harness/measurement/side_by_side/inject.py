@@ -98,7 +98,7 @@ class Extra:
 
 
 def places(extra: Extra | None) -> tuple[Callable[[], None] | None, Callable[[], None] | None]:
-    """`extra` as the two arguments of `subject.build`: in the step, or where a batch is loaded."""
+    """`extra` as the two arguments of `slices.sliced`: in the step, or where a batch is loaded."""
     if extra is None:
         return None, None
     return (None, extra) if extra.kind == "input" else (extra, None)

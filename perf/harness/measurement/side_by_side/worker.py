@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perf.harness.measurement.side_by_side.inject import Extra
-    from perf.harness.measurement.side_by_side.subject import Subject
+    from perf.harness.measurement.side_by_side.slices import Sliced
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 # An environment may lie inside of the project.
@@ -94,7 +94,7 @@ class Worker:
             torch.set_num_threads(threads)
         self._plan = Plan.of(self._settings)
         self._check_origin()
-        self._subject: Subject | None = None
+        self._sliced: Sliced | None = None
         self._extra: Extra | None = None
         self._steps = 0
         self._core: int | None = None
@@ -109,7 +109,7 @@ class Worker:
             if not file.is_relative_to(self._root):
                 raise UnknownModel(f"{name} is not in {self._root}, but in {file}")
 
-    def cases(self, kinds: dict[str, list[str]]) -> dict[str, Any]:
+    def cases(self, kinds: list[str]) -> dict[str, Any]:
         """What this side is, and the axes of its cases of each of `kinds`."""
         import torch
 
@@ -118,7 +118,7 @@ class Worker:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "shapes": f"{'×'.join(map(str, recipe.input_shape))} to {recipe.classes} classes",
-            "cases": {kind: [list(axes) for axes in plan.axes(names)] for kind, names in kinds.items()},
+            "cases": {kind: [list(axes) for axes in plan.axes(kind)] for kind in kinds},
             "sources": self._sources(),
         }
 
@@ -154,7 +154,7 @@ class Worker:
         Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
         """
         from perf.harness.machine import devices, memory
-        from perf.harness.measurement.side_by_side import inject, subject
+        from perf.harness.measurement.side_by_side import inject, slices
         from perf.harness.measurement.side_by_side.visit import warm_up
         from perf.harness.workload.axes import Axes
         from perf.harness.workload.modes.mode import Mode
@@ -170,8 +170,8 @@ class Worker:
         self._asynchronous = work.device.asynchronous
         self._synchronize = devices.synchronizer(work.device)
         extra = inject.Extra(**self._inject) if self._inject else None
-        self._subject = subject.build(kind, work, *inject.places(extra))
-        self._held.callback(self._subject.close)
+        self._sliced = slices.sliced(kind, work, *inject.places(extra))
+        self._held.callback(self._sliced.close)
         self._steps = 0
 
         def times(steps: int) -> tuple[float, ...]:
@@ -193,26 +193,26 @@ class Worker:
         """Run `steps` steps, on `core` where one is named."""
         from perf.harness.measurement.side_by_side.visit import device_visit, host_visit
 
-        assert self._subject is not None
+        assert self._sliced is not None
         if core != self._core and core is not None:
             os.sched_setaffinity(0, {core})
             self._core = core
         self._steps += steps
-        run = self._subject.steps
+        run = self._sliced.steps
         made = device_visit(run, steps, self._synchronize) if self._asynchronous else host_visit(run, steps)
         return {"wall_s": made.wall_s, "cpu_s": made.cpu_s}
 
     def finish(self) -> dict[str, Any]:
         """Whether the results of all those steps are right: `problem` is empty then; `extra_s` is what was planted."""
-        assert self._subject is not None
-        problem = self._subject.problem(self._steps)
+        assert self._sliced is not None
+        problem = self._sliced.problem(self._steps)
         extra_s = None if self._extra is None else self._extra.typical_s
         self._close()
         return {"problem": problem, "extra_s": extra_s}
 
     def _close(self) -> None:
         self._held.close()
-        self._subject = None
+        self._sliced = None
         self._extra = None
 
 

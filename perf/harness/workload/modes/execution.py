@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -319,15 +319,34 @@ def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Calla
     return functools.partial(graphs, call) if execution == "cudagraph" else call
 
 
-def epoch(step: TrainingStep, pipeline: Pipeline, number: int) -> Tensor:
-    """One epoch, as `train_epoch` runs it: the mean loss per sample (scalar, on the device).
+def steps_in_unit(step: Callable[..., Any], pipeline: str | None) -> int:
+    """How many steps a whole unit of an epoch through the pipeline of that name has."""
+    return step.steps_at_once if isinstance(step, WholeStep) and pipeline == "resident" else 1
 
-    Of data that is on the device, a step that runs as one takes its batches from there by itself, several at once: the
-    host sends nothing but indices, and never waits.
+
+def units(step: TrainingStep, pipeline: Pipeline, number: int) -> Iterable[Any]:
+    """What epoch `number` is made of: its batches.
+
+    A step that runs as one takes its batches from resident data by itself, several at once. Its units are the indices
+    of the samples of these, so that the host sends nothing else, and never waits.
     """
+    if isinstance(step, WholeStep) and isinstance(pipeline, ResidentPipeline):
+        return torch.split(pipeline.order(number), step.steps_at_once * pipeline.batch_size)
+    return pipeline.epoch(number)
+
+
+def train(step: TrainingStep, pipeline: Pipeline, units: Iterable[Any]) -> Tensor:
+    """Train on `units` of `pipeline`, as `train_epoch` does: the mean loss per sample (scalar, on the device)."""
     if not isinstance(step, WholeStep) or not isinstance(pipeline, ResidentPipeline):
-        return train_epoch(step, pipeline.epoch(number))
+        return train_epoch(step, units)
     step.model.train()
-    over = step.on(pipeline)
-    parts = torch.split(pipeline.order(number), step.steps_at_once * pipeline.batch_size)
-    return torch.stack([over(part) for part in parts]).sum() / pipeline.samples
+    over, samples, losses = step.on(pipeline), 0, []
+    for indices in units:
+        losses.append(over(indices))
+        samples += len(indices)
+    return torch.stack(losses).sum() / samples
+
+
+def epoch(step: TrainingStep, pipeline: Pipeline, number: int) -> Tensor:
+    """One epoch: the mean loss per sample (scalar, on the device)."""
+    return train(step, pipeline, units(step, pipeline, number))

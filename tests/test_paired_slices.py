@@ -7,14 +7,19 @@ import time
 import pytest
 import torch
 
+from data import ResidentPipeline
 from model import TrainingStep
-from perf.harness.measurement.side_by_side import inject, subject
+from perf.harness.measurement.side_by_side import inject
 from perf.harness.measurement.side_by_side.inject import Extra, places
-from perf.harness.measurement.side_by_side.subject import KINDS, build
+from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.options import resolve
 from perf.harness.verdict.trials import SLOWDOWNS
+from perf.harness.workload.benchmarks import DEFINITIONS
+from perf.harness.workload.modes import execution
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import Trainee
+
+KINDS = [definition.name for definition in DEFINITIONS if not definition.not_gated]
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +32,11 @@ def work(digits_root):
 
 @pytest.fixture
 def built():
-    """Builds subjects that are closed in the end."""
+    """Builds sliced benchmarks that are closed in the end."""
     made = []
 
     def build_one(*arguments):
-        made.append(build(*arguments))
+        made.append(sliced(*arguments))
         return made[-1]
 
     yield build_one
@@ -88,33 +93,33 @@ def test_the_marks_lie_between_the_steps(kind, work, built, monkeypatch):
 
 def test_an_input_pipeline_loads_a_batch_in_each_step(work, built, monkeypatch):
     loaded = []
-    endless = subject.endless
+    epoch = ResidentPipeline.epoch
 
-    def seen(pipeline):
-        for batch in endless(pipeline):
-            loaded.append(len(batch[1]))
+    def seen(self, number):
+        for batch in epoch(self, number):
+            loaded.append((number, len(batch[1])))
             yield batch
 
-    monkeypatch.setattr(subject, "endless", seen)
+    monkeypatch.setattr(ResidentPipeline, "epoch", seen)
     built("input_pipeline", work).steps(5, lambda: None)
-    assert loaded == [3200] * 5  # two batches are an epoch: it goes on
+    assert loaded == [(0, 3200), (0, 3200), (1, 3200), (1, 3200), (2, 3200)]  # two batches are an epoch: it goes on
 
 
 def test_an_epoch_is_the_projects_own_and_goes_on_over_epochs(work, built, monkeypatch):
-    slices = []
-    train_epoch = subject.train_epoch
+    pieces = []
+    train_epoch = execution.train_epoch
 
     def seen(step, batches):
         batches = list(batches)
-        slices.append([images.sum().item() for images, _ in batches])
+        pieces.append([images.sum().item() for images, _ in batches])
         return train_epoch(step, batches)
 
-    monkeypatch.setattr(subject, "train_epoch", seen)
+    monkeypatch.setattr(execution, "train_epoch", seen)
     one = built("epoch", work)
     for count in (2, 3):
         one.steps(count, lambda: None)
-    assert [len(piece) for piece in slices] == [2, 3]
-    assert len({value for piece in slices for value in piece}) == 5  # shuffled anew in each epoch of two batches
+    assert [len(piece) for piece in pieces] == [2, 3]
+    assert len({value for piece in pieces for value in piece}) == 5  # shuffled anew in each epoch of two batches
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,15 +174,15 @@ def test_a_closed_subject_gives_back_its_pipeline(work, monkeypatch):
     original = type(work).full_batches
 
     @contextlib.contextmanager
-    def full_batches(self):
-        with original(self) as pipeline:
+    def full_batches(self, at_once=1):
+        with original(self, at_once) as pipeline:
             events.append("open")
             yield pipeline
         events.append("closed")
 
     monkeypatch.setattr(type(work), "full_batches", full_batches)
     for kind in ("epoch", "input_pipeline"):
-        one = build(kind, work)
+        one = sliced(kind, work)
         one.steps(1, lambda: None)
         assert events == ["open"]
         one.close()

@@ -1,0 +1,130 @@
+"""In: a benchmark's definition and a workload. Out: the same program cut into steps, which a gate runs in visits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from data import Batch
+from model import TrainingStep
+from perf.harness.measurement.bench import training_problem
+from perf.harness.measurement.side_by_side.visit import Mark, Steps
+from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
+from perf.harness.workload.modes.execution import steps_in_unit, train, units
+from perf.harness.workload.workload import Trainee, Workload
+
+# Batches whose mean loss is compared before and after; as many as in the epoch's own benchmark.
+LOSS_BATCHES = 8
+# A self-test plants this: it is called in each step. The benchmark itself plants nothing.
+Extra = Callable[[], None]
+
+
+@dataclass
+class Sliced:
+    """One benchmark of one side, ready for visits; `close` gives back what it holds."""
+
+    steps: Steps
+    trainee: Trainee | None = None
+    loss_batches: list[Batch] = field(default_factory=list)
+    loss_first: float | None = None
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def problem(self, steps: int) -> str:
+        """What is wrong with the results after `steps` steps, or nothing."""
+        if self.trainee is None:
+            return ""
+        if self.loss_first is not None:
+            return training_problem(self.loss_first, self.trainee.mean_loss(self.loss_batches), steps)
+        finite = self.trainee.infer(*self.loss_batches[0]).isfinite().all().item()
+        return "" if finite else "the network's output is not finite"
+
+    def close(self) -> None:
+        self.held.close()
+
+
+def sliced(name: str, work: Workload, extra: Extra | None = None, extra_input: Extra | None = None) -> Sliced:
+    """The benchmark `name` in slices; `extra` is called in each step, `extra_input` with each batch that is loaded."""
+    definition = BY_NAME[name]
+    with contextlib.ExitStack() as held:
+        trainee = None if definition.step is None else work.trainee()
+        batches: list[Batch] = []
+        if trainee is None:
+            stream = delayed(endless(held.enter_context(work.full_batches()).epoch), extra_input)
+            steps = repeated(lambda: next(stream))
+        elif definition.streams:
+            batches = work.batches(LOSS_BATCHES)
+            steps = _epochs(definition, work, trainee, held, extra, extra_input)
+        else:
+            batches = work.batches()
+            steps = repeated(slowed(definition.on(trainee, batches), extra))
+        made = Sliced(steps, trainee, batches[:LOSS_BATCHES])
+        if trainee is not None and trainee.model.training:
+            made.loss_first = trainee.mean_loss(made.loss_batches)
+        made.held = held.pop_all()
+    return made
+
+
+def _epochs(
+    definition: Definition,
+    work: Workload,
+    trainee: Trainee,
+    held: contextlib.ExitStack,
+    extra: Extra | None,
+    extra_input: Extra | None,
+) -> Steps:
+    """Epoch after epoch in slices, from asking for one unit to asking for the next; all units have the same size."""
+    assert definition.step is not None
+    step = definition.step(trainee)
+    assert isinstance(step, TrainingStep)  # an epoch is trained
+    pipeline = held.enter_context(work.full_batches(steps_in_unit(step, work.pipeline)))
+    stream = delayed(delayed(endless(lambda number: units(step, pipeline, number)), extra_input), extra)
+
+    def steps(count: int, mark: Mark) -> None:
+        train(step, pipeline, marked(stream, count, mark))
+
+    return steps
+
+
+def repeated(call: Callable[[], object]) -> Steps:
+    def steps(count: int, mark: Mark) -> None:
+        mark()
+        for _ in range(count):
+            call()
+            mark()
+
+    return steps
+
+
+def marked(stream: Iterator[Any], count: int, mark: Mark) -> Iterator[Any]:
+    """The next `count` of `stream`, with a mark each time that one is asked for, and at the end."""
+    for _ in range(count):
+        mark()
+        yield next(stream)
+    mark()
+
+
+def slowed(call: Callable[[], object], extra: Extra | None) -> Callable[[], object]:
+    """`call`, with `extra` called before it each time."""
+    if extra is None:
+        return call
+
+    def both() -> object:
+        extra()
+        return call()
+
+    return both
+
+
+def delayed(stream: Iterator[Any], extra: Extra | None) -> Iterator[Any]:
+    """`stream`, with `extra` called each time that one is asked for."""
+    if extra is None:
+        return stream
+
+    def both() -> Iterator[Any]:
+        while True:
+            extra()
+            yield next(stream)
+
+    return both()

@@ -1,0 +1,103 @@
+"""Each benchmark, defined once. The run, the gate, the qualification and the report all take it from here.
+
+To add a benchmark, add its definition here and a file `perf/test_<name>.py` that measures it. This module needs no
+torch: the report reads it, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from data import Batch
+    from perf.harness.workload.workload import Trainee
+
+# What a network does with one batch, its images and labels; `units` and `train` take a training step.
+Step = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One benchmark. It runs, and stands in the report, in the place that it has in `DEFINITIONS`.
+
+    `axes` are what its cases differ in. `step` makes a network ready and gives what it does with one batch; without it,
+    no network computes. With `streams`, the batches come from an input pipeline; without it, they are on the device.
+    The gate slices what these two describe into single steps, unless `not_gated` says why it does not judge them.
+
+    `timed` is False where the times are no result. Where `collects` is False, Python collects its garbage between two
+    rounds, not inside one of a millisecond. `bound` is how the report finds what takes the time: from the fixed cost of
+    a `call`, from the phases of an `epoch`, or not at all. `large_images`: the profile `full` also has it for networks
+    of large images.
+    """
+
+    name: str
+    title: str
+    axes: tuple[str, ...]
+    step: Callable[[Trainee], Step] | None = None
+    streams: bool = False
+    not_gated: str = ""
+    timed: bool = True
+    collects: bool = True
+    bound: Literal["call", "epoch", ""] = ""
+    large_images: bool = False
+
+    def on(self, trainee: Trainee, batches: Sequence[Batch]) -> Callable[[], object]:
+        """What a run times as one call, and a gate as one step: the network's step on the next of `batches`."""
+        assert self.step is not None
+        step, turn = self.step(trainee), itertools.cycle(batches)
+
+        def on_next() -> object:
+            return step(*next(turn))
+
+        return on_next
+
+
+def _train(trainee: Trainee) -> Step:
+    trainee.model.train()
+    return trainee.step
+
+
+def _infer(trainee: Trainee) -> Step:
+    trainee.model.eval()
+    return trainee.infer
+
+
+MODES: Final = ("execution", "precision")
+MEMORY: Final = "it asks for memory, not for time"
+DEFINITIONS: Final = (
+    Definition("training_step", "Training step", ("device", "batch_size", *MODES),
+               step=_train, collects=False, bound="call", large_images=True),
+    Definition("inference", "Inference", ("device", "batch_size", *MODES), step=_infer, collects=False, bound="call"),
+    Definition("epoch", "Epoch", ("device", "batch_size", "pipeline", *MODES),
+               step=_train, streams=True, bound="epoch"),
+    Definition("input_pipeline", "Input pipeline", ("device", "batch_size", "pipeline"), streams=True),
+    Definition("training_run", "Training run", ("device",),
+               step=_train, streams=True, not_gated="it is judged by its epochs"),
+    Definition("memory", "Memory", ("device", "batch_size", *MODES), not_gated=MEMORY, timed=False, large_images=True),
+    Definition("largest_batch", "Largest batch", ("device", *MODES),
+               not_gated=MEMORY, timed=False, large_images=True),
+)  # fmt: skip
+BY_NAME: Final = {definition.name: definition for definition in DEFINITIONS}
+
+
+def place(name: str) -> int:
+    """The place of the benchmark `name` in the order; unknown ones come last."""
+    return list(BY_NAME).index(name) if name in BY_NAME else len(BY_NAME)
+
+
+def title(name: str) -> str:
+    """The title of the benchmark `name`; an unknown one is called by its name."""
+    return BY_NAME[name].title if name in BY_NAME else name.replace("_", " ").capitalize()
+
+
+def timed(name: str | None) -> bool:
+    """Whether the times of the benchmark `name` are a result, as those of an unknown one are."""
+    return name not in BY_NAME or BY_NAME[name].timed
+
+
+def endless(epochs: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
+    """All of `epochs(0)`, `epochs(1)`, `epochs(2)`, … one after the other."""
+    return itertools.chain.from_iterable(epochs(number) for number in itertools.count())
