@@ -1,7 +1,7 @@
 """What the gate times under a name is what the run times under that name, in every execution mode.
 
-Both are walked: the run through its file in `perf/`, the gate through `sliced`. Whatever they call while they are on the
-clock is noted: steps, forward passes, compiled functions, replayed graphs, loaded batches, and the shapes of their inputs.
+Both are walked: the run through its file in `perf/`, the gate through `sliced`. What they call on the clock is noted:
+steps, forward passes, compiled functions, replayed graphs, loaded batches, each with the shapes of its inputs.
 """
 
 import importlib
@@ -163,7 +163,7 @@ def test_the_gate_runs_the_program_of_the_run(name, pipeline, mode, work, settin
 
 
 def test_another_program_is_seen(work, settings, log, monkeypatch):
-    """The fault that this file is there for, planted: the gate takes single steps where the run has one graph of several."""
+    """The fault, planted: the gate takes single steps where the run has one graph of several."""
     case = work("resident", "compile")
     run = calls_of_the_run("epoch", case, settings, log, monkeypatch)
     monkeypatch.setattr(execution, "units", lambda step, pipeline, number: pipeline.epoch(number))
