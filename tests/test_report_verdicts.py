@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from perf.harness.record import Case
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.report.verdicts import change, render_verdicts, short_name
+from perf.harness.record.run import short_name
+from perf.harness.report.verdicts import change, render_verdicts
 
 
 def judged(name, verdict, ratio=None, reason="", base_s=1.23e-3, interval=True):

@@ -161,6 +161,22 @@ def test_a_time_that_does_not_count_is_told_from_one_that_was_not_measured(info)
         assert (way.row.batch_size, way.row.mode, way.gain) == (512, mine, lack)
 
 
+@pytest.mark.parametrize(
+    ("batch", "mode", "counts"),
+    [
+        (1, COMPILED, True),
+        (0.5, COMPILED, False),
+        (None, COMPILED, False),
+        (64, ("x", "fp32"), False),
+        (64, ("eager", "int4"), False),
+    ],
+)
+def test_only_what_options_can_choose_is_a_way_to_train(batch, mode, counts):
+    odd = benchmark("training_step", batch=batch, seconds=0.001, execution=mode[0], precision=mode[1])
+    found = fastest_ways(rows_of(odd, *steps({(512, *PLAIN): 100.0, (512, *COMPILED): 90.0})))
+    assert (found[0].row.batch_size == batch) == counts
+
+
 def test_a_run_that_ended_early_says_so_of_its_training_steps_only():
     step, epoch = "test_training_step[x]", "test_epoch[x]"
     for name, outcome, ended in ((step, "not-run", True), (step, "failed", False), (epoch, "not-run", False)):

@@ -19,9 +19,10 @@ from perf.harness.plugin.items import kind, params
 from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
 from perf.harness.record import Case as Skipped
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.run import short_name
 from perf.harness.report.layout import Notes
 from perf.harness.report.quantities import duration
-from perf.harness.report.verdicts import one_line, render_verdicts, short_name
+from perf.harness.report.verdicts import one_line, render_verdicts
 from perf.harness.verdict.launches import LOOKS, Rule
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes

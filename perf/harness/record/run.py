@@ -33,10 +33,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " "))
 
 
-def own_name(full_name: str) -> str:
-    """`test_epoch[cpu]` of `perf/test_epoch.py::test_epoch[cpu]`."""
+def short_name(full_name: str) -> str:
+    """`epoch[cpu]` of `perf/test_epoch.py::test_epoch[cpu]`."""
     path, bracket, parameters = full_name.partition("[")
-    return path.rsplit("::", 1)[-1] + bracket + parameters
+    return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 
-from perf.harness.record.run import Baseline, Medians, Run
+from perf.harness.record.run import Baseline, Medians, Run, short_name
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Fixed, Heading, Notes, Table, page
-from perf.harness.report.verdicts import change, short_name
+from perf.harness.report.verdicts import change
+from perf.harness.statistics.intervals import exp, geometric_mean, log_deviation
 from perf.harness.verdict.stored_runs import SHORT_COMMIT, medians_of
 
 
@@ -38,7 +37,7 @@ def detail(run: Run, width: int) -> str:
     )
     benchmarks = (
         Column.names("benchmark", list(map(short_name, times))),
-        Column("time", [f"{quantities.seconds(_middle(found))}{_spread(found)}" for found in times.values()]),
+        Column("time", [f"{quantities.seconds(geometric_mean(found))}{_spread(found)}" for found in times.values()]),
         Column("runs", [str(len(found)) for found in times.values()]),
     )
     blocks: list[Block] = [
@@ -72,11 +71,11 @@ def summary(baseline: Baseline) -> str:
 
 def _changes(before: Baseline, now: Baseline) -> list[Block]:
     old, new = _times(before.runs), _times(now.runs)
-    ratios = {name: _middle(new[name]) / _middle(old[name]) for name in new if name in old}
+    ratios = {name: geometric_mean(new[name]) / geometric_mean(old[name]) for name in new if name in old}
     names = sorted(ratios, key=lambda name: -ratios[name])
     blocks: list[Block] = []
     if names:
-        times = [" → ".join(quantities.seconds(_middle(side[name])) for side in (old, new)) for name in names]
+        times = [" → ".join(quantities.seconds(geometric_mean(side[name])) for side in (old, new)) for name in names]
         columns = (
             Column.names("benchmark", list(map(short_name, names))),
             Column("before → now", times, spare=1),
@@ -95,14 +94,8 @@ def _times(runs: Sequence[Medians]) -> Mapping[str, list[float]]:
     return found
 
 
-def _middle(times: Sequence[float]) -> float:
-    return math.exp(statistics.fmean(map(math.log, times)))
-
-
 def _spread(times: Sequence[float]) -> str:
-    if len(times) < 2:
-        return ""
-    return f" ±{quantities.percent(math.exp(statistics.stdev(map(math.log, times))) - 1)}"
+    return f" ±{quantities.percent(exp(log_deviation(times)) - 1)}" if len(times) > 1 else ""
 
 
 def _of(run: Run) -> Baseline:

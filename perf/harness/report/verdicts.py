@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Case, own_name
+from perf.harness.record.run import Case, short_name
 from perf.harness.report import quantities
 from perf.harness.report.cases import outcome
 from perf.harness.report.layout import INDENT, Block, Column, Fixed, Heading, Notes, Table, formatted, shorten
@@ -77,11 +77,6 @@ def verdicts(
     if any(judgement.low is not None for _, judgement in shown):
         blocks.append(Notes(["change: from base's time to head's; […]: the 98% interval of the change."]))
     return [*blocks, Notes(_counts(ordered, skipped, unselected))]
-
-
-def short_name(name: str) -> str:
-    """`training_step[cpu-bs64]` of `perf/test_training_step.py::test_training_step[cpu-bs64]`."""
-    return own_name(name).removeprefix("test_")
 
 
 def change(ratio: float) -> str:

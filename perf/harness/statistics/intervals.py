@@ -81,6 +81,16 @@ def ratio(reference: Sequence[float], samples: Sequence[float]) -> Ratio:
     return Ratio(exp(difference), exp(difference - margin), exp(difference + margin))
 
 
+def geometric_mean(samples: Sequence[float]) -> float:
+    """The mean of ratios and times whose ratios are compared: head's divided by base's is the ratio that was judged."""
+    return math.exp(statistics.fmean(map(math.log, samples)))
+
+
+def log_deviation(samples: Sequence[float]) -> float:
+    """The standard deviation of the logarithms of two samples or more: 0.06 is 6%."""
+    return statistics.stdev(map(math.log, samples))
+
+
 def median_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
     """The median and the ends of its 95% interval, None for fewer than 2 samples; as in `ratio`, of one side."""
     log = _log_median(samples)

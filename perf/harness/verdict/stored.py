@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.statistics.intervals import exp, quantile, tail
+from perf.harness.statistics.intervals import exp, geometric_mean, log_deviation, quantile, tail
 from perf.harness.verdict.launches import CONFIDENCE, LEAST_SPREAD, Rule
 from perf.harness.verdict.tally import ALPHA
 
@@ -29,7 +29,7 @@ def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, sm
     runs = len(stored_s)
     if runs < LEAST_RUNS or smoke:
         reason = SMOKE_REASON if smoke else f"{_runs(runs)} cannot say how much two runs differ"
-        base_s = _middle(stored_s)
+        base_s = geometric_mean(stored_s)
         return Judgement(name, Verdict.INCONCLUSIVE, reason, head_s / base_s, None, None, base_s, head_s, runs)
     return _Prediction(head_s, stored_s, rule).judgement(name)
 
@@ -45,7 +45,7 @@ def judge_all(
 
 def missing(name: str, stored_s: Sequence[float], reason: str = "") -> Judgement:
     """What the stored runs have and the new one has not."""
-    return Judgement(name, Verdict.MISSING, reason, base_s=_middle(stored_s), launches=len(stored_s))
+    return Judgement(name, Verdict.MISSING, reason, base_s=geometric_mean(stored_s), launches=len(stored_s))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Prediction:
     @cached_property
     def spread(self) -> float:
         """The standard deviation between the logs; 0.06 is 6%."""
-        return max(statistics.stdev(map(math.log, self.stored_s)), LEAST_SPREAD)
+        return max(log_deviation(self.stored_s), LEAST_SPREAD)
 
     @property
     def error(self) -> float:
@@ -115,16 +115,11 @@ class _Prediction:
             ratio=exp(self.difference),
             low=exp(self.difference - self._reach),
             high=exp(self._high),
-            base_s=_middle(self.stored_s),
+            base_s=geometric_mean(self.stored_s),
             head_s=self.head_s,
             launches=len(self.stored_s),
             smallest_detectable=detectable,
         )
-
-
-def _middle(times: Sequence[float]) -> float:
-    """The geometric mean, so that head ÷ base is the ratio that was judged."""
-    return math.exp(statistics.fmean(map(math.log, times)))
 
 
 def _runs(count: int) -> str:

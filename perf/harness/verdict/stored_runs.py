@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Case, Medians, Run, Scalar, own_name
+from perf.harness.record.run import Case, Medians, Run, Scalar, short_name
 from perf.harness.verdict.stored import judge_all, missing
 from perf.harness.workload.benchmarks import timed
 
@@ -156,15 +156,15 @@ def _notes(bases: Sequence[Run], head: Run) -> list[str]:
 
 def _renamed(seconds: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
     """`seconds` under `names`, where a benchmark moved to another file or root and kept a name of its own."""
-    moved = _by_own_name(set(names) - set(seconds))
-    here = _by_own_name(set(seconds) - set(names))
+    moved = _by_short_name(set(names) - set(seconds))
+    here = _by_short_name(set(seconds) - set(names))
     return {
-        moved[own] if (own := own_name(name)) in moved and here.get(own) == name else name: median
+        moved[own] if (own := short_name(name)) in moved and here.get(own) == name else name: median
         for name, median in seconds.items()
     }
 
 
-def _by_own_name(names: Collection[str]) -> dict[str, str]:
+def _by_short_name(names: Collection[str]) -> dict[str, str]:
     """Full names by own names, where only one has it."""
-    found = Counter(map(own_name, names))
-    return {own: name for name in names if found[own := own_name(name)] == 1}
+    found = Counter(map(short_name, names))
+    return {own: name for name in names if found[own := short_name(name)] == 1}
