@@ -8,10 +8,11 @@ from itertools import groupby
 from perf.harness.record.run import finite
 from perf.harness.report import quantities
 from perf.harness.report.layout import Column, Notes, Table
-from perf.harness.report.phrases import kind_in_words, network
+from perf.harness.report.phrases import network
 from perf.harness.statistics.intervals import Ratio, Summary
 from perf.harness.verdict.fastest import by_mode, grouped
 from perf.harness.verdict.speedups import PLAIN_MODE, PLAIN_PIPELINE, Row, Speedups
+from perf.harness.workload import benchmarks
 
 BOTTLENECKS = {
     ("overhead", "compute"): "bound by overhead: the fixed cost of each call takes most of the time; compute: the work "
@@ -97,7 +98,7 @@ def _ratios(row: Row) -> tuple[Ratio | None, ...]:
 
 def title(rows: Sequence[Row], more: str = "") -> str:
     """The kind of `rows` in plain words, and `more`."""
-    words = kind_in_words(rows[0]).capitalize() + more
+    words = benchmarks.title(rows[0].kind) + more
     epochs = {row.benchmark.number("epochs") for row in rows}
     number = epochs.pop() if len(epochs) == 1 else None
     if number is not None:

@@ -10,7 +10,7 @@ from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import Benchmark, Run, Scalar, one_line
 from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
-from perf.harness.workload.benchmarks import place, timed
+from perf.harness.workload.benchmarks import MODES, place, timed
 
 # In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
 # too long had 48 to 472%.
@@ -21,7 +21,7 @@ CROWDED = 0.25
 # Every training loop begins with this pipeline; the others are compared with it.
 PLAIN_PIPELINE = "dataloader"
 # How PyTorch trains by itself.
-PLAIN_MODE = {"execution": EAGER, "precision": FP32}
+PLAIN_MODE = dict(zip(MODES, (EAGER, FP32), strict=True))
 
 Key = tuple[Hashable, ...]
 
