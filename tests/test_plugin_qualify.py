@@ -88,6 +88,8 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(load, "withheld_s", lambda: 0.0)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: 2.5e9)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    # Of several workers, each batch comes when it will; of one, in the order of asking.
+    monkeypatch.setattr("perf.harness.machine.identity.usable_cores", lambda: 1)
     for module, name, value in (
         (probes, "CPU_SHAPES", ((64, 64, 64), (128, 128, 128))),
         (probes, "SUSTAINED", dict.fromkeys((False, True), ("fp32", (8, 8, 8)))),
@@ -247,7 +249,7 @@ def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkey
     (perf,) = records(pytester)
     assert perf["qualification"]["verdict"] == "INCONCLUSIVE"
     assert [one["variant"] for one in perf["checks"]] == ["load", "load after"]
-    assert {one["reason"] for one in perf["checks"]} == {"1.5 cores are busy with something else"}
+    assert {one["reason"] for one in perf["checks"]} == {"others take 1.5 cores"}
 
 
 def test_a_planted_load_is_seen_by_the_meter_and_is_gone_afterwards(qualify, clock, pytester, monkeypatch):
@@ -385,7 +387,7 @@ def test_every_check_runs_on_each_of_several_gpus(qualify, pytester, gpu, plug, 
         for one in checks:
             if one["variant"].startswith("configuration"):
                 assert one["verdict"] == "FAIL"  # the fake one's
-                assert one["reason"].startswith("its power is limited to 650 W, 700 W is the default")
+                assert one["reason"].startswith("its power is limited to 650 W; the default is 700 W")
     assert "preconditions configuration on cuda:1: its power is limited" in " ".join(result.stdout.str().split())
 
 
@@ -418,7 +420,7 @@ def test_a_loader_is_tried_with_and_without_workers_and_its_stalls_are_times(qua
     (perf,) = records(pytester)
     supply, stall = perf["checks"]
     tried = [one.rpartition(" ")[0] for one in supply["note"].split(", ")]
-    assert tried == [str(source) for source in steps.sources()]
+    assert tried == [str(loader) for loader in steps.loaders()]
     assert (supply["verdict"], stall["verdict"]) == ("PASS", "UNSUPPORTED")
     ratios = {one.rpartition(" ")[0]: float(one.rpartition(" ")[2]) for one in supply["note"].split(", ")}
     assert (stall["unit"], stall["note"]) == ("s", max(ratios, key=ratios.get))
@@ -533,7 +535,7 @@ def test_a_step_without_limits_has_a_count_and_no_share(qualify, pytester, monke
     (step,) = perf["checks"]
     assert step["details"]["bytes_per_step"] > 0
     assert (step["details"]["share_of_possible"], step["details"]["bound_by"]) == (None, None)
-    result.stdout.fnmatch_lines(["There is nothing to hold it against*"])
+    result.stdout.fnmatch_lines(["A step without a share has no limit: *"])
 
 
 def test_a_step_that_sleeps_is_bound_by_nothing_of_the_device(qualify, clock, pytester, monkeypatch):

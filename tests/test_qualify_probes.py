@@ -99,8 +99,8 @@ def test_launches_are_blocks_of_percentiles(monkeypatch):
     monkeypatch.setattr(probes, "LAUNCH_BLOCK", 100)
     monkeypatch.setattr(probes, "warm_up", lambda *arguments, **rest: None)
     monkeypatch.setattr(probes, "laps", lambda *arguments, **rest: [float(i % 100) for i in range(300)])
-    assert probes.launch(CPU, "p50").values == (49.0,) * 3
-    assert probes.launch(CPU, "p99").values == (98.0,) * 3
+    assert probes.operation_start(CPU, "p50").values == (49.0,) * 3
+    assert probes.operation_start(CPU, "p99").values == (98.0,) * 3
 
 
 def test_a_launch_by_a_graph_is_its_share_of_a_replay(timed, monkeypatch):
@@ -113,17 +113,17 @@ def test_a_launch_by_a_graph_is_its_share_of_a_replay(timed, monkeypatch):
 
     monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
     monkeypatch.setattr("torch.cuda.graph", lambda graph: contextlib.nullcontext(captured.append(graph)))
-    found = probes.launch(CPU, "graph")
+    found = probes.operation_start(CPU, "graph")
     assert found.values == (2.0 / probes.QUEUED,) * 3
     assert captured[1:] == ["replayed"]
-    probes.launch(CPU, "graph", faults.twice)
+    probes.operation_start(CPU, "graph", faults.twice)
     assert captured[-2:] == ["replayed"] * 2
 
 
 def test_queued_launches_are_waited_for_at_their_end(timed, monkeypatch):
     tensor = torch.zeros(1)
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: tensor)
-    assert probes.launch(CPU, "queued").values == (2.0 / probes.QUEUED,) * 3
+    assert probes.operation_start(CPU, "queued").values == (2.0 / probes.QUEUED,) * 3
     assert tensor.item() == probes.QUEUED
 
 

@@ -1,4 +1,4 @@
-"""How fast do bytes get to the device and back, and do they arrive as they were?"""
+"""How fast do bytes get to the device and back, and do they arrive unchanged?"""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.verdict.limits import Limit
 
-# Healthy A100 and H100 reach 82% and 84% of their links.
+# A healthy A100 reaches 82% of its link, and a healthy H100 84%.
 SHARE = 0.75
 
 
@@ -19,11 +19,10 @@ SHARE = 0.75
     cpu=("in pageable",), accelerator=("in pinned", "out pinned", "in pageable", "out pageable"), seconds=4
 )
 def test_copies(check: Attempt) -> None:
-    """Bytes copied in a second between the host's memory and the device's, each byte compared afterwards [B/s]; on
-    the CPU, within its memory.
+    """The bytes copied in a second between the memories of host and device, or within the memory of the CPU [B/s].
 
-    The rate in pinned memory is held against three quarters of what the PCIe link carries that was negotiated, where
-    NVML says which; all rates against the spec; of the bytes, none may differ.
+    With pinned memory, the bar is three quarters of the bandwidth of the PCIe link, where NVML says which link was
+    negotiated. The spec judges all rates. Every byte is compared afterwards, and none may differ.
     """
     direction, memory = check.variant.split()
     slow = faults.twice if check.fault == "slow" else None

@@ -5,18 +5,18 @@ import pytest
 from perf.harness.measurement.checks import faults, probes
 from perf.harness.measurement.checks.attempt import Attempt
 
-# Healthy A100, H100 and H200 reach 74% to 87% of their dense peak, and GPUs of one model differ by 5 to 8%.
+# A healthy A100, H100 or H200 reaches 74% to 87% of its dense peak, and GPUs of one model differ by 5 to 8%.
 SHARE = 0.65
-# A CPU's limit rests on the clock that it reports, which most raise when they are busy.
+# A CPU's limit rests on the clock that it reports, and most CPUs raise their clock when they are busy.
 CPU_SHARE = 0.5
 
 
 @pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "tf32", "bf16", "fp16"), seconds=6)
 def test_matmul(check: Attempt) -> None:
-    """The rate of the fastest of twelve fixed shapes of random numbers [FLOP/s].
+    """The rate of matrix products of random numbers, in the fastest of twelve fixed shapes [FLOP/s].
 
-    Held against a share of the dense peak in the maker's datasheet; one that the table lacks is computed from the
-    number of multiprocessors and their highest clock, a CPU's from its cores, vector units and clock.
+    The bar is a share of the dense peak in the maker's datasheet. Where the table lacks a GPU, the peak follows from
+    its multiprocessors and their highest clock. The peak of a CPU follows from its cores, vector units and clock.
     """
     fault = faults.twice if check.fault == "slow" else None
     share = SHARE if check.device.asynchronous else CPU_SHARE

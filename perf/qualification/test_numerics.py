@@ -1,4 +1,4 @@
-"""Does the device compute what it should?"""
+"""Does the device compute correct results?"""
 
 import pytest
 from torch import Tensor
@@ -11,12 +11,12 @@ EXPONENT_BIT = {"fp32": 27, "bf16": 11, "fp16": 12}
 
 @pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "bf16", "fp16"), seconds=4)
 def test_numerics(check: Attempt) -> None:
-    """The largest error of any element, forward and backward, of the operations of a network's step and of a network,
-    relative to the exact element or to the root mean square of all, in units of eps (of a sum of K random terms it
-    grows as √K). Of all operations, the one that comes closest to its bar.
+    """The largest error of an element, in units of eps, of the operation that comes closest to its bar [eps].
 
-    Held against the CPU in float64, from the same rounded operands; each operation and dtype has a bar of its own. An
-    element that is not finite fails by itself.
+    It looks at the operations of a training step and at a whole network, forward and backward. The error is against the
+    CPU in float64 from the same rounded operands, relative to the exact element or to the root mean square of all. It
+    grows as √K for a sum of K random terms, so each operation and dtype has a bar of its own. An element that is not
+    finite is a FAIL.
     """
 
     def flip(result: Tensor) -> None:
@@ -31,5 +31,5 @@ def test_numerics(check: Attempt) -> None:
         check.fail(f"not finite: {elements}", sum(one.bad for one in bad), "elements")
         return
     worst = max(found, key=lambda one: one.error / one.bar)
-    source = f"{worst.name}: four times the largest error seen on healthy CPUs, 16 eps at least"
+    source = f"{worst.name}: four times the largest error seen on healthy CPUs, at least 16 eps"
     check.at_most(worst.error, "eps", worst.bar, source)

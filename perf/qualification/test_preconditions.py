@@ -1,4 +1,4 @@
-"""Is this machine free to be measured?"""
+"""Is this machine free, and set up to be measured?"""
 
 import contextlib
 
@@ -20,16 +20,17 @@ LOOK_S = 2.0
     seconds=3,
 )
 def test_preconditions(check: Attempt) -> None:
-    """`load`: the cores that are not there for us: kept busy by other programs or by the hypervisor, or withheld by the
-    container's quota, while this process waits [cores].
+    """`load`: the cores that others take while this process waits: other programs, the hypervisor, or the container's
+    quota [cores].
 
-    More than a tenth of a core is INCONCLUSIVE, and no FAIL: what is slow here may be fast when the machine is free. So
-    is a GPU on which other processes compute.
+    More than a tenth of a core is INCONCLUSIVE, not a FAIL: a check that is slow now may be fast on a free machine. A
+    GPU on which other processes compute is INCONCLUSIVE, too.
 
-    `configuration`: of a GPU at work, what is set otherwise than it could be: a power limit below the default, a PCIe
-    link with fewer lanes or of an older generation than device and slot have, ECC switched off. None may be.
+    `configuration`: the number of wrong settings of a GPU at work [settings]. There must be none. Wrong are a power
+    limit below the default, a PCIe link with fewer lanes or an older generation than device and slot allow, and ECC
+    that is off.
 
-    Both are looked at again `after` all other checks: a load that came in between, a link that broke down under it.
+    Both run again `after` all other checks, to find a load that came later, or a link that failed under load.
     """
     if check.variant.startswith("configuration"):
         configuration_of(check)
@@ -41,9 +42,9 @@ def test_preconditions(check: Attempt) -> None:
         return
     missing = found.others_cores + (found.withheld_cores or 0.0)
     if missing > BUSY_CORES:
-        check.unclear(f"{missing:.1f} cores are busy with something else", missing, "cores", BUSY_CORES)
+        check.unclear(f"others take {missing:.1f} cores", missing, "cores", BUSY_CORES)
     else:
-        check.at_most(missing, "cores", BUSY_CORES, "where more are busy, a slow result says nothing of the machine")
+        check.at_most(missing, "cores", BUSY_CORES, "if others take more, a slow result says nothing about the machine")
 
 
 def configuration_of(check: Attempt) -> None:
@@ -54,6 +55,6 @@ def configuration_of(check: Attempt) -> None:
         return
     wrong = configuration.problems(found, check.device_name)
     if others := found.get("other_processes", 0):
-        check.unclear(f"{others} other process{'es' * (others > 1)} on it", others, "processes")
+        check.unclear(f"used by {others} other process{'es' * (others > 1)}", others, "processes")
     else:
-        check.at_most(len(wrong), "settings", 0, "as the device and its slot allow", "; ".join(wrong))
+        check.at_most(len(wrong), "settings", 0, "the default, and what device and slot allow", "; ".join(wrong))

@@ -8,18 +8,19 @@ from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.workload.workload import Trainee
 
 STEPS, REPLAYS = 32, 8
-# Of a float32's mantissa. The lowest is the smallest thing that can go wrong with a weight; in a gradient it leaves no
-# trace, for the learning rate takes it below the rounding of the weight.
+# Bits of the mantissa of a float32. The lowest one is the smallest possible error of a weight. In a gradient it leaves
+# no trace: the learning rate makes it smaller than the rounding of the weight.
 LOWEST, HIGHEST = 0, 22
 
 
 @pytest.mark.check("self", "golden", seconds=2)
 def test_replay(check: Attempt) -> None:
-    """How many of 8 replays of 32 training steps end in other bits than the first, gradients and weights together.
-    None may: the same operations on the same numbers in the same order give the same bits. Every second replay starts
-    with the device's memory given back, so that tensors lie elsewhere.
+    """`self`: how many of 8 replays of 32 training steps end with other gradients or weights [mismatches].
 
-    `golden`: whether the first ends in the bits that the spec has of a device of the same name and the same torch.
+    There must be none: the same operations on the same numbers in the same order give the same bits. Every second
+    replay starts after the memory of the device is given back, so that tensors lie elsewhere.
+
+    `golden`: whether the training ends in the bits that the spec has for a device of the same name and the same torch.
     """
     work = check.plan.workload(check.device.name, check.plan.network().batch_sizes[0], None)
     trainee, batches = work.trainee(), work.batches(STEPS)
@@ -48,5 +49,5 @@ def test_replay(check: Attempt) -> None:
         fault = flip if check.fault and replay == REPLAYS // 2 else None
         if exact.trained_digest(trainee, batches, fault) != first:
             differ.append(replay + 1)
-    said = f"of {REPLAYS} replays, other bits in number {', '.join(map(str, differ))}" if differ else ""
+    said = f"other bits in replay {', '.join(map(str, differ))} of {REPLAYS}" if differ else ""
     check.at_most(len(differ), "mismatches", 0, "the same operations give the same bits", said)

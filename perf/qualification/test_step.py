@@ -8,10 +8,11 @@ from perf.harness.measurement.checks.attempt import Attempt
 
 @pytest.mark.check(each="batch_size", seconds=5)
 def test_step(check: Attempt) -> None:
-    """Samples per second of the training step at each of the run's batch sizes, where its time goes, and its roofline.
+    """The samples per second of the training step at each batch size of the run [samples/s], with its roofline.
 
-    Held against the spec. One that is too slow is explained by the component that failed on this device, or by none:
-    that is the verdict `unexplained`. The roofline holds it against what this run measured of this device before.
+    Only the spec judges it. The reason of a FAIL names the component that failed on this device and explains it, or
+    says `unexplained`. The note says where the time goes. The roofline compares the step with what this run measured
+    on this device before.
     """
     work = check.plan.workload(check.device.name, int(check.variant.removeprefix("bs")), None)
     check.rate(lambda: steps.rate(work, sleeps=check.fault == "sleep"), "samples/s")

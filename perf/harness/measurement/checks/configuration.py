@@ -1,4 +1,4 @@
-"""In: what NVML says of a GPU at work. Out: how it is set up otherwise than it could be: slower, or less safe."""
+"""In: what NVML says about a GPU at work. Out: the settings that make it slower or less safe than it could be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perf.harness.machine.telemetry.source import Values
 from perf.harness.measurement.checks import probes
 from perf.harness.verdict.limits import Limit, link_limit
 
-# Sold with ECC switched off.
+# NVIDIA sells these GPUs with ECC off.
 CONSUMER = "GeForce"
 
 
@@ -19,22 +19,22 @@ def at_work(device: Device) -> Values:
 
 
 def problems(found: Values, device_name: str) -> list[str]:
-    """What is wrong, one sentence each; what NVML does not say is not."""
+    """One sentence for each wrong setting. A setting that NVML does not know is not wrong."""
     said = []
     limit, default = found.get("power_limit_w"), found.get("power_limit_default_w")
     if limit is not None and default is not None and limit < default:
-        said.append(f"its power is limited to {limit:.0f} W, {default:.0f} W is the default (nvidia-smi -pl)")
-    for key, what in (("pcie_generation", "PCIe generation"), ("pcie_width", "PCIe lanes")):
+        said.append(f"its power is limited to {limit:.0f} W; the default is {default:.0f} W (nvidia-smi -pl)")
+    for key, link in (("pcie_generation", "PCIe generation {}"), ("pcie_width", "{} PCIe lanes")):
         now, most = found.get(key), found.get(f"{key}_limit")
         if now is not None and most is not None and now < most:
-            said.append(f"{what} {now} under load, {most} are possible: reseat it, and look at the slot")
+            said.append(f"it has {link.format(now)} under load, but {most} is possible: reseat it, check the slot")
     if found.get("ecc") is False and CONSUMER not in device_name:
-        said.append("ECC is off: errors of its memory are neither corrected nor counted (nvidia-smi -e 1)")
+        said.append("ECC is off: nothing corrects or counts errors of its memory (nvidia-smi -e 1)")
     return said
 
 
 def link(found: Values) -> Limit | None:
-    """What the link to it carries, as negotiated; None where NVML does not say."""
+    """The bandwidth of its PCIe link as negotiated; None where NVML does not say."""
     if "pcie_generation" not in found or "pcie_width" not in found:
         return None
     return link_limit(found["pcie_generation"], found["pcie_width"])

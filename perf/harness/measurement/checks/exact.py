@@ -1,4 +1,4 @@
-"""In: a device. Out: whether it computes what it should: errors against float64, and the same bits again."""
+"""In: a device. Out: the errors of its results against float64, and a digest of their bits."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from perf.harness.workload.workload import Trainee
 
 Op = Callable[[Sequence[Tensor]], Tensor]
 
-# Odd, so that each position's weight is another one modulo 2^64 (the golden ratio's fraction, Knuth 6.4).
+# Odd, so that each position has its own weight modulo 2^64 (the fraction of the golden ratio, Knuth 6.4).
 WEIGHT = 0x9E3779B97F4A7C15 - 2**64
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`error` is the largest of a result's elements, relative to the exact one, or to the root mean square of all
-    where that is more, in units of eps, and `bar` what it may be; `bad` counts the elements that are not finite."""
+    """How exact one result is.
+
+    `error` is the largest error of an element, in units of eps, relative to the exact element or, where that is more,
+    to the root mean square of all. It may be at most `bar`. `bad` counts the elements that are not finite.
+    """
 
     name: str
     error: float
@@ -35,9 +38,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Operation:
-    """`call` on random operands of `shapes`. Its errors, forward and backward, may reach `fp32` eps in float32, and
-    `half` eps in bf16 and fp16, which add up in float32: four times the largest seen on CPUs, over seeds and numbers
-    of threads, and 16 at least. Arithmetic in TF32 where float32 was asked for errs by thousands."""
+    """`call` on random operands of `shapes`. Its errors, forward and backward, may reach a bar, in units of eps.
+
+    The bar is `fp32` in float32, and `half` in bf16 and fp16, whose sums are in float32. It is four times the largest
+    error seen on CPUs over seeds and numbers of threads, and at least 16. TF32 in the place of float32 errs by
+    thousands.
+    """
 
     call: Op
     shapes: tuple[tuple[int, ...], ...]
@@ -49,8 +55,10 @@ class Operation:
 
 
 def _network(x: Sequence[Tensor]) -> Tensor:
-    """Two layers as large as the reference program's; smooth, for a rectifier's gradient jumps where a sum rounds to
-    the other side of 0, which is no error."""
+    """Two layers as large as those of the reference program, but smooth.
+
+    The gradient of a rectifier jumps where a sum rounds to the other side of 0, and that is no error.
+    """
     hidden = functional.gelu(functional.linear(x[0], x[1] / 28))
     return functional.log_softmax(functional.linear(hidden, x[2] / 11), dim=-1)
 
@@ -71,9 +79,9 @@ OPERATIONS = {
 def accuracies(
     device: torch.device, dtype: str, seed: int, fault: Callable[[Tensor], None] | None = None
 ) -> list[Accuracy]:
-    """Each operation, forward and backward, on `device` in `dtype` against the CPU in float64.
+    """How exact each operation is, forward and backward, on `device` in `dtype`, against the CPU in float64.
 
-    Both start from the same rounded operands: what is judged is the arithmetic, not the rounding of the input.
+    Both start from the same rounded operands, so the rounding of the input counts for nothing.
     """
     found = []
     for name, operation in OPERATIONS.items():
@@ -93,7 +101,7 @@ def accuracies(
 def _with_gradients(op: Op, operands: Sequence[Tensor]) -> list[Tensor]:
     leaves = [operand.detach().requires_grad_() for operand in operands]
     result = op(leaves)
-    # Powers of two as weights of the gradient: exact in every format, and not the same for every element.
+    # The weights of the gradient are powers of two: exact in every format, and different from element to element.
     weights = (2.0 ** (torch.arange(result.numel(), device=result.device) % 3)).to(result.dtype).view(result.shape)
     return [result, *torch.autograd.grad(result, leaves, weights)]
 
@@ -107,9 +115,9 @@ def _accuracy(name: str, result: Tensor, exact: Tensor, bar: float) -> Accuracy:
 
 
 def digest(tensors: Iterable[Tensor]) -> int:
-    """The bits of `tensors` and their places in 64 bits: a sum of words, each weighted by its place, wrapping round.
+    """A digest of 64 bits: the sum of all words of `tensors`, each multiplied by a weight of its place, modulo 2^64.
 
-    Exact, whatever the order of adding; unlike an exclusive or it sees two equal flips, and two elements swapped.
+    The sum is exact in any order. Unlike an exclusive or, it sees two equal flips and two swapped elements.
     """
     total = 0
     for place, tensor in enumerate(tensors):
@@ -125,9 +133,9 @@ _WORD = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def trained_digest(
     trainee: Trainee, batches: Sequence[Batch], between: Callable[[int, Trainee], None] | None = None
 ) -> int:
-    """The digest of gradients and weights after a step on each of `batches`, from the trainee's first state.
+    """The digest of gradients and weights after a training step on each of `batches`, from the trainee's first state.
 
-    `between(step, trainee)` is called after the gradients of each step and before its update.
+    `between(number, trainee)` is called in each step, between the backward pass and the update.
     """
     trainee.restore()
     trainee.model.train()

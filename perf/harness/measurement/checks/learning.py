@@ -1,4 +1,4 @@
-"""In: a workload. Out: how many steps training needs to reach an accuracy, seed by seed; and whether that is usual."""
+"""In: a workload. Out: how many steps it needs to reach an accuracy, seed by seed, and whether that is too many."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from model import evaluate
 from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.workload import Workload
 
-# Made by perf/proof/convergence.py; the reference program's network, on the CPU.
+# perf/proof/convergence.py makes this file, with the network of the reference program on the CPU.
 REFERENCE = Path(__file__).with_name("learning.json")
 TARGET = 0.80
 EVERY, MOST_STEPS = 10, 2_000
-# p of the one-sided test, and how many times more steps than usual matter.
+# A difference counts from this p of the one-sided test on, and from this ratio to the usual steps on.
 LEVEL, EFFECT = 0.05, 1.1
 
 
@@ -32,15 +32,16 @@ class Usual:
 
 @cache
 def usual(model: str, data: str) -> Usual | None:
-    """What is known of a network on a data set, or None."""
+    """The usual steps of a network on a data set; None where nobody has measured them."""
     found = json.loads(REFERENCE.read_text(encoding="utf-8")).get(f"{model} on {data}")
     return None if found is None else Usual(tuple(found["steps"]), found["source"])
 
 
 def steps_to_target(work: Workload, seeds: Sequence[int], slower: bool = False) -> list[int]:
-    """Steps until TARGET of the test set is right, looked at every EVERY; more than MOST_STEPS where it is not.
+    """The steps until TARGET of the test set is right, for each seed; more than MOST_STEPS where that never happens.
 
-    The seed decides the weights and the order of the samples. `slower` halves the learning rate.
+    The test set is evaluated every EVERY steps. The seed decides the weights and the order of the samples. `slower`
+    halves the learning rate.
     """
     return [_steps(replace(work, seed=seed), slower) for seed in seeds]
 
@@ -60,7 +61,7 @@ def _steps(work: Workload, slower: bool) -> int:
 
 
 def slower_than_usual(steps: Sequence[int], reference: Sequence[int]) -> tuple[bool, float]:
-    """Whether `steps` are more than usual, by a one-sided Mann-Whitney test (1947) and by EFFECT; and its p."""
+    """Whether `steps` are too many, by a one-sided Mann-Whitney test (1947) and by EFFECT; and the p of the test."""
     from scipy.stats import mannwhitneyu  # type: ignore[import-untyped, unused-ignore]
 
     p = float(mannwhitneyu(steps, reference, alternative="greater").pvalue)

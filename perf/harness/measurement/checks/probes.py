@@ -1,4 +1,4 @@
-"""In: a device. Out: how fast one component of it is, in repetitions; each probe loads nothing but that component."""
+"""In: a device. Out: the speed of one of its components, repetition by repetition; a probe loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from perf.harness.workload.modes.precision import float32_products
 T = TypeVar("T")
 Fault = Callable[[Callable[[], object]], Callable[[], object]]
 
-# Which shape is the best one is asked in short, and the answer measured anew: the best of twelve noisy rates is high.
+# Short measurements find the best shape, and a new one its rate: the best of twelve noisy rates is too high.
 SHAPE_S, SHAPE_LEAST, RATE_S, RATE_LEAST = 0.15, 3, 2.0, 20
-# A larger product than one of this time is not tried: twenty of them must fit into a few seconds.
+# After a product that takes this long, no larger one is tried: twenty of them must fit into a few seconds.
 LONGEST_S = 0.1
 WARM_LEAST_S, WARM_MOST_S = 0.1, 1.0
-# (rows, columns, inner dimension): squares, and the flat and the deep products of a network's layers.
+# (rows, columns, inner dimension): squares, and the flat and the deep products of the layers of a network.
 CPU_SHAPES = (
     (256, 256, 256), (512, 512, 512), (768, 768, 768), (1024, 1024, 1024), (1536, 1536, 1536), (2048, 2048, 2048),
     (4096, 512, 512), (512, 4096, 512), (512, 512, 4096), (128, 2048, 2048), (1024, 256, 1024), (64, 1024, 1024),
@@ -38,17 +38,17 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 # Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
 ACCELERATOR_COPY_BYTES = 512 * 2**20
-# Half a second on a link of 50 GB/s: enough for a link to wake up, and to be asked.
+# Half a second on a link of 50 GB/s: the link wakes up in this time, and NVML answers.
 LINK_BYTES, LINK_COPIES = 256 * 2**20, 100
 LAUNCHES, LAUNCH_BLOCK, QUEUED = 20_000, 1_000, 100
-# By whether the device is an accelerator: what keeps it busy, and the time over which its rate is taken [s].
+# The dtype and the shape that keep a CPU (False) or an accelerator (True) busy; and the time of one rate [s].
 SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
 WINDOW_S = 0.5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Rates or times, repetition by repetition; `note` says of what. `calls` is their number, where it matters."""
+    """Rates or times, repetition by repetition. `note` says of what, `calls` how many calls, where that matters."""
 
     values: tuple[float, ...]
     note: str = ""
@@ -56,16 +56,16 @@ class Measured:
 
 
 def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
-    """The rate of matrix products of random numbers, of the fastest of twelve fixed shapes [FLOP/s].
+    """The rate of matrix products of random numbers, in the fastest of twelve fixed shapes [FLOP/s].
 
-    The operands of an accelerator's larger shapes exceed its caches. A multiply-add is two operations.
+    On an accelerator, the operands of the larger shapes exceed its caches. A multiply-add counts as two operations.
     """
     shapes = ACCELERATOR_SHAPES if device.asynchronous else CPU_SHAPES
     with float32_products(tf32=dtype == "tf32"):
         found: dict[tuple[int, int, int], list[float]] = {}
         for shape in sorted(shapes, key=_flop):
             found[shape] = _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST)
-            if statistics.median(found[shape]) > LONGEST_S:  # a CPU without bf16 units is a hundred times slower
+            if statistics.median(found[shape]) > LONGEST_S:  # a CPU without bf16 units takes a hundred times longer
                 break
         best = max(found, key=lambda shape: _flop(shape) / statistics.median(found[shape]))
         times = _product_s(device, dtype, best, fault, RATE_S, RATE_LEAST)
@@ -88,7 +88,7 @@ def _product_s(
 
 
 def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured:
-    """Bytes that are read and written in a second: `copy` (a = b), or `triad` (a = b + s·c) (McCalpin 1995)."""
+    """The bytes read and written in a second by `copy` (a = b) or `triad` (a = b + s·c) (McCalpin 1995)."""
     count = (ACCELERATOR_BYTES if device.asynchronous else CPU_BYTES) // 4
     first, second, third = (torch.ones(count, device=device.torch_device) for _ in range(3))
     calls: dict[str, tuple[Callable[[], Tensor], int]] = {
@@ -100,10 +100,12 @@ def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured
     return Measured(tuple(passes * 4 * count / time for time in times), f"{4 * count // 2**20} MiB each")
 
 
-def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
-    """How long one tiny operation takes, from the call until it is done, 20,000 times: the `p50` or the `p99` of each
-    thousand of them [s]. `queued`, `graph`: of one of a hundred that are waited for at their end, launched one by one,
-    or by a CUDA graph."""
+def operation_start(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
+    """The time of one tiny operation, from the call until it is done: the `p50` or `p99` of each 1,000 of 20,000 [s].
+
+    `queued` and `graph`: the share of one operation in the time of a hundred with one wait at their end, which are
+    started one by one or by a CUDA graph.
+    """
     tensor = torch.zeros(1, device=device.torch_device)
 
     def hundred() -> None:
@@ -121,7 +123,7 @@ def launch(device: Device, quantile: str, fault: Fault | None = None) -> Measure
 
 
 def _graph(call: Callable[[], object]) -> Callable[[], object]:
-    """What replays the operations of `call`."""
+    """A function that replays the operations of `call`."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -131,8 +133,10 @@ def _graph(call: Callable[[], object]) -> Callable[[], object]:
 def copy(
     device: Device, direction: str, memory: str, fault: Fault | None = None, corrupt: bool = False
 ) -> tuple[Measured, int]:
-    """Bytes that reach the device (`in`), or come from it (`out`), in a second, in `pinned` or `pageable` memory of
-    the host; and how many of them are wrong. `corrupt` plants one that is."""
+    """The bytes copied in a second to the device (`in`) or from it (`out`), and how many of them arrived wrong.
+
+    `memory` of the host is `pinned` or `pageable`. `corrupt` plants one wrong byte.
+    """
     size = ACCELERATOR_COPY_BYTES if device.asynchronous else CPU_BYTES
     here = torch.randint(0, 256, (size,), dtype=torch.uint8, pin_memory=memory == "pinned")
     there = here.to(device.torch_device, copy=True)
@@ -147,7 +151,7 @@ def copy(
 
 
 def under_copies(device: Device, look: Callable[[], T]) -> T:
-    """What `look` sees while bytes are copied to `device`: a PCIe link that has nothing to do runs slowly."""
+    """What `look` returns while bytes are copied to `device`, because an idle PCIe link runs slowly."""
     here = torch.empty(LINK_BYTES, dtype=torch.uint8, pin_memory=True)
     there = torch.empty_like(here, device=device.torch_device)
     for _ in range(LINK_COPIES):
@@ -160,9 +164,9 @@ def under_copies(device: Device, look: Callable[[], T]) -> T:
 def sustained(
     device: Device, seconds: float, fault: Callable[[int], int], clock: Callable[[], float] = time.perf_counter
 ) -> Measured:
-    """The rate of one matrix product at the end of `seconds` over that at their beginning, window by window.
+    """The rates of a matrix product in the last third of `seconds`, divided by the median rate in the first third.
 
-    `fault(share)` is how often the product is made at each call, when so many percent of the time are over.
+    `fault(percent)` is how often a call makes the product after so many percent of the time.
     """
     dtype, shape = SUSTAINED[device.asynchronous]
     rows, columns, inner = shape

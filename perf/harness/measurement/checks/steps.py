@@ -23,13 +23,13 @@ from perf.harness.workload.workload import Trainee, Workload
 
 STEP_S, STEP_LEAST = 2.0, 20
 PIPELINE_S, PIPELINE_LEAST = 1.0, 5
-# A 99th percentile needs some hundred batches; of several, the median is less noisy.
+# A 99th percentile needs about a hundred batches. The median of several percentiles is less noisy.
 STALL_BLOCK, STALL_BLOCKS = 100, 10
 SLEEP_S = 0.02
 
 
 def rate(work: Workload, sleeps: bool) -> Measured:
-    """Samples that are trained on in a second; note: the share of each part of a step, each waited for."""
+    """The samples that training takes in a second; the note says the share of each part of a step."""
     trainee, batches = work.trainee(), work.batches()
     trainee.model.train()
     timer = device_timer(synchronizer(work.device))
@@ -48,7 +48,7 @@ def rate(work: Workload, sleeps: bool) -> Measured:
 
 
 def work_of(work: Workload) -> Work:
-    """What one step computes and moves: its second, for an optimizer makes its state in the first."""
+    """What one step computes and moves. It is the second step, because an optimizer makes its state in the first."""
     trainee, (batch,) = work.trainee(), work.batches(1)
     trainee.model.train()
     trainee.step(*batch)
@@ -56,7 +56,7 @@ def work_of(work: Workload) -> Work:
 
 
 def _parts(work: Workload, trainee: Trainee) -> str:
-    """The shares of an epoch's time, phase by phase, without stopping the device between them."""
+    """The share of each phase in the time of an epoch, without a wait for the device between the phases."""
     device = work.device
     stopwatch: Stopwatch = HostStopwatch(time.perf_counter)
     if device.asynchronous:
@@ -68,8 +68,8 @@ def _parts(work: Workload, trainee: Trainee) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
-    """An input pipeline: its kind, and how many worker processes it has, where that matters."""
+class Loader:
+    """An input pipeline of a kind; with `workers` worker processes where the kind is `workers`."""
 
     pipeline: str
     workers: int = WORKERS
@@ -79,28 +79,27 @@ class Source:
         return f"{self.workers} worker{several}" if self.pipeline == "workers" else self.pipeline
 
 
-def sources() -> list[Source]:
-    """No worker, 1, 2, 4, … up to one for each core, and no loader at all."""
+def loaders() -> list[Loader]:
+    """No worker, 1, 2, 4, … up to one for each core, and data that is on the device already."""
     cores = identity.usable_cores()
     counts = sorted({min(2**power, cores) for power in range(cores.bit_length() + 1)})
-    return [Source("dataloader"), *(Source("workers", count) for count in counts), Source("resident")]
+    return [Loader("dataloader"), *(Loader("workers", count) for count in counts), Loader("resident")]
 
 
 def supply(work: Workload, sleeps: bool) -> Measured:
-    """The rate of the fastest source over the median rate of the step, batch by batch."""
+    """The rate of the fastest loader, batch by batch, divided by the median rate of the training step."""
     taken = statistics.median(rate(work, sleeps=False).values)
-    rates = {source: _rates(work, source, sleeps) for source in sources()}
-    said = ", ".join(f"{source} {statistics.median(found) / taken:.2g}" for source, found in rates.items())
+    rates = {loader: _rates(work, loader, sleeps) for loader in loaders()}
+    said = ", ".join(f"{loader} {statistics.median(found) / taken:.2g}" for loader, found in rates.items())
     return Measured(tuple(one / taken for one in rates[_fastest(rates)]), said)
 
 
 def stall(work: Workload, sleeps: bool) -> Measured:
-    """The 99th percentile of the times that a training loop waits for a batch of the fastest source [s], block by
-    block."""
-    source = _fastest({source: _rates(work, source, sleeps) for source in sources()})
+    """The 99th percentile of the waits of a training loop for a batch of the fastest loader, block by block [s]."""
+    loader = _fastest({loader: _rates(work, loader, sleeps) for loader in loaders()})
     trainee, waits = work.trainee(), []
     trainee.model.train()
-    with _batches(work, source, sleeps) as load:
+    with _batches(work, loader, sleeps) as load:
         for _ in range(STALL_BLOCK * STALL_BLOCKS):
             start = time.perf_counter()
             batch = load()
@@ -108,26 +107,26 @@ def stall(work: Workload, sleeps: bool) -> Measured:
             trainee.step(*batch)
     synchronizer(work.device)()
     blocks = [sorted(waits[i : i + STALL_BLOCK]) for i in range(0, len(waits), STALL_BLOCK)]
-    return Measured(tuple(block[int(0.99 * (STALL_BLOCK - 1))] for block in blocks), str(source))
+    return Measured(tuple(block[int(0.99 * (STALL_BLOCK - 1))] for block in blocks), str(loader))
 
 
-def _fastest(rates: dict[Source, list[float]]) -> Source:
-    return max(rates, key=lambda source: statistics.median(rates[source]))
+def _fastest(rates: dict[Loader, list[float]]) -> Loader:
+    return max(rates, key=lambda loader: statistics.median(rates[loader]))
 
 
-def _rates(work: Workload, source: Source, sleeps: bool) -> list[float]:
+def _rates(work: Workload, loader: Loader, sleeps: bool) -> list[float]:
     """Samples per second, batch by batch."""
     timer = device_timer(synchronizer(work.device))
-    with _batches(work, source, sleeps) as load:
+    with _batches(work, loader, sleeps) as load:
         return [work.batch_size / one for one in laps(load, timer, most_s=PIPELINE_S, least=PIPELINE_LEAST)]
 
 
 @contextlib.contextmanager
-def _batches(work: Workload, source: Source, sleeps: bool) -> Iterator[Callable[[], Batch]]:
-    """What returns the next batch, for ever; all are full. The first one, which starts the workers, is taken."""
+def _batches(work: Workload, loader: Loader, sleeps: bool) -> Iterator[Callable[[], Batch]]:
+    """A function that returns full batches without end. The first batch, which starts the workers, is gone already."""
     train = work.data.train
     full = train.first(len(train) - len(train) % work.batch_size)
-    with work.open(full, source.pipeline, source.workers) as pipeline:
+    with work.open(full, loader.pipeline, loader.workers) as pipeline:
         batches = endless(pipeline.epoch)
         next(batches)
 
