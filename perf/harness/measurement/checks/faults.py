@@ -33,8 +33,8 @@ HOT_EVERY = 3
 HEALTHY = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
 ERRORS = {"ecc": {"uncorrected": 1}, "xid": {"Xid 79": 1}}
 # A program that is left behind ends by itself after so many seconds.
-LOAD_S = 120
-PROGRAM = f"import time\nend = time.monotonic() + {LOAD_S}\nwhile time.monotonic() < end: pass"
+PROGRAM_S = 120
+PROGRAM = f"import time\nend = time.monotonic() + {PROGRAM_S}\nwhile time.monotonic() < end: pass"
 
 
 def twice(call: Callable[[], T]) -> Callable[[], T]:
