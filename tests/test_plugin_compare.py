@@ -22,7 +22,6 @@ pytest_plugins = ["pytester"]
 TOY = """
 import pytest
 
-@pytest.mark.axes("device", "batch_size")
 def test_{0}(benchmark, device, batch_size, pipeline, execution, precision, model):
     benchmark.pedantic(int, rounds=3)
 """
@@ -268,11 +267,11 @@ def test_a_case_that_is_skipped_is_missing_where_the_stored_runs_have_it(toy, mo
 
 def test_a_new_benchmark_is_counted(toy):
     toy.store()
-    (toy.folder / "test_epoch.py").write_text(TOY.format("epoch"))
-    toy.speeds["epoch"] = 1.0
+    (toy.folder / "test_training_run.py").write_text(TOY.format("training_run"))
+    toy.speeds["training_run"] = 1.0
     result = toy.compare()
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["epoch[[]cpu-bs64] *– → 1.00 s *NEW", "compared 2 · missing 0 · new 1"])
+    result.stdout.fnmatch_lines(["training_run[[]cpu] *– → 1.00 s *NEW", "compared 2 · missing 0 · new 1"])
 
 
 def test_nothing_in_common_is_refused(toy):

@@ -17,6 +17,7 @@ import torch
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
 from perf.harness.measurement.side_by_side.sides import SideUnusable
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.workload.benchmarks import BY_NAME
 from tests.conftest import STRICT, git
 
 pytest_plugins = ["pytester"]
@@ -88,12 +89,7 @@ class FakeLink:
     def reply(self, limit_s):
         if error := self.world.errors.get(self.side):
             raise error
-        axes = {
-            ("device", "batch_size", "execution", "precision"): ("cpu", 64, None),
-            ("device", "batch_size", "pipeline"): ("cpu", 64, "resident"),
-            ("device", "batch_size", "pipeline", "execution", "precision"): ("cpu", 64, "resident"),
-        }
-        cases = {kind: [list(axes[tuple(names)])] for kind, names in self.kinds.items()}
+        cases = {kind: [["cpu", 64, "resident" if "pipeline" in BY_NAME[kind].axes else None]] for kind in self.kinds}
         for kind in cases:
             cases[kind] = [] if kind in self.world.less[self.side] else cases[kind]
             cases[kind] += self.world.more[self.side].get(kind, [])

@@ -77,7 +77,7 @@ def test_it_ends_with_a_run_that_pytest_itself_breaks_off(perf, monkeypatch):
         assert running()
         raise pytest.UsageError("the disk is full")
 
-    monkeypatch.setattr("perf.harness.plugin.hooks._write", fail)
+    monkeypatch.setattr("perf.harness.plugin.measure.Measure._write", fail)
     assert perf(STEP, "--perf-device=cpu").ret != 0
     assert running() == []
 

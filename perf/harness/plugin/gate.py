@@ -1,4 +1,4 @@
-"""pytest's hooks for `--perf-against`: the cases are not measured one by one, but judged side by side with base."""
+"""The second way to run, `--perf-against`: cases are not measured one by one, but judged side by side with base."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from perf.harness.measurement.side_by_side.link import Link, SideError
 from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
 from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, sides
 from perf.harness.plugin import preflight, stock
-from perf.harness.plugin.items import kind, params
+from perf.harness.plugin.items import kind, parametrize, params
 from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
+from perf.harness.plugin.way import Way
 from perf.harness.record import Case as Skipped
+from perf.harness.record import Scalar
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
 from perf.harness.report.layout import Notes
@@ -26,7 +28,7 @@ from perf.harness.report.verdicts import one_line, render_verdicts
 from perf.harness.verdict.launches import LOOKS, Rule
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes
-from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.benchmarks import BY_NAME, place
 
 # Parts of one case's rounds after which the terminal is written.
 PARTS = 4
@@ -83,44 +85,47 @@ class Shown(Watcher):
         self._terminal.write_line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
 
 
-class PairedGate:
+class SideBySide(Way):
     """One gate: sides when pytest starts, cases at collection, launches before the first item, verdicts as items."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._state = config.stash[STATE]
+        preflight.check_paired(config)
+        super().__init__(config)
         self._judgements: dict[str, Judgement] = {}
         self._skipped: list[Skipped] = []
         self._notes: list[str] = []
         self._invalid = ""
         self._undecided = 0
         self._kept = ""
-        preflight.check_json(config)
+        # How the gate was run: the sides, how long it took, and what else used the machine.
+        self._run: dict[str, Scalar] = {}
         self._json = stock.take_json(config)
         config.option.benchmark_only = False  # ours are benchmarks that it does not know
-        settings = self._state.settings
-        assert settings.threads is not None  # of a gate, preflight has settled it
-        self._threads = settings.threads
+        assert self.settings.threads is not None  # preflight has settled it
+        self._threads = self.settings.threads
         held = contextlib.ExitStack()
         config.add_cleanup(held.close)
         try:
-            base, head = held.enter_context(sides(settings, self._state.plan.network().data_name, self._threads))
+            base, head = held.enter_context(sides(self.settings, self.state.plan.network().data_name, self._threads))
         except SideUnusable as error:
             raise pytest.UsageError(str(error)) from None
         self._sides: dict[str, Side] = {BASE: base, HEAD: head}
 
-    def pytest_report_header(self) -> str:
-        return f"gate      base: {self._sides[BASE].title}; head: {self._sides[HEAD].title}"
+    def header(self) -> list[str]:
+        return [f"gate      base: {self._sides[BASE].title}; head: {self._sides[HEAD].title}"]
 
-    @pytest.hookimpl(tryfirst=True)  # before -k and --lf choose from the names
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
+        parametrize(metafunc, self.state.plan)
+
+    def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: place(kind(item) or ""))
         found = {name: item for item in items if (name := kind(item)) is not None}
-        if config.option.collectonly or not found:
+        if self.config.option.collectonly or not found:
             return
         listed = self._listed([name for name in found if not BY_NAME[name].not_gated])
         base, head = listed[BASE], listed[HEAD]
         items[:] = [self._gated(item, base) if kind(item) else item for item in items]
-        if any("::" in str(argument) for argument in config.args):
+        if any("::" in str(argument) for argument in self.config.args):
             return  # of a part that was picked by name, nothing is missing
         for benchmark, ids in base.items():
             for case in sorted(set(ids) - set(head[benchmark])):
@@ -144,8 +149,8 @@ class PairedGate:
                         self._notes.append(f"base has no such model: {error.what.partition(': ')[2]}")
                         replies[name] = {"cases": {kind: [] for kind in kinds}}
             except SideError as error:
-                other = name == BASE and self._state.settings.against_python is not None
-                option = f"--perf-against-python={self._state.settings.against_python}" if other else "--perf-against"
+                other = name == BASE and self.settings.against_python is not None
+                option = f"--perf-against-python={self.settings.against_python}" if other else "--perf-against"
                 raise pytest.UsageError(f"{option}: {name} cannot be measured: {error}") from None
         self._compare_facts(replies[BASE], replies[HEAD])
         return {
@@ -166,7 +171,7 @@ class PairedGate:
     def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
         """The item that stands for `item`, and what is known of it already."""
         benchmark, axes = kind(item) or "", params(item)
-        device = self._state.plan.devices[axes["device"]]
+        device = self.state.plan.devices[axes["device"]]
         why_not, case = "", None
         if device.absent:
             why_not = f"{device.name}: {device.absent}"
@@ -192,11 +197,10 @@ class PairedGate:
         )
         return made
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
+    def start(self, session: pytest.Session) -> None:
         """Measure and judge everything that is selected; the items then only say it."""
         items = [item for item in session.items if isinstance(item, GatedItem)]
-        if self._config.option.collectonly or session.testsfailed or not items:
+        if not items:
             return
         chosen = {item.nodeid for item in items}
         for name in set(self._judgements) - chosen:
@@ -213,60 +217,60 @@ class PairedGate:
             self._judge(cases)
 
     def _judge(self, cases: list[Case]) -> None:
-        settings = self._state.settings
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
-            Rule(len(cases), settings.min_effect),
-            budget_s=settings.time_budget_s,
+            Rule(len(cases), self.settings.min_effect),
+            budget_s=self.settings.time_budget_s,
             cores=cores() if self._threads == 1 else (),
-            watcher=Shown(self._config),
+            watcher=Shown(self.config),
         )
         try:
             gate.run()
         finally:  # what is known at an interrupt is worth as much
             self._judgements |= {judged.name: judged for judged in gate.judgements()}
-            self._state.gate["seconds"] = gate.elapsed_s
+            self._run["seconds"] = gate.elapsed_s
             if (others := gate.others_cores) is not None:
-                self._state.gate["others_cores"] = others
+                self._run["others_cores"] = others
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self._state.judgements = list(self._judgements.values())
-        self._state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if self._state.gate:  # something was measured
+    def as_record(self) -> dict[str, Any]:
+        return super().as_record() | ({"gate_run": dict(self._run)} if self._run else {})
+
+    def finish(self, session: pytest.Session) -> None:
+        self.state.judgements = list(self._judgements.values())
+        self.state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if self._run:  # something was measured
             self._keep()
         self._undecided = end_undecided(session)
 
     def _keep(self) -> None:
         """Write the record beside those of measured runs, and where the user wants it."""
-        self._state.gate |= {name: side.title for name, side in self._sides.items()}
-        self._state.gate["min_effect"] = self._state.settings.min_effect
-        folder, stamp = kept_in(self._config)
-        path = folder / f"{'' if self._state.complete else 'partial_'}gate_{stamp}.json"
-        keep_record(self._config, path, self._json)
+        self._run |= {name: side.title for name, side in self._sides.items()}
+        self._run["min_effect"] = self.settings.min_effect
+        folder, stamp = kept_in(self.config)
+        path = folder / f"{'' if self.state.complete else 'partial_'}gate_{stamp}.json"
+        keep_record(self.config, path, self._json)
         self._kept = str(path)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        if not self._state.judgements:
+    def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        if not self.state.judgements:
             return
-        terminalreporter.section("Stepwatch: base against head")
+        terminal.section("Stepwatch: base against head")
         text = render_verdicts(
-            self._state.judgements,
-            width=config.stash[PROGRESS].columns,
-            verbose=config.get_verbosity() > 0,
+            self.state.judgements,
+            width=self.progress.columns,
+            verbose=self.config.get_verbosity() > 0,
             notes=["; ".join([*(f"{name}: {side.title}" for name, side in self._sides.items()), *self._notes]) + "."],
             skipped=self._skipped,
             last=[Notes(tuple(said))] if (said := self._said()) else [],
         )
         for line in [*text.splitlines(), *(["", f"Kept as {self._kept}"] if self._kept else [])]:
-            terminalreporter.write_line(line)
+            terminal.write_line(line)
 
     def _said(self) -> list[str]:
         """How it was measured, what would have shown, and what it means for the exit code."""
-        gate, settings = self._state.gate, self._state.settings
-        found = tally(self._state.judgements)
+        gate, settings = self._run, self.settings
+        found = tally(self.state.judgements)
         lines = []
         if "seconds" in gate:
             load = f"; other programs used {gate['others_cores']:.1f} cores" if "others_cores" in gate else ""
@@ -276,7 +280,7 @@ class PairedGate:
             lines.append(f"Measured for {took} with {threads} thread{'s' * (threads > 1)}{load}.")
         limits = [
             f"{short_name(one.name)} {one.smallest_detectable - 1:.0%}"
-            for one in self._state.judgements
+            for one in self.state.judgements
             if one.verdict is Verdict.INCONCLUSIVE and one.smallest_detectable is not None
         ]
         if limits:

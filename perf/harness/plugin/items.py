@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from perf.harness.plugin import preflight
+from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.plan import Plan
 
 
 def kind(item: pytest.Item) -> str | None:
@@ -22,6 +24,20 @@ def kind(item: pytest.Item) -> str | None:
 def name_of(function: str) -> str:
     """`training_step` of `test_training_step`."""
     return function.removeprefix("test_")
+
+
+def parametrize(metafunc: pytest.Metafunc, plan: Plan) -> None:
+    """Make the cases of a benchmark. Raises pytest.UsageError for one that takes `bench` and is not defined."""
+    if "device" not in metafunc.fixturenames:
+        return
+    name = name_of(metafunc.function.__name__)
+    if name in BY_NAME:
+        metafunc.parametrize(Axes._fields, [pytest.param(*axes, id=axes.id) for axes in plan.axes(name)])
+    elif "bench" in metafunc.fixturenames:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: no benchmark {name!r} is defined; add its definition to "
+            "perf/harness/workload/benchmarks.py"
+        )
 
 
 def params(item: pytest.Item) -> dict[str, Any]:

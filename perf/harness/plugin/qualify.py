@@ -1,9 +1,10 @@
-"""pytest's hooks for `--perf-profile=qualify`: the checks in `perf/qualification/`, their verdicts, and the banner."""
+"""The third way to run, `--perf-profile=qualify`: the checks in `perf/qualification/` and their verdicts."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +12,17 @@ from typing import Any
 
 import pytest
 
-from data import DataError
-from model import RecipeError
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.checks import faults
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
-from perf.harness.options import FAULTS, SettingsError
+from perf.harness.options import FAULTS
 from perf.harness.plugin import preflight, stock
-from perf.harness.plugin.state import PROGRESS, STATE, keep_record, kept_in
+from perf.harness.plugin.state import keep_record, kept_in
+from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError
-from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.read import load
 from perf.harness.record.run import PARTIAL
 from perf.harness.record.spec import Spec, load_spec
@@ -32,16 +32,17 @@ from perf.harness.report.quantities import duration
 from perf.harness.verdict.checks import qualification, unmet
 from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
 
-ORDER = tuple(FAULTS)
+CHECKS = tuple(FAULTS)
 AFTER = " after"
 
 
-class Qualifying:
+class Qualify(Way):
     """One qualification: checks chosen and parametrized, each result kept as it comes, the banner at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._state = config.stash[STATE]
+        preflight.check_qualify(config)
+        super().__init__(config)
+        self._qualification: Qualification | None = None
         self._found: dict[str, Check] = {}
         self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
         self._notes: list[str] = []
@@ -49,10 +50,9 @@ class Qualifying:
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
-        preflight.check_json(config)
         self._json = stock.take_json(config)
         config.option.benchmark_only = False  # the checks are no benchmarks that it knows
-        if (spec := self._state.settings.spec) is not None:
+        if (spec := self.settings.spec) is not None:
             try:
                 self._spec = load_spec(spec)
             except RecordError as error:
@@ -62,10 +62,10 @@ class Qualifying:
     def _check_spec(self, spec: Spec) -> None:
         """Refuse a spec that says nothing of this machine: all of it would be UNSUPPORTED, as if there were none."""
         for one in spec.references:
-            if one.check not in ORDER:
+            if one.check not in CHECKS:
                 raise pytest.UsageError(f"--perf-spec: {spec.source}: there is no check {one.check!r}")
-        present = [device for device in self._state.plan.devices.values() if not device.absent]
-        here = {device.name: self._state.plan.device_name(device.name) for device in present}
+        present = [device for device in self.state.plan.devices.values() if not device.absent]
+        here = {device.name: self.state.plan.device_name(device.name) for device in present}
         unknown = {name: model for name, model in here.items() if not spec.knows(model)}
         if here and len(unknown) == len(here):
             there = ", ".join(spec.devices) or "no device"
@@ -74,16 +74,19 @@ class Qualifying:
             )
         self._notes += [f"{spec.source} says nothing of {name} ({model})" for name, model in unknown.items()]
 
-    def pytest_report_header(self) -> list[str]:
-        planted = [f"{check}:{kind}" for check, kind in self._state.settings.inject.items()]
+    def header(self) -> list[str]:
+        planted = [f"{check}:{kind}" for check, kind in self.settings.inject.items()]
         return [f"INJECTED  {', '.join(planted)}: this run says nothing about the machine"] if planted else []
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+    def collects(self, path: Path) -> bool:
+        return preflight.is_check(path)
+
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("check")
         if marker is None:
             return
         pairs = [
-            (name, one) for name, device in self._state.plan.devices.items() for one in self._variants(marker, device)
+            (name, one) for name, device in self.state.plan.devices.items() for one in self._variants(marker, device)
         ]
         cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
         metafunc.parametrize("_place", cases)
@@ -91,32 +94,31 @@ class Qualifying:
     def _variants(self, marker: pytest.Mark, device: Device) -> tuple[str, ...]:
         """The metrics of a check on `device`: those of every device or of its kind, or one for each batch size."""
         if marker.kwargs.get("each") == "batch_size":
-            return tuple(f"bs{size}" for size in self._state.plan.network().batch_sizes)
+            return tuple(f"bs{size}" for size in self.state.plan.network().batch_sizes)
         kind = "accelerator" if device.asynchronous else "cpu"
         return marker.args or marker.kwargs.get(kind, ("",))
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("check") is None:
                 raise pytest.UsageError(
                     f"{item.nodeid}: --perf-profile=qualify runs the checks, and nothing else: pytest perf/"
                 )
-        chosen = self._state.settings.checks
+        chosen = self.settings.checks
         dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
         if dropped:
-            config.hook.pytest_deselected(items=dropped)
+            self.config.hook.pytest_deselected(items=dropped)
         items[:] = sorted((item for item in items if item not in dropped), key=_turn)
         for item in items:
-            device = self._state.plan.devices[_place(item)[0]]
+            device = self.state.plan.devices[_place(item)[0]]
             if device.absent:
                 item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        absent = [device for device in self._state.plan.devices.values() if device.absent]
+    def collected(self, session: pytest.Session) -> None:
+        absent = [device for device in self.state.plan.devices.values() if device.absent]
         self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
-        if left_out := [name for name in ORDER if name not in chosen]:
+        if left_out := [name for name in CHECKS if name not in chosen]:
             self._notes.append(f"not asked for: {', '.join(left_out)}")
         for item in session.items:
             marker = item.get_closest_marker("check")
@@ -124,57 +126,50 @@ class Qualifying:
                 self._left_s[item.nodeid] = marker.kwargs["seconds"]
                 self._todo[_name(item), _place(item)[0]] += 1
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Read the data, which the training checks need, before the first of them."""
-        if session.config.option.collectonly or not session.items or session.testsfailed:
+    def start(self, session: pytest.Session) -> None:
+        if not session.items:
             return
-        try:
-            self._state.plan = self._state.plan.prepared()
-        except (SettingsError, RecipeError, DataError) as error:
-            raise pytest.UsageError(str(error)) from None
+        self.prepare_data()  # the checks that train need it
         self._begun = True
-        inject = self._state.settings.inject
+        inject = self.settings.inject
         if inject.get("sustained") == "throttle":
-            self._state.start_telemetry(plant=faults.Overheated)
+            self.state.start_telemetry(plant=faults.Overheated)
         else:
-            self._state.start_telemetry()
-        for device in self._state.plan.devices.values():
+            self.state.start_telemetry()
+        for device in self.state.plan.devices.values():
             if not device.absent:
                 self._errors[device.name] = _counters(device, inject.get("errors"))
 
-    @pytest.fixture
-    def check(self, request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
-        """One check on one device, whose memory is empty before and after."""
-        device, name = self._state.plan.devices[_place[0]], _name(request.node)
-        self._say(request.node)
+    @contextlib.contextmanager
+    def attempt(self, item: pytest.Item) -> Iterator[Attempt]:
+        """The check that `item` is, on its device, whose memory is empty before and after."""
+        (device_name, variant), name = _place(item), _name(item)
+        device = self.state.plan.devices[device_name]
+        self._say(item)
         memory.free(device)
         with devices.current(device):
-            fault = self._state.settings.inject.get(name, "")
             yield Attempt(
                 name,
                 device,
-                _place[1],
-                self._state.plan,
-                fault,
+                variant,
+                self.state.plan,
+                self.settings.inject.get(name, ""),
                 self._errors[device.name],
                 spec=self._spec,
-                done=tuple(self._state.checks),
-                readings=self._state.readings(device.name),
+                done=tuple(self._checks),
+                readings=self.state.readings(device.name),
             )
         memory.free(device)
-        self._config.stash[PROGRESS].say("")
-        self._left_s.pop(request.node.nodeid, None)
+        self.progress.say("")
+        self._left_s.pop(item.nodeid, None)
 
     def _say(self, item: pytest.Item) -> None:
         left = duration(sum(self._left_s.values()))
-        self._config.stash[PROGRESS].say(f"{item.name.removeprefix('test_')}: about {left} left")
+        self.progress.say(f"{item.name.removeprefix('test_')}: about {left} left")
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        attempt = getattr(item, "funcargs", {}).get("check")
-        if attempt is None:
-            return (yield)
+    @contextlib.contextmanager
+    def running(self, item: pytest.Item) -> Iterator[None]:
+        attempt: Attempt = getattr(item, "funcargs", {})["check"]
         try:
             yield
         except Exception as error:
@@ -184,7 +179,7 @@ class Qualifying:
         self._keep(item, attempt.result)
         if missed := self._missed(attempt.result):
             raise pytest.fail.Exception(f"{missed}: {attempt.result.reason}", pytrace=False)
-        found, inconclusive = attempt.result, self._state.settings.inconclusive
+        found, inconclusive = attempt.result, self.settings.inconclusive
         if found.verdict is CheckVerdict.FAIL or (
             found.verdict is CheckVerdict.INCONCLUSIVE and inconclusive == "fail"
         ):
@@ -194,21 +189,25 @@ class Qualifying:
 
     def _missed(self, last: Check) -> str:
         """What is said of a required check of whose metrics, the `last` one done, nothing can be judged; or nothing."""
-        if last.check not in self._state.settings.require_checks or self._todo[last.check, last.device]:
+        if last.check not in self.settings.require_checks or self._todo[last.check, last.device]:
             return ""
-        here = [check for check in self._state.checks if check.device == last.device]
+        here = [check for check in self._checks if check.device == last.device]
         return "; ".join(unmet(here, [last.check]))
 
     def _keep(self, item: pytest.Item, found: Check) -> None:
         """Put everything found so far on disk."""
         self._found[item.nodeid] = found
         self._todo[found.check, found.device] -= 1
-        self._state.checks = list(self._found.values())
         self._write()
+
+    @property
+    def _checks(self) -> list[Check]:
+        """What each check came to, so far."""
+        return list(self._found.values())
 
     @cached_property
     def _path(self) -> Path:
-        folder, stamp = kept_in(self._config)
+        folder, stamp = kept_in(self.config)
         return folder / f"qualify_{stamp}.json"
 
     @property
@@ -217,43 +216,48 @@ class Qualifying:
         return self._path.with_name(f"{PARTIAL}{self._path.name}")
 
     def _write(self) -> None:
-        settings = self._state.settings
-        self._state.qualification = qualification(
-            self._state.checks,
+        settings = self.settings
+        self._qualification = qualification(
+            self._checks,
             required=settings.require_checks,
             notes=[*self._notes, *self._unreached()],
-            complete=self._state.complete,
+            complete=self.state.complete,
         )
-        keep_record(self._config, self._path if self._state.complete else self._partial, self._json)
+        keep_record(self.config, self._path if self.state.complete else self._partial, self._json)
 
     def _unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
         return [f"not reached: {', '.join(left)}"] if left else []
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def as_record(self) -> dict[str, Any]:
+        record = super().as_record()
+        if self._qualification is not None:
+            record["checks"] = [check.as_record() for check in self._checks]
+            record["qualification"] = self._qualification.as_record()
+        return record
+
+    def finish(self, session: pytest.Session) -> None:
         if not self._begun:
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        self._state.complete = ended and not self._unreached()  # -x ends before all is done, too
+        self.state.complete = ended and not self._unreached()  # -x ends before all is done, too
         self._write()
-        if self._state.complete:
+        if self.state.complete:
             self._partial.unlink(missing_ok=True)
-        assert self._state.qualification is not None
-        standing = self._state.qualification.standing
+        assert self._qualification is not None
+        standing = self._qualification.standing
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
             session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._state.qualification is None:
+    def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        if self._qualification is None:
             return
-        terminalreporter.section("Stepwatch: qualification")
-        width = self._config.stash[PROGRESS].columns
-        kept = self._path if self._state.complete else self._partial
-        last = f"Kept as {kept}; attach it to the ticket." if self._state.complete else f"Kept as {kept}"
+        terminal.section("Stepwatch: qualification")
+        width = self.progress.columns
+        kept = self._path if self.state.complete else self._partial
+        last = f"Kept as {kept}; attach it to the ticket." if self.state.complete else f"Kept as {kept}"
         for line in [*render([load(kept)], width=width).splitlines(), "", last]:
-            terminalreporter.write_line(line)
+            terminal.write_line(line)
 
 
 def _counters(device: Device, fault: str | None) -> ErrorCounters | NotCounted:
@@ -273,7 +277,7 @@ def _name(item: pytest.Item) -> str:
 
 def _turn(item: pytest.Item) -> tuple[bool, int]:
     """Where a check is in the run: in the order of the checks, and what looks at the machine afterwards at its end."""
-    return _place(item)[1].endswith(AFTER), ORDER.index(_name(item))
+    return _place(item)[1].endswith(AFTER), CHECKS.index(_name(item))
 
 
 def _place(item: pytest.Item) -> tuple[str, str]:

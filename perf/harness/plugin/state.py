@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,11 +18,11 @@ from perf.harness.machine.telemetry.source import Sample, Source
 from perf.harness.options import Settings
 from perf.harness.plugin import stock
 from perf.harness.plugin.progress import Progress
-from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Scalar
-from perf.harness.record.check import Check, Qualification
+from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Run
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.read import parse
 from perf.harness.record.run import spoiled
-from perf.harness.record.store import RunFile, keep
+from perf.harness.record.store import keep
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, tally
 from perf.harness.workload.plan import Plan
 
@@ -36,14 +37,8 @@ class State:
     cases: dict[str, Case] = field(default_factory=dict)
     # Why this run is no baseline although every case that ran has passed: a selection, an interrupt.
     unfit: list[str] = field(default_factory=list)
-    file: RunFile | None = None
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
-    # Of a qualification: what each check came to, and all of them together.
-    checks: list[Check] = field(default_factory=list)
-    qualification: Qualification | None = None
-    # How the gate was run: the sides, how long it took, and what else used the machine.
-    gate: dict[str, Scalar] = field(default_factory=dict)
     # What watches devices and host while something is measured.
     telemetry: Sampler | None = None
 
@@ -79,14 +74,13 @@ class State:
             "cases": [asdict(case) for case in self.cases.values()],
             "gate": [judgement.as_record() for judgement in self.judgements],
         }
-        if self.qualification is not None:
-            record["checks"] = [check.as_record() for check in self.checks]
-            record["qualification"] = self.qualification.as_record()
         if self.telemetry is not None:
             record["telemetry"] = as_record(self.telemetry)
-        if self.gate:
-            record["gate_run"] = dict(self.gate)
         return record
+
+    def empty_run(self) -> Run:
+        """The run as the report sees it where there is no record: no benchmarks, but what became of the cases."""
+        return parse(json.dumps({"benchmarks": [], "perf": self.as_record()}), "this run")
 
 
 STATE = pytest.StashKey[State]()
@@ -117,3 +111,11 @@ def end_undecided(session: pytest.Session) -> int:
         return 0
     session.exitstatus = EXIT_INCONCLUSIVE
     return undecided
+
+
+def shown(config: pytest.Config, path: Path) -> str:
+    """`path` from where pytest was called, if it lies below."""
+    try:
+        return str(path.relative_to(config.invocation_params.dir))
+    except ValueError:
+        return str(path)

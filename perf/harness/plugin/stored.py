@@ -1,8 +1,7 @@
-"""Hooks of a run that is compared with stored runs; registered only then. Each benchmark is judged as it ends."""
+"""A run that is compared with stored runs: each benchmark is judged as it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from perf.harness.plugin import stock
 from perf.harness.plugin.base import Found, find
 from perf.harness.plugin.items import is_part, kind
-from perf.harness.plugin.state import PROGRESS, State, end_undecided
+from perf.harness.plugin.state import PROGRESS, State
 from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
 from perf.harness.report.layout import Block, clean, page, shorten
@@ -27,16 +26,15 @@ from perf.harness.workload.benchmarks import timed
 MAX_NAME = 200
 
 
-def settle(config: pytest.Config, state: State) -> str:
-    """Set up the comparison that was asked for; a line about it for the header. Raises pytest.UsageError."""
+def settle(config: pytest.Config, state: State) -> tuple[str, Comparison | None]:
+    """A line for the header about the comparison that was asked for, and who makes it. Raises pytest.UsageError."""
     found = find(config, state.plan)
     if found.base is None or found.newest is None:
-        return found.note
+        return found.note, None
     judging = state.settings.gate != "off"
     checks = stock.take_checks(config)
-    if judging or checks:
-        config.pluginmanager.register(StoredGate(state, found.base, found.newest, judging, checks), "stepwatch-stored")
-    return _said(found)
+    wanted = judging or checks
+    return _said(found), Comparison(config, state, found.base, found.newest, judging, checks) if wanted else None
 
 
 def _said(found: Found) -> str:
@@ -52,28 +50,29 @@ class Missing(pytest.Item):
     benchmark = ""  # its full name, whatever characters are in it
 
     def runtest(self) -> None:
-        """StoredGate fails it before it comes to this."""
+        """Comparison fails it before it comes to this."""
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
 
 
-class StoredGate:
+class Comparison:
     """The verdicts of one run against `base`; `checks` are those of --benchmark-compare-fail, against `newest`."""
 
-    def __init__(self, state: State, base: Base, newest: Run, judging: bool, checks: list[Any]) -> None:
+    def __init__(
+        self, config: pytest.Config, state: State, base: Base, newest: Run, judging: bool, checks: list[Any]
+    ) -> None:
+        self.config = config
         self.state, self.settings = state, state.settings
         self.base, self.newest = base, newest
         self.judging, self.checks = judging, checks
         self.smoke = base.smoke or state.settings.profile.name == "smoke"
         self.stored_s: dict[str, list[float]] = {}
         self.rule = Rule(1, state.settings.min_effect)
-        self.exit = ""  # why the exit code is another than pytest's
+        self.undecided = 0  # how many made the exit code another than pytest's
 
-    @pytest.hookimpl(tryfirst=True)  # before -k chooses, so that it may choose what is missing, too
-    def pytest_collection_modifyitems(
-        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-    ) -> None:
+    def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Add what this run lacks, before -k chooses, so that it may choose it, too."""
         cases = {item.nodeid: item for item in items if kind(item)}
         if not cases or session.testsfailed:
             return
@@ -85,21 +84,22 @@ class StoredGate:
                 f"{clean(', '.join(list(self.stored_s)[:3]))[:MAX_NAME]}"
             )
         self.rule = Rule(len(shared), self.settings.min_effect)
-        if self.judging and not config.option.collectonly and not is_part(config, cases.values()):
+        if self.judging and not self.config.option.collectonly and not is_part(self.config, cases.values()):
             items += [_missing_item(session, name) for name in self.stored_s if name not in cases]
 
-    @pytest.hookimpl(tryfirst=True)  # before the mark that skips it
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+    def set_up(self, item: pytest.Item) -> None:
+        """Fail what is missing, before the mark that skips it, and before it runs."""
+        if isinstance(item, Missing):
+            return
         case = self.state.cases.get(item.nodeid)
         mark = item.get_closest_marker("skip")
         if self.judging and case and mark and item.nodeid in self.stored_s:
             self._fail_missing(item.nodeid, str(mark.kwargs.get("reason", "skipped")))
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+    def judge(self, item: pytest.Item) -> None:
+        """The verdict on a benchmark that was just measured."""
         if isinstance(item, Missing):
             self._fail_missing(item.benchmark, "this run has no such case")
-        yield
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
         if measured is None or item.nodeid not in self.state.cases or not timed(kind(item)):
             return
@@ -137,17 +137,14 @@ class StoredGate:
         self.state.end(name, outcome, reason)
         raise pytest.fail.Exception(reason, pytrace=False)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if undecided := end_undecided(session):
-            self.exit = f"exit code {EXIT_INCONCLUSIVE}: {undecided} INCONCLUSIVE, and nothing failed. "
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        if not self.judging or not self.state.plan.ready:  # nothing was begun
+    def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        if not self.judging:
             return
-        terminalreporter.section(f"Stepwatch: against {self.base.label}")
-        for line in page(self._blocks(config.option.verbose > 0), config.stash[PROGRESS].columns).splitlines():
-            terminalreporter.write_line(line)
+        terminal.section(f"Stepwatch: against {self.base.label}")
+        for line in page(
+            self._blocks(self.config.option.verbose > 0), self.config.stash[PROGRESS].columns
+        ).splitlines():
+            terminal.write_line(line)
 
     def _blocks(self, verbose: bool) -> list[Block]:
         found = self.state.judgements
@@ -155,7 +152,9 @@ class StoredGate:
         skipped = [case for case in self.state.cases.values() if case.outcome == "skipped" and case.name not in judged]
         unselected = len(self.stored_s.keys() - judged - self.state.cases.keys())
         table = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
-        return [*table, *way_out(found, self.base.git_ref, self.exit)]
+        undecided = f"{self.undecided} INCONCLUSIVE, and nothing failed. "
+        why = f"exit code {EXIT_INCONCLUSIVE}: {undecided}" if self.undecided else ""
+        return [*table, *way_out(found, self.base.git_ref, why)]
 
 
 def _missing_item(session: pytest.Session, name: str) -> Missing:

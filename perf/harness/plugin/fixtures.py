@@ -1,0 +1,96 @@
+"""The fixtures of the files in `perf/`: the axes of a case, the case itself, and the attempt at a check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from perf.harness.machine import devices, memory
+from perf.harness.measurement.bench import Bench
+from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.plugin.items import kind
+from perf.harness.plugin.qualify import Qualify
+from perf.harness.plugin.state import PROGRESS, STATE
+from perf.harness.plugin.way import WAY
+from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.modes.mode import Mode, Unsupported
+
+
+@pytest.fixture
+def device() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def batch_size() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def pipeline() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def execution() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def precision() -> None:
+    """The axis of that name, where the benchmark has it."""
+
+
+@pytest.fixture
+def model() -> None:
+    """The axis of that name, where the run has several networks."""
+
+
+@pytest.fixture
+def bench(
+    request: pytest.FixtureRequest,
+    benchmark: Any,
+    device: str,
+    batch_size: int | None,
+    pipeline: str | None,
+    execution: str,
+    precision: str,
+    model: str | None,
+) -> Iterator[Bench]:
+    """One case, ready to be measured; device memory is empty before and after."""
+    config, node = request.config, request.node
+    state, progress = config.stash[STATE], config.stash[PROGRESS]
+    mode = Mode(execution, precision)
+    workload = state.plan.workload(device, batch_size, pipeline, mode, model)
+    names = list(state.cases)
+    benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
+    on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
+    memory.free(workload.device)
+    try:
+        mode.check(workload.device.torch_device)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    with devices.current(workload.device), memory.bounded_memory(workload.device), mode.active(anew=True):
+        yield Bench(
+            BY_NAME[kind(node) or ""],
+            workload,
+            state.settings,
+            benchmark,
+            state.plan.device_name(device),
+            on_round,
+            state.readings(device),
+        )
+    benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
+    memory.free(workload.device)
+    progress.say("")
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
+    """One check on one device, whose memory is empty before and after."""
+    way = request.config.stash[WAY]
+    assert isinstance(way, Qualify)  # no other way collects checks
+    with way.attempt(request.node) as attempt:
+        yield attempt

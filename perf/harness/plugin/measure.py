@@ -1,0 +1,172 @@
+"""The first way to run: each case is measured, recorded, and compared with stored runs where that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from perf.harness.machine import devices, memory
+from perf.harness.measurement import rounds
+from perf.harness.measurement.bench import TooLong
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.plugin import stock, stored
+from perf.harness.plugin.items import is_part, kind, parametrize, params
+from perf.harness.plugin.state import end_undecided, kept_in, shown
+from perf.harness.plugin.way import Way
+from perf.harness.record import RecordError
+from perf.harness.record.read import load
+from perf.harness.record.run import TIMED
+from perf.harness.record.store import RunFile
+from perf.harness.report import render
+from perf.harness.workload.benchmarks import BY_NAME, place
+from perf.harness.workload.modes.execution import untraced
+
+# These outcomes, with their reasons, were noted where they were found.
+SAID = ("out-of-memory", "slower", "inconclusive", "missing")
+
+
+class Measure(Way):
+    """Every case on the clock; `comparison` judges each as it ends."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        self._note, self._comparison = stored.settle(config, self.state)
+        self._file: RunFile | None = None
+
+    def header(self) -> list[str]:
+        off = self.settings.against and self.settings.gate == "off"
+        ignored = [f"gate      off: --perf-against={self.settings.against} is ignored"] if off else []
+        return [*ignored, *([self._note] if self._note else [])]
+
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
+        parametrize(metafunc, self.state.plan)
+
+    def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        for item in items:
+            if (name := kind(item)) is not None:
+                self._mark(item, name)
+        items.sort(key=lambda item: place(kind(item) or ""))  # a user who interrupts a run has seen the quick answers
+        if self._comparison is not None:
+            self._comparison.collect(session, items)
+
+    def _mark(self, item: pytest.Item, name: str) -> None:
+        """Skip a case that cannot be, with its reason; give any other its timer, in one mark: marks do not merge."""
+        device = self.state.plan.devices[params(item)["device"]]
+        why_not = device.absent
+        if not why_not and not BY_NAME[name].timed:
+            why_not = memory.why_unbounded(device, self.settings.memory_limit)
+        if why_not:
+            item.add_marker(pytest.mark.skip(reason=f"{device.name}: {why_not}"))
+        elif reason := self.state.plan.why_left_out(name, params(item)["model"]):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        else:
+            timer = rounds.device_timer(devices.synchronizer(device))
+            item.add_marker(pytest.mark.benchmark(group=name, timer=timer, disable_gc=not BY_NAME[name].collects))
+
+    def collected(self, session: pytest.Session) -> None:
+        cases = [item for item in session.items if kind(item)]
+        for item in cases:
+            self.state.end(item.nodeid, "not-run")
+        if is_part(self.config, cases) and not self.state.unfit:  # what was deselected is said already
+            self.state.unfit.append("a part of perf/")
+
+    def start(self, session: pytest.Session) -> None:
+        if not self.state.cases:
+            return
+        self.prepare_data()
+        if not stock.disabled(self.config):
+            self.state.start_telemetry()
+
+    def set_up(self, item: pytest.Item) -> None:
+        if self._comparison is not None:
+            self._comparison.set_up(item)
+
+    @contextlib.contextmanager
+    def running(self, item: pytest.Item) -> Iterator[None]:
+        """A measurement that came to nothing is one line, not a traceback through the harness."""
+        try:
+            with untraced():
+                yield
+        except TooLong as reason:
+            raise pytest.skip.Exception(str(reason)) from None
+        except MeasurementError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        except Exception as error:
+            if item.nodeid not in self.state.cases or not memory.is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
+            message = f"out of memory on {self._where(item)}: {_first_line(error)[:200]}"
+            self.state.end(item.nodeid, "out-of-memory", message)
+            raise pytest.fail.Exception(message, pytrace=False) from None
+        if self._comparison is not None:
+            self._comparison.judge(item)
+
+    def _where(self, item: pytest.Item) -> str:
+        axes = params(item)
+        size = axes["batch_size"] or self.state.plan.network(axes["model"]).batch_sizes[0]
+        return f"{axes['device']} at batch size {size}"
+
+    def ended(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        if item.nodeid not in self.state.cases:
+            return
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+            self.state.end(item.nodeid, "skipped", reason.removeprefix("Skipped: "))
+        elif report.failed and self.state.cases[item.nodeid].outcome not in SAID:
+            self.state.end(item.nodeid, "failed", _first_line(call.excinfo.value) if call.excinfo else "")
+        elif report.passed and report.when == "call":
+            self.state.end(item.nodeid, "ran-once" if stock.disabled(self.config) else "measured")
+        if report.failed or report.when == "call":
+            self._write()
+
+    def _write(self) -> None:
+        """Put everything measured so far on disk; a file that cannot be written ends the run now, not after an hour."""
+        cases = self.state.cases
+        stock.drop(self.config, keep=lambda name: name not in cases or cases[name].outcome in TIMED)
+        if self._file is None:
+            if not stock.benchmarks(self.config) or not cases:
+                return
+            self._file = RunFile(*kept_in(self.config))
+        try:
+            self._file.write(stock.document(self.config))
+        except RecordError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def finish(self, session: pytest.Session) -> None:
+        not_run = any(case.outcome == "not-run" for case in self.state.cases.values())
+        ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self.state.complete = ended and not not_run
+        self._write()
+        if self._file is not None and self.state.why_no_baseline() is None:
+            self._file.number(self.save_as or self._file.stamp)
+        if self._comparison is not None:
+            self._comparison.undecided = end_undecided(session)
+
+    def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        if not self.state.plan.ready:  # nothing was begun
+            return
+        terminal.section("Stepwatch")
+        for line in self._summary():
+            terminal.write_line(line)
+        if self._comparison is not None:
+            self._comparison.summarize(terminal)
+
+    def _summary(self) -> list[str]:
+        run = self.state.empty_run() if self._file is None else load(self._file.path)
+        run = dataclasses.replace(run, judgements=())  # they have a section of their own
+        lines = render([run], width=self.progress.columns).splitlines()
+        if self._file is None:
+            return lines
+        path, reason = shown(self.config, self._file.path), self.state.why_no_baseline()
+        if reason:
+            return [*lines, "", f"Kept as {path}", f"It is no baseline for later runs: {reason}."]
+        last = "Compare the next run with it: the same command and --benchmark-compare"
+        return [*lines, "", f"Saved as {path}", last]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

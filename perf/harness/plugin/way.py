@@ -1,0 +1,83 @@
+"""The protocol of a way to run: measure, gate or qualify. pytest's hooks ask these questions, and know no way."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import DataError
+from model import RecipeError
+from perf.harness.options import SettingsError
+from perf.harness.plugin import preflight
+from perf.harness.plugin.state import PROGRESS, STATE
+
+
+class Way:
+    """One run, from the options to the summary; the questions stand in the order in which pytest comes to them.
+
+    Each has an answer that suits a way which has nothing to say to it.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.state = config.stash[STATE]
+        self.settings = self.state.settings
+        self.progress = config.stash[PROGRESS]
+        self.save_as = preflight.keep_own_records(config, self.state.plan.fingerprint_id)
+        preflight.check_json(config)
+
+    def header(self) -> list[str]:
+        """Lines for pytest's header, below the machine's."""
+        return []
+
+    def collects(self, path: Path) -> bool:
+        """Whether the test file `path`, one of ours, is part of this run."""
+        return not preflight.is_check(path)
+
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
+        """Make the cases of one test function."""
+
+    def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Change and sort the items, in place, before -k and --lf choose from them."""
+
+    def collected(self, session: pytest.Session) -> None:
+        """Take note of the items that are left."""
+
+    def start(self, session: pytest.Session) -> None:
+        """Prepare what the first item needs, and refuse what cannot work."""
+
+    def set_up(self, item: pytest.Item) -> None:
+        """Before the marks of `item` may skip it."""
+
+    def running(self, item: pytest.Item) -> contextlib.AbstractContextManager[None]:
+        """Around the call of one item."""
+        return contextlib.nullcontext()
+
+    def ended(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """After each phase of one item: what becomes of it is on disk before pytest says so."""
+
+    def as_record(self) -> dict[str, Any]:
+        """The top-level key `perf` of the JSON."""
+        return self.state.as_record()
+
+    def finish(self, session: pytest.Session) -> None:
+        """Write the record for the last time, and settle the exit code."""
+
+    def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        """Print the end of the run."""
+
+    def prepare_data(self) -> None:
+        """Read the data and try each network once. Raises pytest.UsageError."""
+        self.progress.say("reading the data …")
+        try:
+            self.state.plan = self.state.plan.prepared()
+        except (SettingsError, RecipeError, DataError) as error:
+            raise pytest.UsageError(str(error)) from None
+        finally:
+            self.progress.say("")
+
+
+WAY = pytest.StashKey[Way]()
