@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import random_images
 from model import Recipe, TrainingStep, train_epoch
@@ -323,34 +324,78 @@ def test_optimizers_that_have_to_know_of_graphs_are_told(graphs):
     assert trainee.step.optimizer.param_groups[0]["capturable"]
 
 
-def test_a_capture_is_warmed_up_on_a_stream_of_its_own_and_undone_before_it(monkeypatch):
-    said = []
+class Recorder(TorchDispatchMode):
+    """Notes each operation."""
 
-    class Stream:
-        def wait_stream(self, other):
-            said.append("wait")
+    def __init__(self):
+        super().__init__()
+        self.done = []
 
-    class Graph:
-        def replay(self):
-            said.append("replay")
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        result = operation(*arguments, **(options or {}))
+        self.done.append((operation, arguments, options or {}, result))
+        return result
+
+
+class FakeCuda:
+    """Streams and graphs as CUDA has them: a capture changes no `state`, and a replay does again what was captured."""
+
+    def __init__(self, monkeypatch, state):
+        self.state, self.current, fake = state, None, self
+
+        class Stream:
+            def __init__(self):
+                self.waited_for = []
+
+            def wait_stream(self, other):
+                self.waited_for.append(other)
+
+        class CUDAGraph:
+            def replay(self):
+                for operation, arguments, options, result in self.done:
+                    again = operation(*arguments, **options)
+                    if again is not result:
+                        result.copy_(again)
+
+        self.main = self.current = Stream()
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", CUDAGraph)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: fake.current)
+        monkeypatch.setattr(torch.cuda, "stream", self.stream)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
 
     @contextlib.contextmanager
-    def inside(name):
-        said.append(f"{name} begins")
+    def stream(self, stream):
+        assert self.main in stream.waited_for  # what was queued before comes first
+        self.current, self.side = stream, stream
         yield
-        said.append(f"{name} ends")
+        self.current = self.main
 
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside("side stream"))
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: inside("capture"))
-    replay, _ = execution.capture_cuda(lambda: said.append("call"), lambda: said.append("undo"))
-    replay()
-    assert said == [
-        "wait", "side stream begins", "call", "call", "call", "undo", "side stream ends", "wait",
-        "capture begins", "call", "capture ends", "replay",
-    ]  # fmt: skip
+    @contextlib.contextmanager
+    def graph(self, graph):
+        assert self.side in self.main.waited_for  # the calls to warm up have ended
+        before = self.state.clone()
+        with Recorder() as recorder:
+            yield
+        graph.done = recorder.done
+        self.state.copy_(before)
+
+
+def test_a_capture_is_warmed_up_on_a_stream_of_its_own_which_leaves_no_trace(monkeypatch):
+    state = torch.zeros(1)
+    cuda = FakeCuda(monkeypatch, state)
+    streams = []
+
+    def call():
+        streams.append(cuda.current)
+        return state.add_(1) * 10
+
+    replay, result = execution.capture_cuda(call, state.zero_)
+    assert streams == [cuda.side] * execution.WARM_STEPS + [cuda.main]
+    assert state.item() == 0
+    for number in (1, 2):
+        replay()
+        assert (state.item(), result.item()) == (number, 10 * number)
 
 
 @pytest.mark.parametrize("mode", [Mode("compile"), Mode("cudagraph")])
