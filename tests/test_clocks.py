@@ -5,27 +5,24 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time", "time_ns", "sleep", "thread_time"}
-# By file and function: why it may read a clock or pause. None of them asserts how long something took.
-ALLOWED = {
-    ("conftest.py", "record"): "an event of the pretended GPU is passed at the time of the host's clock",
-    (
-        "test_data_digits.py",
-        "counted",
-    ): "gives the other process time to come to the lock; it passes if that is late, too",
-    ("test_paired_link.py", "ends"): "waits for a process to be gone; a slow machine has all of LIMIT_S",
-    ("test_record_store.py", "stopped"): "interrupts a run within a case, and not between two",
-    ("test_record_store.py", "test_what_a_killed_writer_left_is_swept_away_later"): "dates a file back",
-    ("test_wiring.py", "burn"): "uses so much CPU time, however long that takes",
+# By file and function or class: why it may read a clock or pause. None of them asserts how long something took.
+REASONS = {
+    "conftest.py FakeEvent": "an event of the pretended GPU has passed at the time of the host's clock",
+    "test_data_digits.py test_two_runs_at_once_both_succeed_and_draw_once": "lets the other process come to the lock",
+    "test_paired_link.py ends": "waits until a process is gone; a slow machine has all of LIMIT_S",
+    "test_record_store.py stopped": "interrupts a run within a case, and not between two",
+    "test_record_store.py test_what_a_killed_writer_left_is_swept_away_later": "dates a file back",
+    "test_wiring.py burn": "uses so much CPU time, however long that takes",
 }
 
 
 def clocks(path):
-    """The functions of a file that call a clock of `time`."""
+    """The functions and classes of a file that call a clock of `time`."""
     return {
-        function.name
-        for function in ast.walk(ast.parse(path.read_text()))
-        if isinstance(function, ast.FunctionDef)
-        for call in ast.walk(function)
+        f"{path.name} {outer.name}"
+        for outer in ast.parse(path.read_text()).body
+        if isinstance(outer, ast.FunctionDef | ast.ClassDef)
+        for call in ast.walk(outer)
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
@@ -35,5 +32,4 @@ def clocks(path):
 
 
 def test_each_real_clock_and_each_pause_in_a_test_has_its_reason():
-    found = {(path.name, name) for path in TESTS.glob("*.py") for name in clocks(path)}
-    assert found == ALLOWED.keys()
+    assert {place for path in TESTS.glob("*.py") for place in clocks(path)} == REASONS.keys()
