@@ -54,7 +54,7 @@ def links():
                 yield pytest.param(document, target, id=f"{document.name}-{target}")
 
 
-@pytest.mark.parametrize(("document", "target"), links())
+@pytest.mark.parametrize(("document", "target"), list(links()))
 def test_every_link_leads_somewhere(document, target):
     assert (document.parent / target).exists()
 
@@ -62,11 +62,11 @@ def test_every_link_leads_somewhere(document, target):
 def named_files():
     pattern = r"`((?:perf|data|model|docs|tests)/[\w./-]+\.\w+)`|python3? ((?:perf)/[\w/]+\.py)"
     for document in DOCUMENTS[:-1]:
-        for one, other in set(re.findall(pattern, document.read_text())):
+        for one, other in sorted(set(re.findall(pattern, document.read_text()))):
             yield pytest.param(one or other, id=f"{document.name}-{one or other}")
 
 
-@pytest.mark.parametrize("path", named_files())
+@pytest.mark.parametrize("path", list(named_files()))
 def test_every_file_that_is_named_exists(path):
     assert (ROOT / path).is_file()
 

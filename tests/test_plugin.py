@@ -92,7 +92,7 @@ def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):
     plug(nvml)
     result = perf(PERF)
     result.assert_outcomes(passed=12, skipped=2)
-    assert gpu  # it was waited for
+    assert len(gpu) > 12  # each of the cases waited for the device, before and after its rounds
     document = read(kept(pytester)[0])
     info = {benchmark["name"]: benchmark["extra_info"] for benchmark in document["benchmarks"]}
     step = info["test_training_step[cuda-bs64]"]
