@@ -1,7 +1,7 @@
 """In: a name, as in `--perf-model=NAME`. Out: a `Recipe`: everything needed to train that network.
 
 A name is `simple_nn` (the reference network), `small_cnn`, a torchvision classification model (`resnet18`, …; weights
-are never downloaded), or a user's own `package.module:factory`, whose contract is in the README.
+are never downloaded), or a user's own `package.module:factory`, whose contract is in docs/your-model.md.
 """
 
 import difflib

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from perf.harness.options import FAULTS, OPTIONS
+from perf.harness.record import Case
+from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.report import render
+from perf.harness.report.layout import page as laid_out
+from perf.harness.report.qualification import qualification as checks_page
+from perf.harness.report.verdicts import render_verdicts
+from perf.harness.verdict.checks import qualification
 from perf.harness.workload.benchmarks import DEFINITIONS
+from tests.report_runs import MACHINE, benchmark, run, steps
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -82,6 +91,16 @@ def test_every_option_that_is_named_exists(document):
 
 
 @pytest.mark.parametrize("document", [README, *PAGES], ids=lambda document: document.name)
+def test_every_value_of_an_option_in_a_command_is_one_that_it_takes(document):
+    parsers = {option.flag: option.parse for option in OPTIONS}
+    for command in commands(document):
+        for word in shlex.split(command, comments=True):
+            flag, equals, value = word.partition("=")
+            if flag in parsers and equals:
+                parsers[flag](value)
+
+
+@pytest.mark.parametrize("document", [README, *PAGES], ids=lambda document: document.name)
 def test_every_offline_command_exists(document):
     names = {path.stem for path in (ROOT / "perf" / "commands").glob("*.py")} - {"__init__", "output"}
     for command in commands(document):
@@ -121,19 +140,40 @@ def test_each_set_up_command_runs_its_own_environment():
     assert {"perf", "tests", "lint", "oldest"} <= set(environments)
 
 
-def test_a_set_up_command_installs_once_and_then_runs_at_once(tmp_path):
-    """With stand-ins for pip and tox: the second use does not call pip, which would warn that its folder is there."""
+@pytest.fixture
+def use(tmp_path):
+    """Runs the first set-up command with stand-ins for pip and tox; gives its exit code and the modules called so far.
+
+    pip makes tox's folder; where there is a file `offline`, it fails.
+    """
     (command, _) = [line for line in commands(README) if "tox-uv" in line]
     fake = tmp_path / "bin" / "python3"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\necho "$2" >> calls\n[ "$2" = pip ] && mkdir -p .tox/tools\nexit 0\n')
+    fake.write_text(
+        '#!/bin/sh\necho "$2" >> calls\n[ "$2" != pip ] || { [ ! -e offline ] && mkdir -p .tox/tools/tox; }\n'
+    )
     fake.chmod(0o755)
-    for _ in range(2):
-        done = subprocess.run(
-            ["/bin/sh", "-euc", command], cwd=tmp_path, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}, check=False
-        )
-        assert done.returncode == 0
-    assert (tmp_path / "calls").read_text().split() == ["pip", "tox", "tox"]
+
+    def use():
+        environment = {"PATH": f"{fake.parent}:/usr/bin:/bin"}
+        done = subprocess.run(["/bin/sh", "-euc", command], cwd=tmp_path, env=environment, check=False)
+        return done.returncode, (tmp_path / "calls").read_text().split()
+
+    return use
+
+
+def test_a_set_up_command_installs_once_and_then_runs_at_once(use):
+    """The second use does not call pip, which would warn that its folder is there."""
+    assert use() == (0, ["pip", "tox"])
+    assert use() == (0, ["pip", "tox", "tox"])
+
+
+def test_a_set_up_command_whose_download_fails_ends_there_and_is_tried_again(use, tmp_path):
+    (tmp_path / "offline").touch()
+    code, called = use()
+    assert code != 0 and called == ["pip"]
+    (tmp_path / "offline").unlink()
+    assert use() == (0, ["pip", "pip", "tox"])
 
 
 def test_ci_runs_the_readmes_own_test_command():
@@ -163,6 +203,121 @@ def test_the_example_of_a_users_model_runs_as_written(tmp_path, digits_root):
 def test_what_is_printed_is_at_most_100_columns_wide(document):
     for sample in blocks(document, "text"):
         assert max(map(len, sample.splitlines())) <= 100
+
+
+# What the pages show as printed.
+
+
+def tables(text):
+    """The titles of the tables of a report, and the columns of each."""
+    found = re.findall(r"^(\S.*)\n\n(\S.*|  .*)\n-[- ]+-$", text, re.MULTILINE)
+    return [(title, re.split(r"  +", columns.strip())) for title, columns in found]
+
+
+def columns_of(text):
+    """The columns of the first table in `text`, which may have no title."""
+    return re.split(r"  +", re.search(r"^(.*)\n-[- ]+-$", text, re.MULTILINE)[1].strip())
+
+
+def sentences(text):
+    """The paragraphs that are no tables, each in one line, with # for every number."""
+    found = [" ".join(part.split()) for part in re.split(r"\n\n|\n(?=(?:time|bound by|peak memory|\[…\])\b)", text)]
+    return {re.sub(r"\d[\d,.]*", "#", part) for part in found if "-----" not in part}
+
+
+def whole_run():
+    """A run with every table of the sample; one of its benchmarks is unsteady."""
+    cold = {"cold_start_s": 0.02, "peak_bytes": 2**30}
+    shaky = [0.5, 1.0, 1.0, 1.5, 2.0, 0.6, 1.7]
+    at_64, waits = {"samples_per_iteration": 60000}, {"data_wait": 8.0, "copy": 0.5}
+    return run(
+        benchmark("training_step", seconds=679e-6, overhead_s=500e-6, parameters=101770, flop_per_sample=4e5, **cold),
+        benchmark("inference", seconds=232e-6, overhead_s=100e-6, **cold),
+        benchmark("epoch", pipeline="dataloader", seconds=14.5, phases_s=waits, phases_wall_s=9.4, **at_64, **cold),
+        benchmark("epoch", pipeline="resident", seconds=1.31, phases_s={"data_wait": 0.1, "copy": 0.0},
+                  phases_wall_s=1.3, **at_64, **cold),
+        benchmark("input_pipeline", pipeline="dataloader", seconds=17.3e-3, **cold),
+        benchmark("input_pipeline", pipeline="resident", seconds=45.8e-6, samples=shaky, **cold),
+        benchmark("training_run", pipeline="resident", seconds=5.19, epochs=5, samples_per_iteration=300000,
+                  accuracy=0.942, loss_last=0.179, **cold),
+        cases=[Case("a", "measured"), Case("b[cuda]", "skipped", "cuda: Found no NVIDIA driver on your system")],
+        source="this run",
+        **MACHINE,
+    )  # fmt: skip
+
+
+def test_the_sample_report_has_the_tables_the_columns_and_the_sentences_of_a_report():
+    (sample,) = blocks(ROOT / "docs/measure.md", "text")
+    printed = render([whole_run()], width=100)
+    assert max(map(len, sample.splitlines())) <= 100
+    assert tables(sample) == tables(printed)
+    assert sentences(sample) - sentences(printed) == {part for part in sentences(sample) if part.startswith("cpu AMD")}
+
+
+def test_the_readme_shows_a_table_and_a_sentence_of_a_report():
+    printed, shown = render([whole_run()], width=100), blocks(README, "text")[0]
+    assert ("Epoch", columns_of(shown)) in tables(printed)
+    (sentence,) = (part.removeprefix("SMOKE: ") for part in sentences(shown))
+    assert sentence in sentences(printed)
+
+
+def judged(benchmark, verdict, base_s, head_s, ratio, low=None, high=None, reason=""):
+    return Judgement(f"perf/test_x.py::test_{benchmark}", verdict, reason, ratio, low, high, base_s, head_s, 4)
+
+
+def test_the_sample_of_the_gate_is_what_the_gate_prints():
+    found = [
+        judged("training_step[cpu-bs64]", Verdict.SLOWER, 907e-6, 1.18e-3, 1.30, 1.26, 1.34),
+        judged("inference[cpu-bs64]", Verdict.SAME, 215e-6, 215e-6, 1.002, 0.991, 1.013),
+    ]
+    printed = render_verdicts(found, width=100, verbose=False).removeprefix("Stepwatch\n\n")
+    (sample,) = blocks(ROOT / "docs/gate.md", "text")
+    assert sample.startswith(printed + "\n")
+    (columns,) = [columns for _, columns in tables(printed)]
+    assert columns_of(blocks(README, "text")[1]) == columns
+
+
+def test_the_sample_of_a_comparison_is_what_it_prints():
+    reason = "1 stored run cannot say how much two runs differ"
+    found = [
+        judged("inference[cpu-bs64]", Verdict.INCONCLUSIVE, 247e-6, 15.9e-3, 64.6, reason=reason),
+        judged("training_run[cpu]", Verdict.INCONCLUSIVE, 0.734, 0.751, 1.023, reason=reason),
+    ]
+    printed = render_verdicts(found, width=100, verbose=False).removeprefix("Stepwatch\n\n")
+    assert blocks(ROOT / "docs/compare.md", "text") == [printed + "\n"]
+
+
+def test_the_sample_of_the_modes_has_the_columns_of_a_report():
+    times = {
+        (64, "eager", "fp32"): 453e-6, (64, "compile", "fp32"): 262e-6,
+        (512, "eager", "fp32"): 1.91e-3, (512, "compile", "bf16"): 830e-6,
+    }  # fmt: skip
+    plain = {"flop_per_sample": 4e5, "overhead_s": 200e-6, "precision_difference": 1e-5, "parity_steps": 50}
+    printed = render([run(*steps(times, **plain))], width=110)
+    (sample,) = blocks(ROOT / "docs/modes.md", "text")
+    (columns,) = [columns for title, columns in tables(printed) if title.startswith("Training step by mode")]
+    assert columns_of(sample) == columns
+
+
+def test_the_sample_of_a_qualification_has_the_columns_and_the_verdict_of_a_page():
+    known = {"flop_per_byte": 9.24, "achieved_flop_per_s": 73e9, "bytes_per_step": 1, "bound_by": "overhead"}
+    found = [Check("step", "cpu", CheckVerdict.UNSUPPORTED, "bs64", 178000, "samples/s", details=known)]
+    found += [Check("matmul", "cpu", CheckVerdict.PASS, str(number)) for number in range(9)]
+    found += [Check("memory", "cpu", CheckVerdict.UNSUPPORTED, str(number)) for number in range(11)]
+    printed = laid_out(checks_page(found, qualification(found)), 100)
+    (sample,) = blocks(ROOT / "docs/qualify.md", "text")
+    assert tables(sample) == tables(printed)
+    verdict = sample.splitlines()[-1]
+    assert verdict in printed.splitlines()
+
+
+def test_the_readme_shows_the_verdict_on_a_busy_machine_and_what_to_do():
+    busy = [Check("matmul", "cpu", CheckVerdict.INCONCLUSIVE, str(number)) for number in range(4)]
+    rest = [Check("memory", "cpu", CheckVerdict.PASS, str(number)) for number in range(5)]
+    rest += [Check("launch", "cpu", CheckVerdict.UNSUPPORTED, str(number)) for number in range(12)]
+    printed = laid_out(checks_page([*busy, *rest], qualification([*busy, *rest])), 100).splitlines()
+    shown = blocks(README, "text")[2].splitlines()
+    assert {shown[0], shown[-1]} <= set(printed)
 
 
 def test_the_map_names_every_file_of_the_harness_and_nothing_else():

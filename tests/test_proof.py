@@ -1,12 +1,15 @@
 """The scripts that count what is caught: what counts as caught, and what as seen."""
 
 import math
+import re
 
 import pytest
 
 from perf.harness.record.check import CheckVerdict
 from perf.proof.bitflips import Trained, caught, row
 from perf.proof.injectors import seen, worst
+from perf.proof.picture import drawn, epochs
+from tests.report_runs import benchmark
 
 CLEAN = Trained(7, 0.5, 90.0)
 
@@ -40,3 +43,27 @@ def test_the_worst_of_several_metrics_counts():
     assert worst([CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED]) is CheckVerdict.FAIL
     assert worst([CheckVerdict.UNSUPPORTED, CheckVerdict.PASS]) is CheckVerdict.PASS
     assert worst([CheckVerdict.UNSUPPORTED]) is CheckVerdict.UNSUPPORTED
+
+
+def an_epoch(pipeline, batch, phases):
+    return benchmark("epoch", batch=batch, pipeline=pipeline, seconds=2.0, phases_s=phases)
+
+
+WAITS = {"data_wait": 3.0, "copy": 0.0, "forward": 0.5, "backward": 0.25, "optimizer": 0.125, "other": 0.125}
+
+
+def test_the_picture_takes_the_epochs_at_the_smallest_batch_size():
+    small, large = an_epoch("workers", 64, WAITS), an_epoch("workers", 512, WAITS)
+    assert epochs((large, benchmark("training_step"), small)) == [small]
+
+
+def test_the_picture_has_a_bar_of_shares_for_each_epoch_and_its_time():
+    text = drawn([an_epoch("dataloader", 64, WAITS), an_epoch("resident", 64, WAITS | {"data_wait": 0.0})], "a <CPU>")
+    bars = [float(width) for width in re.findall(r'width="([\d.]+)" height="26"', text)]
+    assert [round(bar / sum(bars[:4]), 3) for bar in bars] == [0.75, 0.125, 0.062, 0.062, 0, 0.5, 0.25, 0.25]
+    assert "a &lt;CPU&gt;" in text and ">75%<" in text and text.count(">2.00 s<") == 2
+
+
+def test_a_record_without_phases_is_refused():
+    with pytest.raises(ValueError, match="phases"):
+        epochs((benchmark("training_step"),))

@@ -1,4 +1,4 @@
-"""In: a callable and how to wait for its device. Out: timed rounds. The only module with a clock in it.
+"""In: a callable and how to wait for its device. Out: timed rounds.
 
 Clock and synchronization are arguments, so that tests pass fakes. pytest-benchmark's `pedantic` is one too: it runs
 the timed loop, exactly W+N times, and keeps the samples.

@@ -1,4 +1,4 @@
-"""In: text. Out: a file that holds all of it or was left alone. The only writer of files in the suite."""
+"""In: text. Out: a file that holds all of it, or the file as it was. Records and command output are written here."""
 
 from __future__ import annotations
 
