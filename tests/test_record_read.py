@@ -178,6 +178,8 @@ def test_what_is_optional_may_be_missing(path):
         ([], ("perf", "devices"), "perf.devices: expected an object, found a list"),
         ({}, ("perf", "cases"), "perf.cases: expected a list, found an object"),
         (None, ("perf", "cases", 1, "outcome"), "perf.cases[1].outcome: expected a text, found nothing"),
+        ({"name": "default", "accepted": "", "runs": []}, ("perf", "baseline"),
+         "perf.baseline.runs: expected one run at least, found none"),
         (4, ("perf", "cases", 1, "reason"), "perf.cases[1].reason: expected a text, found 4"),
     ],
 )  # fmt: skip

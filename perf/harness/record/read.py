@@ -229,6 +229,8 @@ def _ratio(value: object, place: str) -> float:
 
 def _baseline(value: object) -> Baseline:
     fields = _mapping(value, "perf.baseline")
+    if fields.get("runs") == []:
+        raise _Invalid("perf.baseline.runs", "expected one run at least, found none")
     return Baseline(
         name=_text(fields.get("name"), "perf.baseline.name"),
         accepted=_text(fields.get("accepted"), "perf.baseline.accepted"),
