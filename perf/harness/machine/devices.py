@@ -118,7 +118,7 @@ def describe(device: Device) -> dict[str, str | int | None]:
     """The facts of a device that is present, as a record keeps them."""
     target = device.torch_device
     if target.type != "cuda":
-        return {"name": str(target) if device.asynchronous else "CPU"}
+        return {"name": _own_name(target) if device.asynchronous else "CPU"}
     properties = torch.cuda.get_device_properties(target)
     return {
         "name": properties.name,
@@ -128,6 +128,12 @@ def describe(device: Device) -> dict[str, str | int | None]:
         "memory_bytes": properties.total_memory,
         "driver": _nvidia_driver(),
     }
+
+
+def _own_name(device: torch.device) -> str:
+    """What an accelerator calls itself; `mps:0` and the like where torch has no such question for its kind."""
+    ask = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(device if ask is None else ask(device))
 
 
 def _nvidia_driver() -> str | None:

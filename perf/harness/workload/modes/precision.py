@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -33,7 +34,17 @@ def why_unsupported(precision: str, device: torch.device) -> str | None:
         with torch.cuda.device(device):
             supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return None if supported else f"{torch.cuda.get_device_name(device)} has no bfloat16"
-    return _why_no_products(dtype, device)
+    return _why_no_products(dtype, device) or _why_not_lowered(dtype, device)
+
+
+def _why_not_lowered(dtype: torch.dtype, device: torch.device) -> str | None:
+    """torch warns, and computes in float32, where autocast does not know `dtype` on this kind of device."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with torch.autocast(device.type, dtype):
+            square = torch.ones(2, 2, device=device)
+            found = torch.mm(square, square).dtype
+    return None if found is dtype else f"autocast on {device.type} computes in {found}, not in {dtype}"
 
 
 def _why_no_products(dtype: torch.dtype, device: torch.device) -> str | None:
