@@ -1,0 +1,224 @@
+"""A second device without a GPU: it is asynchronous, its tensors are elsewhere, and a whole run measures it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.conftest import PERF, ROOT, STEP, read
+from tests.pretended.backend import NAME, why_absent
+
+METADATA = "Metadata-Version: 2.1\nName: pretended\nVersion: 1\n"
+# torch loads the first by itself, in each process that imports torch; pytest loads the second.
+ENTRY_POINTS = """
+[torch.backends]
+pretended = tests.pretended.backend:register
+[pytest11]
+pretended = tests.pretended.watch
+"""
+# How many steps are timed depends on the speed, so only the first loss of a training step is comparable.
+LOSSES = ["loss_first", "loss_last"]
+KINDS = {"training_step", "inference", "epoch", "input_pipeline", "training_run"}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """The environment of a process that has the device, as if a package of it were installed."""
+    if reason := why_absent():
+        pytest.skip(reason)
+    packages = tmp_path_factory.mktemp("packages")
+    facts = packages / "pretended-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(METADATA)
+    (facts / "entry_points.txt").write_text(ENTRY_POINTS)
+    path = os.pathsep.join([str(ROOT), str(packages)])
+    return {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": "", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture(scope="module")
+def told(machine):
+    """Runs a program that has the device; returns what the program printed, as JSON."""
+
+    def run(program):
+        begin = "import json, torch\nfrom tests.pretended.work import WORK\n"
+        command = [sys.executable, "-c", begin + textwrap.dedent(program)]
+        done = subprocess.run(command, cwd=ROOT, env=machine, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def perf_on(machine, digits_root, tmp_path):
+    """Runs the benchmarks on the CPU and on the device; returns the exit code, what is printed, and the record."""
+    kept = tmp_path / "run.json"
+    environment = {**machine, "PYTHONPATH": os.pathsep.join([machine["PYTHONPATH"], str(tmp_path)])}
+    environment.pop("PYTHONWARNINGS")  # of the run: not every one is an error, as for a user
+
+    def run(*arguments):
+        options = [
+            "--perf-profile=smoke", "--perf-rounds=1", "--perf-batch-size=512", f"--perf-device=cpu,{NAME}",
+            "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-json={kept}",
+            f"--benchmark-storage={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist",
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "pytest", *options, *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr, read(kept) if kept.exists() else {}
+
+    return run
+
+
+def test_torch_knows_the_device(told):
+    assert told("""
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        ones = torch.ones(1, device="pretended")
+        print(json.dumps([accelerator.type, torch.accelerator.device_count(), ones.is_cpu]))
+    """) == [NAME, 1, False]
+
+
+def test_a_value_is_there_only_after_a_wait(told):
+    found = told("""
+        from tests.pretended.storage import on_host
+        ones = torch.ones(3, device="pretended")
+        before, after = torch.Event("pretended", enable_timing=True), torch.Event("pretended", enable_timing=True)
+        before.record()
+        twos = ones + 1
+        early = on_host(twos).isnan().all().item()
+        after.record()
+        state = [early, WORK.unfinished > 0, after.query()]
+        torch.accelerator.synchronize()
+        print(json.dumps([state, [on_host(twos).tolist(), WORK.unfinished, after.query()]]))
+        assert before.elapsed_time(after) >= 0
+    """)
+    assert found == [[True, True, False], [[2, 2, 2], 0, True]]
+
+
+def test_a_copy_to_the_host_waits_and_a_non_blocking_copy_to_the_device_does_not(told):
+    assert told("""
+        moved = torch.arange(3).to("pretended", non_blocking=True)
+        outstanding = WORK.unfinished
+        print(json.dumps([outstanding, (moved + 1).cpu().tolist(), WORK.unfinished]))
+    """) == [1, [1, 2, 3], 0]
+
+
+def test_a_tensor_of_the_cpu_among_those_of_the_device_is_an_error(told):
+    error = told("""
+        try:
+            torch.ones(3, device="pretended") + torch.ones(3)
+        except RuntimeError as error:
+            print(json.dumps(str(error)))
+    """)
+    assert error.startswith("Expected all tensors to be on the same device, but found at least two devices")
+
+
+def test_an_error_of_the_device_comes_with_the_next_wait(told):
+    assert told("""
+        rows = torch.ones(3, device="pretended").index_select(0, torch.tensor([7]).to("pretended"))
+        try:
+            torch.accelerator.synchronize()
+        except IndexError as error:
+            print(json.dumps(str(error)))
+    """)
+
+
+def test_memory_is_counted_and_bounded(told):
+    assert told("""
+        from torch.accelerator import max_memory_allocated, memory_allocated, reset_peak_memory_stats
+        held = torch.empty(1000, device="pretended")
+        used = memory_allocated()
+        del held
+        freed = memory_allocated()
+        peak = max_memory_allocated()
+        reset_peak_memory_stats()
+        try:
+            torch.empty(2**40, device="pretended")
+        except torch.OutOfMemoryError as error:
+            print(json.dumps([used, freed, peak, max_memory_allocated(), "out of memory" in str(error)]))
+    """) == [4000, 0, 4000, 0, True]
+
+
+@pytest.mark.parametrize(("network", "optimizer"), [("simple_nn", "SGD"), ("small_cnn", "Adam")])
+def test_a_training_has_the_losses_of_the_cpu(told, network, optimizer):
+    here, there = told(f"""
+        import copy
+        from model import TrainingStep, load_recipe
+        recipe = load_recipe("{network}")
+        images, labels = torch.randn(8, 1, 28, 28), torch.arange(8)
+        first, losses = recipe.build(), []
+        for device in ("cpu", "pretended"):
+            model = copy.deepcopy(first).to(device)
+            step = TrainingStep(model, torch.optim.{optimizer}(model.parameters(), lr=0.01), recipe.loss)
+            batch = images.to(device), labels.to(device)
+            losses.append([step(*batch).item() for _ in range(4)])
+        print(json.dumps(losses))
+    """)
+    assert there == pytest.approx(here, rel=1e-5)
+    assert here[-1] < here[0]
+
+
+def test_a_run_of_every_benchmark_reports_the_device_beside_the_cpu(perf_on):
+    code, printed, record = perf_on(PERF)
+    assert code == 0, printed
+    cases = {}
+    for entry in record["benchmarks"]:
+        facts = entry["extra_info"]
+        cases.setdefault((facts["benchmark"], facts["pipeline"]), {})[facts["device"]] = facts
+    assert {kind for kind, _ in cases} == KINDS
+    assert all(devices.keys() == {"cpu", NAME} for devices in cases.values())
+    for (kind, pipeline), devices in cases.items():
+        losses = {"training_step": ["loss_first"], "epoch": LOSSES, "training_run": LOSSES}.get(kind, [])
+        for loss in losses:
+            assert devices[NAME][loss] == pytest.approx(devices["cpu"][loss], rel=1e-3), (kind, pipeline)
+    run = cases["training_run", "resident"]
+    assert run[NAME]["accuracy"] == pytest.approx(run["cpu"]["accuracy"], abs=0.01)
+    assert run[NAME]["device_name"] == "Pretended accelerator"
+    assert re.search(rf"^ +512 +resident +{NAME} .*\d×", printed, re.MULTILINE)
+
+
+def test_a_tensor_that_a_network_leaves_on_the_cpu_fails_on_the_device_and_not_on_the_cpu(perf_on, tmp_path):
+    (tmp_path / "planted.py").write_text(
+        textwrap.dedent("""
+        import torch
+
+        class Forgetful(torch.nn.Sequential):
+            def __init__(self):
+                super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+                self.weight = torch.ones(10)
+
+            def forward(self, images):
+                return super().forward(images) * self.weight
+
+        def network():
+            return Forgetful()
+        network.input_shape, network.classes = (1, 28, 28), 10
+    """)
+    )
+    code, printed, record = perf_on(STEP, "--perf-model=planted:network")
+    assert code == 1
+    assert "Expected all tensors to be on the same device" in printed
+    assert [entry["extra_info"]["device"] for entry in record["benchmarks"]] == ["cpu"]
+
+
+def test_a_run_that_does_not_wait_for_the_device_fails(perf_on, tmp_path):
+    (tmp_path / "planted.py").write_text(
+        textwrap.dedent("""
+        from perf.harness.machine import devices
+
+        devices.synchronizer = lambda device: lambda: None
+    """)
+    )
+    code, printed, _ = perf_on(STEP, "-p", "planted")
+    assert code == 1
+    assert f"the clock was read before {NAME} had finished its work" in printed
+
+
+def test_a_precision_that_the_device_does_not_have_is_skipped_and_not_measured_in_another(perf_on):
+    code, printed, record = perf_on(STEP, f"--perf-device={NAME}", "--perf-precision=fp32,bf16", "-rs")
+    assert code == 0, printed
+    assert [entry["extra_info"]["precision"] for entry in record["benchmarks"]] == ["fp32"]
+    assert f"bf16 on {NAME}: autocast on {NAME} computes in torch.float32, not in torch.bfloat16" in printed
