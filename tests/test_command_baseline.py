@@ -88,7 +88,7 @@ def test_the_newest_20_whole_runs_of_the_newest_fingerprint_are_accepted(baselin
         ({"cases": [{"name": "a", "outcome": "out-of-memory"}]}, "not a whole run: 1 out-of-memory"),
         ({"cases": [{"name": "a", "outcome": "not-run"}]}, "not a whole run: 1 not-run"),
         ({"profile": "smoke"}, "a smoke run decides nothing"),
-        ({"fingerprint": {}}, "it has no fingerprint, so that nobody knows on what it was measured"),
+        ({"fingerprint": {}}, "it has no fingerprint, so nobody knows on which machine it was measured"),
         ({"fingerprint_id": "../../etc"}, None),
         ({"fingerprint_id": 7}, None),
     ],

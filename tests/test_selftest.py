@@ -8,7 +8,7 @@ from perf.harness.measurement.side_by_side.schedule import Case
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.selftest import one_trial, render_selftest
 from perf.harness.verdict.launches import Visit
-from perf.harness.verdict.trials import Trial, summarize
+from perf.harness.verdict.trials import Trial, outcome_of
 from perf.harness.workload.axes import Axes
 
 
@@ -25,15 +25,15 @@ ACCUSED = [Trial("compute", 0.0, (judged("a", Verdict.SLOWER), judged("b", Verdi
 
 
 def test_trials_are_summed_up():
-    found = summarize(NULL)
+    found = outcome_of(NULL)
     assert (found.gates, found.benchmarks, found.slower, found.same, found.other) == (2, 4, 0, 4, 0)
     assert (found.gates_with_slower, found.launches, found.seconds) == (0, 4.0, 50.0)
     assert (found.stock_flagged, found.stock_pairs, found.reached) == (2, 4, None)
     assert found.detectable == pytest.approx(0.032)
-    planted = summarize(FOUND)
+    planted = outcome_of(FOUND)
     assert (planted.slower, planted.gates_with_slower, planted.others_cores) == (2, 1, None)
     assert planted.reached == pytest.approx(0.05)
-    assert summarize(MISSED).other == 1
+    assert outcome_of(MISSED).other == 1
 
 
 SMALL = [Trial("sleep", 0.1, (judged("a", Verdict.SLOWER),), 61.0, 0.5, (0.1,), ("b",))]
@@ -41,7 +41,7 @@ SMALL = [Trial("sleep", 0.1, (judged("a", Verdict.SLOWER),), 61.0, 0.5, (0.1,), 
 
 def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
     """10% of a step of 0.3 ms is less than the shortest sleep."""
-    found = summarize(SMALL * 2)
+    found = outcome_of(SMALL * 2)
     assert (found.benchmarks, found.slower, found.unplanted) == (2, 2, 2)
     assert "10% sleep: found in 2 of 2 benchmarks; it was too small to be planted in 2 more." in render_selftest(
         [found], width=100
@@ -50,7 +50,7 @@ def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
         one_trial(SMALL[0], 1, 2) == "10% sleep, gate 1 of 2: 1 SLOWER, 61 s, load 0.50; too small to be planted in b"
     )
     nothing = Trial("sleep", 0.1, (), 61.0, 0.5, (), ("a", "b"))
-    assert summarize([nothing]).benchmarks == 0
+    assert outcome_of([nothing]).benchmarks == 0
     assert one_trial(nothing, 1, 1).startswith("10% sleep, gate 1 of 1: nothing judged, 61 s")
 
 
@@ -88,11 +88,11 @@ def test_only_what_was_planted_is_judged(monkeypatch):
 
 def test_no_trials_cannot_be_summed_up():
     with pytest.raises(ValueError, match="no trials"):
-        summarize([])
+        outcome_of([])
 
 
 def test_the_table_and_the_words_of_a_machine_that_misses_a_small_slowdown():
-    outcomes = [summarize(trials) for trials in (NULL, FOUND, MISSED)]
+    outcomes = [outcome_of(trials) for trials in (NULL, FOUND, MISSED)]
     assert (
         render_selftest(outcomes, width=100)
         == """\
@@ -129,17 +129,17 @@ No false alarm in 2 gates of unchanged code, but the gate misses slowdowns of 2%
     ],
 )
 def test_the_last_word_is_whether_the_gate_may_fail_a_build(trials, advice):
-    text = render_selftest([summarize(some) for some in trials], width=1000)
+    text = render_selftest([outcome_of(some) for some in trials], width=1000)
     assert text.splitlines()[-1] == advice
 
 
 def test_without_a_null_or_without_a_slowdown_there_is_no_such_word():
     for trials in (NULL, FOUND):
-        assert "You can" not in render_selftest([summarize(trials)], width=100)
+        assert "You can" not in render_selftest([outcome_of(trials)], width=100)
 
 
 def test_markdown_is_a_table_too():
-    lines = render_selftest([summarize(NULL)], width=100, format="github").splitlines()
+    lines = render_selftest([outcome_of(NULL)], width=100, format="github").splitlines()
     assert lines[0] == "## What the gate can tell on this machine"
     assert any(line.startswith("| nothing ") for line in lines)
 

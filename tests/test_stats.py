@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from perf.harness.statistics import intervals as stats
-from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
+from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
 
 positive = st.floats(min_value=1e-12, max_value=1e6)
 samples = st.lists(positive, min_size=1, max_size=60)
@@ -44,19 +44,19 @@ def coverage(noise, n, m, runs, seed=0):
 
 
 def test_the_summary_is_median_relative_half_interquartile_range_and_rounds():
-    assert summarize([1.0, 2.0, 3.0, 4.0, 5.0]) == Summary(median=3.0, spread=1.0 / 3.0, rounds=5)
-    assert summarize([5.0, 1.0, 4.0, 2.0, 3.0]).spread == pytest.approx(1 / 3)
+    assert median_and_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Summary(median=3.0, spread=1.0 / 3.0, rounds=5)
+    assert median_and_spread([5.0, 1.0, 4.0, 2.0, 3.0]).spread == pytest.approx(1 / 3)
 
 
 def test_one_sample_has_no_spread_and_two_have_one():
-    assert summarize([2.0]) == Summary(2.0, None, 1)
-    assert summarize([1.0, 3.0]) == Summary(2.0, 0.25, 2)
+    assert median_and_spread([2.0]) == Summary(2.0, None, 1)
+    assert median_and_spread([1.0, 3.0]) == Summary(2.0, 0.25, 2)
 
 
 @pytest.mark.parametrize("bad", [[], [0.0], [1.0, -1.0], [math.nan], [1.0, math.inf]])
 def test_no_samples_and_values_that_are_no_times_are_refused(bad):
     with pytest.raises(ValueError, match=r"no samples|finite and above 0"):
-        summarize(bad)
+        median_and_spread(bad)
     for pair in ((bad, [1.0, 2.0]), ([1.0, 2.0], bad)):
         with pytest.raises(ValueError, match=r"no samples|finite and above 0"):
             ratio(*pair)
@@ -168,7 +168,7 @@ def test_the_most_extreme_times_give_finite_numbers_in_order(a):
 
 @given(samples)
 def test_the_spread_is_none_or_a_finite_number_from_0_on(a):
-    summary = summarize(a)
+    summary = median_and_spread(a)
     assert min(a) <= summary.median <= max(a)
     assert (summary.spread is None) == (len(a) == 1)
     assert summary.spread is None or 0 <= summary.spread < math.inf

@@ -13,6 +13,7 @@ from perf.harness.record import baseline as store
 from perf.harness.record.read import load
 from perf.harness.record.run import RecordError, Run
 from perf.harness.report import baselines as text
+from perf.harness.verdict.acceptance import why_unacceptable
 from perf.harness.verdict.stored_runs import Base
 
 STORAGE = Path(".benchmarks")
@@ -74,7 +75,7 @@ def _accept(arguments: argparse.Namespace) -> int:
 
 def _acceptable(path: Path) -> Run:
     run = load(path)
-    if reason := store.why_unacceptable(run):
+    if reason := why_unacceptable(run):
         raise RecordError(str(path), "", f"no baseline: {reason}")
     return run
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE, deliver, width
 from perf.harness.report.selftest import FORMATS, one_trial, render_selftest
-from perf.harness.verdict.trials import SLOWDOWNS, Outcome, Trial, summarize
+from perf.harness.verdict.trials import SLOWDOWNS, Outcome, Trial, outcome_of
 
 MOST_GATES = 1000
 
@@ -71,13 +71,13 @@ def _selftest(arguments: argparse.Namespace) -> int:
                 trials.append(trial)
                 _say("")
                 print(one_trial(trial, len(trials), arguments.gates), flush=True)
-            done.append(summarize(trials))
+            done.append(outcome_of(trials))
             trials = []
     except KeyboardInterrupt:
         interrupted = True
         _say("")
         if trials:
-            done.append(summarize(trials))
+            done.append(outcome_of(trials))
         if not done:
             raise
     deliver("\n" + render_selftest(done, width=width(), format=arguments.format))

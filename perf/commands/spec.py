@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import deliver, width
-from perf.harness.record import RecordError, spec
+from perf.harness.record import RecordError
 from perf.harness.record.read import load
+from perf.harness.record.spec import write
 from perf.harness.report.qualification import references
+from perf.harness.verdict.references import left_out, references_of
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -28,8 +30,8 @@ def _spec(arguments: argparse.Namespace) -> int:
     if arguments.output.resolve() in files:
         raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
     runs = [load(path) for path in arguments.files]
-    made = spec.make(runs)
-    spec.write(arguments.output, made)
-    doubtful = [f"{run.source}: {said}" for run in runs for said in spec.left_out(run)]
+    made = references_of(runs)
+    write(arguments.output, made)
+    doubtful = [f"{run.source}: {said}" for run in runs for said in left_out(run)]
     deliver(references(made, str(arguments.output), width(), doubtful))
     return 0

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from perf.harness.record.read import load  # noqa: E402
 from perf.harness.record.run import Benchmark, RecordError  # noqa: E402
 from perf.harness.report.quantities import duration, seconds  # noqa: E402
+from perf.harness.verdict.speedups import summary_of  # noqa: E402
 
 # The parts in the order of the bar: what is shown, the phases in it, and a color that grey printers tell apart.
 PARTS = (
@@ -74,7 +75,8 @@ def drawn(found: list[Benchmark], machine: str) -> str:
                     f"{share:.0%}</text>"
                 )
             x_now += share * room
-        took = duration(one.median_s) if one.median_s >= 60 else seconds(one.median_s)
+        median_s = summary_of(one).median
+        took = duration(median_s) if median_s >= 60 else seconds(median_s)
         lines.append(f'<text x="{WIDTH - RIGHT + 8}" y="{y + 18}" fill="#222222">{took}</text>')
     lines.append(f'<text x="{LEFT}" y="{height - 10}" fill="#666666" font-size="11">{escape(machine)}</text>')
     return "\n".join([*lines, "</svg>", ""])

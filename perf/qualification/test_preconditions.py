@@ -9,7 +9,7 @@ from perf.harness.machine import load
 from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, faults
 from perf.harness.measurement.checks.attempt import Attempt
-from perf.harness.record.check import BUSY_CORES
+from perf.harness.verdict.checks import BUSY_CORES
 
 LOOK_S = 2.0
 

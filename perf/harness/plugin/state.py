@@ -21,8 +21,8 @@ from perf.harness.plugin.progress import Progress
 from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Run
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.read import parse
-from perf.harness.record.run import spoiled
 from perf.harness.record.store import keep
+from perf.harness.verdict.acceptance import spoiled
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, tally
 from perf.harness.workload.plan import Plan
 

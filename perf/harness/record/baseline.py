@@ -80,17 +80,6 @@ def newest_runs(storage: Path) -> list[Path]:
     return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 
-def why_unacceptable(run: Run) -> str | None:
-    """Why nothing may be compared with `run` for good, or None where it may."""
-    if not run.fingerprint:
-        return "it has no fingerprint, so that nobody knows on what it was measured"
-    if run.smoke:
-        return "a smoke run decides nothing"
-    if run.why_partial:
-        return f"not a whole run: {run.why_partial}"
-    return None if run.benchmarks else "nothing was measured"
-
-
 def target(storage: Path, run: Run, name: str) -> Path:
     """Where the baseline `name` of the fingerprint of `run` lies. Raises RecordError."""
     folder = run.perf.get("fingerprint_id")

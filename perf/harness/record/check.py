@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-# More cores used by others than this, of those that a measurement needs, and a slow result says nothing.
-BUSY_CORES = 0.1
-
 
 class CheckVerdict(StrEnum):
     """Worst first. UNSUPPORTED: it cannot be measured here, or there is nothing to judge it by; never a PASS."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +55,6 @@ class Benchmark:
     info: Info = field(default_factory=dict)
 
     @property
-    def median_s(self) -> float:
-        return statistics.median(self.seconds) if self.seconds else self.stats["median"]
-
-    @property
     def ours(self) -> bool:
         return isinstance(self.info.get("benchmark"), str)
 
@@ -96,14 +90,6 @@ class Case:
 
 # Case outcomes that leave their times in the record.
 TIMED = ("measured", "slower", "inconclusive")
-# Case outcomes of a run that others must not be compared with; skipped is none: there was nothing to measure.
-SPOILING = ("failed", "slower", "inconclusive", "missing", "out-of-memory", "not-run")
-
-
-def spoiled(cases: Iterable[Case]) -> list[str]:
-    """`2 failed`: what keeps a run with these cases from being a baseline."""
-    found = Counter(case.outcome for case in cases)
-    return [f"{found[outcome]} {outcome}" for outcome in SPOILING if found[outcome]]
 
 
 @dataclass(frozen=True)
@@ -155,14 +141,6 @@ class Run:
     @property
     def smoke(self) -> bool:
         return self.perf.get("profile") == "smoke"
-
-    @property
-    def why_partial(self) -> str | None:
-        """Why this is not a whole run in which every case went well, or None where it is."""
-        reasons = [*([] if self.complete else ["it did not finish"]), *self.unfit, *spoiled(self.cases)]
-        if not reasons and self.file_name.startswith(PARTIAL):
-            reasons.append("it was kept as partial")
-        return ", ".join(reasons) or None
 
 
 def finite(value: object) -> float | None:

@@ -7,16 +7,13 @@ the exact bits to which training must come.
 from __future__ import annotations
 
 import json
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perf.harness.record.check import BUSY_CORES, Check, CheckVerdict
 from perf.harness.record.read import read_text
-from perf.harness.record.run import RecordError, Run, finite
+from perf.harness.record.run import RecordError, finite
 from perf.harness.record.write import write_text
 
 KEY = "stepwatch_spec"
@@ -59,71 +56,6 @@ class Spec:
     def find(self, check: str, variant: str, device_name: str) -> Reference | None:
         wanted = (check, variant, device_name)
         return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
-
-
-def make(runs: Sequence[Run]) -> Spec:
-    """What qualifications say together, without what `left_out` names. Raises RecordError where one is none, or none to
-    trust, or where they differ in what must not."""
-    found: dict[tuple[str, str, str, str], list[float]] = {}
-    digests: dict[str, str] = {}
-    for run in runs:
-        if reason := why_no_reference(run):
-            raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
-        for check in run.checks:
-            if _is_reference(check) and not _doubtful(check):
-                key = (check.check, check.variant, device_name(run, check.device), check.unit)
-                found.setdefault(key, []).append(float(check.value or 0.0))
-            if (digest := check.details.get("digest")) is not None:
-                of = str(check.details.get("digest_key"))
-                if digests.setdefault(of, str(digest)) != digest:
-                    raise RecordError(run.source, "", f"trains to other bits than the runs before it: {of}")
-    if not found and not digests:
-        raise RecordError(", ".join(run.source for run in runs), "", "no metric that a machine could be held against")
-    references = tuple(
-        Reference(*key, statistics.median(values), _spread(values), len(values)) for key, values in found.items()
-    )
-    return Spec("", references, digests)
-
-
-def why_no_reference(run: Run) -> str | None:
-    """Why no other machine may be held against this run, or None where it may."""
-    if run.qualification is None:
-        return "not a run of pytest perf/ --perf-profile=qualify"
-    if any(check.injected for check in run.checks):
-        return "a fault was planted in it"
-    for check in run.checks:
-        if check.verdict is CheckVerdict.FAIL:
-            return f"{check.name} on {check.device} is FAIL"
-        if check.check == "preconditions" and check.verdict is CheckVerdict.INCONCLUSIVE:
-            return f"{check.reason}; measure again when nothing else runs"
-    return None
-
-
-def left_out(run: Run) -> list[str]:
-    """The metrics of `run` that are no reference, each with its reason: other programs had a part of the cores."""
-    return [f"{check.name} on {check.device}: {check.reason}" for check in run.checks if _doubtful(check)]
-
-
-def _is_reference(check: Check) -> bool:
-    """Whether it is a metric with a unit and an interval: no count, and no bare ratio, which have bars of their own."""
-    return bool(check.unit) and check.value is not None and check.value > 0 and check.low is not None
-
-
-def _doubtful(check: Check) -> bool:
-    crowded = check.crowding is not None and check.crowding > BUSY_CORES
-    return _is_reference(check) and (crowded or check.verdict is CheckVerdict.INCONCLUSIVE)
-
-
-def device_name(run: Run, device: str) -> str:
-    """The model of a device of `run`: `NVIDIA H200`, or the CPU's."""
-    if device == "cpu":
-        return str(run.perf.get("environment", {}).get("cpu_model"))
-    facts = run.perf.get("devices", {}).get(device, {})
-    return str(facts.get("name")) if isinstance(facts, dict) else device
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return statistics.stdev(map(math.log, values)) if len(values) > 1 else None
 
 
 def write(path: Path, spec: Spec) -> None:

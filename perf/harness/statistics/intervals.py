@@ -47,7 +47,7 @@ class Ratio:
         return self.low is not None and self.high is not None and not self.low <= 1.0 <= self.high
 
 
-def summarize(samples: Sequence[float]) -> Summary:
+def median_and_spread(samples: Sequence[float]) -> Summary:
     """Median, spread and number of `samples`; raises ValueError for none, or for a value not above 0.
 
     Quartiles interpolate linearly between order statistics (Hyndman and Fan 1996, type 7; NumPy's default).
@@ -65,7 +65,7 @@ def ratio(reference: Sequence[float], samples: Sequence[float]) -> Ratio:
 
     The interval is Welch's (1947) on the logarithms of block medians: nonoverlapping batch means (Schmeiser
     1982) with the median as the statistic. It covers what varies within these two runs, not between runs.
-    `ratio(a, b)` is 1 / `ratio(b, a)`. Raises ValueError as `summarize` does.
+    `ratio(a, b)` is 1 / `ratio(b, a)`. Raises ValueError as `median_and_spread` does.
     """
     top, bottom = _log_median(reference), _log_median(samples)
     difference = top.value - bottom.value

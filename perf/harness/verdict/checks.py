@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from perf.harness.record.check import BUSY_CORES, Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.spec import Reference
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import Limit
 
 # A good machine may be so many standard deviations away from the median of other good ones.
 SPREADS = 3.0
+# If other programs use more than this of the cores that a measurement needs, a slow result says nothing.
+BUSY_CORES = 0.1
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import Benchmark, Run, Scalar, one_line
-from perf.harness.statistics.intervals import Ratio, Summary, ratio, summarize
+from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.workload.benchmarks import MODES, place, timed
 
@@ -199,7 +199,7 @@ def _letter(number: int) -> str:
 def summary_of(benchmark: Benchmark) -> Summary:
     """From the raw samples; without these, from pytest-benchmark's own statistics, the same quantities."""
     if benchmark.seconds:
-        return summarize(benchmark.seconds)
+        return median_and_spread(benchmark.seconds)
     median, rounds = benchmark.stats["median"], benchmark.stats.get("rounds", 1.0)
     first, third = benchmark.stats.get("q1"), benchmark.stats.get("q3")
     if first is None or third is None or third < first or rounds < 2:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Case, Medians, Run, Scalar, short_name
+from perf.harness.record.run import Benchmark, Case, Medians, Run, Scalar, short_name
+from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.stored import judge_all, missing
 from perf.harness.workload.benchmarks import timed
 
@@ -81,8 +83,12 @@ def medians_of(run: Run) -> tuple[Medians, ...]:
     if run.baseline is not None:
         return run.baseline.runs
     measured = (benchmark for benchmark in run.benchmarks if timed(benchmark.text("benchmark")))
-    seconds = {benchmark.fullname: benchmark.median_s for benchmark in measured}
+    seconds = {benchmark.fullname: _median_s(benchmark) for benchmark in measured}
     return (Medians(run.file_name, run.datetime, run.commit, seconds),)
+
+
+def _median_s(benchmark: Benchmark) -> float:
+    return statistics.median(benchmark.seconds) if benchmark.seconds else benchmark.stats["median"]
 
 
 def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
@@ -144,9 +150,9 @@ def _explained(judgement: Judgement, base_s: Mapping[str, Sequence[float]], case
 
 def _notes(bases: Sequence[Run], head: Run) -> list[str]:
     notes = [
-        f"PARTIAL: {side} {run.source}: {run.why_partial}."
+        f"PARTIAL: {side} {run.source}: {reason}."
         for side, run in [*(("base", base) for base in bases), ("head", head)]
-        if run.why_partial
+        if (reason := why_partial(run))
     ]
     unknown = [run.source for run in (*bases, head) if not run.fingerprint]
     if unknown:

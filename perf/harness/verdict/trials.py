@@ -72,7 +72,7 @@ class Outcome:
         return self.share > 0 and self.slower < ENOUGH * self.benchmarks
 
 
-def summarize(trials: Sequence[Trial]) -> Outcome:
+def outcome_of(trials: Sequence[Trial]) -> Outcome:
     """Raises ValueError for no trials."""
     if not trials:
         raise ValueError("no trials")

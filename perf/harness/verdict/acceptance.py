@@ -1,0 +1,36 @@
+"""In: a run, or its cases. Out: why later runs must not be compared with it, or nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from perf.harness.record.run import PARTIAL, Case, Run
+
+# Outcomes of a case that spoil a run for comparisons. A skipped case spoils nothing: there was nothing to measure.
+SPOILING = ("failed", "slower", "inconclusive", "missing", "out-of-memory", "not-run")
+
+
+def spoiled(cases: Iterable[Case]) -> list[str]:
+    """`2 failed`: the outcomes that keep a run with these cases from being a baseline."""
+    found = Counter(case.outcome for case in cases)
+    return [f"{found[outcome]} {outcome}" for outcome in SPOILING if found[outcome]]
+
+
+def why_partial(run: Run) -> str | None:
+    """Why `run` is not a whole run in which every case went well. None where it is one."""
+    reasons = [*([] if run.complete else ["it did not finish"]), *run.unfit, *spoiled(run.cases)]
+    if not reasons and run.file_name.startswith(PARTIAL):
+        reasons.append("it was kept as partial")
+    return ", ".join(reasons) or None
+
+
+def why_unacceptable(run: Run) -> str | None:
+    """Why `run` cannot be accepted as a baseline. None where it can."""
+    if not run.fingerprint:
+        return "it has no fingerprint, so nobody knows on which machine it was measured"
+    if run.smoke:
+        return "a smoke run decides nothing"
+    if partial := why_partial(run):
+        return f"not a whole run: {partial}"
+    return None if run.benchmarks else "nothing was measured"
