@@ -29,20 +29,27 @@ REFERENCE = {"check": "a", "variant": "", "device_name": "b", "unit": "s", "valu
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("", "empty file"),
+        ("[" * 100_000, "nested too deeply"),
         ("{}", "not a spec of version 1; make one with python -m perf spec"),
         ('{"benchmarks": []}', "not a spec of version 1"),
         (json.dumps({"stepwatch_spec": 2, "references": []}), "not a spec of version 1"),
-        (json.dumps({"stepwatch_spec": 1, "references": {}}), "not a spec of version 1"),
-        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": []}), "digests: expected an object of texts"),
-        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": {"a": 1}}), "digests: expected an object of"),
-        (json.dumps({"stepwatch_spec": 1, "references": [3]}), "references[0]: expected an object with check,"),
+        (json.dumps({"stepwatch_spec": 1, "references": []}), "has no references"),
+        (json.dumps({"stepwatch_spec": 1, "references": {}}), "references: expected a list, found an object"),
+        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": []}), "digests: expected an object"),
+        (json.dumps({"stepwatch_spec": 1, "references": [], "digests": {"a": 1}}), "digests.a: expected a text"),
+        (json.dumps({"stepwatch_spec": 1, "references": [3]}), "references[0]: expected an object, found 3"),
         *[
-            (json.dumps({"stepwatch_spec": 1, "references": [REFERENCE | wrong]}), "references[0]: expected")
-            for wrong in (
-                {"check": 1}, {"value": 0}, {"value": -1.0}, {"value": "1"}, {"value": True}, {"spread": -0.1},
-                {"runs": "1"}, {"runs": None},
+            (json.dumps({"stepwatch_spec": 1, "references": [REFERENCE | wrong]}), f"references[0].{says}")
+            for wrong, says in (
+                ({"check": 1}, "check: expected a text, found 1"),
+                ({"value": 0}, "value: expected a number above 0, found 0"),
+                ({"value": -1.0}, "value: expected a number above 0, found -1.0"),
+                ({"value": "1"}, 'value: expected a number, found "1"'),
+                ({"value": True}, "value: expected a number, found true"),
+                ({"spread": -0.1}, "spread: expected a number of at least 0, found -0.1"),
+                ({"runs": "1"}, 'runs: expected a whole number, found "1"'),
+                ({"runs": None}, "runs: expected a whole number, found nothing"),
             )
         ],
     ],

@@ -11,10 +11,10 @@ from perf.harness.record.run import (
     Medians,
     RecordError,
     Run,
-    Scalar,
     finite,
     one_line,
 )
+from perf.harness.record.values import Scalar
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from perf.harness.record.read import load, read_text
 from perf.harness.record.run import Baseline, Medians, RecordError, Run
@@ -92,20 +93,12 @@ def target(storage: Path, run: Run, name: str) -> Path:
 def accept(path: Path, newest: Path, name: str, accepted: str, runs: Sequence[Medians]) -> None:
     """Write the baseline `path` from `runs`, the document of `newest` among them. Raises RecordError."""
     document: dict[str, Any] = json.loads(read_text(newest))
-    document["perf"]["baseline"] = as_record(Baseline(name, accepted, tuple(runs)))
+    document["perf"]["baseline"] = msgspec.to_builtins(Baseline(name, accepted, tuple(runs)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(str(path), "", f"cannot be written: {error.strerror}") from error
     write_text(path, json.dumps(document, indent=1), READ_ONLY)
-
-
-def as_record(baseline: Baseline) -> dict[str, Any]:
-    """The entry `perf.baseline` of the JSON."""
-    record = asdict(baseline)
-    for run in record["runs"]:
-        run["medians"] = run.pop("seconds")
-    return record
 
 
 def remove(path: Path) -> None:

@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
+from perf.harness.record.values import Scalar
+
 
 class CheckVerdict(StrEnum):
     """Worst first. UNSUPPORTED: it cannot be measured here, or there is nothing to judge it by; never a PASS."""
@@ -49,7 +53,7 @@ class Check:
     injected: str = ""
     note: str = ""
     crowding: float | None = None
-    details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    details: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -60,14 +64,14 @@ class Check:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Qualification:
+class Qualification(msgspec.Struct, frozen=True):
     """The verdict on the machine, why, and what to do next."""
 
-    standing: Standing
+    standing: Standing = msgspec.field(name="verdict")
     reasons: tuple[str, ...]
     next_action: str
 
     def as_record(self) -> dict[str, Any]:
         """`perf.qualification` in the JSON."""
-        return {"verdict": str(self.standing), "reasons": list(self.reasons), "next_action": self.next_action}
+        record: dict[str, Any] = msgspec.to_builtins(self)
+        return record

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from perf.harness.record.values import CountOrZero, Positive, Seconds
+
 
 class Verdict(StrEnum):
     SLOWER = "SLOWER"
@@ -30,13 +32,13 @@ class Judgement:
     name: str
     verdict: Verdict
     reason: str = ""
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    base_s: float | None = None
-    head_s: float | None = None
-    launches: int = 0
-    smallest_detectable: float | None = None
+    ratio: Positive | None = None
+    low: Positive | None = None
+    high: Positive | None = None
+    base_s: Seconds | None = None
+    head_s: Seconds | None = None
+    launches: CountOrZero = 0
+    smallest_detectable: Positive | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The entry of `perf.gate` in the JSON."""

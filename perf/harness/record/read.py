@@ -1,54 +1,84 @@
 """In: a pytest-benchmark JSON file (5.x), ours or anybody's. Out: a `Run`, or a RecordError and nothing else.
 
-A file is data from a stranger: only the fields that are needed are looked at, each is checked, and a message
-that quotes one is a single printable line.
+A file is data from a stranger: the types below say what is needed of it, the rest is not looked at, and a message
+that quotes it is a single printable line.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from enum import StrEnum
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
-from perf.harness.record.judgement import Judgement, Verdict
+import msgspec
+
+from perf.harness.record.check import Check, Qualification
+from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import (
     SCHEMA_VERSION,
     Baseline,
     Benchmark,
     Case,
     Info,
-    Medians,
     RecordError,
     Run,
-    Scalar,
-    finite,
 )
+from perf.harness.record.values import Count, Scalar, Seconds
 
-Word = TypeVar("Word", bound=StrEnum)
+Wanted = TypeVar("Wanted")
 
 # A run with every raw sample takes a few MB; parsing takes about ten times the file in memory.
 MAX_BYTES = 512 * 2**20
-# Seeds and hashes have up to 39 digits (128 bits); converting a longer number may take minutes.
-MAX_DIGITS = 39
-# Shorter than a cycle of light across an atom, longer than three centuries: not a measured time [s].
-MIN_SECONDS, MAX_SECONDS = 1e-18, 1e10
-# What of `stats` is a time; `iqr`, `stddev` and `total` may be 0 or any other number.
-SIDES = ("base_s", "head_s")
-RATIOS = ("ratio", "low", "high", "smallest_detectable")
-TIMES = ("min", "max", "mean", "median", "q1", "q3")
+Some = dict[str, Any]
+Flat = dict[str, Scalar]
 
 
-class _Invalid(Exception):
-    """What is wrong, and where; `parse` adds the file."""
+class _Stats(msgspec.Struct, frozen=True):
+    """`data`: pytest-benchmark has divided each round's time by `iterations` already [s per call]."""
 
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(place, reason)
-        self.place = place
-        self.reason = reason
+    data: tuple[Seconds, ...] | None = None
+    iterations: Count = 1
+    rounds: Count | None = None
+    median: Seconds | None = None
+    q1: Seconds | None = None
+    q3: Seconds | None = None
+    min: Seconds | None = None
+    max: Seconds | None = None
+    mean: Seconds | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    name: str
+    stats: _Stats
+    fullname: str | None = None
+    group: Any = None
+    extra_info: Some | None = None
+
+
+class _Perf(msgspec.Struct, frozen=True):
+    schema_version: Count
+    complete: bool = True
+    fingerprint: Flat = {}
+    settings: Some = {}
+    data: Some = {}
+    environment: Some = {}
+    devices: Some = {}
+    cases: tuple[Case, ...] = ()
+    unfit: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+    gate: tuple[Judgement, ...] = ()
+    checks: tuple[Check, ...] = ()
+    qualification: Qualification | None = None
+
+
+class _Document(msgspec.Struct, frozen=True):
+    benchmarks: tuple[_Entry, ...]
+    datetime: str = ""
+    machine_info: Some = {}
+    commit_info: Any = None
+    perf: _Perf = _Perf(SCHEMA_VERSION)
 
 
 def load(path: Path) -> Run:
@@ -76,224 +106,61 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, source: str) -> Run:
     """Reads the JSON `text`; `source` names it in messages and in `Run.source`. Raises RecordError."""
-    try:
-        return _run(_decode(text), source)
-    except _Invalid as error:
-        raise RecordError(source, error.place, error.reason) from None
-
-
-def _decode(text: str) -> object:
-    if not text.strip():
-        raise _Invalid("", "empty file")
-    try:
-        return json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_int)
-    except json.JSONDecodeError as error:
-        raise _Invalid(f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise _Invalid("", "nested too deeply") from error
-    except MemoryError as error:
-        raise _Invalid("", "too large for this machine's memory") from error
-
-
-def _constant(token: str) -> NoReturn:
-    raise _Invalid("", f"{token} is not JSON, and not a measurement")
-
-
-def _float(token: str) -> float:
-    value = float(token)
-    if not math.isfinite(value):
-        raise _Invalid("", f"the number {_quote(token)} is too large")
-    return value
-
-
-def _int(token: str) -> int:
-    if len(token) > MAX_DIGITS + 1:
-        raise _Invalid("", f"the number {_quote(token)} is too large")
-    return int(token)
-
-
-def _run(root: object, source: str) -> Run:
+    root = decode(text, source)
     if not isinstance(root, dict) or not isinstance(root.get("benchmarks"), list):
-        raise _Invalid("", "no `benchmarks` list: not a pytest-benchmark file")
-    perf = _mapping(root.get("perf", {}), "perf")
-    if perf:
-        _check_version(perf)
-    for key in ("settings", "data", "environment", "devices"):
-        _mapping(perf.get(key, {}), f"perf.{key}")
-    complete = perf.get("complete", True)
-    if not isinstance(complete, bool):
-        raise _Invalid("perf.complete", f"expected true or false, found {_quote(complete)}")
+        raise RecordError(source, "", "no `benchmarks` list: not a pytest-benchmark file")
+    if root.get("perf") == {}:
+        del root["perf"]
+    perf = root.get("perf", {})
+    if isinstance(perf, dict):
+        _check_version(perf.get("schema_version"), source)
+    document = convert(root, _Document, source)
+    mine, commit = document.perf, document.commit_info
+    commit_id = commit.get("id") if isinstance(commit, Mapping) else None  # a foreign file need not have one
     return Run(
         source=source,
-        datetime=_text(root.get("datetime", ""), "datetime"),
-        benchmarks=tuple(_benchmark(item, f"benchmarks[{i}]") for i, item in enumerate(root["benchmarks"])),
-        cases=_cases(perf.get("cases", [])),
-        complete=complete,
-        fingerprint=_flat(perf.get("fingerprint", {}), "perf.fingerprint"),
+        datetime=document.datetime,
+        benchmarks=tuple(_benchmark(entry, f"benchmarks[{i}]", source) for i, entry in enumerate(document.benchmarks)),
+        cases=mine.cases,
+        complete=mine.complete,
+        fingerprint=mine.fingerprint,
         perf=perf,
-        machine=_mapping(root.get("machine_info", {}), "machine_info"),
-        commit=_commit(root.get("commit_info")),
-        unfit=tuple(
-            _text(reason, f"perf.unfit[{i}]") for i, reason in enumerate(_list(perf.get("unfit", []), "perf.unfit"))
-        ),
-        baseline=_baseline(perf["baseline"]) if "baseline" in perf else None,
-        judgements=tuple(
-            _judgement(item, f"perf.gate[{i}]") for i, item in enumerate(_list(perf.get("gate", []), "perf.gate"))
-        ),
-        checks=tuple(
-            _check(item, f"perf.checks[{i}]") for i, item in enumerate(_list(perf.get("checks", []), "perf.checks"))
-        ),
-        qualification=_qualification(perf["qualification"]) if "qualification" in perf else None,
+        machine=document.machine_info,
+        commit=commit_id if isinstance(commit_id, str) else "",
+        unfit=mine.unfit,
+        baseline=mine.baseline,
+        judgements=mine.gate,
+        checks=mine.checks,
+        qualification=mine.qualification,
     )
 
 
-def _commit(info: object) -> str:
-    """The id in `commit_info`, which a foreign file need not have."""
-    commit = info.get("id") if isinstance(info, Mapping) else None
-    return commit if isinstance(commit, str) else ""
+def _check_version(version: object, source: str) -> None:
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        reason = f"{version} was made by a newer Stepwatch (this one reads {SCHEMA_VERSION}): update Stepwatch"
+        raise RecordError(source, "perf.schema_version", reason)
 
 
-def _judgement(item: object, place: str) -> Judgement:
-    fields = _mapping(item, place)
-    times = {key: None if fields.get(key) is None else _seconds(fields[key], f"{place}.{key}") for key in SIDES}
-    ratios = {key: None if fields.get(key) is None else _ratio(fields[key], f"{place}.{key}") for key in RATIOS}
-    launches = fields.get("launches", 0)
-    return Judgement(
-        name=_text(fields.get("name"), f"{place}.name"),
-        verdict=_member(Verdict, fields.get("verdict"), f"{place}.verdict"),
-        reason=_text(fields.get("reason", ""), f"{place}.reason"),
-        launches=launches if launches == 0 else _count(launches, f"{place}.launches"),
-        **times,
-        **ratios,
-    )
-
-
-def _check(item: object, place: str) -> Check:
-    fields = _mapping(item, place)
-
-    def text(key: str) -> str:
-        return _text(fields.get(key, ""), f"{place}.{key}")
-
-    def number(key: str) -> float | None:
-        return None if fields.get(key) is None else _number(fields[key], f"{place}.{key}")
-
-    return Check(
-        check=_text(fields.get("check"), f"{place}.check"),
-        device=_text(fields.get("device"), f"{place}.device"),
-        verdict=_member(CheckVerdict, fields.get("verdict"), f"{place}.verdict"),
-        variant=text("variant"),
-        value=number("value"),
-        unit=text("unit"),
-        low=number("low"),
-        high=number("high"),
-        bar=number("bar"),
-        bar_source=text("bar_source"),
-        reason=text("reason"),
-        injected=text("injected"),
-        note=text("note"),
-        crowding=number("crowding"),
-        details=_flat(fields.get("details", {}), f"{place}.details"),
-    )
-
-
-def _qualification(value: object) -> Qualification:
-    fields = _mapping(value, "perf.qualification")
-    reasons = _list(fields.get("reasons"), "perf.qualification.reasons")
-    return Qualification(
-        standing=_member(Standing, fields.get("verdict"), "perf.qualification.verdict"),
-        reasons=tuple(_text(reason, f"perf.qualification.reasons[{i}]") for i, reason in enumerate(reasons)),
-        next_action=_text(fields.get("next_action"), "perf.qualification.next_action"),
-    )
-
-
-def _member(kind: type[Word], value: object, place: str) -> Word:
-    text = _text(value, place)
-    if text not in list(kind):
-        raise _Invalid(place, f"{_quote(text)} is none of {', '.join(kind)}")
-    return kind(text)
-
-
-def _number(value: object, place: str) -> float:
-    number = finite(value)
-    if number is None:
-        raise _Invalid(place, f"expected a number, found {_quote(value)}")
-    return number
-
-
-def _ratio(value: object, place: str) -> float:
-    number = finite(value)
-    if number is None or number < 0:
-        raise _Invalid(place, f"expected a ratio of times, found {_quote(value)}")
-    return number
-
-
-def _baseline(value: object) -> Baseline:
-    fields = _mapping(value, "perf.baseline")
-    if fields.get("runs") == []:
-        raise _Invalid("perf.baseline.runs", "expected one run at least, found none")
-    return Baseline(
-        name=_text(fields.get("name"), "perf.baseline.name"),
-        accepted=_text(fields.get("accepted"), "perf.baseline.accepted"),
-        runs=tuple(
-            _medians(item, f"perf.baseline.runs[{i}]")
-            for i, item in enumerate(_list(fields.get("runs"), "perf.baseline.runs"))
-        ),
-    )
-
-
-def _medians(item: object, place: str) -> Medians:
-    fields = _mapping(item, place)
-    medians = _mapping(fields.get("medians"), f"{place}.medians")
-    return Medians(
-        source=_text(fields.get("source"), f"{place}.source"),
-        datetime=_text(fields.get("datetime"), f"{place}.datetime"),
-        commit=_text(fields.get("commit"), f"{place}.commit"),
-        seconds={name: _seconds(median, f"{place}.medians.{_quote(name)}") for name, median in medians.items()},
-    )
-
-
-def _check_version(perf: Mapping[str, Any]) -> None:
-    version = _count(perf.get("schema_version"), "perf.schema_version")
-    if version > SCHEMA_VERSION:
-        raise _Invalid(
-            "perf.schema_version",
-            f"{version} was made by a newer Stepwatch (this one reads {SCHEMA_VERSION}): update Stepwatch",
-        )
-
-
-def _benchmark(item: object, place: str) -> Benchmark:
-    fields = _mapping(item, place)
-    name = _text(fields.get("name"), f"{place}.name")
-    stats = _mapping(fields.get("stats"), f"{place}.stats")
-    for key in TIMES:
-        if key in stats:
-            _seconds(stats[key], f"{place}.stats.{key}")
-    seconds = _samples(stats.get("data"), f"{place}.stats.data")
-    if not seconds and "median" not in stats:
-        raise _Invalid(f"{place}.stats", "neither `median` nor `data`")
-    group = fields.get("group")
+def _benchmark(entry: _Entry, place: str, source: str) -> Benchmark:
+    stats = msgspec.structs.asdict(entry.stats)
+    seconds = stats.pop("data") or ()
+    if not seconds and entry.stats.median is None:
+        raise RecordError(source, f"{place}.stats", "neither `median` nor `data`")
     return Benchmark(
-        name=name,
-        fullname=_text(fields.get("fullname", name), f"{place}.fullname"),
-        group=group if isinstance(group, str) else None,
+        name=entry.name,
+        fullname=entry.name if entry.fullname is None else entry.fullname,
+        group=entry.group if isinstance(entry.group, str) else None,
         seconds=seconds,
-        iterations=_count(stats.get("iterations", 1), f"{place}.stats.iterations"),
-        stats={key: number for key, value in stats.items() if (number := finite(value)) is not None},
-        info=_info(fields.get("extra_info"), f"{place}.extra_info"),
+        iterations=entry.stats.iterations,
+        stats={key: float(value) for key, value in stats.items() if value is not None},
+        info=_info(entry.extra_info or {}),
     )
 
 
-def _samples(data: object, place: str) -> tuple[float, ...]:
-    """`stats.data`: pytest-benchmark has divided each round's time by `iterations` already [s per call]."""
-    if data is None:
-        return ()
-    return tuple(_seconds(value, f"{place}[{i}]") for i, value in enumerate(_list(data, place)))
-
-
-def _info(value: object, place: str) -> Info:
+def _info(found: Mapping[str, Any]) -> Info:
     """The scalars and flat dictionaries of `extra_info`; a foreign test may have put anything else there."""
     info: dict[str, Scalar | Mapping[str, Scalar]] = {}
-    for key, entry in _mapping({} if value is None else value, place).items():
+    for key, entry in found.items():
         if isinstance(entry, Mapping):
             info[key] = {name: inner for name, inner in entry.items() if _is_scalar(inner)}
         elif _is_scalar(entry):
@@ -301,63 +168,100 @@ def _info(value: object, place: str) -> Info:
     return info
 
 
-def _cases(value: object) -> tuple[Case, ...]:
-    cases = []
-    for i, item in enumerate(_list(value, "perf.cases")):
-        place = f"perf.cases[{i}]"
-        fields = _mapping(item, place)
-        reason = fields.get("reason")
-        cases.append(
-            Case(
-                name=_text(fields.get("name"), f"{place}.name"),
-                outcome=_text(fields.get("outcome"), f"{place}.outcome"),
-                reason="" if reason is None else _text(reason, f"{place}.reason"),
-            )
-        )
-    return tuple(cases)
-
-
-def _flat(value: object, place: str) -> Mapping[str, Scalar]:
-    found = _mapping(value, place)
-    for key, entry in found.items():
-        if not _is_scalar(entry):
-            raise _Invalid(f"{place}.{_quote(key)}", f"expected one value, found {_quote(entry)}")
-    return found
-
-
-def _mapping(value: object, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _Invalid(place, f"expected an object, found {_quote(value)}")
-    return value
-
-
-def _list(value: object, place: str) -> list[object]:
-    if not isinstance(value, list):
-        raise _Invalid(place, f"expected a list, found {_quote(value)}")
-    return value
-
-
-def _text(value: object, place: str) -> str:
-    if not isinstance(value, str):
-        raise _Invalid(place, f"expected a text, found {_quote(value)}")
-    return value
-
-
-def _seconds(value: object, place: str) -> float:
-    number = finite(value)
-    if number is None or not MIN_SECONDS <= number <= MAX_SECONDS:
-        raise _Invalid(place, f"expected a time above 0 [s], found {_quote(value)}")
-    return number
-
-
-def _count(value: object, place: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _Invalid(place, f"expected a whole number above 0, found {_quote(value)}")
-    return value
-
-
 def _is_scalar(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    return value is None or isinstance(value, str | int | float)
+
+
+def decode(text: str, source: str) -> Any:
+    """The JSON `text` as Python has it. Raises RecordError: it has no NaN, and no number that Python cannot hold."""
+    if not text.strip():
+        raise RecordError(source, "", "empty file")
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.ValidationError:
+        raise RecordError(source, "", "holds a number that is too large to be a measurement") from None
+    except msgspec.DecodeError as error:
+        place, reason = _why_no_json(text, error)
+        raise RecordError(source, place, reason) from None
+    except RecursionError:
+        raise RecordError(source, "", "nested too deeply") from None
+    except MemoryError:
+        raise RecordError(source, "", "too large for this machine's memory") from None
+
+
+def _why_no_json(text: str, error: msgspec.DecodeError) -> tuple[str, str]:
+    """The place and the reason, which Python's own decoder tells by line and column."""
+
+    def constant(token: str) -> NoReturn:
+        raise ValueError(f"{token} is not JSON, and not a measurement")
+
+    try:
+        json.loads(text, parse_constant=constant)
+    except json.JSONDecodeError as found:
+        return f"line {found.lineno}, column {found.colno}", f"not JSON: {found.msg}"
+    except (ValueError, RecursionError) as found:
+        return "", str(found)
+    return "", f"not JSON: {error}"
+
+
+def convert(root: Any, wanted: type[Wanted], source: str) -> Wanted:
+    """`root` as the typed `wanted`. Raises RecordError with the place, what was expected, and what was found."""
+    try:
+        return msgspec.convert(root, wanted)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        keys, found = _follow(root, re.findall(r"\[\.\.\.\]|\w+", path))
+        missing = re.fullmatch(r"Object missing required field `(.*)`", message)
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+        if missing:
+            raise RecordError(source, f"{place}.{missing[1]}".removeprefix("."), "is missing") from None
+        raise RecordError(source, place, _reason(message, found)) from None
+
+
+def _follow(root: Any, steps: Sequence[str]) -> tuple[list[str | int], Any]:
+    """The keys along `steps`, and what is there. msgspec writes `[...]` for the key of a dictionary."""
+    keys: list[str | int] = []
+    for step in steps:
+        key: str | int = int(step) if isinstance(root, list) else _culprit(root) if step == "[...]" else step
+        keys.append(key)
+        root = root[key]
+    return keys, root
+
+
+def _culprit(mapping: Mapping[str, Any]) -> str:
+    """The key of what is no single value, or else of what is no time, or else of what is no text."""
+    for wanted in (Scalar, Seconds, str):
+        for key, value in mapping.items():
+            try:
+                msgspec.convert(value, wanted)
+            except msgspec.ValidationError:
+                return key
+    raise AssertionError("msgspec refused what it accepts")
+
+
+# What msgspec calls a type, and what people call it.
+WORDS = {
+    "object": "an object",
+    "array": "a list",
+    "str": "a text",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+}
+BOUNDS = {">=": "of at least", ">": "above", "<=": "of at most", "<": "below"}
+
+
+def _reason(message: str, found: object) -> str:
+    """`message` of msgspec in plain words; `found` is what is at its place."""
+    expected = re.match(r"Expected `([^`]*)`(?:(?: of length)? ([<>]=?) (\S+))?", message)
+    if expected is None:
+        wrong = "is not known to this version of Stepwatch" if isinstance(found, str) else "is too large"
+        return f"{_quote(found)} {wrong}"
+    kinds = expected[1].split(" | ")
+    words = "one value" if len(kinds) > 2 else WORDS.get(kinds[0], kinds[0])
+    if expected[2]:
+        words += f" {BOUNDS[expected[2]]} {float(expected[3]):g}"
+    return f"expected {words}, found {_quote(found)}"
 
 
 def _quote(value: object) -> str:
@@ -365,6 +269,6 @@ def _quote(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -6,16 +6,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
+from perf.harness.record.values import Scalar, Seconds
 
 SCHEMA_VERSION = 1
 # What the file of a run begins with that is going on, or was not finished.
 PARTIAL = "partial_"
 
-Scalar = str | int | float | bool | None
 Info = Mapping[str, Scalar | Mapping[str, Scalar]]
 
 
@@ -92,23 +94,21 @@ class Case:
 TIMED = ("measured", "slower", "inconclusive")
 
 
-@dataclass(frozen=True)
-class Medians:
+class Medians(msgspec.Struct, frozen=True):
     """One run as a comparison needs it: the median of each benchmark by full name [s]."""
 
     source: str
     datetime: str
     commit: str
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, Seconds] = msgspec.field(name="medians")
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """Runs that were accepted under a name; `accepted` is when, as ISO 8601 has it."""
+class Baseline(msgspec.Struct, frozen=True):
+    """Runs that were accepted under a name, one at least; `accepted` is when, as ISO 8601 has it."""
 
     name: str
     accepted: str
-    runs: tuple[Medians, ...]
+    runs: Annotated[tuple[Medians, ...], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from perf.harness.record.read import read_text
-from perf.harness.record.run import RecordError, finite
+from msgspec import Meta, Struct
+
+from perf.harness.record.read import convert, decode, read_text
+from perf.harness.record.run import RecordError
+from perf.harness.record.values import Count, Positive
 from perf.harness.record.write import write_text
 
 KEY = "stepwatch_spec"
 VERSION = 1
-TEXTS = ("check", "variant", "device_name", "unit")
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Reference:
     variant: str
     device_name: str
     unit: str
-    value: float
-    spread: float | None
-    runs: int
+    value: Positive
+    spread: Annotated[float, Meta(ge=0)] | None
+    runs: Count
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Spec:
         return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
 
 
+class _Document(Struct, frozen=True):
+    references: tuple[Reference, ...]
+    digests: dict[str, str] = {}
+
+
 def write(path: Path, spec: Spec) -> None:
     """Raises RecordError where the file cannot be written."""
     root = {KEY: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
@@ -67,27 +74,10 @@ def write(path: Path, spec: Spec) -> None:
 def load_spec(path: Path) -> Spec:
     """Raises RecordError, and nothing else, where `path` is no spec."""
     source = str(path)
-    try:
-        root = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(source, "", f"not JSON: {error}") from None
-    if not isinstance(root, dict) or root.get(KEY) != VERSION or not isinstance(root.get("references"), list):
+    root = decode(read_text(path), source)
+    if not isinstance(root, dict) or root.get(KEY) != VERSION:
         raise RecordError(source, "", f"not a spec of version {VERSION}; make one with python -m perf spec")
-    digests = root.get("digests", {})
-    if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
-        raise RecordError(source, "digests", "expected an object of texts")
-    references = tuple(_reference(item, i, source) for i, item in enumerate(root["references"]))
-    if not references and not digests:
+    found = convert(root, _Document, source)
+    if not found.references and not found.digests:
         raise RecordError(source, "", "has no references")
-    return Spec(path.name, references, digests)
-
-
-def _reference(item: Any, i: int, source: str) -> Reference:
-    place = f"references[{i}]"
-    if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in TEXTS):
-        raise RecordError(source, place, f"expected an object with {', '.join(TEXTS)}")
-    value, spread, runs = finite(item.get("value")), finite(item.get("spread")), item.get("runs")
-    if value is None or value <= 0 or not isinstance(runs, int) or (spread is not None and spread < 0):
-        raise RecordError(source, place, "expected a value above 0, a spread of 0 or more, and a number of runs")
-    check, variant, device, unit = (str(item[key]) for key in TEXTS)
-    return Reference(check, variant, device, unit, value, spread, runs)
+    return Spec(path.name, found.references, found.digests)

@@ -6,7 +6,8 @@ import csv
 import json
 from collections.abc import Callable
 
-from perf.harness.record.run import Scalar, finite
+from perf.harness.record.run import finite
+from perf.harness.record.values import Scalar
 from perf.harness.report.layout import clean
 from perf.harness.verdict.speedups import Row, Speedups
 

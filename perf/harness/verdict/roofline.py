@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from perf.harness.record.check import Check, CheckVerdict
-from perf.harness.record.run import Scalar
+from perf.harness.record.values import Scalar
 from perf.harness.verdict.limits import Limit
 
 # A step that takes more than three times as long as its limits allow spends most of its time on something else.

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
-from perf.harness.record.run import Benchmark, Run, Scalar, one_line
+from perf.harness.record.run import Benchmark, Run, one_line
+from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.workload.benchmarks import MODES, place, timed

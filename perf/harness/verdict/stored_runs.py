@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Benchmark, Case, Medians, Run, Scalar, short_name
+from perf.harness.record.run import Benchmark, Case, Medians, Run, short_name
+from perf.harness.record.values import Scalar
 from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.stored import judge_all, missing
 from perf.harness.workload.benchmarks import timed

@@ -20,8 +20,9 @@ from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.record.check import Check, CheckVerdict
-from perf.harness.record.run import Scalar, finite
+from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
+from perf.harness.record.values import Scalar
 from perf.harness.verdict.checks import (
     Bar,
     Repetitions,
