@@ -38,12 +38,11 @@ def open_pipeline(
     device: torch.device,
     seed: int,
     workers: int = WORKERS,
-    persistent: bool = True,
 ) -> Pipeline:
     """An input pipeline of one of the `PIPELINES`, to be closed after use.
 
-    `workers` processes, kept from epoch to epoch if `persistent`, start with the first epoch of a "workers"
-    pipeline; the other kinds have none. ValueError for an unknown kind, or a batch size or `workers` below 1.
+    `workers` processes start with the first epoch of a "workers" pipeline and stay until it is closed; the other
+    kinds have none. ValueError for an unknown kind, or a batch size or `workers` below 1.
     """
     if kind not in PIPELINES:
         raise ValueError(f"unknown input pipeline {kind!r}: choose one of {', '.join(PIPELINES)}")
@@ -55,7 +54,7 @@ def open_pipeline(
         return ResidentPipeline(split, batch_size, device, seed)
     if workers < 1:
         raise ValueError(f"the pipeline 'workers' needs at least 1 worker process, not {workers}")
-    return WorkersPipeline(split, batch_size, device, seed, workers=workers, persistent=persistent)
+    return WorkersPipeline(split, batch_size, device, seed, workers=workers)
 
 
 def shuffle_order(samples: int, seed: int, epoch: int) -> Tensor:
@@ -158,10 +157,8 @@ class WorkersPipeline(DataLoaderPipeline):
 
     kind = "workers"
 
-    def __init__(
-        self, split: Split, batch_size: int, device: torch.device, seed: int, *, workers: int, persistent: bool
-    ) -> None:
-        self._workers, self._persistent = workers, persistent
+    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int, *, workers: int) -> None:
+        self._workers = workers
         self._pinned = device.type not in _UNPINNED
         self._running: Any = None  # the DataLoader's iterator, which owns the worker processes
         self._turn = 0  # counts the epochs begun: an iterator of an earlier one must not take this one's batches
@@ -178,22 +175,16 @@ class WorkersPipeline(DataLoaderPipeline):
 
     def _new_loader(self, **options: Any) -> DataLoader[Batch]:
         return super()._new_loader(
-            num_workers=self._workers, persistent_workers=self._persistent, pin_memory=self._pinned, **options
+            num_workers=self._workers, persistent_workers=True, pin_memory=self._pinned, **options
         )
 
     def _host_batches(self, number: int) -> Iterator[Batch]:
-        if not self._persistent:
-            self._stop_workers()  # those of an epoch that was left unfinished
         self._turn += 1
         turn = self._turn
-        try:
-            for batch in self._worker_batches(number):
-                yield batch
-                if self._turn != turn:
-                    raise RuntimeError("this epoch ended when another one of its pipeline began, or by close()")
-        finally:
-            if self._turn == turn and not self._persistent:
-                self._stop_workers()
+        for batch in self._worker_batches(number):
+            yield batch
+            if self._turn != turn:
+                raise RuntimeError("this epoch ended when another one of its pipeline began, or by close()")
 
     def _worker_batches(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch; if anything fails, no worker is kept: a lost one would stall the next epoch."""

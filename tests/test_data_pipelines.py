@@ -240,44 +240,27 @@ def test_workers_are_kept_from_epoch_to_epoch_and_gone_after_closing(digits):
     pipeline.close()
 
 
-def test_workers_that_do_not_persist_are_gone_after_each_epoch(digits):
-    with pipeline_of("workers", digits, workers=1, persistent=False) as pipeline:
-        for number in range(2):
-            assert same(list(pipeline.epoch(number)), batches_of("resident", digits, number))
-            assert multiprocessing.active_children() == []
-
-
 def test_every_worker_computes_on_one_thread():
     split = random_images((1, 4, 4), 1, 8, 1, seed=0).train
     batches = batches_of("workers", Split(Threads(split.images, split.labels)), batch_size=1)
     assert {labels.item() for _, labels in batches} == {1}
 
 
-@pytest.mark.parametrize("persistent", [True, False])
-def test_an_abandoned_epoch_does_not_leak_into_the_next_one(digits, persistent):
-    with pipeline_of("workers", digits, batch_size=8, persistent=persistent) as pipeline:
+def test_an_abandoned_epoch_does_not_leak_into_the_next_one(digits):
+    with pipeline_of("workers", digits, batch_size=8) as pipeline:
         for _ in pipeline.epoch(0):
             break
         assert same(list(pipeline.epoch(1)), batches_of("resident", digits, 1, batch_size=8))
 
 
-@pytest.mark.parametrize("persistent", [True, False])
-def test_an_epoch_that_another_one_ended_says_so(digits, persistent):
-    with pipeline_of("workers", digits, batch_size=8, persistent=persistent) as pipeline:
+def test_an_epoch_that_another_one_ended_says_so(digits):
+    with pipeline_of("workers", digits, batch_size=8) as pipeline:
         abandoned, current = pipeline.epoch(0), pipeline.epoch(1)
         next(abandoned)
         first = next(current)
         with pytest.raises(RuntimeError, match="this epoch ended when another one"):
             next(abandoned)
         assert same([first, *current], batches_of("resident", digits, 1, batch_size=8))
-
-
-def test_an_abandoned_epoch_keeps_no_worker_that_does_not_persist(digits):
-    with pipeline_of("workers", digits, batch_size=8, persistent=False) as pipeline:
-        for _ in pipeline.epoch():
-            break
-        gc.collect()
-        assert multiprocessing.active_children() == []
 
 
 def test_closing_in_the_middle_of_an_epoch_stops_the_workers(digits):

@@ -21,7 +21,7 @@ from perf.harness.verdict.launches import (
     Visit,
     decide,
     give_up,
-    launch,
+    launch_of,
     spent,
     trim,
 )
@@ -158,7 +158,7 @@ def test_pre_emption_of_a_quarter_of_the_steps_moves_a_launch_by_tenths_of_a_per
         wall = visits(rng, 60, 7, true_ratio)
         hit = rng.random(wall.shape) < 0.25
         wall = wall * np.where(hit, rng.uniform(2, 50, wall.shape), 1.0)
-        errors.append(launch(rounds_of(wall)).wall - math.log(true_ratio))
+        errors.append(launch_of(rounds_of(wall)).wall - math.log(true_ratio))
     assert max(map(abs, errors)) < 0.004
     assert abs(statistics.fmean(errors)) < 0.0005
 
@@ -169,7 +169,7 @@ def test_a_neighbour_who_takes_the_core_for_whole_visits_moves_a_launch_by_tenth
     for _ in range(100):
         wall = visits(rng, 60, 7)
         hit = rng.random((2, 60, 1)) < 0.1
-        errors.append(launch(rounds_of(wall * np.where(hit, rng.uniform(1.2, 3, hit.shape), 1.0))).wall)
+        errors.append(launch_of(rounds_of(wall * np.where(hit, rng.uniform(1.2, 3, hit.shape), 1.0))).wall)
     assert max(map(abs, errors)) < 0.005
 
 
@@ -180,7 +180,7 @@ def test_more_rounds_of_a_biased_pair_of_processes_do_not_make_the_gate_surer(qu
         seen = []
         for _ in range(LOOKS[0]):
             wall = visits(rng, count, 2, true_ratio=math.exp(rng.normal(0, 0.03)), noise=0.02)
-            seen.append(launch(rounds_of(wall)))
+            seen.append(launch_of(rounds_of(wall)))
             assert seen[-1].rounds == count
         found = decide("b", seen, Rule(1))
         alarm += found is not None and found.verdict is not SAME
@@ -193,25 +193,25 @@ def test_more_rounds_of_a_biased_pair_of_processes_do_not_make_the_gate_surer(qu
 def test_a_launch_is_the_median_ratio_of_least_wall_times_and_the_ratio_of_mean_cpu_times():
     base, head = Visit((2.0, 1.0, 9.0), (1.0, 1.0, 4.0)), Visit((3.0, 8.0), (3.0, 5.0))
     odd = Visit((90.0,), (90.0,))
-    found = launch([(base, head)] * 9 + [(base, odd)])
+    found = launch_of([(base, head)] * 9 + [(base, odd)])
     assert found == Launch(pytest.approx(math.log(3)), pytest.approx(math.log(2)), 1.0, pytest.approx(3.0), 10)
 
 
 def test_a_launch_without_rounds_is_refused():
     with pytest.raises(ValueError, match="no rounds"):
-        launch([])
+        launch_of([])
 
 
 def test_where_one_round_lacks_cpu_times_the_launch_has_none_and_its_wall_time_counts():
     full, bare = Visit((1.0, 2.0), (1.0, 1.0)), Visit((1.0, 2.0))
-    found = launch([(full, full), (full, bare), (full, full)])
+    found = launch_of([(full, full), (full, bare), (full, full)])
     assert (found.wall, found.cpu, found.rounds) == (0.0, None, 3)
 
 
 def test_a_clock_that_stood_still_in_one_visit_does_no_harm_and_one_that_never_moved_is_none():
     full, still = Visit((1.0, 2.0), (1.0, 1.0)), Visit((1.0, 2.0), (0.0, 0.0))
-    assert launch([(full, full), (still, still)]).cpu == 0.0
-    assert launch([(still, still), (still, still)]).cpu is None
+    assert launch_of([(full, full), (still, still)]).cpu == 0.0
+    assert launch_of([(still, still), (still, still)]).cpu is None
 
 
 def test_where_one_launch_lacks_cpu_times_that_metric_alone_is_dropped():
@@ -229,7 +229,7 @@ def test_a_cost_now_and_then_that_the_minimum_hides_is_found_by_the_cpu_time(eve
         times = visits(rng, 60, 8)
         costly = np.arange(480).reshape(60, 8) % every == every - 1
         times[1] *= np.where(costly, 1 + 0.1 * every, 1.0)
-        seen.append(launch(rounds_of(times, times)))
+        seen.append(launch_of(rounds_of(times, times)))
     assert all(abs(one.wall) < 0.005 for one in seen)
     found = decide("b", seen[:6], Rule(10))
     assert found.verdict is SLOWER
@@ -437,8 +437,8 @@ def test_the_unit_of_time_changes_no_verdict_and_no_ratio(rounds, unit, rule):
     def scaled(visit):
         return Visit(tuple(unit * t for t in visit.wall_s), tuple(unit * t for t in visit.cpu_s))
 
-    plain = [launch(one) for one in rounds]
-    other = [launch([(scaled(base), scaled(head)) for base, head in one]) for one in rounds]
+    plain = [launch_of(one) for one in rounds]
+    other = [launch_of([(scaled(base), scaled(head)) for base, head in one]) for one in rounds]
     assert verdict_of(decide("b", plain, rule)) is verdict_of(decide("b", other, rule))
     a, b = give_up("b", plain, rule, ""), give_up("b", other, rule, "")
     assert (a.ratio, a.base_s * unit, a.head_s * unit) == pytest.approx((b.ratio, b.base_s, b.head_s))

@@ -13,7 +13,7 @@ from perf.harness.measurement.side_by_side.schedule import (
     MOST_STEPS,
     ROUNDS_PER_CORE,
     VISIT_S,
-    Case,
+    Compared,
     Gate,
     Watcher,
 )
@@ -68,7 +68,7 @@ class Lab:
         return worker
 
     def gate(self, *cases, budget_s=1e6, watcher=None, seed=1):
-        cases = [case if isinstance(case, Case) else named(case) for case in cases]
+        cases = [case if isinstance(case, Compared) else named(case) for case in cases]
         return Gate(
             cases,
             self.start,
@@ -88,7 +88,7 @@ class Lab:
 
 
 def named(name):
-    return Case(name, name, Axes("cpu", 64, None))
+    return Compared(name, name, Axes("cpu", 64, None))
 
 
 class FakeWorker:

@@ -10,7 +10,7 @@ from perf.harness.measurement.side_by_side.visit import (
     WARM_VISIT,
     device_visit,
     host_visit,
-    warm_up,
+    warm_step_s,
 )
 
 
@@ -94,30 +94,30 @@ class Steps:
 
 def test_quick_steps_are_warmed_up_by_number():
     steps = Steps(lambda number: 1e-3)
-    assert warm_up(steps, lambda: steps.now) == 1e-3
+    assert warm_step_s(steps, lambda: steps.now) == 1e-3
     seen = sum(count - 1 for count in steps.visits)
     assert WARM_STEPS <= seen < WARM_STEPS + WARM_VISIT
 
 
 def test_slow_steps_are_warmed_up_for_about_a_second():
     steps = Steps(lambda number: 0.3)
-    assert warm_up(steps, lambda: steps.now) == 0.3
+    assert warm_step_s(steps, lambda: steps.now) == 0.3
     assert steps.visits == [2, 2]
     assert WARM_S <= steps.now < WARM_S + 0.6
 
 
 def test_a_step_of_minutes_is_run_twice():
     steps = Steps(lambda number: 100.0)
-    assert warm_up(steps, lambda: steps.now) == 100.0
+    assert warm_step_s(steps, lambda: steps.now) == 100.0
     assert steps.visits == [2]
 
 
 def test_the_steps_before_it_was_warm_do_not_count():
     steps = Steps(lambda number: 9e-3 if number < 20 else 1e-3)
-    assert warm_up(steps, lambda: steps.now) == 1e-3
+    assert warm_step_s(steps, lambda: steps.now) == 1e-3
 
 
 def test_a_step_is_as_long_as_the_quiet_ones():
     """Every third step is pre-empted: the first quartile is none of them."""
     steps = Steps(lambda number: 5e-3 if number % 3 == 0 else 1e-3)
-    assert warm_up(steps, lambda: steps.now) == 1e-3
+    assert warm_step_s(steps, lambda: steps.now) == 1e-3

@@ -4,7 +4,7 @@ import pytest
 
 from perf.__main__ import main
 from perf.harness.measurement.side_by_side import selftest
-from perf.harness.measurement.side_by_side.schedule import Case
+from perf.harness.measurement.side_by_side.schedule import Compared
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.selftest import one_trial, render_selftest
 from perf.harness.verdict.launches import Visit
@@ -152,7 +152,9 @@ def test_one_gate_is_one_line():
 
 
 def test_a_slow_input_is_looked_for_where_there_is_an_input():
-    assert selftest.cases("sleep", "cpu")[0] == Case("training_step[cpu-bs64]", "training_step", Axes("cpu", 64, None))
+    assert selftest.cases("sleep", "cpu")[0] == Compared(
+        "training_step[cpu-bs64]", "training_step", Axes("cpu", 64, None)
+    )
     assert {case.kind for case in selftest.cases("input", "cuda")} == {"epoch", "input_pipeline"}
     assert all(case.axes.pipeline and case.axes.device == "cuda" for case in selftest.cases("input", "cuda"))
 
@@ -189,7 +191,7 @@ def test_later_launches_plant_the_amount_that_the_first_one_found():
 
 def test_a_stored_run_is_contrasted_with_the_next_process():
     seen = selftest._Seen(lambda line: None)
-    case = Case("epoch[cpu-bs64]", "epoch", Axes("cpu", 64, "resident"))
+    case = Compared("epoch[cpu-bs64]", "epoch", Axes("cpu", 64, "resident"))
     for base, head in ((1.0, 1.1), (2.0, 1.2), (4.0, 3.0)):
         rounds = [(Visit((base, base, 9.0), ()), Visit((head,), ()))] * 3
         seen.measured(case, rounds, 0.05)

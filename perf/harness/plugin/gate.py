@@ -12,14 +12,13 @@ import pytest
 from model import UnknownModel
 from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.link import Link, SideError
-from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Case, Gate, Watcher
+from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Compared, Gate, Watcher
 from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, sides
 from perf.harness.plugin import preflight, stock
 from perf.harness.plugin.items import kind, parametrize, params
 from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
 from perf.harness.plugin.way import Way
-from perf.harness.record import Case as Skipped
-from perf.harness.record import Scalar
+from perf.harness.record import Case, Scalar
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
 from perf.harness.report.layout import Notes
@@ -38,7 +37,9 @@ NOT_PINNED = "workers load on cores of their own"
 class GatedItem(pytest.Item):
     """A benchmark whose verdict is its outcome; under the name that it has when it is measured."""
 
-    def __init__(self, *, case: Case | None, judgements: dict[str, Judgement], why_not: str = "", **rest: Any) -> None:
+    def __init__(
+        self, *, case: Compared | None, judgements: dict[str, Judgement], why_not: str = "", **rest: Any
+    ) -> None:
         super().__init__(**rest)
         self.case = case
         self.why_not = why_not
@@ -68,14 +69,16 @@ class Shown(Watcher):
         self._terminal = config.pluginmanager.getplugin("terminalreporter")
         self._last: tuple[int, str, int] | None = None
 
-    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+    def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
         now = (launch, case.name, int(share * PARTS))
         if now != self._last:
             self._last = now
             name = short_name(case.name)
             self._progress.say(f"launch {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
 
-    def looked(self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Case], elapsed_s: float) -> None:
+    def looked(
+        self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
+    ) -> None:
         self._progress.say("")
         if self._terminal is None:
             return
@@ -92,7 +95,7 @@ class SideBySide(Way):
         preflight.check_paired(config)
         super().__init__(config)
         self._judgements: dict[str, Judgement] = {}
-        self._skipped: list[Skipped] = []
+        self._skipped: list[Case] = []
         self._notes: list[str] = []
         self._invalid = ""
         self._undecided = 0
@@ -182,7 +185,7 @@ class SideBySide(Way):
         elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:
             self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.NEW, "base has no such benchmark")
         else:
-            case = Case(item.nodeid, benchmark, Axes(*(axes[name] for name in Axes._fields)))
+            case = Compared(item.nodeid, benchmark, Axes(*(axes[name] for name in Axes._fields)))
         return self._item(item, item.name, case, why_not)
 
     def _missing(self, like: pytest.Item, name: str) -> GatedItem:
@@ -190,7 +193,7 @@ class SideBySide(Way):
         self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.MISSING, "base has it, head has not")
         return item
 
-    def _item(self, like: pytest.Item, name: str, case: Case | None = None, why_not: str = "") -> GatedItem:
+    def _item(self, like: pytest.Item, name: str, case: Compared | None = None, why_not: str = "") -> GatedItem:
         assert like.parent is not None  # a test function lies in a file
         made: GatedItem = GatedItem.from_parent(
             like.parent, name=name, case=case, why_not=why_not, judgements=self._judgements
@@ -206,7 +209,7 @@ class SideBySide(Way):
         for name in set(self._judgements) - chosen:
             del self._judgements[name]
         cases = [item.case for item in items if item.case is not None]
-        self._skipped = [Skipped(item.nodeid, "skipped", item.why_not) for item in items if item.why_not]
+        self._skipped = [Case(item.nodeid, "skipped", item.why_not) for item in items if item.why_not]
         if not cases and not self._judgements:
             reasons = "; ".join(sorted({item.why_not for item in items}))
             raise pytest.UsageError(f"--perf-against: nothing of this can be judged: {reasons}")
@@ -216,7 +219,7 @@ class SideBySide(Way):
         elif cases:
             self._judge(cases)
 
-    def _judge(self, cases: list[Case]) -> None:
+    def _judge(self, cases: list[Compared]) -> None:
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),

@@ -69,7 +69,7 @@ def verdicts(
     named = zip(_names(ordered), ordered, strict=True)
     shown = [(name, judgement) for name, judgement in named if whole or judgement.verdict is not Verdict.SAME]
     unchanged = all(judgement.verdict is Verdict.SAME for judgement in ordered)
-    blocks: list[Block] = [Notes([_nothing(ordered)])] if unchanged else []
+    blocks: list[Block] = [Notes([_unchanged(ordered)])] if unchanged else []
     if shown:
         blocks.append(_table(shown))
     if reasons := _reasons(shown):
@@ -139,7 +139,7 @@ def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
     return Table("Verdicts", columns)
 
 
-def _nothing(judgements: Sequence[Judgement]) -> str:
+def _unchanged(judgements: Sequence[Judgement]) -> str:
     if not judgements:
         return "Nothing was compared."
     return f"Nothing changed in {quantities.counted(len(judgements), 'benchmark')}."

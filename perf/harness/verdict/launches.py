@@ -83,7 +83,7 @@ class Rule:
         return ALPHA / (METRICS * max(1, self.benchmarks)) * spent[launches]
 
 
-def launch(rounds: Sequence[tuple[Visit, Visit]]) -> Launch:
+def launch_of(rounds: Sequence[tuple[Visit, Visit]]) -> Launch:
     """One launch from its rounds, each a visit of base and one of head. Raises ValueError for none.
 
     Of the wall times, each visit's minimum counts, and of those the median: pre-emption only ever adds. Of the CPU

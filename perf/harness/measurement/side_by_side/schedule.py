@@ -44,8 +44,8 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One benchmark to be judged."""
+class Compared:
+    """One benchmark that both sides run."""
 
     name: str
     kind: str
@@ -60,13 +60,15 @@ class Case:
 class Watcher:
     """What is told meanwhile; a subclass shows it."""
 
-    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+    def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
         """`case` is being measured; `share` of its rounds are done."""
 
-    def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
+    def measured(self, case: Compared, rounds: Sequence[Round], injected: float | None) -> None:
         """One launch of `case` is done; `injected` is the share of base's step that head's planted slowdown took."""
 
-    def looked(self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Case], elapsed_s: float) -> None:
+    def looked(
+        self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
+    ) -> None:
         """The rule has looked after so many launches; `decided` just now."""
 
 
@@ -100,7 +102,7 @@ class Gate:
 
     def __init__(
         self,
-        cases: Sequence[Case],
+        cases: Sequence[Compared],
         launch: Callable[[str], Worker],
         rule: Rule,
         *,
@@ -140,7 +142,7 @@ class Gate:
         return max(0.0, now - self._foreign) / self.elapsed_s
 
     @property
-    def undecided(self) -> list[Case]:
+    def undecided(self) -> list[Compared]:
         return [case for case in self._cases if case.name not in self._decided]
 
     def judgements(self) -> list[Judgement]:
@@ -192,11 +194,11 @@ class Gate:
         if decided or self._made in paired.LOOKS:
             self._watcher.looked(self._made, decided, self.undecided, self.elapsed_s)
 
-    def _settle(self, case: Case, verdict: Verdict, why: str) -> None:
+    def _settle(self, case: Compared, verdict: Verdict, why: str) -> None:
         known = paired.give_up(case.name, self._launches[case.name], self._rule, why)
         self._decided[case.name] = dataclasses.replace(known, verdict=verdict)
 
-    def _launch(self, todo: Sequence[Case]) -> None:
+    def _launch(self, todo: Sequence[Compared]) -> None:
         """One more launch of each of `todo`; a worker that is lost costs its case, the rest go on in a new pair."""
         rest = self._rng.sample(list(todo), len(todo))
         while rest:
@@ -241,7 +243,7 @@ class Gate:
             if changed:
                 raise _Stop(f"{side}'s {changed[0]} was changed while it was measured")
 
-    def _measure(self, pair: dict[str, Worker], case: Case) -> Launch:
+    def _measure(self, pair: dict[str, Worker], case: Compared) -> Launch:
         ready = self._prepare(pair, case)
         step_s = (ready[BASE]["step_s"] + ready[HEAD]["step_s"]) / 2
         steps = max(LEAST_STEPS, min(MOST_STEPS, round(VISIT_S / step_s) + 1))
@@ -258,11 +260,11 @@ class Gate:
         done = self._both(pair, "finish", PREPARE_S)
         if problems := {side: SideError(reply["problem"]) for side, reply in done.items() if reply["problem"]}:
             raise _failed(problems)
-        launch, extra_s = paired.launch(rounds), done[HEAD].get("extra_s")
+        launch, extra_s = paired.launch_of(rounds), done[HEAD].get("extra_s")
         self._watcher.measured(case, rounds, None if extra_s is None else extra_s / launch.base_s)
         return launch
 
-    def _prepare(self, pair: dict[str, Worker], case: Case) -> dict[str, dict[str, Any]]:
+    def _prepare(self, pair: dict[str, Worker], case: Compared) -> dict[str, dict[str, Any]]:
         """Build and warm up both, each on a core of its own and at the same time."""
         homes = dict(zip(pair, itertools.cycle(self._cores or [None]), strict=False))
         return self._both(pair, "prepare", PREPARE_S, lambda side: {**case.arguments, "core": homes[side]})

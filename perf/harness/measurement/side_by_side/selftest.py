@@ -13,7 +13,7 @@ import data
 from perf.harness.machine import devices
 from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.link import Link
-from perf.harness.measurement.side_by_side.schedule import HEAD, Case, Gate, Round, Watcher
+from perf.harness.measurement.side_by_side.schedule import HEAD, Compared, Gate, Round, Watcher
 from perf.harness.measurement.side_by_side.sides import Side, sides
 from perf.harness.options import Settings, SettingsError, resolve
 from perf.harness.verdict.launches import Rule
@@ -31,10 +31,10 @@ INPUTS = (
 )
 
 
-def cases(kind: str, device: str) -> list[Case]:
+def cases(kind: str, device: str) -> list[Compared]:
     """The benchmarks of a self-test."""
     return [
-        Case(f"{name}[{axes.id}]", name, axes)
+        Compared(f"{name}[{axes.id}]", name, axes)
         for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
         for axes in [Axes(device, size, pipeline)]
     ]
@@ -74,7 +74,7 @@ def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[
 def _one(
     settings: Settings,
     both: dict[str, Side],
-    todo: Sequence[Case],
+    todo: Sequence[Compared],
     inject: dict[str, object] | None,
     share: float,
     kind: str,
@@ -140,11 +140,11 @@ class _Seen(Watcher):
         self.injected: dict[str, list[float]] = {}
         self._medians: dict[str, list[tuple[float, float]]] = {}
 
-    def working(self, launch: int, case: Case, share: float, undecided: int) -> None:
+    def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
         if share == 0.0:
             self._say(f"launch {launch}: {case.name}, {undecided} undecided")
 
-    def measured(self, case: Case, rounds: Sequence[Round], injected: float | None) -> None:
+    def measured(self, case: Compared, rounds: Sequence[Round], injected: float | None) -> None:
         self.injected.setdefault(case.name, []).append(injected or 0.0)
         base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (0, 1))
         self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))

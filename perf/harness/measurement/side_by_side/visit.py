@@ -57,7 +57,7 @@ def _laps(stamps: list[float]) -> tuple[float, ...]:
 WARM_STEPS, WARM_S, WARM_VISIT = 60, 1.0, 6
 
 
-def warm_up(times: Callable[[int], tuple[float, ...]], clock: Clock = time.perf_counter) -> float:
+def warm_step_s(times: Callable[[int], tuple[float, ...]], clock: Clock = time.perf_counter) -> float:
     """Visit by visit until warm; the first quartile of the later half of the steps [s]: quick steps are quiet ones."""
     begin, seen = clock(), list(times(2))
     while len(seen) < WARM_STEPS and clock() - begin < WARM_S:

@@ -155,7 +155,7 @@ class Worker:
         """
         from perf.harness.machine import devices, memory
         from perf.harness.measurement.side_by_side import inject, slices
-        from perf.harness.measurement.side_by_side.visit import warm_up
+        from perf.harness.measurement.side_by_side.visit import warm_step_s
         from perf.harness.workload.axes import Axes
         from perf.harness.workload.modes.mode import Mode
 
@@ -178,7 +178,7 @@ class Worker:
             walls: tuple[float, ...] = self.visit(steps, core)["wall_s"]
             return walls
 
-        step_s = warm_up(times)
+        step_s = warm_step_s(times)
         if extra is None:
             return {"step_s": step_s}
         if amount is None:
