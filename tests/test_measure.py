@@ -11,7 +11,7 @@ from torch.nn import functional
 from model import TrainingStep
 from perf.harness.measurement import rounds as measure
 from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
-from perf.harness.measurement.rounds import Effort, Measurement, device_timer, warm_up
+from perf.harness.measurement.rounds import Effort, Measurement, device_timer, laps, warm_up
 
 STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
 
@@ -19,8 +19,8 @@ STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
 class AsyncDevice:
     """A device that queues work: a call returns after `enqueue_s` of the host's time; `synchronize` waits for all."""
 
-    def __init__(self, enqueue_s=1e-6):
-        self.now = 0.0  # the host's clock
+    def __init__(self, enqueue_s=1e-6, now=0.0):
+        self.now = now  # the host's clock
         self.free_at = 0.0  # when the device has done what is queued
         self.enqueue_s = enqueue_s
         self.longest_queue_s = 0.0
@@ -141,12 +141,13 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     made.enqueue(lambda: calls.append("enqueue"))
     made.overhead(lambda: calls.append("overhead"))
     assert calls == ["run", "pass", "stream"]
+    assert made.calls == 3
     assert made.found["enqueue_s"] is None
 
 
 @pytest.mark.parametrize(
     ("round_s", "rounds"),
-    [(1e-9, measure.MAX_ROUNDS), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (29.0, 2), (31.0, 1), (1000.0, 1)],
+    [(1e-9, 5000), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (29.0, 2), (30.0, 2), (31.0, 1), (1000.0, 1)],
 )
 def test_rounds_fill_the_time_but_a_long_case_takes_few(round_s, rounds):
     assert replace(STANDARD, case_s=4.0).rounds_for(round_s) == rounds
@@ -190,6 +191,80 @@ def test_warm_up_lasts_at_least_as_long_as_asked_for():
     assert 1.0 <= device.now < 1.1
 
 
+def warmed(*costs, least_s, most_s):
+    """The warm-up of calls that cost so much each, and the last one for ever, on a clock that does not begin at 0."""
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
+    each = itertools.chain(costs, itertools.repeat(costs[-1]))
+    timer = device_timer(device.synchronize, device.clock)
+    return warm_up(lambda: device.launch(next(each)), timer, least_s=least_s, most_s=most_s)
+
+
+def test_warm_up_is_stable_when_four_blocks_of_eight_calls_in_a_row_are_no_faster():
+    assert warmed(1.0, least_s=0.0, most_s=99.0) == measure.WarmUp(1 + 4 * 8, 1.0, stable=True)
+    assert warmed(20.0, 19.0, least_s=0.0, most_s=999.0).calls == 1 + 4 * 8  # 5% less is no gain
+    assert warmed(20.0, 18.5, least_s=0.0, most_s=999.0).calls == 1 + 5 * 8  # more is one
+
+
+def test_warm_up_ends_when_its_least_time_is_over():
+    assert warmed(1.0, least_s=33.0, most_s=99.0).calls == 33
+    assert warmed(1.0, least_s=33.5, most_s=99.0).calls == 41
+
+
+def test_warm_up_makes_no_call_that_would_not_fit():
+    assert warmed(1.0, least_s=50.0, most_s=18.0) == measure.WarmUp(18, 1.0, stable=False)
+    assert warmed(1.0, least_s=50.0, most_s=17.5) == measure.WarmUp(17, 1.0, stable=False)
+
+
+@pytest.mark.parametrize(("most_s", "least", "expected"), [(3.0, 2, 3), (3.5, 2, 4), (3.0, 5, 5), (0.0, 0, 0)])
+def test_laps_fill_the_time_and_are_as_many_as_asked_for_at_least(most_s, least, expected):
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
+    timer = device_timer(device.synchronize, device.clock)
+    assert laps(lambda: device.launch(1.0), timer, most_s=most_s, least=least) == [1.0] * expected
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(2**-10, 30 + 30), (0.25, 4 + 4), (2.0, 1 + 1)])
+def test_what_is_measured_aside_is_called_as_often_to_warm_up_as_on_the_clock(call_s, calls):
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
+    made, _ = measurement(device)
+    made.overhead(lambda: device.launch(call_s))
+    assert device.now - 100.0 == calls * call_s
+    assert made.found["overhead_s"] == call_s
+
+
+def test_the_time_for_warming_up_and_the_length_of_a_round_follow_from_the_effort():
+    told, call_s = [], 2**-8
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
+    made, samples = measurement(device, replace(STANDARD, case_s=4.0), on_round=lambda *told_of: told.append(told_of))
+    made.run(lambda: device.launch(call_s))
+    assert made.found["warmup_calls"] == 1 + 32 * 8  # the first whole block after 4 s / 4
+    assert (made.found["timing"], len(samples)) == ("throughput", 341)  # rounds of 3 calls: 10 ms and a bit
+    assert told[0] == (0, 341, 341 * 3 * call_s)
+
+
+@pytest.mark.parametrize(("call_s", "timing"), [(1.0, "latency"), (0.005, "throughput")])
+def test_two_calls_to_a_round_are_throughput_and_one_is_latency(call_s, timing):
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, replace(STANDARD, rounds=2))
+    made.run(lambda: device.launch(call_s))
+    assert made.found["timing"] == timing
+
+
+def test_progress_is_told_after_every_round_of_half_a_second():
+    told = []
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
+    made, _ = measurement(device, replace(STANDARD, rounds=3), asynchronous=False, on_round=lambda *t: told.append(t))
+    made.passes(lambda: device.launch(0.5), lambda: None, lambda: device.launch(0.5))
+    assert told == [(0, 3, 1.5), (1, 3, 1.0), (2, 3, 0.5), (3, 3, 0.0)]
+
+
+def test_a_load_is_known_from_the_shortest_time_on(monkeypatch):
+    monkeypatch.setattr(measure, "LOAD_S", 0.25)
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, replace(STANDARD, rounds=1), asynchronous=False, foreign_cpu_s=lambda: device.now)
+    made.passes(lambda: device.launch(0.25), lambda: None, lambda: device.launch(0.25))
+    assert made.found["others_cores"] == 1.0
+
+
 def test_the_host_share_is_the_time_until_the_call_returns():
     device = AsyncDevice(enqueue_s=20e-6)
     made, _ = measurement(device)
@@ -207,7 +282,7 @@ def test_what_is_measured_aside_takes_about_two_seconds_at_most():
 
 
 def test_the_cold_start_covers_building_and_the_first_call():
-    device = AsyncDevice(enqueue_s=0.0)
+    device = AsyncDevice(enqueue_s=0.0, now=100.0)
     made, _ = measurement(device)
     built = made.cold_start(lambda: device.launch(0.2) or "network", first=lambda _: device.launch(0.3))
     assert built == "network"
@@ -280,7 +355,7 @@ class SlowStep(TrainingStep):
 
 
 def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
-    device = AsyncDevice()
+    device = AsyncDevice(now=100.0)
     made, _ = measurement(device, asynchronous=False)
     made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
     expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}

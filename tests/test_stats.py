@@ -43,6 +43,11 @@ def coverage(noise, n, m, runs, seed=0):
     return sum(not ratio(noise(rng, n), noise(rng, m)).excludes_one for _ in range(runs)) / runs
 
 
+@pytest.mark.parametrize(("low", "high", "excludes"), [(0.9, 1.0, False), (1.0, 1.1, False), (1.01, 1.1, True)])
+def test_an_interval_that_ends_at_one_does_not_exclude_it(low, high, excludes):
+    assert Ratio((low * high) ** 0.5, low, high).excludes_one is excludes
+
+
 def test_the_summary_is_median_relative_half_interquartile_range_and_rounds():
     assert median_and_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Summary(median=3.0, spread=1.0 / 3.0, rounds=5)
     assert median_and_spread([5.0, 1.0, 4.0, 2.0, 3.0]).spread == pytest.approx(1 / 3)

@@ -35,12 +35,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
 # What decides, and the tests that are to see a fault in it.
 CODE = {
-    "statistics/*.py": ["test_stats*.py", "test_statistics*.py", "test_gate_stored.py"],
+    "statistics/*.py": ["test_stats.py", "test_gate_stored.py"],
     "verdict/parity.py": ["test_verdict_parity.py"],
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],
     "verdict/speedups.py": ["test_verdict_speedups.py", "test_report_modes.py", "test_report_conclusion.py"],
     "verdict/fastest.py": ["test_verdict_fastest.py", "test_report_advice.py", "test_report_conclusion.py"],
+    "verdict/acceptance.py": ["test_command_baseline.py", "test_verdict_references.py"],
     "verdict/launches.py": ["test_gate_paired.py"],
     "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
     "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],

@@ -214,7 +214,7 @@ class Measurement:
         self.calls += warm.calls
         self._keep(warmup_calls=warm.calls)
         self._keep(warmup_stable=warm.stable)
-        iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous and warm.call_s > 0 else 1
+        iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous else 1
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
     def passes(self, call: Callable[[], object], restore: Callable[[], None], warm_pass: Callable[[], object]) -> None:
