@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from data import load
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
+from perf.harness.options import resolve
 from tests import fake_nvml
 
 # No test depends on elapsed time.
@@ -131,6 +132,20 @@ def kept(pytester):
 
 def read(path):
     return json.loads(path.read_text())
+
+
+def validator():
+    """Of records, by perf/schema.json."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = read(PERF / "schema.json")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def settled(root, **typed):
+    """The settings of a smoke run on the digits in `root`, but for what is `typed`."""
+    typed = {"data": "digits", "profile": "smoke", "device": "cpu"} | typed
+    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "ini", Path(root))
 
 
 class FakeEvent:

@@ -95,3 +95,11 @@ def test_a_planted_violation_breaks_its_rule(broken, rule, file, line):
 
 def test_every_rule_has_a_planted_violation():
     assert {rule for rule, _, _ in PLANTED} == set(names())
+
+
+def test_no_test_file_imports_another():
+    files = sorted(Path(__file__).parent.glob("test_*.py"))
+    assert (
+        files
+        and [file.name for file in files if re.search(r"^\s*(from|import) tests\.test_", file.read_text(), re.M)] == []
+    )

@@ -18,9 +18,7 @@ from perf.harness.measurement.rounds import device_timer
 from perf.harness.measurement.step_memory import OUT_OF_MEMORY, Tries, account, fresh_step, repeated
 from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.plan import Plan
-from tests.conftest import PERF, read
-from tests.test_plugin import validator
-from tests.test_suite import settled
+from tests.conftest import PERF, read, settled, validator
 
 pytest_plugins = ["pytester"]
 

@@ -15,8 +15,7 @@ from perf.harness.options import PROFILES, SettingsError, resolve
 from perf.harness.workload import networks as network
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.plan import Plan
-from tests.conftest import PERF, STEP, kept, read
-from tests.test_plugin import validator
+from tests.conftest import PERF, STEP, kept, read, validator
 
 pytest_plugins = ["pytester"]
 
@@ -218,3 +217,24 @@ def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester)
         "test_input_pipeline[small_cnn-cpu-bs64-resident]": "small_cnn",
     }
     result.stdout.fnmatch_lines(["model *simple_nn, 101,770 parameters*", "*small_cnn *64  cpu *"])
+
+
+def test_floating_point_operations_that_are_not_seen_are_named_and_no_number_is_made_of_the_rest(perf, pytester):
+    pytester.makepyfile(
+        rows="""
+        from torch import nn
+
+        class Rows(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.out = nn.LSTM(28, 8, batch_first=True), nn.Linear(8, 10)
+
+            def forward(self, images):
+                return self.out(self.layer(images.squeeze(1))[0][:, -1])
+        """
+    )
+    pytester.syspathinsert()
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=rows:Rows")
+    result.stdout.fnmatch_lines(["model * parameters, FLOP not counted: LSTM"])
+    info = read(kept(pytester)[0])["benchmarks"][0]["extra_info"]
+    assert (info["flop_per_sample"], info["flop_uncounted"]) == (None, "LSTM")

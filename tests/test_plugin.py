@@ -10,7 +10,7 @@ import torch
 from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
 from perf.harness.workload.workload import Trainee
-from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read
+from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 from tests.fake_nvml import Nvml
 
 pytest_plugins = ["pytester"]
@@ -51,13 +51,6 @@ def test_a_run_measures_saves_and_reports(perf, pytester):
     document = read(path)
     assert document["perf"]["complete"] is True
     assert all(len(benchmark["stats"]["data"]) == 3 for benchmark in document["benchmarks"])
-
-
-def validator():
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = read(PERF / "schema.json")
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
 
 
 def test_a_record_fits_its_schema(perf, pytester):

@@ -82,7 +82,7 @@ def test_a_record_keeps_all_of_it():
     assert found == {
         "flop_per_step": 1_000, "bytes_per_step": 1_000, "ops_per_step": 7, "flop_per_byte": 1.0,
         "achieved_flop_per_s": 50.0, "peak_flop_per_s": PEAK, "peak_source": "a", "memory_bytes_per_s": BANDWIDTH,
-        "memory_source": "b", "launch_s": 0.1, "possible_flop_per_s": 100.0, "share_of_possible": 0.5,
+        "memory_source": "b", "launch_s": 0.1, "uncounted": "", "possible_flop_per_s": 100.0, "share_of_possible": 0.5,
         "bound_by": "memory",
     }  # fmt: skip
 

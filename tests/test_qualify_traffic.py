@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from model import TrainingStep
 from perf.harness.measurement.traffic import work
+from perf.harness.verdict.limits import Limit
+from perf.harness.verdict.roofline import Work, step_details
 
 N = 1_000
 ROWS, COLUMNS, INNER = 3, 5, 7
@@ -106,3 +108,61 @@ def test_what_is_called_is_called_once_and_returns_to_normal():
     work(lambda: calls.append(1))
     assert calls == [1]
     assert work(lambda: None) == work(lambda: None)
+
+
+class Rows(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.out = layer, nn.Linear(48, 10)
+
+    def forward(self, images):
+        return self.out(self.layer(images)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda: Rows(nn.LSTM(28, 48, batch_first=True))(torch.randn(2, 28, 28)).sum().backward(), ("LSTM",)),
+        (lambda: nn.Bilinear(4, 5, 6)(torch.randn(2, 4), torch.randn(2, 5)), ("Bilinear",)),
+        (lambda: torch.mv(LEFT, RIGHT[:, 0].contiguous()), ("matrix by vector",)),
+        (lambda: torch.fft.rfft(A), ("FFT",)),
+        (lambda: torch.cdist(LEFT, LEFT), ("cdist",)),
+        (lambda: torch.linalg.inv(torch.eye(3)), ("linear algebra",)),
+        (lambda: torch.ops.stepwatch_test.twice(A), ("stepwatch_test::twice",)),
+    ],
+)
+def test_what_the_counter_of_torch_does_not_see_is_named(call, names):
+    with torch.library._scoped_library("stepwatch_test", "DEF") as library:
+        library.define("twice(Tensor x) -> Tensor")
+        library.impl("twice", lambda x: 2 * x, "CompositeExplicitAutograd")
+        assert work(call).uncounted == names
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout()),
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(dim=1)),
+        nn.Sequential(nn.Flatten(2), nn.Flatten(0, 1), nn.GRU(784, 8)),  # step by step on a CPU, in products
+    ],
+)
+def test_what_the_counter_sees_is_counted(layer):
+    found = work(lambda: layer(torch.randn(2, 1, 28, 28)))
+    assert found.uncounted == () and found.flop > 0
+
+
+def test_a_step_that_is_not_counted_has_no_place_under_the_roofline():
+    seen = Limit(1e12, "a datasheet", certain=True)
+    details = step_details(Work(3840, 0, 1000, 5, ("LSTM",)), 1.0, seen, seen, None)
+    assert details["uncounted"] == "LSTM"
+    unknown = {
+        "flop_per_step",
+        "bytes_per_step",
+        "flop_per_byte",
+        "achieved_flop_per_s",
+        "share_of_possible",
+        "bound_by",
+    }
+    assert {key for key in unknown if details[key] is not None} == set()

@@ -1,23 +1,18 @@
 """What a run knows of itself: its cases, its fingerprint, and why it is no baseline."""
 
 import types
-from pathlib import Path
 
 import pytest
 
 from perf.harness.machine import identity, load
-from perf.harness.options import SettingsError, resolve
+from perf.harness.options import SettingsError
 from perf.harness.plugin.state import State
 from perf.harness.workload import plan
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import MINIMAL_BATCH, Workload, load_data
-
-
-def settled(root, **typed):
-    typed = {"data": "digits", "profile": "smoke", "device": "cpu"} | typed
-    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "ini", Path(root))
+from tests.conftest import settled
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
-from perf.harness.workload.workload import Trainee, Workload, flop_per_sample
+from perf.harness.workload.workload import Trainee, Workload
 
 # Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
 FALLING_STEPS = 8
@@ -171,13 +171,18 @@ class Bench:
                 self.keep(**{key: found})
 
     def record_flop(self, call: Callable[..., object]) -> None:
-        """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch."""
-        self.keep(flop_per_sample=flop_per_sample(call, self.workload.minimal().batches(1)[0]))
+        """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch, or `flop_uncounted`: why not."""
+        batch = self.workload.minimal().batches(1)[0]
+        work = traffic.work(lambda: call(*batch))
+        known = work.flop and not work.uncounted
+        self.keep(flop_per_sample=round(work.flop / len(batch[1])) if known else None)
+        self.keep(flop_uncounted=", ".join(work.uncounted))
 
     def record_bytes(self, call: Callable[..., object]) -> None:
         """`bytes_per_sample` of `call(images, labels)`, at this batch size: the weights are read once for all."""
         batch = self.workload.batches(1)[0]
-        self.keep(bytes_per_sample=traffic.work(lambda: call(*batch)).bytes / self.workload.batch_size)
+        work = traffic.work(lambda: call(*batch))
+        self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
     def record_losses(self, first: float, last: float, steps: int) -> None:
         """Keep both losses. Raises MeasurementError where they show that nothing was trained."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from perf.harness.verdict.roofline import Work
 
@@ -19,6 +20,28 @@ STILL = ("empty", "new_empty", "resize_", "set_")
 # In-place operations that do not look at what was there before.
 OVERWRITING = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_"}
 OVERWRITING |= {"_foreach_zero_", "_foreach_copy_"}
+
+# Fused operations that multiply and add inside, and for which `torch.utils.flop_counter` has no formula: their
+# names, and what people call them.
+FUSED = {
+    "mkldnn_rnn_layer*": "LSTM",
+    "lstm_mps*": "LSTM",
+    "_cudnn_rnn*": "LSTM, GRU or RNN",
+    "miopen_rnn*": "LSTM, GRU or RNN",
+    "_transformer_encoder_layer*": "TransformerEncoderLayer",
+    "_native_multi_head_attention*": "MultiheadAttention",
+    "_trilinear": "Bilinear",
+    "mkldnn_linear*": "Linear",
+    "_cdist*": "cdist",
+    "_fft*": "FFT",
+    "*linalg*": "linear algebra",
+    "mv": "matrix by vector",
+    "addmv": "matrix by vector",
+    "dot": "dot product",
+    "vdot": "dot product",
+}
+# Operations of torch itself that compute nothing, or only move. All others are somebody's own, and may do anything.
+KNOWN_NAMESPACES = {"aten", "prim", "prims", "profiler", "c10d", "_c10d_functional"}
 
 
 def work(call: Callable[[], object]) -> Work:
@@ -32,26 +55,44 @@ def work(call: Callable[[], object]) -> Work:
         call()
     by_op = counter.get_flop_counts().get("Global", {})
     convolution = sum(flop for op, flop in by_op.items() if "convolution" in str(op))
-    return Work(counter.get_total_flops(), convolution, traffic.bytes, traffic.ops)
+    return Work(counter.get_total_flops(), convolution, traffic.bytes, traffic.ops, tuple(traffic.uncounted))
 
 
 class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Sums up what the operations below autograd move: `bytes`, and how many `ops` move any."""
+    """Sums up what the operations below autograd move: `bytes`, and how many `ops` move any.
+
+    `uncounted` has what of them computes out of the sight of `torch.utils.flop_counter`, each once.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.bytes = 0
         self.ops = 0
+        self.uncounted: dict[str, None] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> object:
         made = func(*args, **(kwargs or {}))
+        if name := _uncounted(func):
+            self.uncounted[name] = None
         if isinstance(func, OpOverload):
             moved = _moved(func, args, kwargs or {}, made)
             self.bytes += moved
             self.ops += moved > 0
         return made
+
+
+def _uncounted(func: Any) -> str:
+    """What people call the operation, where it computes and has no formula; else nothing."""
+    if not isinstance(func, OpOverload):  # written in Python: flex_attention, a Triton kernel
+        return "" if func in flop_registry else str(func)
+    if func._overloadpacket in flop_registry:
+        return ""
+    namespace, _, name = func._schema.name.partition("::")
+    if namespace not in KNOWN_NAMESPACES:
+        return func._schema.name
+    return next((text for pattern, text in FUSED.items() if fnmatchcase(name, pattern)), "")
 
 
 def _moved(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: object) -> int:

@@ -44,6 +44,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     enqueue_s: NumberOrNone | UnsetType = UNSET
     overhead_s: NumberOrNone | UnsetType = UNSET
     flop_per_sample: int | UnsetType | None = UNSET
+    flop_uncounted: Text = UNSET
     bytes_per_sample: NumberOrNone | UnsetType = UNSET
     loss_first: NumberOrNone | UnsetType = UNSET
     loss_last: NumberOrNone | UnsetType = UNSET

@@ -85,6 +85,8 @@ def _on_modes(rows: Sequence[Row], reference: str | None) -> list[str]:
         notes.append("bound by: unknown for compiled steps, because their parts cannot be measured one by one.")
     if any(row.flop_per_s for row in steps):
         notes.append("FLOP/s: counts the matrix products, convolutions and attention of eager fp32.")
+    if uncounted := ", ".join(dict.fromkeys(filter(None, (row.benchmark.text("flop_uncounted") for row in steps)))):
+        notes.append(f"FLOP/s: not counted, because torch's counter does not see: {uncounted}.")
     if any(map(_first_call, steps)):
         notes.append("first call: the time to build the network, compile it and make one step.")
     if len({row.batch_size for row in steps}) > 1:

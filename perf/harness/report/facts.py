@@ -136,6 +136,8 @@ def _models(run: Run) -> str:
         # A forward pass needs a third of a training step: count only steps.
         if benchmark.text("benchmark") == "training_step" and (flop := benchmark.number("flop_per_sample")):
             known.setdefault("flop", f"{quantities.large(flop, 'FLOP')} per sample and training step")
+        if uncounted := benchmark.text("flop_uncounted"):
+            known.setdefault("flop", f"FLOP not counted: {uncounted}")
     return "; ".join(_listed(name, *known.values()) for name, known in found.items())
 
 

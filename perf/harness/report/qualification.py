@@ -104,7 +104,7 @@ def metric(number: float | None, unit: str) -> str:
 
 def _roofline(checks: Sequence[Check]) -> list[Block]:
     """Each training step as a share of what its device can, and where the limits are from."""
-    steps = [check for check in checks if _number(check, "bytes_per_step") is not None]
+    steps = [check for check in checks if check.details.get("bytes_per_step") or check.details.get("uncounted")]
     if not steps:
         return []
     columns = (
@@ -116,9 +116,12 @@ def _roofline(checks: Sequence[Check]) -> list[Block]:
         Column("share", [_share(_number(check, "share_of_possible")) for check in steps]),
         Column.words("bound by", [_text(check, "bound_by") for check in steps]),
     )
-    unlimited = any(_number(check, "share_of_possible") is None for check in steps)
+    counted = [check for check in steps if not check.details.get("uncounted")]
+    unlimited = any(_number(check, "share_of_possible") is None for check in counted)
     limits = dict.fromkeys(filter(None, map(_limits, steps)))
-    return [Table("Roofline", columns), Notes([COUNTED, *limits, *([NO_LIMIT] if unlimited else [])])]
+    uncounted = dict.fromkeys(_text(check, "uncounted") for check in steps if check not in counted)
+    notes = [f"not counted, because torch's counter does not see: {name}" for name in uncounted]
+    return [Table("Roofline", columns), Notes([COUNTED, *limits, *notes, *([NO_LIMIT] if unlimited else [])])]
 
 
 def _number(check: Check, key: str) -> float | None:

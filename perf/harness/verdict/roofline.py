@@ -37,12 +37,14 @@ class Work:
 
     `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, with two for a
     multiply-add; nothing elementwise, and no optimizer. `convolution_flop` is the part of the convolutions.
+    `uncounted` names what the call does that this counter does not see (`LSTM`): `flop` and `bytes` are then too small.
     """
 
     flop: int
     convolution_flop: int
     bytes: int
     ops: int
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def measured_limit(checks: Sequence[Check], device: str, name: str, physical: Li
 def step_details(
     work: Work, seconds: float, peak: Limit | None, memory: Limit | None, launch: Limit | None
 ) -> dict[str, Scalar]:
-    """What the record keeps about a step, flat. A value that needs an unknown limit is None."""
+    """What the record keeps about a step, flat. A value that needs an unknown limit, or all the work, is None."""
+    whole = not work.uncounted
     known: dict[str, Scalar] = {
-        "flop_per_step": work.flop,
-        "bytes_per_step": work.bytes,
+        "flop_per_step": work.flop if whole else None,
+        "bytes_per_step": work.bytes if whole else None,
         "ops_per_step": work.ops,
-        "flop_per_byte": work.flop / work.bytes if work.bytes else None,
-        "achieved_flop_per_s": work.flop / seconds,
+        "uncounted": ", ".join(work.uncounted),
+        "flop_per_byte": work.flop / work.bytes if work.bytes and whole else None,
+        "achieved_flop_per_s": work.flop / seconds if whole else None,
         "peak_flop_per_s": peak.value if peak else None,
         "peak_source": peak.source if peak else None,
         "memory_bytes_per_s": memory.value if memory else None,
@@ -119,7 +123,7 @@ def step_details(
         "share_of_possible": None,
         "bound_by": None,
     }
-    if peak is None or memory is None or not work.bytes:
+    if peak is None or memory is None or not work.bytes or not whole:
         return known
     found = roofline(work, seconds, peak.value, memory.value, launch.value if launch else None)
     return known | {

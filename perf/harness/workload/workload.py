@@ -8,12 +8,11 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data import WORKERS, Batch, DataSet, Pipeline, Split, load, open_pipeline, random_images, resolve
 from model import Recipe, RecipeError, TrainingStep
@@ -235,14 +234,3 @@ class Trainee:
     def infer(self, images: Tensor, _labels: Tensor) -> Tensor:
         """Logits (B, classes) of `images` (B, C, H, W); called like a step."""
         return self._infer(images)
-
-
-def flop_per_sample(call: Callable[[Tensor, Tensor], object], batch: Batch) -> int | None:
-    """The floating-point operations that `call` makes per sample, as `torch.utils.flop_counter` counts them.
-
-    A multiply-add is two. None where the counter knows none of the operators.
-    """
-    with FlopCounterMode(display=False) as counter:
-        call(*batch)
-    total = counter.get_total_flops()
-    return round(total / len(batch[1])) if total else None
