@@ -191,6 +191,27 @@ def test_the_header_names_the_machine_and_why_a_device_is_absent():
     ]
 
 
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({"cpu_cores": 8, "physical_cores": 4}, "cpu       AMD EPYC, 8 cores, 4 physical, AVX2, 8.00 GiB"),
+        ({"quota_cores": 1.5}, "cpu       AMD EPYC, 2 cores, quota 1.50 cores, AVX2, 8.00 GiB"),
+        ({"threads": 8, "physical_cores": 4},
+         "software  torch 2.15.0, CUDA 13.0, 8 threads (more than the 4 physical cores), Python 3.11.7"),
+        ({"threads": 2, "physical_cores": 4, "quota_cores": 1.5},
+         "software  torch 2.15.0, CUDA 13.0, 2 threads (more than the quota of 1.50 cores), Python 3.11.7"),
+        ({"governor": "powersave", "allocator": "jemalloc", "openmp_settings": "OMP_PROC_BIND=TRUE",
+          "denormals": "flushed"}, "set-up    governor powersave, jemalloc, OMP_PROC_BIND=TRUE, denormals flushed"),
+    ],
+)  # fmt: skip
+def test_the_header_says_what_of_the_cpu_is_not_as_usual(facts, line):
+    environment = {**MACHINE["environment"], **facts}
+    usual = {"physical_cores": 2, "quota_cores": None, "governor": "performance", "allocator": "glibc 2.36",
+             "allocator_settings": "", "openmp_settings": "", "denormals": "kept"}  # fmt: skip
+    assert line in header(run(**MACHINE | {"environment": environment}))
+    assert not any(one.startswith("set-up") for one in header(run(**MACHINE | {"environment": {**usual}})))
+
+
 def test_the_header_of_a_strangers_file_takes_what_pytest_benchmark_knows():
     machine = {"node": "box", "python_version": "3.12.1", "cpu": {"brand_raw": "M3", "count": 8}}
     assert header(Run("x", "2026-11-23T10:48:00.1+00:00", (), machine=machine)) == [

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from perf.harness.machine import devices
+from perf.harness.machine import cpu, devices
 from perf.harness.machine.devices import Device
 from perf.harness.record import Scalar
 
@@ -60,6 +60,7 @@ def environment() -> dict[str, Scalar]:
         "cuda": torch.version.cuda or torch.version.hip,
         "python": platform.python_version(),
         "system": platform.system(),
+        **cpu.set_up(cores()),
     }
 
 
@@ -71,7 +72,11 @@ def device_facts(wanted: Sequence[Device]) -> dict[str, dict[str, Scalar]]:
 
 
 # What decides how fast a run is. `memory_bytes` is not in it: a hypervisor changes it, and no step gets slower.
-FINGERPRINT_KEYS = ("cpu_model", "cpu_cores", "cpu_capability", "threads", "torch", "cuda", "python", "system")
+FINGERPRINT_KEYS = (
+    "cpu_model", "cpu_cores", "cpu_capability", "threads", "torch", "cuda", "python", "system",
+    "physical_cores", "quota_cores", "numa_nodes", "numa_memory", "governor", "transparent_huge_pages",
+    "allocator", "allocator_settings", "openmp", "openmp_settings", "denormals",
+)  # fmt: skip
 
 
 def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str) -> dict[str, Scalar]:

@@ -35,6 +35,7 @@ def lines(run: Run) -> list[str]:
         ("cpu", _cpu(run)),
         *((name, _accelerator(_section(devices, name))) for name in devices if name != "cpu"),
         ("software", _software(run)),
+        ("set-up", _set_up(run)),
         ("data", _data(run)),
         ("model", _models(run)),
         ("run", _made(run)),
@@ -84,8 +85,43 @@ def _cpu(run: Run) -> str:
     return _listed(
         name or _section(_section(run.perf, "devices"), "cpu").get("name"),
         _counted(environment.get("cpu_cores", machine.get("count")), "core"),
+        *_scarce(environment),
         environment.get("cpu_capability"),
         _number(environment.get("memory_bytes"), quantities.size),
+    )
+
+
+def _scarce(environment: Section) -> list[str]:
+    """Where there are fewer cores than it seems."""
+    cores, physical = finite(environment.get("cpu_cores")), finite(environment.get("physical_cores"))
+    quota = _number(environment.get("quota_cores"), quantities.significant)
+    return [
+        f"{quantities.count(physical)} physical" if cores and physical and physical < cores else "",
+        f"quota {quota} cores" if quota else "",
+    ]
+
+
+def _threads(environment: Section) -> str:
+    """`2 threads`; where fewer can compute at once, also that."""
+    said = _counted(environment.get("threads"), "thread")
+    threads, physical, quota = (finite(environment.get(key)) for key in ("threads", "physical_cores", "quota_cores"))
+    if threads and quota and threads > quota:
+        return f"{said} (more than the quota of {quantities.significant(quota)} cores)"
+    if threads and physical and threads > physical:
+        return f"{said} (more than the {_counted(physical, 'physical core')})"
+    return said
+
+
+def _set_up(run: Run) -> str:
+    """What was changed of how a CPU is used: what is as it usually is, is not said."""
+    environment = _section(run.perf, "environment")
+    governor, allocator = environment.get("governor"), environment.get("allocator")
+    return _listed(
+        _named("governor", governor) if governor != "performance" else "",
+        allocator if allocator and not str(allocator).startswith("glibc") else "",
+        environment.get("allocator_settings"),
+        environment.get("openmp_settings"),
+        "denormals flushed" if environment.get("denormals") == "flushed" else "",
     )
 
 
@@ -105,7 +141,7 @@ def _software(run: Run) -> str:
     return _listed(
         _named("torch", environment.get("torch")),
         _named("CUDA", environment.get("cuda")),
-        _counted(environment.get("threads"), "thread"),
+        _threads(environment),
         _named("Python", environment.get("python") or run.machine.get("python_version")),
     )
 
