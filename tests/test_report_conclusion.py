@@ -1,5 +1,6 @@
 """Runs in, sentences out: which device wins, what holds an epoch up, what became of the cases, what not to trust."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -103,17 +104,31 @@ def test_a_pipeline_that_keeps_up_with_the_step_is_not_given_as_the_cause():
 def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
     rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
     text = render([run(*rows)], width=200)
-    assert (
-        "UNSTEADY on cpu: training step at batch 64. Do not trust these times: their spread is above ±25%, or" in text
-    )
+    assert "1.00 s ±38%  UNSTEADY" in text
+    assert "UNSTEADY on cpu: training step at batch 64. Do not trust these times: their spread is above ±25%. " in text
     assert "reaches 512 samples/s at batch 512." in text
     assert "UNSTEADY" not in render([CPU_RUN])
 
 
-@pytest.mark.parametrize(("crowding", "unsteady"), [(0.3, True), (0.2, False), (None, False)])
-def test_times_from_crowded_cores_are_unsteady_however_close_together(crowding, unsteady):
-    text = render([run(benchmark("training_step", samples=STEADY, crowding=crowding))])
-    assert ("UNSTEADY on cpu: training step at batch 64." in text) == unsteady
+@pytest.mark.parametrize(("crowding", "marked"), [(0.3, True), (0.2, False), (None, False)])
+def test_times_from_crowded_cores_are_marked_however_close_together(crowding, marked):
+    row = benchmark("training_step", samples=STEADY, crowding=crowding, others_cores=1.4)
+    text = render([run(row)], width=200)
+    assert ("CROWDED on cpu: training step at batch 64 (others: 1.4 cores). Do not trust" in text) == marked
+    assert ("%  CROWDED  " in text) == marked
+    assert "UNSTEADY" not in text
+
+
+def test_the_worst_of_the_marked_rows_comes_first_and_a_row_has_all_its_marks():
+    rows = [
+        benchmark("training_step", batch=64, samples=STEADY, crowding=0.5, others_cores=0.6),
+        benchmark("training_step", batch=512, samples=(0.5, 1.0, 2.0), crowding=1.5, others_cores=1.7),
+    ]
+    text = render([run(*rows)], width=200)
+    worst_first = "training step at batch 512 (others: 1.7 cores), training step at batch 64 (others: 0.6 cores)."
+    assert f"CROWDED on cpu: {worst_first}" in text
+    assert "±38%  CROWDED UNSTEADY" in text
+    assert list(csv.DictReader(render([run(*rows)], format="csv").splitlines()))[1]["marks"] == "CROWDED UNSTEADY"
 
 
 def test_the_way_to_a_gpu_names_a_file_only_where_a_shell_takes_it():

@@ -251,9 +251,9 @@ def test_what_the_step_reaches_is_said_of_eager_fp32_wherever_it_was_measured():
 def test_sentences_on_several_modes_are_on_the_plain_one_and_say_so():
     text = render([CPU, GPU], width=1000)
     assert text.count("B:cuda is faster than A:cpu") == 1
-    assert "UNSTEADY" not in text
+    assert "CROWDED" not in text
     unsteady = run(*steps({(64, "compile", "bf16"): 1.0}, crowding=1.0, model="resnet18"), benchmark("epoch"))
-    assert "UNSTEADY on cpu: training step of resnet18 in compile bf16 at batch 64." in render([unsteady], width=1000)
+    assert "CROWDED on cpu: training step of resnet18 in compile bf16 at batch 64." in render([unsteady], width=1000)
 
 
 def test_programs_get_the_mode_its_speedups_and_how_far_its_losses_are_from_eagers():

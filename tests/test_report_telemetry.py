@@ -86,7 +86,7 @@ def test_times_of_a_device_that_had_slowed_itself_are_named():
     text = render([run(*rows)], width=1000)
     (found,) = [line for line in text.splitlines() if line.startswith("THROTTLED")]
     assert found.startswith(
-        "THROTTLED on cuda: training step at batch 64 (43% of the rounds), training step at batch 512. "
+        "THROTTLED on cuda: training step at batch 512, training step at batch 64 (43% of the rounds). "
         "The device slowed"
     )
     assert "THROTTLED" not in render([run(*rows[2:])])

@@ -22,6 +22,8 @@ from perf.harness.measurement.parity import epoch_apart, logits_apart, parity
 from perf.harness.measurement.rounds import Effort, Measurement, MeasurementError
 from perf.harness.options import EAGER, Settings
 from perf.harness.record.extra_info import ExtraInfo
+from perf.harness.statistics.intervals import median_and_spread
+from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
@@ -158,7 +160,10 @@ class Bench:
             self.keep(crowding=crowding(others, threads))
         self._record_throttling()
         if self._benchmark.enabled:
-            self.keep(samples_per_s=samples / self._benchmark.stats.stats.median)
+            stats, info = self._benchmark.stats.stats, self.info.as_record()
+            self.keep(samples_per_s=samples / stats.median)
+            found = marks(median_and_spread(stats.data).spread, info.get("crowding"), info.get("throttled_rounds"))
+            self.keep(marks=" ".join(found))
 
     def _record_throttling(self) -> None:
         """In how many of the timed rounds the device had slowed itself, where it says so."""

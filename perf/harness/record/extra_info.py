@@ -36,6 +36,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timing: Text = UNSET
     others_cores: Number = UNSET
     crowding: Number = UNSET
+    marks: Text = UNSET
     throttled_rounds: Whole = UNSET
     power_capped_rounds: Whole = UNSET
     samples_per_iteration: Whole = UNSET

@@ -241,6 +241,7 @@ def _scalar(value: object) -> str:
 def _times(rows: Sequence[Row]) -> list[Column]:
     return [
         Column("time", _cells(rows, lambda row: _time(row.summary))),
+        Column.words("mark", _cells(rows, lambda row: " ".join(row.marks))),
         Column("samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s)), spare=2),
     ]
 

@@ -6,7 +6,7 @@ Every number in a sentence is from the record; where one is missing, the sentenc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from perf.harness.report import quantities
 from perf.harness.report.advice import advice, largest_batches
@@ -25,7 +25,8 @@ from perf.harness.report.phrases import (
     where,
 )
 from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, duels, grouped, relation
-from perf.harness.verdict.speedups import PLAIN_PIPELINE, UNSTEADY, Row, Speedups
+from perf.harness.verdict.marks import UNSTEADY, Mark
+from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 
 # What a shell takes as one word, and the page in one line.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
@@ -35,8 +36,9 @@ def conclusion(found: Speedups) -> list[Block]:
     """Which device is faster, what an epoch waits for, the fastest way to train, what could not be compared."""
     rows = found.rows
     sentences = [
-        *_unsteady(rows),
+        *_crowded(rows),
         *_throttled(rows),
+        *_unsteady(rows),
         *_devices(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
         *advice(found),
@@ -49,29 +51,49 @@ def conclusion(found: Speedups) -> list[Block]:
     return blocks
 
 
-def _unsteady(rows: Sequence[Row]) -> list[str]:
-    """The times that may not be the machine's."""
-    several = several_networks(rows)
+def _crowded(rows: Sequence[Row]) -> list[str]:
+    """The times of rows beside which other programs computed."""
     return [
-        f"UNSTEADY on {group[0].label}: {', '.join(called(row, several) for row in group)}. Do not trust these times: "
-        f"their spread is above ±{quantities.percent(UNSTEADY)}, or other programs used the same cores. Measure again "
-        "while nothing else runs."
-        for group in grouped((row for row in rows if row.unsteady), lambda row: row.label)
+        f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else runs."
+        for begin in _marked(rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others)
     ]
 
 
 def _throttled(rows: Sequence[Row]) -> list[str]:
     """The times of a device that had slowed itself down."""
-    several = several_networks(rows)
     return [
-        f"THROTTLED on {group[0].label}: {', '.join(called(row, several) + _part(row) for row in group)}. The device "
-        "slowed itself down, because of heat or of its power supply: with good cooling and power it is faster."
-        for group in grouped((row for row in rows if row.throttled), lambda row: row.label)
+        f"{begin} The device slowed itself down, because of heat or its power supply. With good cooling and power it "
+        "is faster."
+        for begin in _marked(rows, Mark.THROTTLED, lambda row: row.throttled or 0.0, _rounds)
     ]
 
 
-def _part(row: Row) -> str:
-    share = row.throttled or 0.0
+def _unsteady(rows: Sequence[Row]) -> list[str]:
+    """The times that scatter."""
+    return [
+        f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again while "
+        "nothing else runs."
+        for begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
+    ]
+
+
+def _marked(
+    rows: Sequence[Row], mark: Mark, badness: Callable[[Row], float], words: Callable[[float], str]
+) -> list[str]:
+    """`CROWDED on cpu: training step at batch 64 (others: 1.4 cores).` of each device; worst first."""
+    several = several_networks(rows)
+    worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
+    return [
+        f"{mark} on {group[0].label}: {', '.join(called(row, several) + words(badness(row)) for row in group)}."
+        for group in grouped(worst_first, lambda row: row.label)
+    ]
+
+
+def _others(cores: float) -> str:
+    return f" (others: {cores:.1f} cores)" if cores else ""
+
+
+def _rounds(share: float) -> str:
     return f" ({quantities.percent(share)} of the rounds)" if share < 1 else ""
 
 

@@ -86,6 +86,7 @@ COLUMNS: dict[str, Read] = {
     "iterations": lambda row, _: row.benchmark.iterations,
     "median_s": lambda row, _: row.summary.median,
     "spread": lambda row, _: row.summary.spread,
+    "marks": lambda row, _: " ".join(row.marks),
     "samples_per_s": lambda row, _: row.samples_per_s,
     "speedup_over": lambda row, found: found.reference if row.speedup else None,
     **_ratios("speedup", "pipeline_speedup", "mode_speedup", "full_speedup"),

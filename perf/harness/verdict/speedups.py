@@ -11,14 +11,9 @@ from perf.harness.record.run import Benchmark, Run, one_line
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
+from perf.harness.verdict.marks import Mark, marks
 from perf.harness.workload.benchmarks import MODES, place, timed
 
-# In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
-# too long had 48 to 472%.
-UNSTEADY = 0.25
-# Threads that wait for each other at every operation need every core: a quarter of one less made steps 100 times as
-# long, with a spread of 1%.
-CROWDED = 0.25
 # Every training loop begins with this pipeline; the others are compared with it.
 PLAIN_PIPELINE = "dataloader"
 # How PyTorch trains by itself.
@@ -104,11 +99,15 @@ class Row:
         return None if flop is None or samples_per_s is None else _rate(flop * samples_per_s)
 
     @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Why its time may not be the machine's, worst first."""
+        disturbed = map(self.benchmark.number, ("crowding", "throttled_rounds"))
+        return marks(self.summary.spread, *disturbed)
+
+    @property
     def unsteady(self) -> bool:
         """Whether its samples scatter too much for a conclusion, or other programs had some of its cores."""
-        if (self.benchmark.number("crowding") or 0.0) > CROWDED:
-            return True
-        return self.summary.spread is not None and self.summary.spread > UNSTEADY
+        return Mark.UNSTEADY in self.marks or Mark.CROWDED in self.marks
 
     @property
     def throttled(self) -> float | None:

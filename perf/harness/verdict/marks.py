@@ -1,0 +1,34 @@
+"""In: how much the times of a benchmark scatter, and what disturbed them. Out: the marks that say not to trust them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+# In a run on 2 cores shared with other jobs, most spreads were 0.4 to 9%; four cases whose medians were several times
+# too long had 48 to 472%.
+UNSTEADY = 0.25
+# Threads that wait for each other at every operation need every core: a quarter of one less made steps 100 times as
+# long, with a spread of 1%.
+CROWDED = 0.25
+
+
+class Mark(StrEnum):
+    """Worst first.
+
+    CROWDED: other programs had some of the cores that it needs. THROTTLED: the device had slowed itself down.
+    UNSTEADY: half the interquartile range is more than a quarter of the median.
+    """
+
+    CROWDED = "CROWDED"
+    THROTTLED = "THROTTLED"
+    UNSTEADY = "UNSTEADY"
+
+
+def marks(spread: float | None, crowding: float | None, throttled_rounds: float | None) -> tuple[Mark, ...]:
+    """The marks of a benchmark, worst first; `spread` is relative, `crowding` in cores. None is not known: no mark."""
+    found = {
+        Mark.CROWDED: (crowding or 0.0) > CROWDED,
+        Mark.THROTTLED: (throttled_rounds or 0.0) > 0.0,
+        Mark.UNSTEADY: (spread or 0.0) > UNSTEADY,
+    }
+    return tuple(mark for mark, there in found.items() if there)
