@@ -477,3 +477,12 @@ def test_the_record_of_a_judgement_has_every_field_by_name():
         "name": "b", "verdict": "SLOWER", "reason": "CPU time +9.0%", "ratio": 1.0, "low": 0.9, "high": 1.1,
         "base_s": 0.5, "head_s": 0.5, "launches": 6, "smallest_detectable": 1.03,
     }  # fmt: skip
+
+
+def test_when_the_gate_looks_what_it_spends_there_and_what_it_leaves_out():
+    """The simulations above hold for these numbers, and for no others."""
+    assert LOOKS == (4, 6, 8, 12, 16)
+    spending = [METRICS * Rule(1).level(look) / ALPHA for look in LOOKS]
+    assert spending == pytest.approx([0.1, 0.2, 0.2, 0.25, 0.25])
+    assert [trim(count) for count in (1, 4, 8, 11, 12, 15, 16, 20)] == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert LEAST_ROUNDS == 40

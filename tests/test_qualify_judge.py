@@ -257,3 +257,27 @@ def test_what_was_not_asked_for_is_said():
     notes = ["cuda was not checked: no driver", "not asked for: replay"]
     assert qualification([PASSED], notes=notes).reasons == tuple(notes)
     assert qualification([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)
+
+
+@pytest.mark.parametrize(("runs", "said"), [(1, "1 run"), (2, "2 runs")])
+def test_the_bar_of_a_reference_says_how_many_runs_it_rests_on(runs, said):
+    one = Reference("matmul", "fp32", "CPU", "FLOP/s", 100.0, None, runs)
+    assert spec_bar(one, "good.json", Want.MORE, 0.08).source == f"92% of the median of {said} in good.json"
+
+
+def test_the_strictest_of_bars_has_the_lowest_ceiling_and_one_bar_is_its_own():
+    low, high = Bar(80.0, "a", ceiling=90.0), Bar(85.0, "b", ceiling=120.0)
+    assert strictest([low, high]) == Bar(85.0, "b", ceiling=90.0)
+    assert strictest([low]) == low
+    assert strictest([]) is None
+
+
+def test_one_other_process_makes_a_device_busy():
+    assert sample(60.0, sharers=1).busy and not sample(60.0, sharers=0).busy
+
+
+def test_a_value_at_the_bar_or_at_its_ceiling_is_within_it_also_when_measured_once():
+    once = Repetitions((100.0,), FREE)
+    assert judge(once, Bar(100.0, "a", Want.LESS)).verdict is CheckVerdict.PASS
+    assert judge(once, Bar(100.0, "a", ceiling=100.0)).verdict is CheckVerdict.PASS
+    assert judge(Repetitions((100.1,), FREE), Bar(90.0, "a", ceiling=100.0)).verdict is CheckVerdict.INCONCLUSIVE

@@ -177,3 +177,13 @@ def test_the_spread_is_none_or_a_finite_number_from_0_on(a):
     assert min(a) <= summary.median <= max(a)
     assert (summary.spread is None) == (len(a) == 1)
     assert summary.spread is None or 0 <= summary.spread < math.inf
+
+
+@pytest.mark.parametrize(("in_a_block", "widened"), [(10, 1.0), (5, 1.0), (4, math.pi / 2)])
+def test_the_interval_of_a_median_is_students_of_its_ten_blocks(in_a_block, widened):
+    logs = [0.01 * block for block in range(10)]
+    samples = [math.exp(log) for log in logs for _ in range(in_a_block)]
+    error = math.sqrt(widened * statistics.variance(logs) / 10)
+    median, low, high = stats.median_interval(samples)
+    assert median == statistics.median(samples)
+    assert (median / low, high / median) == pytest.approx([math.exp(2.262157 * error)] * 2)  # t(97.5%, 9)
