@@ -139,7 +139,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     made.passes(lambda: calls.append("pass"), restore=lambda: None, warm_pass=lambda: calls.append("warm"))
     made.stream(lambda: calls.append("stream"), calls_per_round=8)
     made.enqueue(lambda: calls.append("enqueue"))
-    made.overhead(lambda: calls.append("overhead"))
+    made.overhead({2: lambda: calls.append("overhead")})
     assert calls == ["run", "pass", "stream"]
     assert made.calls == 3
     assert made.found["enqueue_s"] is None
@@ -226,8 +226,8 @@ def test_laps_fill_the_time_and_are_as_many_as_asked_for_at_least(most_s, least,
 def test_what_is_measured_aside_is_called_as_often_to_warm_up_as_on_the_clock(call_s, calls):
     device = AsyncDevice(enqueue_s=0.0, now=100.0)
     made, _ = measurement(device)
-    made.overhead(lambda: device.launch(call_s))
-    assert device.now - 100.0 == calls * call_s
+    made.overhead({size: lambda: device.launch(call_s) for size in (2, 4, 8)})
+    assert device.now - 100.0 == 3 * calls * call_s
     assert made.found["overhead_s"] == call_s
 
 
@@ -269,16 +269,16 @@ def test_the_host_share_is_the_time_until_the_call_returns():
     device = AsyncDevice(enqueue_s=20e-6)
     made, _ = measurement(device)
     made.enqueue(lambda: device.launch(5e-3))
-    made.overhead(lambda: device.launch(1e-3))
+    made.overhead({size: lambda size=size: device.launch(1e-3 + size * 1e-4) for size in (2, 4, 8)})
     assert made.found["enqueue_s"] == pytest.approx(20e-6)
     assert made.found["overhead_s"] == pytest.approx(1.02e-3)
 
 
-def test_what_is_measured_aside_takes_about_two_seconds_at_most():
+def test_what_is_measured_aside_takes_about_two_seconds_for_each_size_at_most():
     device = AsyncDevice()
     made, _ = measurement(device)
-    made.overhead(lambda: device.launch(0.4))
-    assert device.now < 3.0
+    made.overhead({size: lambda: device.launch(0.4) for size in (2, 4, 8)})
+    assert device.now < 9.0
 
 
 def test_the_cold_start_covers_building_and_the_first_call():

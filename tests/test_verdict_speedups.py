@@ -34,6 +34,7 @@ def test_an_epoch_waits_for_input_or_trains():
     ("kind", "device", "info", "found"),
     [
         ("training_step", "cpu", {"overhead_s": 1.5, "enqueue_s": 0.1}, Bottleneck("overhead", 0.75)),
+        ("training_step", "cpu", {"overhead_s": 0}, Bottleneck("compute", 1.0)),
         ("inference", "cpu", {"overhead_s": 0.5}, Bottleneck("compute", 0.75)),
         ("training_step", "cuda", {"enqueue_s": 1.9, "overhead_s": 0.1}, Bottleneck("launch")),
         ("inference", "cuda:1", {"enqueue_s": 0.2}, Bottleneck("device")),
@@ -50,7 +51,6 @@ def test_a_row_knows_its_bottleneck_from_what_was_measured_beside_it(kind, devic
     ("kind", "device", "info"),
     [
         ("training_step", "cpu", {}),
-        ("training_step", "cpu", {"overhead_s": 0}),
         ("training_step", "cpu", {"overhead_s": "x"}),
         ("training_step", "cpu", {"enqueue_s": 1.0}),
         ("inference", "cuda:1", {"overhead_s": 1.0}),

@@ -27,7 +27,7 @@ from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker
 from perf.harness.options import resolve
 from perf.harness.workload.modes import execution
 from perf.harness.workload.plan import Plan
-from perf.harness.workload.workload import MINIMAL_BATCH, Trainee
+from perf.harness.workload.workload import FITTED_BATCHES, Trainee
 from tests.conftest import PERF, STEP
 
 pytest_plugins = ["pytester"]
@@ -125,11 +125,11 @@ def test_what_is_timed_beside_the_rounds_waits_too(cases):
     assert [name for name, *_ in aside[-3:]] == ["wait", "work", "wait"]  # the last call, after those to warm up
 
 
-def test_the_overhead_of_a_call_is_measured_with_the_smallest_batch(cases):
+def test_the_overhead_of_a_call_is_measured_with_small_batches(cases):
     found = cases(*TIMED[:2])
     for kind, case in found.items():
         aside = case[case.index(("overhead begins",)) : case.index(("overhead ends",))]
-        assert {event[1] for event in aside if is_work(event)} == {MINIMAL_BATCH}, kind
+        assert {event[1] for event in aside if is_work(event)} == set(FITTED_BATCHES), kind
 
 
 @pytest.fixture

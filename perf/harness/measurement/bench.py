@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
-from perf.harness.workload.workload import Trainee, Workload
+from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 
 # Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
 FALLING_STEPS = 8
@@ -146,9 +147,10 @@ class Bench:
             epoch(trainee.step, pipeline, 0)
 
     def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:
-        """The fixed cost of a call: `call` of the smallest batch; not of a compiled one, which would be another."""
+        """The fixed cost of a `call`, from small batches; not of a compiled one, which would be another for each."""
         if self.workload.mode.execution != "compile":
-            self.measurement.overhead(call(self.workload.minimal()))
+            small = {size: replace(self.workload, batch_size=size) for size in FITTED_BATCHES}
+            self.measurement.overhead({size: call(workload) for size, workload in small.items()})
 
     def record_rate(self, samples: int) -> None:
         """What follows from the timed rounds, `samples` of the data set per call."""

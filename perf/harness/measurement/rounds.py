@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ import torch
 from data import Pipeline
 from model import TrainingStep
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
+from perf.harness.statistics.fits import fixed_cost
 
 Clock = Callable[[], float]
 T = TypeVar("T")
@@ -293,9 +294,11 @@ class Measurement:
         """`enqueue_s`, the host's share of a call [s]: until it returns, with the device idle before."""
         self._keep(enqueue_s=self._median_s(call, start=self.timer, stop=self._clock))
 
-    def overhead(self, call: Callable[[], object]) -> None:
-        """`overhead_s`, the fixed cost of a call [s]: the time of `call`, made as small as it gets by the caller."""
-        self._keep(overhead_s=self._median_s(call, start=self.timer, stop=self.timer))
+    def overhead(self, calls: Mapping[int, Callable[[], object]]) -> None:
+        """`overhead_s`, the fixed cost of a call [s], from `calls` by their batch size; None where it is not known."""
+        medians = {size: self._median_s(call, start=self.timer, stop=self.timer) for size, call in calls.items()}
+        known = {size: median for size, median in medians.items() if median is not None}
+        self._keep(overhead_s=fixed_cost(known) if known else None)
 
     def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
         """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""

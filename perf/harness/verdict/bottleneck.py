@@ -28,7 +28,7 @@ def device_bottleneck(enqueue_s: float, median_s: float) -> Bottleneck:
 
 
 def host_bottleneck(overhead_s: float, median_s: float) -> Bottleneck:
-    """A call on the CPU spends its time on its fixed cost (the time on a minimal batch), or on the samples."""
+    """A call on the CPU spends its time on its fixed cost, or on the samples."""
     return _larger("overhead", overhead_s / median_s, "compute")
 
 
@@ -52,7 +52,7 @@ def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
         return None
     measure, key = (host_bottleneck, "overhead_s") if device == "cpu" else (device_bottleneck, "enqueue_s")
     seconds = benchmark.number(key)
-    return measure(seconds, median_s) if seconds is not None and seconds > 0 else None
+    return measure(seconds, median_s) if seconds is not None and seconds >= 0 else None
 
 
 def _of_epoch(benchmark: Benchmark) -> Bottleneck | None:

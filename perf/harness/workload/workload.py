@@ -33,6 +33,8 @@ SMALL_BATCHES = (64, 512, 4096)
 LARGE_IMAGE_BATCHES = (8, 32)
 # Two samples: batch normalization refuses to train on one.
 MINIMAL_BATCH = 2
+# Whose times tell what a call costs whatever its batch is.
+FITTED_BATCHES = (MINIMAL_BATCH, 4, 8)
 
 
 def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
@@ -161,7 +163,7 @@ class Workload:
         return self.open(train.first(len(train) - len(train) % samples))
 
     def minimal(self) -> Workload:
-        """The same with the smallest batch: what is left of the time is the fixed cost of a call."""
+        """The same with the smallest batch."""
         return replace(self, batch_size=MINIMAL_BATCH)
 
 
