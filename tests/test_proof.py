@@ -9,6 +9,7 @@ from perf.harness.record.check import CheckVerdict
 from perf.proof.bitflips import Trained, caught, row
 from perf.proof.injectors import seen, worst
 from perf.proof.picture import drawn, epochs
+from perf.proof.repeat import Agreement, agreement, holds, text
 from tests.report_runs import benchmark
 
 CLEAN = Trained(7, 0.5, 90.0)
@@ -67,3 +68,30 @@ def test_the_picture_has_a_bar_of_shares_for_each_epoch_and_its_time():
 def test_a_record_without_phases_is_refused():
     with pytest.raises(ValueError, match="phases"):
         epochs((benchmark("training_step"),))
+
+
+def test_runs_agree_where_the_interval_of_their_ratio_contains_1():
+    same, slow = [1.0, 1.01, 0.99, 1.02, 0.98], [1.5, 1.51, 1.49, 1.52, 1.48]
+    assert agreement("step", [same, same, slow]) == Agreement("step", (1.0, 1.0, 1.5), 1, 3)
+    assert agreement("step", [same, slow]).width == 1.5
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "slowest", "relied_on"), [(28, 1.1, True), (26, 1.1, True), (25, 1.1, False), (28, 1.11, False)]
+)
+def test_numbers_hold_where_nine_pairs_and_nine_cases_of_ten_do(agreeing, slowest, relied_on):
+    assert holds([Agreement("step", (1.0, slowest), agreeing, 28)]) is relied_on
+
+
+def test_the_least_steady_case_is_printed_first():
+    steady, shaky = Agreement("step", (1e-3, 1.05e-3), 1, 1), Agreement("epoch", (0.5, 1.0), 0, 1)
+    assert text([steady, shaky], [31.2, 30.0]).splitlines() == [
+        "case    medians          largest ÷ smallest    intervals with 1",
+        "------  ---------------  --------------------  ------------------",
+        "epoch   500 ms 1.00 s    2.00                  0 of 1",
+        "step    1.00 ms 1.05 ms  1.05                  1 of 1",
+        "",
+        "intervals that contain 1: 1 of 2 (50%; aim: 90%)",
+        "largest ÷ smallest at most 1.1: 1 of 2 cases (aim: 90%)",
+        "seconds of each run: 31 30",
+    ]
