@@ -225,6 +225,7 @@ def sentences(text):
     return {re.sub(r"\d[\d,.]*", "#", part) for part in found if "-----" not in part}
 
 
+NO_GPU = Case("b[cuda]", "skipped", "cuda: Found no NVIDIA driver on your system")
 NO_LIMIT = Case(
     "c[cpu]", "skipped", "cpu: give --perf-memory-limit=SIZE, as the system and other programs need memory, too"
 )
@@ -244,7 +245,7 @@ def whole_run():
         benchmark("input_pipeline", pipeline="resident", seconds=45.8e-6, **cold),
         benchmark("training_run", pipeline="resident", seconds=5.19, epochs=5, samples_per_iteration=300000,
                   accuracy=0.942, loss_last=0.179, **cold),
-        cases=[Case("a", "measured"), Case("b[cuda]", "skipped", "cuda: Found no NVIDIA driver on your system"), NO_LIMIT],
+        cases=[Case("a", "measured"), NO_GPU, NO_LIMIT],
         source="this run",
         **MACHINE,
     )  # fmt: skip
