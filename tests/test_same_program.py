@@ -96,7 +96,7 @@ class Benchmark:
     """pytest-benchmark's fixture, which makes one call and notes what that is made of."""
 
     enabled = True
-    stats = SimpleNamespace(stats=SimpleNamespace(median=1.0))
+    stats = SimpleNamespace(stats=SimpleNamespace(median=1.0, data=[1.0]))
 
     def __init__(self, log):
         self.extra_info = {}
