@@ -18,8 +18,10 @@ def test_the_fixed_cost_is_the_time_at_size_0(seconds, expected):
     assert fixed_cost(seconds) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("seconds", [{2: 1.0, 4: 9.0, 8: 2.0}, {2: 1.0, 4: 1.0, 8: 8.0}])
-def test_times_on_no_line_say_nothing(seconds):
+@pytest.mark.parametrize(
+    "seconds", [{}, {2: 1.0}, {2: 1.0, 4: 1.0}, {2: 1.0, 4: 9.0, 8: 2.0}, {2: 1.0, 4: 1.0, 8: 8.0}]
+)
+def test_too_few_times_and_times_on_no_line_say_nothing(seconds):
     assert fixed_cost(seconds) is None
 
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
 # What decides, and the tests that are to see a fault in it.
 CODE = {
-    "statistics/*.py": ["test_stats.py", "test_gate_stored.py"],
+    "statistics/*.py": ["test_fits.py", "test_stats.py", "test_gate_stored.py"],
     "verdict/parity.py": ["test_verdict_parity.py"],
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],

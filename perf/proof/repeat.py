@@ -4,9 +4,9 @@
     python perf/proof/repeat.py --runs 8 --busy                                # beside a loop that comes and goes
     python perf/proof/repeat.py --runs 4 -- perf/test_epoch.py --perf-threads=1   # what pytest is to be given
 
-Of each case it prints the medians, the largest divided by the smallest, and in how many pairs of runs the 95% interval
-of their ratio contains 1, as it should. The exit code is 1 where fewer than 90% of all pairs do, or where the largest
-is more than 1.1 times the smallest in more than one case of ten.
+It prints a row for each case: the medians, the largest divided by the smallest, and the number of pairs of runs in
+which the 95% interval of the ratio contains 1, as it should. The exit code is 1 where fewer than 90% of all pairs do,
+or where the largest is more than 1.1 times the smallest in more than one case of ten.
 """
 
 from __future__ import annotations
@@ -55,15 +55,19 @@ class Agreement:
 
 
 def agreement(name: str, runs: Sequence[Sequence[float]]) -> Agreement:
-    """Of a case with these rounds [s] in each run, two runs at least."""
+    """How two runs or more agree on a case; each of `runs` has its rounds [s]."""
     pairs = [not ratio(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
     return Agreement(name, tuple(median_and_spread(times).median for times in runs), sum(pairs), len(pairs))
 
 
+def totals(found: Sequence[Agreement]) -> tuple[int, int, int]:
+    """The pairs of runs that agree, all pairs, and the cases whose medians are close together."""
+    return sum(one.agreeing for one in found), sum(one.pairs for one in found), sum(one.width <= WIDE for one in found)
+
+
 def holds(found: Sequence[Agreement]) -> bool:
     """Whether the numbers can be relied on from one run to the next."""
-    narrow = sum(one.width <= WIDE for one in found)
-    agreeing, pairs = (sum(getattr(one, name) for one in found) for name in ("agreeing", "pairs"))
+    agreeing, pairs, narrow = totals(found)
     return agreeing >= ENOUGH * pairs and narrow >= ENOUGH * len(found)
 
 
@@ -73,8 +77,7 @@ def text(found: Sequence[Agreement], walls_s: Sequence[float]) -> str:
         [one.name, " ".join(map(quantities.seconds, one.medians)), f"{one.width:.2f}", f"{one.agreeing} of {one.pairs}"]
         for one in sorted(found, key=lambda one: -one.width)
     ]
-    agreeing, pairs = (sum(getattr(one, name) for one in found) for name in ("agreeing", "pairs"))
-    narrow = sum(one.width <= WIDE for one in found)
+    agreeing, pairs, narrow = totals(found)
     walls = " ".join(f"{wall:.0f}" for wall in walls_s)
     return "\n".join(
         (
@@ -136,7 +139,10 @@ def main() -> int:
     arguments = wanted.arguments or ["perf/", "--perf-profile=smoke"]
     with tempfile.TemporaryDirectory() as folder, company() if wanted.busy else contextlib.nullcontext():
         runs = [measured(arguments, Path(folder), number) for number in range(wanted.runs)]
-    names = [name for name in runs[0][0] if all(name in times for times, _ in runs)]
+    every = dict.fromkeys(name for times, _ in runs for name in times)
+    names = [name for name in every if all(name in times for times, _ in runs)]
+    if lacking := [name for name in every if name not in names]:
+        print(f"left out, because some runs have not timed it: {', '.join(lacking)}")
     found = [agreement(name, [times[name] for times, _ in runs]) for name in names]
     if not found:
         sys.exit("no case was timed in every run")

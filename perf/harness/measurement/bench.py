@@ -147,9 +147,16 @@ class Bench:
             epoch(trainee.step, pipeline, 0)
 
     def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:
-        """The fixed cost of a `call`, from small batches; not of a compiled one, which would be another for each."""
+        """The fixed cost of a `call`, from batches that are no larger than its own: a larger one may not fit.
+
+        It is not known of a compiled call, which would be another one for each size.
+        """
         if self.workload.mode.execution != "compile":
-            small = {size: replace(self.workload, batch_size=size) for size in FITTED_BATCHES}
+            small = {
+                size: replace(self.workload, batch_size=size)
+                for size in FITTED_BATCHES
+                if size <= self.workload.batch_size
+            }
             self.measurement.overhead({size: call(workload) for size, workload in small.items()})
 
     def record_rate(self, samples: int) -> None:

@@ -298,7 +298,7 @@ class Measurement:
         """`overhead_s`, the fixed cost of a call [s], from `calls` by their batch size; None where it is not known."""
         medians = {size: self._median_s(call, start=self.timer, stop=self.timer) for size, call in calls.items()}
         known = {size: median for size, median in medians.items() if median is not None}
-        self._keep(overhead_s=fixed_cost(known) if known else None)
+        self._keep(overhead_s=fixed_cost(known))
 
     def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
         """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""

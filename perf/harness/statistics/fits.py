@@ -10,10 +10,12 @@ TOLERANCE = 0.15
 
 
 def fixed_cost(seconds: Mapping[int, float]) -> float | None:
-    """The time at size 0 [s] of the straight line through the `seconds` of three sizes or more, and 0 at least.
+    """The time at size 0 [s] of the straight line through the `seconds` by size, and 0 at least.
 
-    By least squares. None where the times are on no line, so that nothing can be said of smaller sizes.
+    The line is that of least squares. None for fewer than three sizes, and where the times are on no line.
     """
+    if len(seconds) < 3:  # a line goes through any two
+        return None
     slope, intercept = statistics.linear_regression(list(seconds), list(seconds.values()))
     on_line = all(abs(intercept + slope * size - time) <= TOLERANCE * time for size, time in seconds.items())
     return max(0.0, intercept) if on_line else None
