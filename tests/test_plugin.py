@@ -360,3 +360,8 @@ def test_it_runs_from_another_folder(pytester, digits_root):
     result = pytester.run(*command)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*1 passed*"])
+
+
+def test_the_overhead_of_a_batch_too_small_to_fit_a_line_is_not_known_and_no_larger_batch_is_tried(perf, pytester):
+    perf(STEP, "--perf-device=cpu", "--perf-batch-size=4").assert_outcomes(passed=1)
+    assert read(kept(pytester)[0])["benchmarks"][0]["extra_info"]["overhead_s"] is None
