@@ -6,6 +6,7 @@ and copies from pinned memory; `resident` keeps the whole split on the device as
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
@@ -190,7 +191,10 @@ class WorkersPipeline(DataLoaderPipeline):
         """The batches of an epoch; if anything fails, no worker is kept: a lost one would stall the next epoch."""
         try:
             self._order.number = number
-            self._running = iter(self._loader)
+            with warnings.catch_warnings():
+                # Python 3.12 warns where a process that has threads forks, as any does that uses torch.
+                warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+                self._running = iter(self._loader)
             yield from ((images, labels) for images, labels in self._running)
         except Exception:
             self._stop_workers()

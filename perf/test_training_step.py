@@ -16,7 +16,7 @@ def test_training_step(bench: Bench) -> None:
     bench.record_rate(work.batch_size)
 
     bench.record_losses(loss_first, trainee.mean_loss(batches), bench.measurement.calls)
-    bench.measurement.enqueue(step)
+    bench.enqueue(trainee, step)
     bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))
     bench.record_flop(trainee.plain)
     bench.record_bytes(trainee.plain)

@@ -37,6 +37,7 @@ def machine(monkeypatch):
     def make(kind, count):
         fake = FakeAccelerator(kind, count)
         monkeypatch.setattr(torch, "accelerator", fake)
+        monkeypatch.setattr(devices, "_why_not_working", lambda device: None)
         return fake
 
     return make
@@ -84,6 +85,38 @@ def test_a_gpu_number_too_high_says_how_many_there_are(machine):
     machine("cuda", 2)
     assert devices.why_absent("cuda:1") is None
     assert devices.why_absent("cuda:2") == "this machine has 2 cuda device(s), numbered from 0"
+
+
+class Broken:
+    """A tensor of a GPU that adds nothing, or adds wrongly."""
+
+    def __init__(self, says):
+        self.says = says
+
+    def __add__(self, other):
+        if isinstance(self.says, Exception):
+            raise self.says
+        return torch.tensor(self.says)
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ([2.0, 2.0], None),
+        ([2.0, 0.0], "cuda:0 does not compute: twice 1 + 1 is [2.0, 0.0] there"),
+        (RuntimeError(), "cuda:0 does not compute: RuntimeError"),
+        (
+            RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with …"),
+            "cuda:0 does not compute: CUDA error: no kernel image is available for execution on the device",
+        ),
+    ],
+)
+def test_a_gpu_is_there_only_if_it_computes(monkeypatch, says, reason):
+    monkeypatch.setattr(torch, "accelerator", FakeAccelerator("cuda", 1))
+    monkeypatch.setattr(torch, "ones", lambda count, device: Broken(says))
+    devices._why_not_working.cache_clear()
+    assert devices.why_absent("cuda") == reason
+    devices._why_not_working.cache_clear()
 
 
 def test_another_kind_of_accelerator_is_named(machine):

@@ -1,7 +1,11 @@
 """Modes compute what the plain way does, and one that does not is caught; captures with a fake; settings restored."""
 
 import contextlib
+import json
 import logging
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -19,10 +23,11 @@ from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.verdict.parity import CARRIED, LOGITS, NEAR, ROUNDING
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.modes import execution
-from perf.harness.workload.modes.execution import Graphs
-from perf.harness.workload.modes.mode import PLAIN, Mode, Unsupported
+from perf.harness.workload.modes.execution import Graphs, Unsupported
+from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import FIRST_SCALE, AutocastStep, float32_products, in_precision
 from perf.harness.workload.workload import Workload
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 DATA = random_images((1, 28, 28), 10, 640, 64, seed=0)
@@ -44,16 +49,23 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
-class AdamAnywhere(torch.optim.Adam):
-    """Does not insist on CUDA where it is said to be captured."""
+def anywhere(optimizer, **options):
+    """`optimizer` as it is without CUDA: it does not insist on CUDA where it is said to be captured."""
 
-    def __init__(self, parameters):
-        super().__init__(parameters, lr=1e-3)
+    class Anywhere(optimizer):
+        def step(self):
+            for group in self.param_groups:
+                group["capturable"] = False
+            super().step()
 
-    def step(self):
-        for group in self.param_groups:
-            group["capturable"] = False
-        super().step()
+    return lambda parameters: Anywhere(parameters, **options)
+
+
+CAPTURED = [
+    momentum,
+    *(anywhere(getattr(torch.optim, name), lr=1e-3) for name in ("Adam", "NAdam", "RAdam", "Rprop", "ASGD", "Adagrad")),
+    anywhere(torch.optim.RMSprop, lr=1e-3, momentum=0.9, centered=True),
+]
 
 
 def workload(mode=PLAIN, batch_size=32, seed=0, optimizer=momentum, pipeline=None):
@@ -138,7 +150,7 @@ def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, see
         assert parity.parity(workload(mode, batch_size, seed), ticks).difference <= ROUNDING["fp32"]
 
 
-@pytest.mark.parametrize("optimizer", [momentum, AdamAnywhere])
+@pytest.mark.parametrize("optimizer", CAPTURED)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_captured_steps_train_as_plain_ones_from_the_first_step_on(graphs, optimizer, precision):
     found = parity.parity(workload(Mode("cudagraph", precision), optimizer=optimizer), ticks)
@@ -310,7 +322,33 @@ def test_a_graph_is_captured_once_for_each_shape_and_its_results_are_not_overwri
     assert len(captured) == 2
 
 
-@pytest.mark.parametrize("optimizer", [momentum, AdamAnywhere])
+def test_a_captured_step_drops_what_eager_drops(graphs):
+    def dropping():
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.Dropout(0.5), nn.Linear(32, 10))
+
+    work = Workload(
+        Recipe("dropping", dropping, optimizer=momentum), DATA, Device("cpu"), 32, None, 0, Mode("cudagraph")
+    )
+    assert parity.parity(work, ticks).difference == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        (
+            lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, dampening=0.1),
+            "SGD with dampening does",
+        ),
+        (lambda parameters: torch.optim.LBFGS(parameters), "LBFGS computes the loss several times"),
+        (lambda parameters: torch.optim.Adafactor(parameters), "Adafactor counts its steps on the host"),
+    ],
+)
+def test_an_optimizer_that_no_graph_can_replay_is_named(graphs, optimizer, reason):
+    with pytest.raises(Unsupported, match=f"^{reason}"):
+        workload(Mode("cudagraph"), optimizer=optimizer).trainee()
+
+
+@pytest.mark.parametrize("optimizer", CAPTURED)
 def test_a_restored_captured_step_begins_anew(graphs, optimizer):
     trainee = workload(Mode("cudagraph"), optimizer=optimizer).trainee()
     batches = workload().batches(4)
@@ -341,11 +379,11 @@ class FakeCuda:
     """Streams and graphs as CUDA has them: a capture changes no `state`, and a replay does again what was captured."""
 
     def __init__(self, monkeypatch, state):
-        self.state, self.current, fake = state, None, self
+        self.state, self.current, self.gpu, fake = state, None, 0, self
 
         class Stream:
-            def __init__(self):
-                self.waited_for = []
+            def __init__(self, gpu=None):
+                self.gpu, self.waited_for = gpu, []
 
             def wait_stream(self, other):
                 self.waited_for.append(other)
@@ -363,6 +401,8 @@ class FakeCuda:
         monkeypatch.setattr(torch.cuda, "current_stream", lambda: fake.current)
         monkeypatch.setattr(torch.cuda, "stream", self.stream)
         monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: self.gpu)
+        execution._capture_stream.cache_clear()
 
     @contextlib.contextmanager
     def stream(self, stream):
@@ -372,11 +412,16 @@ class FakeCuda:
         self.current = self.main
 
     @contextlib.contextmanager
-    def graph(self, graph):
+    def graph(self, graph, stream, capture_error_mode):
+        assert stream is self.side  # torch's own is of the first GPU that was captured on
+        assert stream.gpu == self.gpu
+        assert capture_error_mode == "thread_local"  # another thread may pin memory
         assert self.side in self.main.waited_for  # the calls to warm up have ended
         before = self.state.clone()
         with Recorder() as recorder:
             yield
+        if not recorder.done:
+            warnings.warn("The CUDA Graph is empty. This usually means …", stacklevel=1)
         graph.done = recorder.done
         self.state.copy_(before)
 
@@ -396,6 +441,19 @@ def test_a_capture_is_warmed_up_on_a_stream_of_its_own_which_leaves_no_trace(mon
     for number in (1, 2):
         replay()
         assert (state.item(), result.item()) == (number, 10 * number)
+
+
+def test_each_gpu_has_a_stream_of_its_own_for_captures(monkeypatch):
+    state = torch.zeros(1)
+    cuda = FakeCuda(monkeypatch, state)
+    for cuda.gpu in (0, 1):
+        execution.capture_cuda(lambda: state.add_(1) * 10, state.zero_)
+
+
+def test_an_empty_graph_is_no_capture(monkeypatch):
+    FakeCuda(monkeypatch, torch.zeros(1))
+    with pytest.raises(UserWarning, match="The CUDA Graph is empty"):
+        execution.capture_cuda(lambda: None, lambda: None)
 
 
 @pytest.mark.parametrize("mode", [Mode("compile"), Mode("cudagraph")])
@@ -567,6 +625,43 @@ def test_torchs_settings_are_those_of_before_whatever_happens():
             assert torch.backends.cudnn.allow_tf32 == (mode.precision == "tf32")
             raise ZeroDivisionError
         assert known() == before
+
+
+SET_BY_THE_USER = """
+import json, sys, torch
+from perf.harness.workload.modes.precision import float32_products
+backends = torch.backends
+exec(sys.argv[1])
+def known():
+    operations = backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
+    return [operation.fp32_precision for operation in operations]
+found = [known()]
+for tf32 in (False, True):
+    with float32_products(tf32=tf32):
+        found.append([*known()[1:], torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32])
+    found.append(known())
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "pass",
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.conv.fp32_precision = 'ieee'; torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.cuda.matmul.allow_tf32 = True; torch.backends.cudnn.allow_tf32 = False",
+        "torch.set_float32_matmul_precision('medium')",
+    ],
+)
+def test_float32_is_what_is_asked_for_whatever_the_user_has_set(setting):
+    """In a process of its own: torch cannot forget that both kinds of settings were used."""
+    done = subprocess.run([sys.executable, "-c", SET_BY_THE_USER, setting], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, off, after_off, on, after_on = json.loads(done.stdout)
+    assert off == ["ieee"] * 4 + ["highest", False]
+    assert on == ["tf32"] * 4 + ["high", True]
+    assert before == after_off == after_on
 
 
 def test_a_users_own_setting_of_cudnn_is_kept_meanwhile(monkeypatch):

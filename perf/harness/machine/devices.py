@@ -6,6 +6,7 @@ Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS tak
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -82,13 +83,24 @@ def why_absent(name: str) -> str | None:
     if accelerator is not None and accelerator.type == device.type:
         count = torch.accelerator.device_count()
         if (device.index or 0) < count:
-            return None
+            return _why_not_working(Device(name).torch_device)
         return f"this machine has {count} {device.type} device(s), numbered from 0"
     if device.type == "cuda":
         return _why_no_cuda()
     if accelerator is not None:
         return f"the accelerator of this machine is {accelerator.type}"
     return f"torch {torch.__version__} finds no {device.type} device"
+
+
+@functools.cache
+def _why_not_working(device: torch.device) -> str | None:
+    """Why `device` cannot add two numbers: a driver may know a GPU for which this torch has no kernels."""
+    try:
+        found = (torch.ones(2, device=device) + 1).tolist()
+    except Exception as error:  # whatever keeps it from adding is the reason
+        said = str(error).strip().split("\n")[0]
+        return f"{device} does not compute: {said or type(error).__name__}"
+    return None if found == [2.0, 2.0] else f"{device} does not compute: twice 1 + 1 is {found} there"
 
 
 def _why_no_cuda() -> str:
@@ -136,6 +148,7 @@ def _own_name(device: torch.device) -> str:
     return str(device if ask is None else ask(device))
 
 
+@functools.cache
 def _nvidia_driver() -> str | None:
     """The version of the driver, from its own nvidia-smi; None where that does not answer."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -20,6 +20,11 @@ PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
 # Linux promises memory that is never used: this much is no sign of growth.
 PROMISED_BYTES = 2**30
+# What the allocators of torch, CUDA and its libraries, and MPS say; torch has a class of its own for some of them only.
+OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 # So many that torch uses all of its threads for them.
 SHARED_ELEMENTS = 2**22
 
@@ -28,7 +33,10 @@ def free(device: Device) -> None:
     """Give back the memory that the last case held, and reset the peak: the next case starts as if it were alone."""
     gc.collect()
     if device.asynchronous:
-        torch.accelerator.empty_cache()
+        if device.torch_device.type == "mps":
+            torch.mps.empty_cache()  # torch.accelerator's fails on MPS up to torch 2.11 (pytorch#186430)
+        else:
+            torch.accelerator.empty_cache()
         with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
             torch.accelerator.reset_peak_memory_stats(device.torch_device)
     else:
@@ -136,7 +144,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that an allocation failed, in the words of torch or Python."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and any(
-        words in said for words in ("can't allocate memory", "not enough memory", "std::bad_alloc")
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)

@@ -28,6 +28,7 @@ from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
+from perf.harness.workload.modes.precision import AutocastStep
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 
 # Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
@@ -145,6 +146,11 @@ class Bench:
             self.measurement.phases(trainee.step, pipeline, self.workload.device.torch_device)
         else:
             epoch(trainee.step, pipeline, 0)
+
+    def enqueue(self, trainee: Trainee, call: Callable[[], object]) -> None:
+        """The host's share of a call; not where a scaler reads from the device in each step, and so waits for it."""
+        if not (isinstance(trainee.plain, AutocastStep) and trainee.plain.scaler is not None):
+            self.measurement.enqueue(call)
 
     def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:
         """The fixed cost of a `call`, from batches that are no larger than its own: a larger one may not fit.

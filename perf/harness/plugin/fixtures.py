@@ -15,7 +15,8 @@ from perf.harness.plugin.qualify import Qualify
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.plugin.way import WAY
 from perf.harness.workload.benchmarks import BY_NAME
-from perf.harness.workload.modes.mode import Mode, Unsupported
+from perf.harness.workload.modes.execution import Unsupported
+from perf.harness.workload.modes.mode import Mode
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STATE] = State(preflight.resolved(config))
     config.stash[PROGRESS] = Progress(config)
     config.stash[WAY] = chosen(config)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        # As Ctrl-C does: the report says what was measured so far, and where it is kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        config.add_cleanup(lambda: (signal.signal(signal.SIGTERM, signal.SIG_DFL), None)[1])
 
 
 def _way(config: pytest.Config) -> Way | None:

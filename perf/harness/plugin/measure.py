@@ -23,7 +23,7 @@ from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import render
 from perf.harness.workload.benchmarks import BY_NAME, place
-from perf.harness.workload.modes.execution import untraced
+from perf.harness.workload.modes.execution import Unsupported, untraced
 
 # These outcomes, with their reasons, were noted where they were found.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
@@ -91,7 +91,7 @@ class Measure(Way):
         try:
             with untraced():
                 yield
-        except TooLong as reason:
+        except (TooLong, Unsupported) as reason:
             raise pytest.skip.Exception(str(reason)) from None
         except MeasurementError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None

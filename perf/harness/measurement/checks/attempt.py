@@ -36,6 +36,7 @@ from perf.harness.verdict.checks import (
 )
 from perf.harness.verdict.limits import Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
+from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
 
 # A good machine may be so much slower than the reference: healthy GPUs of one model differ by 5 to 8%.
@@ -199,7 +200,7 @@ class Attempt:
 
         cuDNN computes convolutions in TF32 unless it is told otherwise.
         """
-        tf32 = self.device.torch_device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        tf32 = self.device.torch_device.type == "cuda" and convolutions_in_tf32()
         dtype = "tf32" if tf32 and 2 * work.convolution_flop > work.flop else "fp32"
         peak, memory, launch = (
             measured_limit(self.done, self.device.name, name, physical)

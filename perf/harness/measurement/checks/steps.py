@@ -26,6 +26,8 @@ PIPELINE_S, PIPELINE_LEAST = 1.0, 5
 # A 99th percentile needs about a hundred batches. The median of several percentiles is less noisy.
 STALL_BLOCK, STALL_BLOCKS = 100, 10
 SLEEP_S = 0.02
+# More are rarely faster, and the check keeps its minute.
+MOST_WORKERS = 16
 
 
 def rate(work: Workload, sleeps: bool) -> Measured:
@@ -80,9 +82,9 @@ class Loader:
 
 
 def loaders() -> list[Loader]:
-    """No worker, 1, 2, 4, … up to one for each core, and data that is on the device already."""
-    cores = identity.usable_cores()
-    counts = sorted({min(2**power, cores) for power in range(cores.bit_length() + 1)})
+    """No worker, 1, 2, 4, … up to one for each core and MOST_WORKERS, and data that is on the device already."""
+    most = min(identity.usable_cores(), MOST_WORKERS)
+    counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     return [Loader("dataloader"), *(Loader("workers", count) for count in counts), Loader("resident")]
 
 

@@ -40,6 +40,13 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _pin(core: int) -> None:
+    """Let each thread of this process run on `core` only: autograd has one for each GPU."""
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread.name), {core})
+
+
 def _only_perf_from_here(roots: list[str]) -> None:
     """Let `perf` come from this checkout, and everything else from `roots` first, in their order."""
     sys.path[:] = [str(CHECKOUT), *(entry for entry in sys.path if entry)]
@@ -195,7 +202,7 @@ class Worker:
 
         assert self._sliced is not None
         if core != self._core and core is not None:
-            os.sched_setaffinity(0, {core})
+            _pin(core)
             self._core = core
         self._steps += steps
         run = self._sliced.steps

@@ -6,7 +6,8 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,10 @@ from model import TrainingStep, train_epoch
 GRAPH_PARAMETERS = 32
 # What kernels, their tuning and the allocator need before a capture, as torch's own examples have it.
 WARM_STEPS = 3
+
+
+class Unsupported(Exception):
+    """A mode that this device, this torch or this optimizer cannot run: `str()` says why."""
 
 
 def why_unsupported(execution: str, device: torch.device) -> str | None:
@@ -153,8 +158,12 @@ Capture = Callable[[Callable[[], Tensor], Callable[[], None]], tuple[Callable[[]
 
 
 def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[Callable[[], None], Tensor]:
-    """Captured after some calls on a stream of its own, which are undone (PyTorch documentation, CUDA semantics)."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    """Captured after some calls on a stream of its own, which are undone (PyTorch documentation, CUDA semantics).
+
+    The stream is of the current GPU: without one, torch captures on a stream of the first GPU that it captured on, and
+    the graph of another GPU is empty. Only this thread is captured: another one may pin memory meanwhile.
+    """
+    stream = _capture_stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_STEPS):
@@ -162,9 +171,17 @@ def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[
         undo()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The CUDA Graph is empty")
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            result = call()
     return graph.replay, result
+
+
+@functools.cache
+def _capture_stream(gpu: int) -> torch.cuda.Stream:
+    """One for all captures: each stream has a workspace of cuBLAS, of 8 MiB and more."""
+    return torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
 
 
 class Graphs:
@@ -268,6 +285,12 @@ class CapturedStep(WholeStep):
     def __init__(self, step: TrainingStep, capture: Capture) -> None:
         super().__init__(step)
         self._graphs = Graphs(capture, self._restorer)
+        if reason := why_not_captured(step.optimizer):
+            raise Unsupported(reason)
+        states = step.optimizer.state
+        states.default_factory = _FirstValues
+        for parameter, state in list(states.items()):
+            states[parameter] = _FirstValues(state)
         for group in step.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True
@@ -280,18 +303,21 @@ class CapturedStep(WholeStep):
         return lambda indices: self._graphs(several, indices)
 
     def restore_optimizer(self) -> None:
-        for tensor in self._optimizer_tensors():
-            tensor.zero_()
+        for tensor, first in self._optimizer_tensors():
+            tensor.copy_(first)
 
-    def _optimizer_tensors(self) -> list[Tensor]:
+    def _optimizer_tensors(self) -> list[tuple[Tensor, Tensor]]:
+        """The tensors of the optimizer's state, each with its first value."""
         states = self.optimizer.state.values()
-        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return [(state[key], first) for state in states for key, first in state.first.items()]
 
     def _restorer(self) -> Callable[[], None]:
-        """What undoes the steps that are made before a capture; state that they created is zero afterwards, which is
-        how SGD's momentum and Adam's averages begin."""
+        """What undoes the steps that are made before a capture: in weights, optimizer and dropout's random numbers."""
         weights = [tensor.clone() for tensor in self.model.state_dict().values()]
-        known = [(tensor, tensor.clone()) for tensor in self._optimizer_tensors()]
+        known = [(tensor, tensor.clone()) for tensor, _ in self._optimizer_tensors()]
+        device = next(self.model.parameters()).device
+        random = torch if device.type == "cpu" else torch.get_device_module(device)
+        numbers = random.get_rng_state()
 
         def restore() -> None:
             for tensor, before in zip(self.model.state_dict().values(), weights, strict=True):
@@ -299,8 +325,40 @@ class CapturedStep(WholeStep):
             self.restore_optimizer()
             for tensor, before in known:
                 tensor.copy_(before)
+            random.set_rng_state(numbers)
 
         return restore
+
+
+class _FirstValues(dict[str, Any]):
+    """An optimizer's state of one parameter; `first` has the first value of each of its tensors.
+
+    Most begin with zeros; NAdam's product of momenta begins with 1, Rprop's step sizes with the learning rate.
+    """
+
+    def __init__(self, state: Mapping[str, Any] = MappingProxyType({})) -> None:
+        super().__init__()
+        self.first: dict[str, Tensor] = {}
+        for key, value in state.items():
+            self[key] = value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, Tensor) and key not in self.first:
+            # SGD makes this one of the first gradient. Zeros become the same in the first step.
+            self.first[key] = torch.zeros_like(value) if key == "momentum_buffer" else value.clone()
+        super().__setitem__(key, value)
+
+
+def why_not_captured(optimizer: Optimizer) -> str | None:
+    """Why a graph cannot replay the updates of `optimizer`, or None where it can."""
+    name = type(optimizer).__name__
+    if any(group.get("momentum") and group.get("dampening") for group in optimizer.param_groups):
+        return f"{name} with dampening does not damp its first step, which a graph cannot make an exception for"
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return f"{name} computes the loss several times in a step"
+    if isinstance(optimizer, torch.optim.Adafactor):
+        return f"{name} counts its steps on the host, which a graph does not repeat"
+    return None
 
 
 def executed(step: TrainingStep, execution: str) -> TrainingStep:

@@ -10,10 +10,7 @@ import torch
 
 from perf.harness.options import EAGER, FP32
 from perf.harness.workload.modes import execution, precision
-
-
-class Unsupported(Exception):
-    """A mode that this device, or this torch, cannot run: `str()` says why."""
+from perf.harness.workload.modes.execution import Unsupported
 
 
 @dataclass(frozen=True)

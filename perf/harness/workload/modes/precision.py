@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from model import TrainingStep
+
+T = TypeVar("T")
 
 # With torch's 65,536 gradients of small batches overflow, and the first updates are skipped.
 FIRST_SCALE = 2.0**10
@@ -58,26 +60,45 @@ def _why_no_products(dtype: torch.dtype, device: torch.device) -> str | None:
     return None
 
 
+def convolutions_in_tf32() -> bool:
+    """Whether cuDNN computes those of float32 in TF32, as it does unless it is told otherwise."""
+    return str(torch.backends.cudnn.conv.fp32_precision) == "tf32"  # type: ignore[attr-defined]
+
+
 @contextlib.contextmanager
 def float32_products(*, tf32: bool) -> Iterator[None]:
     """Products and convolutions of float32 on tensor cores, in 10 bits of mantissa, or in all of their 23 bits.
 
-    The default of torch is all bits for products, and 10 for convolutions.
+    The default of torch is all bits for products, and 10 for convolutions. torch has old settings for this and new
+    ones, for each kind of operation, and fails where it reads an old one that a new one contradicts. A user may have
+    set either: both are set here, and put back.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    backends: Any = torch.backends
+    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    new = [operation.fp32_precision for operation in operations]
+    products = _unless_contradicted(torch.get_float32_matmul_precision)
+    convolutions = _unless_contradicted(lambda: backends.cudnn.allow_tf32)
     try:
-        cudnn = torch.backends.cudnn
-        with cudnn.flags(  # all of which it sets
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            benchmark_limit=cudnn.benchmark_limit,
-            deterministic=cudnn.deterministic,
-            allow_tf32=tf32,
-        ):
-            yield
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        backends.cudnn.allow_tf32 = tf32
+        for operation in operations:
+            operation.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            backends.cudnn.allow_tf32 = convolutions
+        for operation, value in zip(operations, new, strict=True):
+            operation.fp32_precision = value
+
+
+def _unless_contradicted(setting: Callable[[], T]) -> T | None:
+    """An old setting; None where a new one contradicts it."""
+    try:
+        return setting()
+    except RuntimeError:
+        return None
 
 
 class AutocastStep(TrainingStep):

@@ -1,0 +1,239 @@
+"""What only a real GPU can answer. `pytest tests -m gpu` asks; elsewhere each question is skipped, with the reason."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from data import load, random_images
+from model import Recipe, load_recipe, train_epoch
+from perf.harness.machine import devices, memory
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.nvml import open_gpu
+from perf.harness.measurement import parity, rounds
+from perf.harness.measurement.phases import EventStopwatch, epoch_in_phases
+from perf.harness.verdict.parity import ROUNDING, apart
+from perf.harness.workload.modes import execution
+from perf.harness.workload.modes.mode import PLAIN, Mode
+from perf.harness.workload.modes.precision import float32_products
+from perf.harness.workload.workload import Workload
+from tests.conftest import ROOT
+
+GPU = Device("cuda")
+WHY_NONE = devices.why_absent("cuda")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(WHY_NONE is not None, reason=f"cuda: {WHY_NONE}")]
+DATA = random_images((1, 28, 28), 10, 640, 64, seed=0)
+
+
+def network(*between):
+    return lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 32), *(make() for make in between), nn.Linear(32, 10))
+
+
+OPTIMIZERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+    "nadam": lambda parameters: torch.optim.NAdam(parameters, lr=1e-3),
+    "rprop": lambda parameters: torch.optim.Rprop(parameters, lr=1e-3),
+}
+NETWORKS = {
+    "plain": network(nn.ReLU),
+    "dropout": network(nn.ReLU, lambda: nn.Dropout(0.5)),
+    "batchnorm": network(lambda: nn.BatchNorm1d(32), nn.ReLU),
+}
+
+
+def workload(mode=PLAIN, net="plain", optimizer="sgd", device=GPU, data=DATA, pipeline=None):
+    made = Recipe("tiny", NETWORKS[net], optimizer=OPTIMIZERS[optimizer])
+    return Workload(made, data, device, 32, pipeline, 0, mode)
+
+
+def clock():
+    return rounds.device_timer(devices.synchronizer(GPU))()
+
+
+def ask(*arguments, timeout=300):
+    """What `pytest perf/` says with these arguments, in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "perf/", "--perf-device=cuda", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("net", NETWORKS)
+def test_a_captured_step_trains_as_eager_does(net, optimizer):
+    mode = Mode("cudagraph")
+    with mode.active():
+        found = parity.parity(workload(mode, net, optimizer), clock)
+    assert (found.steps, found.difference <= ROUNDING["fp32"]) == (parity.STEPS, True)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_second_gpu_is_captured_after_the_first():
+    for device in (Device("cuda:0"), Device("cuda:1")):
+        with devices.current(device):
+            work = workload(Mode("cudagraph"), device=device)
+            assert parity.parity(work, clock).difference <= ROUNDING["fp32"]
+
+
+def test_a_graph_that_is_empty_is_an_error():
+    with pytest.raises(UserWarning, match="The CUDA Graph is empty"):
+        execution.capture_cuda(lambda: torch.empty(0), lambda: None)
+
+
+def test_a_step_is_captured_while_another_thread_pins_memory():
+    work = workload(Mode("cudagraph"), pipeline="workers")
+    with work.open(work.data.train, "workers", 2) as pipeline:
+        trainee = work.trainee()
+        losses = [trainee.step(*batch) for batch in pipeline.epoch(0)]
+    assert torch.stack(losses).isfinite().all()
+
+
+WAITS = """
+import torch
+from perf.harness.workload.modes.execution import capture_cuda
+def waits():
+    x = torch.ones(2, device="cuda")
+    return x * x.sum().item()
+try:
+    capture_cuda(waits, lambda: None)
+except RuntimeError as error:
+    print("refused:", str(error).splitlines()[0])
+replay, result = capture_cuda(lambda: torch.ones(2, device="cuda") * 3, lambda: None)
+replay()
+print("then:", result.tolist())
+"""
+
+
+def test_what_waits_for_the_gpu_is_not_captured_and_the_next_capture_is_right():
+    done = subprocess.run([sys.executable, "-c", WAITS], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "refused:" in done.stdout, done.stderr
+    assert "then: [3.0, 3.0]" in done.stdout, done.stderr
+
+
+def test_an_epoch_as_graphs_is_the_epoch_that_eager_trains():
+    data = random_images((1, 28, 28), 10, 32 * 7 + 5, 64, seed=0)  # the last batch is a short one
+    captured, plain = (workload(mode, data=data) for mode in (Mode("cudagraph"), PLAIN))
+    with captured.open(data.train, "resident") as pipeline:
+        one, other = captured.trainee(), plain.trainee()
+        for number in (0, 1):
+            found = execution.epoch(one.step, pipeline, number).item()
+            assert apart(found, train_epoch(other.step, pipeline.epoch(number)).item()) < 1e-5
+
+
+def product(x, y):
+    return x @ y
+
+
+def convolution(x, y):
+    return nn.functional.conv2d(x[None, None].expand(1, 8, -1, -1), y[:32, :72].reshape(32, 8, 3, 3))
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize("operation", [product, convolution])
+def test_tf32_is_off_and_on_as_asked_whatever_the_user_has_set(operation, new):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(512, 512, generator=generator) for _ in range(2))
+    exact = operation(x.double(), y.double())
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    errors = {}
+    try:
+        if new:
+            torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
+        for tf32 in (False, True):
+            with float32_products(tf32=tf32):
+                found = operation(x.cuda(), y.cuda()).cpu()
+            errors[tf32] = float((found - exact).norm() / exact.norm())
+    finally:
+        torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before
+    assert errors[False] < 1e-6
+    assert 1e-4 < errors[True] < 1e-3
+
+
+@pytest.mark.parametrize("mode", [Mode("eager", "bf16"), Mode("eager", "fp16"), Mode("eager", "tf32"), Mode("compile")])
+def test_each_mode_trains_as_the_plain_way_does(mode):
+    with mode.active():
+        assert parity.parity(workload(mode), clock).difference <= ROUNDING[mode.precision]
+
+
+def test_the_clock_and_the_gpus_own_events_agree():
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(1)
+    before = clock()
+    start.record()
+    torch.cuda._sleep(10**9)
+    end.record()
+    wall = clock() - before
+    assert wall == pytest.approx(start.elapsed_time(end) / 1e3, rel=0.01)
+
+
+def test_the_phases_of_an_epoch_add_up():
+    work = workload()
+    trainee, stopwatch = work.trainee(), EventStopwatch(GPU.torch_device)
+    with work.open(work.data.train, "resident") as pipeline:
+        epoch_in_phases(trainee.step, pipeline, EventStopwatch(GPU.torch_device))
+        before = clock()
+        epoch_in_phases(trainee.step, pipeline, stopwatch)
+        wall = clock() - before
+    assert sum(stopwatch.seconds().values()) == pytest.approx(wall, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["simple_nn", "small_cnn"])
+def test_the_first_losses_are_those_of_the_cpu(name, digits_root):
+    data = load("digits", digits_root).subset(640, 64)
+    here, there = (Workload(load_recipe(name), data, device, 64, None, 0) for device in (Device("cpu"), GPU))
+    with PLAIN.active():
+        found = [work.trainee().mean_loss(work.batches(8)) for work in (here, there)]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_too_little_memory_is_recognized_and_all_of_it_comes_back():
+    memory.free(GPU)
+    before = memory.used_bytes(GPU)
+    with memory.bounded_memory(GPU, 2**28), pytest.raises(RuntimeError) as caught:
+        torch.ones(2**28, device="cuda")
+    assert memory.is_out_of_memory(caught.value)
+    del caught
+    memory.free(GPU)
+    assert memory.used_bytes(GPU) == before
+
+
+def test_forty_captures_take_no_more_memory_than_four():
+    def reserved(captures):
+        for _ in range(captures):
+            trainee = workload(Mode("cudagraph")).trainee()
+            trainee.step(*workload().batches(1)[0])
+            del trainee
+        memory.free(GPU)
+        return torch.cuda.memory_reserved()
+
+    assert reserved(40) <= reserved(4)
+
+
+def test_the_largest_batch_is_found_below_a_limit(tmp_path):
+    limit, target, start = 10**9, tmp_path / "run.json", time.monotonic()
+    code, said = ask("--perf-memory-limit=1GB", "-k", "largest_batch", f"--benchmark-json={target}")
+    assert code == 0, said
+    found = json.loads(target.read_text())["benchmarks"][0]["extra_info"]
+    assert (found["limited_by"], found["memory_limit_bytes"]) == ("out of memory", limit)
+    assert time.monotonic() - start < 200
+
+
+def test_nvml_speaks_of_the_gpu_that_torch_uses():
+    pynvml = pytest.importorskip("pynvml")
+    gpu = open_gpu(GPU)
+    assert pynvml.nvmlDeviceGetUUID(gpu._handle) == f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+    found = gpu.sample()
+    assert found["sm_clock_hz"] > 0
+    assert found["power_w"] > 0
+
+
+def test_a_lower_precision_with_a_scaler_is_not_called_launch_bound(tmp_path):
+    target = tmp_path / "run.json"
+    code, said = ask("--perf-precision=fp16", "--perf-profile=smoke", "-k", "training_step", "--perf-batch-size=64",
+                     f"--benchmark-json={target}")  # fmt: skip
+    assert code == 0, said
+    assert "enqueue_s" not in json.loads(target.read_text())["benchmarks"][0]["extra_info"]
