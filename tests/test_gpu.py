@@ -68,6 +68,7 @@ def test_a_captured_step_trains_as_eager_does(net, optimizer):
     mode = Mode("cudagraph")
     with mode.active():
         found = parity.parity(workload(mode, net, optimizer), clock)
+    print(f"{net}, {optimizer}: the losses differ by {found.difference:.2g} at most")
     assert (found.steps, found.difference <= ROUNDING["fp32"]) == (parity.STEPS, True)
 
 
@@ -129,7 +130,7 @@ def product(x, y):
 
 
 def convolution(x, y):
-    return nn.functional.conv2d(x[None, None].expand(1, 8, -1, -1), y[:32, :72].reshape(32, 8, 3, 3))
+    return nn.functional.conv2d(x.view(16, 64, 16, 16), y.flatten()[: 64 * 64 * 9].view(64, 64, 3, 3), padding=1)
 
 
 @pytest.mark.parametrize("new", [False, True])

@@ -81,8 +81,11 @@ def _on_modes(rows: Sequence[Row], reference: str | None) -> list[str]:
         notes.append("vs eager fp32: speedup over eager fp32 on the same device.")
     if _across(steps):
         notes.append(f"vs {reference}: speedup over eager fp32 on {reference}.")
-    if steps and any(row.mode[0] == "compile" and row.bottleneck is None for row in rows):
+    unknown = [row for row in rows if steps and row.bottleneck is None]
+    if any(row.mode[0] == "compile" and row.mode[1] != "fp16" for row in unknown):
         notes.append("bound by: unknown for compiled steps, because their parts cannot be measured one by one.")
+    if any(row.mode[1] == "fp16" and row.device != "cpu" for row in unknown):
+        notes.append("bound by: unknown in fp16, whose scaler makes the host wait for the device in each step.")
     if any(row.flop_per_s for row in steps):
         notes.append("FLOP/s: counts the matrix products, convolutions and attention of eager fp32.")
     if uncounted := ", ".join(dict.fromkeys(filter(None, (row.benchmark.text("flop_uncounted") for row in steps)))):

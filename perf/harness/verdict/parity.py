@@ -14,14 +14,15 @@ from typing import Final
 
 from perf.harness.options import PRECISIONS
 
-ROUNDING: Final = dict(zip(PRECISIONS, (1e-5, 1e-3, 1e-3, 1e-3), strict=True))
+ROUNDING: Final = dict(zip(PRECISIONS, (5e-5, 1e-3, 1e-3, 1e-3), strict=True))
 """The largest relative difference between a step's loss in a mode and in eager, in the same precision, that rounding
-explains: the order of additions differs, and a fused operation rounds less often. A training in bf16 differs from one
-in fp32 by 1e-4 and more, which larger limits would not see."""
+explains: the order of additions differs, a fused operation rounds less often, and in a CUDA graph Adam corrects its
+averages in float32, by 1.1e-5 on an H100. A training in bf16 differs from one in fp32 by 1e-4 and more, which larger
+limits would not see."""
 CARRIED: Final = 3.0
 """Some trainings multiply rounding: Adam, for one, divides a gradient that is nothing but rounding by its own size. We
 change the weights by one rounding unit and allow this many times the deviation that causes."""
-NEAR: Final = {"fp32": 1e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
+NEAR: Final = {"fp32": 5e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
 """The largest relative difference between the mean of the last losses and that in eager fp32. Seen on CPUs: at most 3%
 in bf16, and 0.2% in fp16."""
 LAST = 10

@@ -22,7 +22,7 @@ from perf.harness.workload.benchmarks import BY_NAME, endless
 from perf.harness.workload.workload import Trainee, Workload
 
 STEP_S, STEP_LEAST = 2.0, 20
-PIPELINE_S, PIPELINE_LEAST = 1.0, 5
+PIPELINE_S, CHOICE_S, PIPELINE_LEAST = 1.0, 0.2, 5
 # A 99th percentile needs about a hundred batches. The median of several percentiles is less noisy.
 STALL_BLOCK, STALL_BLOCKS = 100, 10
 SLEEP_S = 0.02
@@ -98,7 +98,7 @@ def supply(work: Workload, sleeps: bool) -> Measured:
 
 def stall(work: Workload, sleeps: bool) -> Measured:
     """The 99th percentile of the waits of a training loop for a batch of the fastest loader, block by block [s]."""
-    loader = _fastest({loader: _rates(work, loader, sleeps) for loader in loaders()})
+    loader = _fastest({loader: _rates(work, loader, sleeps, CHOICE_S) for loader in loaders()})
     trainee, waits = work.trainee(), []
     trainee.model.train()
     with _batches(work, loader, sleeps) as load:
@@ -116,11 +116,11 @@ def _fastest(rates: dict[Loader, list[float]]) -> Loader:
     return max(rates, key=lambda loader: statistics.median(rates[loader]))
 
 
-def _rates(work: Workload, loader: Loader, sleeps: bool) -> list[float]:
+def _rates(work: Workload, loader: Loader, sleeps: bool, most_s: float = PIPELINE_S) -> list[float]:
     """Samples per second, batch by batch."""
     timer = device_timer(synchronizer(work.device))
     with _batches(work, loader, sleeps) as load:
-        return [work.batch_size / one for one in laps(load, timer, most_s=PIPELINE_S, least=PIPELINE_LEAST)]
+        return [work.batch_size / one for one in laps(load, timer, most_s=most_s, least=PIPELINE_LEAST)]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,6 +87,8 @@ def compiling(*, anew: bool) -> Iterator[None]:
     from torch._inductor.utils import fresh_cache
 
     with contextlib.ExitStack() as settings:
+        settings.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # what fp32 means is chosen, and said
         if hasattr(dynamo, "trace_autograd_ops"):
             settings.enter_context(dynamo.patch(trace_autograd_ops=True))  # type: ignore[attr-defined, unused-ignore]
         if anew:
@@ -171,11 +174,24 @@ def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[
         undo()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with warnings.catch_warnings():
+    with _no_garbage_collected(), warnings.catch_warnings():
         warnings.filterwarnings("error", "The CUDA Graph is empty")
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             result = call()
     return graph.replay, result
+
+
+@contextlib.contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Garbage is collected before, and not meanwhile: a graph that ends during a capture spoils it."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @functools.cache
