@@ -205,6 +205,13 @@ def test_an_allocation_beyond_the_memory_fails_instead_of_killing_the_process():
 def test_only_an_allocation_failure_is_out_of_memory():
     assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert memory.is_out_of_memory(MemoryError())
+    for said in (
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.00 GB, max allowed: 18.13 GB)",
+    ):
+        assert memory.is_out_of_memory(RuntimeError(said)), said
     assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
     assert not memory.is_out_of_memory(ValueError("can't allocate memory"))
 

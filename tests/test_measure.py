@@ -428,3 +428,28 @@ def test_what_is_not_timed_has_no_rounds():
     made, _ = measurement(AsyncDevice(), enabled=False)
     made.run(lambda: None)
     assert made.rounds == []
+
+
+def test_the_hosts_share_and_the_whole_of_the_same_calls():
+    device = AsyncDevice(enqueue_s=1e-3)
+    made, _ = measurement(device)
+    made.enqueue(lambda: device.launch(4e-3))
+    assert made.found["enqueue_s"] == pytest.approx(1e-3)
+    assert made.found["done_s"] == pytest.approx(5e-3)
+
+
+def test_the_cold_start_covers_what_waiting_for_a_new_device_takes():
+    """The first wait makes the device's context."""
+    device = AsyncDevice(enqueue_s=0.0)
+    contexts = iter([1.0])
+
+    def synchronize():
+        device.now += next(contexts, 0.0)
+        device.synchronize()
+
+    found = {}
+    made = Measurement(
+        None, synchronize, STANDARD, asynchronous=True, enabled=True, keep=found.update, clock=device.clock
+    )
+    made.cold_start(lambda: "network", first=lambda _: device.launch(0.9))
+    assert found["cold_start_s"] == pytest.approx(1.0)

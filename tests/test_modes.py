@@ -1,6 +1,7 @@
 """Modes compute what the plain way does, and one that does not is caught; captures with a fake; settings restored."""
 
 import contextlib
+import gc
 import json
 import logging
 import subprocess
@@ -448,6 +449,20 @@ def test_each_gpu_has_a_stream_of_its_own_for_captures(monkeypatch):
     cuda = FakeCuda(monkeypatch, state)
     for cuda.gpu in (0, 1):
         execution.capture_cuda(lambda: state.add_(1) * 10, state.zero_)
+
+
+def test_no_garbage_is_collected_during_a_capture(monkeypatch):
+    """An earlier graph that ends then would spoil it."""
+    state, seen = torch.zeros(1), []
+    FakeCuda(monkeypatch, state)
+
+    def call():
+        seen.append(gc.isenabled())
+        return state.add_(1) * 10
+
+    execution.capture_cuda(call, state.zero_)
+    assert seen == [True] * execution.WARM_STEPS + [False]
+    assert gc.isenabled()
 
 
 def test_an_empty_graph_is_no_capture(monkeypatch):

@@ -1,13 +1,15 @@
 """The worker's commands, called in this process: what is planted, and which files are the subject."""
 
 import json
+import os
 import sysconfig
+import threading
 from pathlib import Path
 
 import pytest
 
 from perf.harness.measurement.side_by_side import inject
-from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, place, told
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, _pin, place, told
 
 AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None}
 
@@ -122,3 +124,20 @@ def test_a_syntax_error_is_placed_in_its_file_and_told_in_one_line(tmp_path):
     assert place(error, tmp_path) == "nets.py:2"
     assert told(error) == "SyntaxError: invalid syntax"
     assert told(ValueError("this\nand that")) == "ValueError: this"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list the threads of a process")
+def test_every_thread_is_pinned_and_not_only_the_main_one():
+    """autograd's thread for a GPU is one that torch has started before."""
+    core, end = min(os.sched_getaffinity(0)), threading.Event()
+    thread = threading.Thread(target=end.wait)
+    before = os.sched_getaffinity(0)
+    thread.start()
+    try:
+        _pin(core)
+        assert os.sched_getaffinity(thread.native_id) == os.sched_getaffinity(0) == {core}
+    finally:
+        for task in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(task.name), before)
+        end.set()
+        thread.join()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -365,3 +367,30 @@ def test_it_runs_from_another_folder(pytester, digits_root):
 def test_the_overhead_of_a_batch_too_small_to_fit_a_line_is_not_known_and_no_larger_batch_is_tried(perf, pytester):
     perf(STEP, "--perf-device=cpu", "--perf-batch-size=4").assert_outcomes(passed=1)
     assert read(kept(pytester)[0])["benchmarks"][0]["extra_info"]["overhead_s"] is None
+
+
+def test_the_scaler_of_fp16_waits_so_nothing_is_said_of_the_hosts_share(perf, gpu, pytester):
+    perf(STEP, "--perf-device=cuda", "--perf-precision=fp32,fp16").assert_outcomes(passed=2)
+    plain, scaled = (one["extra_info"] for one in read(kept(pytester)[-1])["benchmarks"])
+    assert plain["enqueue_s"] > 0
+    assert plain["done_s"] >= plain["enqueue_s"]
+    assert "enqueue_s" not in scaled
+
+
+def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root):
+    command = [sys.executable, "-m", "pytest", str(PERF), "-v", "-p", "no:cacheprovider", "--perf-device=cpu", *QUICK]
+    command += [
+        f"--perf-data-root={digits_root}",
+        "--perf-data=digits",
+        f"--benchmark-storage={pytester.path / 'kept'}",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        said = []
+        for line in run.stdout:
+            said.append(line)
+            if "test_training_step[cpu-bs64] PASSED" in line:
+                run.send_signal(signal.SIGTERM)
+    text = "".join(said)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "PARTIAL: the run did not finish" in text
+    assert f"Kept as {kept(pytester)[0]}" in text

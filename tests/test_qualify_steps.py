@@ -7,7 +7,7 @@ from perf.harness.measurement.checks import steps
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers"), [(1, ["1 worker"]), (3, ["1 worker", "2 workers", "3 workers"]), (16, None)]
+    ("cores", "workers"), [(1, ["1 worker"]), (3, ["1 worker", "2 workers", "3 workers"]), (16, None), (256, None)]
 )
 def test_a_loader_has_no_worker_or_up_to_one_for_each_core(monkeypatch, cores, workers):
     monkeypatch.setattr(identity, "usable_cores", lambda: cores)

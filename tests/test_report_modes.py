@@ -302,3 +302,10 @@ def test_a_mode_that_all_rows_share_is_said():
     text = render([run(benchmark("epoch", execution="compile"))])
     assert "\nexecution  batch  device " in text and "\ncompile       64  cpu " in text
     assert "execution" not in render([CPU_RUN])
+
+
+def test_a_step_that_waits_by_itself_is_bound_by_nothing_known():
+    times = {(64, "eager", "fp32"): 1e-3, (64, "eager", "fp16"): 9e-4, (64, "compile", "fp16"): 8e-4}
+    said = render([run(*steps(times, "cuda"))], width=110)
+    assert "bound by: unknown in fp16, whose scaler makes the host wait for the device in each step." in said
+    assert "compiled steps" not in said

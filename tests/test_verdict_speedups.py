@@ -18,6 +18,13 @@ def test_a_call_waits_for_the_host_from_nine_tenths_of_enqueueing_on():
     assert device_bottleneck(4.0, 2.0) == Bottleneck("launch")
 
 
+def test_a_host_that_was_slower_in_the_rounds_than_afterwards_is_no_busy_device():
+    assert device_bottleneck(0.74e-3, 0.98e-3) == Bottleneck("device")
+    assert device_bottleneck(0.74e-3, 0.98e-3, done_s=0.76e-3) == Bottleneck("launch")
+    assert device_bottleneck(0.74e-3, 0.76e-3, done_s=1.5e-3) == Bottleneck("launch")  # the host runs ahead of it
+    assert device_bottleneck(0.1e-3, 0.98e-3, done_s=0.99e-3) == Bottleneck("device")
+
+
 def test_a_call_on_the_cpu_spends_its_time_on_the_larger_half():
     assert host_bottleneck(1.42, 2.0) == Bottleneck("overhead", 0.71)
     assert host_bottleneck(1.0, 2.0) == Bottleneck("overhead", 0.5)
@@ -38,6 +45,7 @@ def test_an_epoch_waits_for_input_or_trains():
         ("inference", "cpu", {"overhead_s": 0.5}, Bottleneck("compute", 0.75)),
         ("training_step", "cuda", {"enqueue_s": 1.9, "overhead_s": 0.1}, Bottleneck("launch")),
         ("inference", "cuda:1", {"enqueue_s": 0.2}, Bottleneck("device")),
+        ("inference", "cuda:1", {"enqueue_s": 0.2, "done_s": 0.21}, Bottleneck("launch")),
         ("epoch", "cuda", {"phases_s": {"data_wait": 6, "copy": 2}, "phases_wall_s": 10}, Bottleneck("input", 0.8)),
         ("epoch", "cpu", {"phases_s": {"data_wait": 0.0, "copy": 0.0}, "phases_wall_s": 0.5}, Bottleneck("step", 1.0)),
     ],

@@ -291,17 +291,21 @@ class Measurement:
         return tick
 
     def enqueue(self, call: Callable[[], object]) -> None:
-        """`enqueue_s`, the host's share of a call [s]: until it returns, with the device idle before."""
-        self._keep(enqueue_s=self._median_s(call, start=self.timer, stop=self._clock))
+        """`enqueue_s`, the host's share of a call [s]: until it returns, the device idle before; and `done_s`: until
+        the device has done it. Both are of the same calls: a host is slower at some times than at others."""
+        returned_s, done_s = self._medians_s(call, self._clock, self.timer) or (None, None)
+        self._keep(enqueue_s=returned_s, done_s=done_s)
 
     def overhead(self, calls: Mapping[int, Callable[[], object]]) -> None:
         """`overhead_s`, the fixed cost of a call [s], from `calls` by their batch size; None where it is not known."""
-        medians = {size: self._median_s(call, start=self.timer, stop=self.timer) for size, call in calls.items()}
-        known = {size: median for size, median in medians.items() if median is not None}
-        self._keep(overhead_s=fixed_cost(known))
+        medians = {size: self._medians_s(call, self.timer) for size, call in calls.items()}
+        self._keep(overhead_s=fixed_cost({size: found[0] for size, found in medians.items() if found is not None}))
 
-    def _median_s(self, call: Callable[[], object], start: Clock, stop: Clock) -> float | None:
-        """The median of some calls, after as many to warm up, within about 2 × ASIDE_S seconds; None if disabled."""
+    def _medians_s(self, call: Callable[[], object], *stops: Clock) -> list[float] | None:
+        """The median times until each of `stops`, of some calls, after as many to warm up; None if disabled.
+
+        It takes about 2 × ASIDE_S seconds, and the device is idle before each call.
+        """
         if not self.enabled:
             return None
         begin, warm = self.timer(), 0
@@ -310,10 +314,10 @@ class Measurement:
             warm += 1
         times = []
         for _ in range(warm):
-            before = start()
+            before = self.timer()
             call()
-            times.append(stop() - before)
-        return statistics.median(times)
+            times.append([stop() - before for stop in stops])
+        return [statistics.median(found) for found in zip(*times, strict=True)]
 
     def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
         """Run one epoch and keep where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""

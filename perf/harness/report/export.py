@@ -92,7 +92,7 @@ COLUMNS: dict[str, Read] = {
     **_ratios("speedup", "pipeline_speedup", "mode_speedup", "full_speedup"),
     "bound_by": lambda row, _: row.bottleneck.name if row.bottleneck else None,
     "bound_share": lambda row, _: row.bottleneck.share if row.bottleneck else None,
-    **_numbers("enqueue_s", "overhead_s", "cold_start_s", "peak_bytes", "parameters", "flop_per_sample"),
+    **_numbers("enqueue_s", "done_s", "overhead_s", "cold_start_s", "peak_bytes", "parameters", "flop_per_sample"),
     "flop_per_s": lambda row, _: row.flop_per_s,
     **_numbers("bytes_per_sample"),
     **_texts("graph_break"),

@@ -22,9 +22,13 @@ class Bottleneck:
     share: float | None = None
 
 
-def device_bottleneck(enqueue_s: float, median_s: float) -> Bottleneck:
-    """A call on an asynchronous device waits for the host that launches it, or for the device that runs it."""
-    return Bottleneck("launch" if enqueue_s >= LAUNCH_SHARE * median_s else "device")
+def device_bottleneck(enqueue_s: float, median_s: float, done_s: float = math.inf) -> Bottleneck:
+    """A call on an asynchronous device waits for the host that launches it, or for the device that runs it.
+
+    `done_s` is when the device had done the calls that `enqueue_s` is of. The timed rounds were at another time: beside
+    their median alone, a host that was slower then looks like a busy device.
+    """
+    return Bottleneck("launch" if enqueue_s >= LAUNCH_SHARE * min(median_s, done_s) else "device")
 
 
 def host_bottleneck(overhead_s: float, median_s: float) -> Bottleneck:
@@ -50,9 +54,12 @@ def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
         return _of_epoch(benchmark)
     if bound != "call" or device is None:
         return None
-    measure, key = (host_bottleneck, "overhead_s") if device == "cpu" else (device_bottleneck, "enqueue_s")
-    seconds = benchmark.number(key)
-    return measure(seconds, median_s) if seconds is not None and seconds >= 0 else None
+    seconds = benchmark.number("overhead_s" if device == "cpu" else "enqueue_s")
+    if seconds is None or seconds < 0:
+        return None
+    if device == "cpu":
+        return host_bottleneck(seconds, median_s)
+    return device_bottleneck(seconds, median_s, benchmark.number("done_s") or math.inf)
 
 
 def _of_epoch(benchmark: Benchmark) -> Bottleneck | None:
