@@ -104,6 +104,7 @@ def quick(monkeypatch, clock):
         (steps, "WARM_MOST_S", 0.001),
         (steps, "STEP_S", 0.01),
         (steps, "PIPELINE_S", 0.001),
+        (steps, "CHOICE_S", 0.001),
         (steps, "STALL_BLOCK", 10),
         (steps, "SLEEP_S", 0.01),
     ):

@@ -187,8 +187,8 @@ def test_a_run_that_ended_early_says_so_of_its_training_steps_only():
 @pytest.mark.parametrize(
     ("precision", "difference", "rounding", "same"),
     [
-        ("fp32", 0.9e-5, 0.0, True),
-        ("fp32", -1.1e-5, 0.0, False),
+        ("fp32", 4.9e-5, 0.0, True),
+        ("fp32", -5.1e-5, 0.0, False),
         ("bf16", 0.9e-3, 0.0, True),
         ("bf16", 1.1e-3, 0.0, False),
         ("bf16", 2.9e-2, 1e-2, True),
@@ -198,7 +198,7 @@ def test_a_run_that_ended_early_says_so_of_its_training_steps_only():
 )
 def test_losses_may_differ_by_what_rounding_explains(precision, difference, rounding, same):
     assert same_training(precision, difference, rounding) == same
-    assert (ROUNDING["fp32"], ROUNDING["bf16"], CARRIED) == (1e-5, 1e-3, 3.0)
+    assert (ROUNDING["fp32"], ROUNDING["bf16"], CARRIED) == (5e-5, 1e-3, 3.0)
 
 
 # An accelerator against a CPU

@@ -91,7 +91,7 @@ def loaders() -> list[Loader]:
 def supply(work: Workload, sleeps: bool) -> Measured:
     """The rate of the fastest loader, batch by batch, divided by the median rate of the training step."""
     taken = statistics.median(rate(work, sleeps=False).values)
-    rates = {loader: _rates(work, loader, sleeps) for loader in loaders()}
+    rates = {loader: _rates(work, loader, sleeps, PIPELINE_S) for loader in loaders()}
     said = ", ".join(f"{loader} {statistics.median(found) / taken:.2g}" for loader, found in rates.items())
     return Measured(tuple(one / taken for one in rates[_fastest(rates)]), said)
 
@@ -116,7 +116,7 @@ def _fastest(rates: dict[Loader, list[float]]) -> Loader:
     return max(rates, key=lambda loader: statistics.median(rates[loader]))
 
 
-def _rates(work: Workload, loader: Loader, sleeps: bool, most_s: float = PIPELINE_S) -> list[float]:
+def _rates(work: Workload, loader: Loader, sleeps: bool, most_s: float) -> list[float]:
     """Samples per second, batch by batch."""
     timer = device_timer(synchronizer(work.device))
     with _batches(work, loader, sleeps) as load:
