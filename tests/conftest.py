@@ -40,6 +40,7 @@ STEP = PERF / "test_training_step.py"
 QUICK = (
     "--perf-profile=smoke",
     "--perf-rounds=3",
+    "--perf-passes=1",
     "--perf-batch-size=64",
     "--perf-pipeline=resident",
 )

@@ -11,6 +11,7 @@ REASONS = {
     "test_data_digits.py test_two_runs_at_once_both_succeed_and_draw_once": "lets the other process come to the lock",
     "test_gpu.py test_the_largest_batch_is_found_below_a_limit": "somebody waits for the search: minutes are too long",
     "test_paired_link.py ends": "waits until a process is gone; a slow machine has all of LIMIT_S",
+    "test_plugin_passes.py test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process": "waits for a file",
     "test_record_store.py stopped": "interrupts a run within a case, and not between two",
     "test_record_store.py test_what_a_killed_writer_left_is_swept_away_later": "dates a file back",
     "test_wiring.py burn": "uses so much CPU time, however long that takes",

@@ -453,3 +453,71 @@ def test_the_cold_start_covers_what_waiting_for_a_new_device_takes():
     )
     made.cold_start(lambda: "network", first=lambda _: device.launch(0.9))
     assert found["cold_start_s"] == pytest.approx(1.0)
+
+
+def test_a_pass_has_its_share_of_the_time_and_of_the_rounds():
+    effort = Effort(case_s=4.0, min_rounds=5, long_s=30.0)
+    assert effort.share(1) == effort
+    assert effort.share(3) == Effort(pytest.approx(4 / 3), 2, 10.0)
+    assert replace(effort, rounds=7).share(3).rounds == 3
+
+
+def in_a_later_pass(**found):
+    device = AsyncDevice()
+    made, samples = measurement(device, replace(STANDARD, rounds=2))
+    made._pass = measure.Pass(2, 3, **found)
+    return device, made, samples
+
+
+@pytest.mark.parametrize(("call_s", "warmed"), [(measure.LONG_CALL_S, 0), (0.99 * measure.LONG_CALL_S, 1), (None, 1)])
+def test_a_long_call_is_not_warmed_up_again_in_a_later_pass(call_s, warmed):
+    device, made, samples = in_a_later_pass(call_s=call_s)
+    warm = []
+    made.passes(lambda: device.launch(1.0), restore=lambda: None, warm_pass=lambda: warm.append(device.launch(1.0)))
+    assert (len(warm), len(samples)) == (warmed, 2)
+
+
+def test_all_passes_have_as_many_calls_in_a_round():
+    device, made, _ = in_a_later_pass(iterations=7)
+    calls = []
+    made.run(lambda: (calls.append(None), device.launch(1e-4)))
+    timed = len(calls) - made.found["warmup_calls"]
+    assert timed == 2 * 7 + 1  # pytest-benchmark calls once more
+
+
+def test_what_is_looked_at_once_is_not_looked_at_in_a_later_pass():
+    _, made, _ = in_a_later_pass()
+    made.enqueue(lambda: pytest.fail("called"))
+    assert made.found == {}
+
+
+def test_a_case_has_three_times_its_share_and_no_more_whatever_becomes_of_the_machine():
+    """From the tenth round on, everything takes a hundred times as long."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0), asynchronous=False)
+    made.passes(
+        lambda: device.launch(0.01 if len(samples) < 10 else 1.0),
+        restore=lambda: None,
+        warm_pass=lambda: device.launch(0.01),
+    )
+    assert samples == pytest.approx([0.01] * 10 + [1.0] * 3)
+    assert len(made.rounds) == 13
+    assert made.calls == 1 + 13
+
+
+def test_rounds_that_were_asked_for_are_made_however_long_they_take():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0, rounds=9), asynchronous=False)
+    made.passes(lambda: device.launch(100.0), restore=lambda: None, warm_pass=lambda: device.launch(0.01))
+    assert len(samples) == 9
+
+
+def test_setting_up_is_a_part_of_the_share():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0), asynchronous=False)
+
+    def restore():
+        device.now += 1.0
+
+    made.passes(lambda: device.launch(0.01), restore=restore, warm_pass=lambda: device.launch(0.01))
+    assert len(samples) == 3

@@ -163,7 +163,14 @@ def test_the_full_profile_times_steps_alone_of_large_images(perf):
 def test_what_the_full_profile_leaves_out_is_skipped_with_the_reason(perf, pytester, nets, monkeypatch):
     monkeypatch.setattr("perf.harness.workload.plan.large_images", lambda recipe: recipe.name == nets[0])
     one_mode = "--perf-execution=eager", "--perf-precision=fp32", "--perf-batch-size=64", "--perf-rounds=3"
-    few = (PERF, "--perf-profile=full", "--perf-device=cpu", *one_mode, f"--perf-model={','.join(nets)}")
+    few = (
+        PERF,
+        "--perf-profile=full",
+        "--perf-passes=1",
+        "--perf-device=cpu",
+        *one_mode,
+        f"--perf-model={','.join(nets)}",
+    )
     result = perf(*few, "--perf-data=auto", "-k", "step or inference", quick=False)
     result.assert_outcomes(passed=3, skipped=1, deselected=14)
     result.stdout.fnmatch_lines(["*skipped 1 (the profile full has no inference for networks of large images)*"])

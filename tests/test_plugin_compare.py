@@ -39,7 +39,7 @@ class Toy:
         self.storage = pytester.path / "kept"
         self.common = (
             f"--perf-data-root={digits_root}", "--perf-data=digits", "--perf-batch-size=64", "--perf-device=cpu",
-            f"--benchmark-storage={self.storage}", "-p", "no:xdist",
+            f"--benchmark-storage={self.storage}", "-p", "no:xdist", "--perf-passes=1",
         )  # fmt: skip
 
     def run(self, *arguments):

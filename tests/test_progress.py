@@ -15,11 +15,11 @@ from perf.harness.plugin.progress import ERASE, duration
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_on_terminal(columns, tmp_path, digits_root, **variables):
+def run_on_terminal(columns, tmp_path, digits_root, passes=1, **variables):
     """What a run of one case writes to a terminal of that width."""
     command = [
         sys.executable, "-m", "pytest", ROOT / "perf" / "test_training_step.py", "--perf-device=cpu",
-        "--perf-profile=smoke", "--perf-batch-size=64", "-p", "no:cacheprovider",
+        "--perf-profile=smoke", "--perf-batch-size=64", "-p", "no:cacheprovider", f"--perf-passes={passes}",
         "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-storage={tmp_path}",
     ]  # fmt: skip
     ours, theirs = pty.openpty()
@@ -43,6 +43,12 @@ def test_a_terminal_shows_the_case_its_round_and_the_time_left(tmp_path, digits_
     assert "1/1 test_training_step[cpu-bs64]: warming up" in written
     assert re.search(r"1/1 test_training_step\[cpu-bs64\]: round 1/\d+, 0 s left", written)
     assert f"\x1b7{ERASE}\x1b8" in written  # the last of it is taken away
+
+
+def test_a_terminal_shows_the_pass(tmp_path, digits_root):
+    written = run_on_terminal(100, tmp_path, digits_root, passes=2)
+    assert re.search(r"pass 1 of 2, 1/1 test_training_step\[cpu-bs64\].*pass 2 of 2", written, re.DOTALL)
+    assert f"\x1b7{ERASE}\x1b8" in written
 
 
 def test_no_progress_line_is_longer_than_the_terminal(tmp_path, digits_root):

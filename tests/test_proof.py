@@ -71,7 +71,7 @@ def test_a_record_without_phases_is_refused():
 
 
 def test_runs_agree_where_the_interval_of_their_ratio_contains_1():
-    same, slow = [1.0, 1.01, 0.99, 1.02, 0.98], [1.5, 1.51, 1.49, 1.52, 1.48]
+    same, slow = [[1.0, 1.01, 0.99, 1.02, 0.98]], [[1.5, 1.51, 1.49, 1.52, 1.48]]
     assert agreement("step", [same, same, slow]) == Agreement("step", (1.0, 1.0, 1.5), 1, 3)
     assert agreement("step", [same, slow]).width == 1.5
 

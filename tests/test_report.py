@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perf.harness.options import PIPELINES
 from perf.harness.record import Benchmark, Case, Run
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report import FORMATS, encodable, header, render
@@ -371,3 +372,39 @@ def test_a_run_of_the_gate_is_reported_by_its_verdicts():
     text = render([replace(run(), judgements=(slower,))])
     assert "x[cpu]     1.00 ms → 1.10 ms  +10% [+5.0%, +15%]  SLOWER" in text
     assert "Nothing was measured" not in text
+
+
+PASSES = {"pass_rounds": {"1": 1, "2": 1, "3": 1, "4": 1, "5": 1}}
+
+
+def test_passes_of_two_kinds_are_said_in_the_row_and_in_a_sentence():
+    slow = benchmark("epoch", pipeline="resident", samples=(0.552, 0.55, 0.952, 0.554, 0.948), **PASSES)
+    said = render([run(slow)], width=110)
+    assert "552 ms or 950 ms (2 of 5)  BIMODAL" in said
+    assert "time: … or … (2 of 5): two of the five passes were of the slower kind." in said
+    assert "BIMODAL on cpu: epoch with resident at batch 64 (1.72×). They are fast in some processes, and slow" in said
+
+
+def test_the_time_of_passes_has_the_interval_between_them():
+    steady = benchmark("training_step", samples=(1.0, 1.01, 1.02, 1.01, 1.0), **PASSES)
+    said = render([run(steady)], width=110)
+    assert "1.01 s ±1.3%" in said
+    assert "time: the median of the passes through all cases, ± half its 95% interval between them." in said
+    assert "interquartile" not in said
+
+
+def test_a_ratio_of_passes_says_where_its_interval_is_from():
+    pair = [benchmark("epoch", pipeline=name, samples=(1.0, 1.01, 1.02, 1.01, 1.0), **PASSES) for name in PIPELINES[:2]]
+    said = render([run(*pair)], width=110)
+    assert "[…]: 95% interval of the ratio, from how much the passes differ." in said
+    assert "within this run" not in said
+
+
+def test_an_interval_without_an_end_is_no_number():
+    said = render([run(benchmark("training_step", samples=(1.0, 3.0), pass_rounds={"1": 1, "2": 1}))], width=110)
+    assert "±>999%" in said
+
+
+def test_a_record_whose_passes_do_not_add_up_is_one_pass():
+    odd = benchmark("training_step", samples=(1.0, 1.0, 1.0), pass_rounds={"1": 1, "2": 1})
+    assert odd.passes == ((1.0, 1.0, 1.0),)

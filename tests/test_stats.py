@@ -9,7 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from perf.harness.statistics import intervals as stats
-from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
+from perf.harness.statistics.intervals import (
+    Ratio,
+    Summary,
+    median_and_spread,
+    ratio,
+    ratio_of_passes,
+    scatter,
+    summary,
+)
 
 positive = st.floats(min_value=1e-12, max_value=1e6)
 samples = st.lists(positive, min_size=1, max_size=60)
@@ -187,3 +195,109 @@ def test_the_interval_of_a_median_is_students_of_its_ten_blocks(in_a_block, wide
     median, low, high = stats.median_interval(samples)
     assert median == statistics.median(samples)
     assert (median / low, high / median) == pytest.approx([math.exp(2.262157 * error)] * 2)  # t(97.5%, 9)
+
+
+def launched(rng, time):
+    """Each process has a speed of its own."""
+    return math.exp(0.05 * rng.gauss(0, 1))
+
+
+def of_two_kinds(rng, time):
+    """One process in four is 1.7 times as slow as the others."""
+    return (1.7 if rng.random() < 0.25 else 1.0) * math.exp(0.02 * rng.gauss(0, 1))
+
+
+def half_and_half(rng, time):
+    return (1.7 if rng.random() < 0.5 else 1.0) * math.exp(0.02 * rng.gauss(0, 1))
+
+
+def heavy_tailed(rng, time):
+    """Student's t with 2 degrees of freedom, or nearly."""
+    return math.exp(0.03 * rng.gauss(0, 1) / math.sqrt(rng.expovariate(1)))
+
+
+def once_crazy(rng, time):
+    """One process in twenty takes ten times as long."""
+    return (10.0 if rng.random() < 0.05 else 1.0) * math.exp(0.02 * rng.gauss(0, 1))
+
+
+def warming(rng, time):
+    """The clock falls and rises by a tenth in the course of a run."""
+    return math.exp(0.1 * math.sin(2 * math.pi * time) + 0.02 * rng.gauss(0, 1))
+
+
+KINDS = (launched, of_two_kinds, half_and_half, heavy_tailed, once_crazy, warming)
+
+
+def made_of_passes(rng, process, count):
+    begin = rng.random()
+    speeds = [process(rng, begin + number / count) for number in range(count)]
+    return [[speed * (1 + abs(0.02 * rng.gauss(0, 1))) for _ in range(20)] for speed in speeds]
+
+
+@pytest.mark.parametrize("process", KINDS)
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_of_two_runs_of_several_passes_nine_intervals_in_ten_hold_the_truth(process, count):
+    rng = random.Random(count)
+    runs = [(made_of_passes(rng, process, count), made_of_passes(rng, process, count)) for _ in range(200)]
+    assert sum(not ratio_of_passes(one, other).excludes_one for one, other in runs) >= 180
+
+
+@pytest.mark.parametrize("process", [launched, of_two_kinds])
+def test_rounds_instead_of_passes_would_say_far_too_much(process):
+    """The fault that passes are there against, planted: the same runs, taken for one long pass."""
+    rng = random.Random(0)
+    runs = [(made_of_passes(rng, process, 1), made_of_passes(rng, process, 1)) for _ in range(200)]
+    assert sum(not ratio_of_passes(one, other).excludes_one for one, other in runs) < 100
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_a_slowdown_by_a_half_is_found_between_passes(count):
+    rng, found = random.Random(1), 0
+    for _ in range(50):
+        base, head = made_of_passes(rng, launched, count), made_of_passes(rng, launched, count)
+        found += ratio_of_passes(base, [[1.5 * one for one in samples] for samples in head]).excludes_one
+    assert found >= 45
+
+
+def test_the_time_of_several_passes_is_the_median_of_their_medians():
+    found = summary([[1.0, 1.0, 1.0], [2.0, 2.0], [4.0]])
+    assert (found.median, found.rounds, found.passes) == (pytest.approx(2.0), 6, 3)
+    logs = [0.0, math.log(2), math.log(4)]
+    margin = 4.302653 * math.sqrt(math.pi / 2 * statistics.variance(logs) / 3)
+    assert found.spread == pytest.approx(math.exp(margin) - 1)
+
+
+def test_passes_that_are_alike_by_chance_are_no_surer_than_each_of_them():
+    noisy = [1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 1.2, 0.8, 1.1, 0.9, 1.0]
+    assert summary([noisy, noisy, noisy]).spread > 0.02
+    assert summary([[1.0] * 9] * 3).spread == 0.0
+
+
+def test_one_pass_is_what_it_was():
+    times = [1.0, 2.0, 4.0]
+    assert summary([times]) == median_and_spread(times)
+    assert ratio_of_passes([times], [times]) == ratio(times, times)
+    assert scatter([times]) == median_and_spread(times).spread
+
+
+def test_the_scatter_of_passes_is_how_much_their_medians_differ():
+    assert scatter([[1.0, 9.0, 1.0], [1.0], [1.0]]) == 0.0
+    assert scatter([[1.0], [math.e]]) == pytest.approx(math.sqrt(0.5))
+
+
+passes = st.lists(samples, min_size=1, max_size=8)
+
+
+@given(passes, passes)
+def test_the_ratio_of_passes_the_other_way_round_is_the_inverse(a, b):
+    one, other = ratio_of_passes(a, b), ratio_of_passes(b, a)
+    assert one.point * other.point == pytest.approx(1.0)
+    if one.low is not None and other.high is not None:
+        assert one.low * other.high == pytest.approx(1.0)
+
+
+@given(passes)
+def test_the_spread_of_passes_is_none_or_a_number_from_0_on(a):
+    spread = summary(a).spread
+    assert spread is None or spread >= 0

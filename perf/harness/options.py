@@ -65,7 +65,8 @@ class SettingsError(Exception):
 class Profile:
     """How much is measured: the samples of the data set (None: all), and for how long [s].
 
-    A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`.
+    A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`, in
+    `passes` passes.
     `defaults` are those of options that the user does not name. With `only_steps`, networks of large images get only
     the benchmarks of single steps; a CPU skips each benchmark whose call takes longer than `longest_s`.
     """
@@ -79,22 +80,23 @@ class Profile:
     defaults: Mapping[str, str] = field(default_factory=dict)
     only_steps: bool = False
     longest_s: float = math.inf
+    passes: int = 1
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
         # 100 batches of 64: enough for a falling loss; 3 rounds are the fewest with an interval worth reading.
-        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
+        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, passes=3),
         # 4 s give a step of 1 ms its 20 blocks of 100 rounds, and the whole suite its 5 minutes on 2 cores.
-        Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0),
+        Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5),
         # The data of the smoke run: the checks train, but do not learn.
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
         # A second each, for there are hundreds of cases. Of random images, an epoch says nothing that a step does not.
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
                 defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
-                only_steps=True),
+                only_steps=True, passes=2),
     )
 }  # fmt: skip
 
@@ -116,6 +118,7 @@ class Settings:
     data_root: Path
     profile: Profile
     rounds: int | None
+    passes: int | None
     threads: int | None
     memory_limit: int | None
     seed: int
@@ -352,6 +355,10 @@ OPTIONS = (
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))], "profile", "profile"),
     Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",
            lambda text: _whole(text, 1), "rounds", "rounds"),
+    Option("passes", "N", None,
+           "how often the run goes through all cases, each time in a fresh process; 1 is in pytest's own, for a "
+           "debugger or a profiler (default: smoke 3, standard 5, full 2)",
+           lambda text: _whole(text, 1), "passes", "passes", parent_only=True),
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1), "threads", "threads"),
     Option("memory-limit", "SIZE", None,

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from perf.harness.record.read import load  # noqa: E402
 from perf.harness.record.run import short_name  # noqa: E402
 from perf.harness.report import quantities  # noqa: E402
-from perf.harness.statistics.intervals import median_and_spread, ratio  # noqa: E402
+from perf.harness.statistics.intervals import Passes, ratio_of_passes, summary  # noqa: E402
 
 ENOUGH, WIDE = 0.9, 1.1
 # How long the loop runs, and how long it is away [s].
@@ -54,10 +54,10 @@ class Agreement:
         return max(self.medians) / min(self.medians)
 
 
-def agreement(name: str, runs: Sequence[Sequence[float]]) -> Agreement:
-    """How two runs or more agree on a case; each of `runs` has its rounds [s]."""
-    pairs = [not ratio(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
-    return Agreement(name, tuple(median_and_spread(times).median for times in runs), sum(pairs), len(pairs))
+def agreement(name: str, runs: Sequence[Passes]) -> Agreement:
+    """How two runs or more agree on a case; each of `runs` has its rounds by pass [s]."""
+    pairs = [not ratio_of_passes(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
+    return Agreement(name, tuple(summary(times).median for times in runs), sum(pairs), len(pairs))
 
 
 def totals(found: Sequence[Agreement]) -> tuple[int, int, int]:
@@ -113,8 +113,8 @@ def company() -> Iterator[None]:
         thread.join()
 
 
-def measured(arguments: Sequence[str], folder: Path, number: int) -> tuple[Mapping[str, Sequence[float]], float]:
-    """The rounds of each timed case of one run, and the run's wall time [s]. Exits where the run fails."""
+def measured(arguments: Sequence[str], folder: Path, number: int) -> tuple[Mapping[str, Passes], float]:
+    """The rounds of each timed case of one run, by pass, and the run's wall time [s]. Exits where the run fails."""
     record = folder / f"{number}.json"
     command = [sys.executable, "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"]
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def measured(arguments: Sequence[str], folder: Path, number: int) -> tuple[Mappi
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
     benchmarks = load(record).benchmarks
-    return {short_name(one.fullname): one.seconds for one in benchmarks if one.seconds}, time.perf_counter() - start
+    return {short_name(one.fullname): one.passes for one in benchmarks if one.passes}, time.perf_counter() - start
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import NEAR_S, rounds_with
 from perf.harness.measurement import traffic
 from perf.harness.measurement.parity import epoch_apart, logits_apart, parity
-from perf.harness.measurement.rounds import Effort, Measurement, MeasurementError
+from perf.harness.measurement.rounds import ONLY, Effort, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
 from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
@@ -55,7 +55,9 @@ class Bench:
         device_name: str,
         on_round: Callable[[int, int, float], None] | None,
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
+        one: Pass = ONLY,
     ) -> None:
+        self._first = one.first  # what needs no second look is looked at in the first pass
         self.definition = definition
         self.workload = workload
         self.memory_limit = settings.memory_limit
@@ -66,12 +68,13 @@ class Bench:
         self.measurement = Measurement(
             benchmark.pedantic,
             devices.synchronizer(device),
-            Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds),
+            Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds).share(one.of),
             asynchronous=device.asynchronous,
             enabled=benchmark.enabled,
             keep=self.keep,
             on_round=on_round,
             foreign_cpu_s=foreign_cpu_s,
+            one=one,
         )
         self.info = ExtraInfo(
             benchmark=definition.name,
@@ -116,7 +119,7 @@ class Bench:
     def check_parity(self) -> None:
         """Hold a mode's losses against those of the plain way, before anything of it is timed. Raises
         MeasurementError where it computes something else."""
-        if self.workload.mode == PLAIN:
+        if self.workload.mode == PLAIN or not self._first:
             return
         found = parity(self.workload, self.measurement.timer)
         self.keep(
@@ -129,12 +132,12 @@ class Bench:
 
     def check_logits(self) -> None:
         """The same of a forward pass: its logits against those of the plain way."""
-        if self.workload.mode != PLAIN:
+        if self.workload.mode != PLAIN and self._first:
             self.keep(parity_difference=logits_apart(self.workload))
 
     def check_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
         """The same of a whole epoch that is compiled or captured by itself; it is, here, and not on the clock."""
-        if self.workload.mode.execution != EAGER and isinstance(pipeline, ResidentPipeline):
+        if self._first and self.workload.mode.execution != EAGER and isinstance(pipeline, ResidentPipeline):
             trainee.restore()
             difference = epoch_apart(self.workload, epoch(trainee.step, pipeline, 0), pipeline)
             self.keep(epoch_difference=difference)
@@ -157,7 +160,7 @@ class Bench:
 
         It is not known of a compiled call, which would be another one for each size.
         """
-        if self.workload.mode.execution != "compile":
+        if self._first and self.workload.mode.execution != "compile":
             small = {
                 size: replace(self.workload, batch_size=size)
                 for size in FITTED_BATCHES
@@ -192,6 +195,8 @@ class Bench:
 
     def record_flop(self, call: Callable[..., object]) -> None:
         """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch, or `flop_uncounted`: why not."""
+        if not self._first:
+            return
         batch = self.workload.minimal().batches(1)[0]
         work = traffic.work(lambda: call(*batch))
         known = work.flop and not work.uncounted
@@ -200,6 +205,8 @@ class Bench:
 
     def record_bytes(self, call: Callable[..., object]) -> None:
         """`bytes_per_sample` of `call(images, labels)`, at this batch size: the weights are read once for all."""
+        if not self._first:
+            return
         batch = self.workload.batches(1)[0]
         work = traffic.work(lambda: call(*batch))
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)

@@ -6,6 +6,8 @@ the timed loop, exactly W+N times, and keeps the samples.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +27,9 @@ T = TypeVar("T")
 # Rounds of an asynchronous device hold enough calls to last this long: launching and waiting for a round costs tens
 # of microseconds, which then is less than 1% of it.
 ROUND_S = 0.01
+LONG_CALL_S = 1.0
+# A case never takes longer than this many times its share.
+TIMES_SHARE = 3.0
 # Above this the record grows, and its interval does not shrink any more: neighbouring rounds are not independent.
 MAX_ROUNDS = 5_000
 # Warm-up: stable once this many blocks in a row are no faster than the best before them by more than 5%.
@@ -70,6 +75,24 @@ def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_count
 
 
 @dataclass(frozen=True)
+class Pass:
+    """Pass `number` of `of` through all cases, and what the first one has found: the time of a call [s], and how many
+    calls make a round."""
+
+    number: int = 1
+    of: int = 1
+    call_s: float | None = None
+    iterations: int | None = None
+
+    @property
+    def first(self) -> bool:
+        return self.number == 1
+
+
+ONLY = Pass()
+
+
+@dataclass(frozen=True)
 class Effort:
     """How long to measure a case: exactly `rounds` where the user says so, else as the profile says.
 
@@ -80,6 +103,11 @@ class Effort:
     min_rounds: int
     long_s: float
     rounds: int | None = None
+
+    def share(self, passes: int) -> Effort:
+        """What one of so many passes does of it."""
+        rounds = None if self.rounds is None else math.ceil(self.rounds / passes)
+        return Effort(self.case_s / passes, math.ceil(self.min_rounds / passes), self.long_s / passes, rounds)
 
     def rounds_for(self, round_s: float) -> int:
         """The rounds of a case whose round takes `round_s` seconds; two at least, for an interval, unless long."""
@@ -135,15 +163,33 @@ def _nothing() -> None:
     """What is done between rounds where nothing is to be shown."""
 
 
+class _Over(BaseException):
+    """Ends the rounds of a case. No Exception, by which `pedantic` would take the case for a failed one."""
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """Asked after every round: whether a case has had its time. `most_s` is three times its share, for a machine may
+    become slower than it was in the warm-up."""
+
+    most_s: float
+
+    def is_over(self, took_s: float) -> bool:
+        return took_s >= self.most_s
+
+
 class _Rounds:
     """What `pedantic` calls between rounds, outside the timed region: notes when each of them began and ended.
 
     To the clock's readings belong the few microseconds of `pedantic` itself: they are not the times of the rounds.
     """
 
-    def __init__(self, clock: Clock, setup: Callable[[], None] | None, tick: Callable[[], None]) -> None:
-        self._clock, self._setup, self._tick = clock, setup, tick
+    def __init__(
+        self, clock: Clock, setup: Callable[[], None] | None, tick: Callable[[], None], rule: StoppingRule
+    ) -> None:
+        self._clock, self._setup, self._tick, self._rule = clock, setup, tick, rule
         self._readings: list[float] = [clock()]
+        self._begin = self._readings[0]
 
     def setup(self) -> None:
         if self._setup is not None:
@@ -154,6 +200,8 @@ class _Rounds:
         self._readings.append(self._clock())
         self._tick()
         self._readings.append(self._clock())
+        if self._rule.is_over(self._readings[-1] - self._begin):
+            raise _Over
 
     @property
     def spans(self) -> list[tuple[float, float]]:
@@ -179,9 +227,12 @@ class Measurement:
         on_round: Callable[[int, int, float], None] | None = None,
         foreign_cpu_s: Callable[[], float | None] = lambda: None,
         clock: Clock = time.perf_counter,
+        one: Pass = ONLY,
     ) -> None:
+        self._pass = one
         self._keep = keep
-        self.others_cores: float | None = None  # that other programs kept busy during the timed rounds
+        self.others_cores: float | None = None  # that other programs kept busy from the cold start to the last round
+        self._company: tuple[float, float | None] | None = None  # the time, and theirs, when the case began
         self._foreign_cpu_s = foreign_cpu_s
         self.enabled = enabled
         self.calls = 0  # made so far to warm up and in timed rounds
@@ -197,6 +248,7 @@ class Measurement:
     def cold_start(self, build: Callable[[], T], first: Callable[[T], object]) -> T:
         """Build and call once, timed together: context, allocator, kernel choice, compilation, worker start."""
         start = self._clock()  # to wait for the device first would make its context, off the clock
+        self._company = (start, self._foreign_cpu_s())
         built = build()
         first(built)
         self._keep(cold_start_s=self.timer() - start)
@@ -216,19 +268,23 @@ class Measurement:
         self._keep(warmup_calls=warm.calls)
         self._keep(warmup_stable=warm.stable)
         iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous else 1
+        iterations = self._pass.iterations or iterations  # all rounds of a case hold as many
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
     def passes(self, call: Callable[[], object], restore: Callable[[], None], warm_pass: Callable[[], object]) -> None:
         """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1.
 
-        `warm_pass` does what `call` does, and may look closer at it: its time is not recorded.
+        `warm_pass` does what `call` does, and may look closer at it: its time is not recorded. Where an earlier pass of
+        the run has found that a call takes LONG_CALL_S, W is 0: the first step of such a call warms up the others.
         """
         restore()
         if not self.enabled:
             self._once(call)
             return
-        pass_s = self._untimed(warm_pass, 1)
-        self._rounds(call, pass_s, iterations=1, setup=restore)
+        call_s = self._pass.call_s
+        if call_s is None or call_s < LONG_CALL_S:
+            call_s = self._untimed(warm_pass, 1)
+        self._rounds(call, call_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
         """One round to warm up, then time rounds of `calls_per_round` calls, with no pause in between."""
@@ -255,19 +311,21 @@ class Measurement:
         self, call: Callable[[], object], round_s: float, *, iterations: int, setup: Callable[[], None] | None = None
     ) -> None:
         rounds = self._effort.rounds_for(round_s)
-        self.calls += rounds * iterations
         self._keep(timing="throughput" if iterations > 1 else "latency")
-        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s))
-        start, foreign = self.timer(), self._foreign_cpu_s()
-        self._pedantic(
-            call,
-            setup=None if setup is None else watch.setup,
-            teardown=watch.teardown,
-            rounds=rounds,
-            warmup_rounds=0,
-            iterations=iterations,
-        )
+        share_s = math.inf if self._effort.rounds else max(self._effort.case_s, rounds * round_s)
+        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), StoppingRule(TIMES_SHARE * share_s))
+        start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
+        with contextlib.suppress(_Over):  # every round that is finished counts
+            self._pedantic(
+                call,
+                setup=None if setup is None else watch.setup,
+                teardown=watch.teardown,
+                rounds=rounds,
+                warmup_rounds=0,
+                iterations=iterations,
+            )
         self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
+        self.calls += len(self.rounds) * iterations
         after, wall_s = self._foreign_cpu_s(), self.timer() - start
         if foreign is not None and after is not None and wall_s >= LOAD_S:
             self.others_cores = max(0.0, (after - foreign) / wall_s)
@@ -293,6 +351,8 @@ class Measurement:
     def enqueue(self, call: Callable[[], object]) -> None:
         """`enqueue_s`, the host's share of a call [s]: until it returns, the device idle before; and `done_s`: until
         the device has done it. Both are of the same calls: a host is slower at some times than at others."""
+        if not self._pass.first:
+            return
         returned_s, done_s = self._medians_s(call, self._clock, self.timer) or (None, None)
         self._keep(enqueue_s=returned_s, done_s=done_s)
 

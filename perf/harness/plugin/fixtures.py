@@ -11,6 +11,7 @@ from perf.harness.machine import devices, memory
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.plugin.items import kind
+from perf.harness.plugin.measure import Measure
 from perf.harness.plugin.qualify import Qualify
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.plugin.way import WAY
@@ -62,6 +63,12 @@ def bench(
 ) -> Iterator[Bench]:
     """One case, ready to be measured; device memory is empty before and after."""
     config, node = request.config, request.node
+    way = config.stash[WAY]
+    assert isinstance(way, Measure)
+    if way.elsewhere:  # the case runs in another process
+        yield None  # type: ignore[misc]
+        benchmark.skipped = True  # it was not used, and that is no mistake
+        return
     state, progress = config.stash[STATE], config.stash[PROGRESS]
     mode = Mode(execution, precision)
     workload = state.plan.workload(device, batch_size, pipeline, mode, model)
@@ -82,6 +89,7 @@ def bench(
             state.plan.device_name(device),
             on_round,
             state.readings(device),
+            way.one,
         )
     benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
     memory.free(workload.device)

@@ -97,10 +97,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
     way = _way(session.config)
-    if way is not None and not session.config.option.collectonly and not session.testsfailed:
-        way.start(session)
+    if way is None or session.config.option.collectonly or session.testsfailed:
+        return None
+    way.start(session)
+    return way.loop(session) or None  # None: pytest asks the next, which is its own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    way = _way(pyfuncitem.config)
+    return None if way is None else way.call(pyfuncitem) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before the mark that skips it

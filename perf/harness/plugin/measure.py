@@ -8,11 +8,12 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from perf.harness.machine import devices, memory
 from perf.harness.measurement import rounds
 from perf.harness.measurement.bench import TooLong
-from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import stock, stored
 from perf.harness.plugin.items import is_part, kind, parametrize, params
 from perf.harness.plugin.state import end_undecided, kept_in, shown
@@ -30,7 +31,13 @@ SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 
 
 class Measure(Way):
-    """Every case on the clock; `comparison` judges each as it ends."""
+    """Every case on the clock; `comparison` judges each as it ends.
+
+    `one` is the pass that this process makes. Where they are `elsewhere`, other processes make them.
+    """
+
+    one: Pass = ONLY
+    elsewhere = False
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
@@ -89,7 +96,7 @@ class Measure(Way):
     def running(self, item: pytest.Item) -> Iterator[None]:
         """A measurement that came to nothing is one line, not a traceback through the harness."""
         try:
-            with untraced():
+            with untraced(), _same_threads():
                 yield
         except (TooLong, Unsupported) as reason:
             raise pytest.skip.Exception(str(reason)) from None
@@ -166,6 +173,22 @@ class Measure(Way):
             return [*lines, "", f"Kept as {path}", f"It is no baseline for later runs: {reason}."]
         last = "Compare the next run with it: the same command and --benchmark-compare"
         return [*lines, "", f"Saved as {path}", last]
+
+
+@contextlib.contextmanager
+def _same_threads() -> Iterator[None]:
+    """Raises MeasurementError where the number of torch's threads was changed meanwhile, and changes it back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        after = torch.get_num_threads()
+        torch.set_num_threads(before)
+    if after != before:
+        raise MeasurementError(
+            f"it changed the number of torch's threads from {before} to {after}, which is another benchmark; "
+            f"give --perf-threads={after} instead"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -49,6 +49,14 @@ class Way:
     def start(self, session: pytest.Session) -> None:
         """Prepare what the first item needs, and refuse what cannot work."""
 
+    def loop(self, session: pytest.Session) -> bool:
+        """Run the items in the place of pytest; False where pytest shall."""
+        return False
+
+    def call(self, item: pytest.Function) -> bool:
+        """Call the function of one item in the place of pytest; False where pytest shall."""
+        return False
+
     def set_up(self, item: pytest.Item) -> None:
         """Before the marks of `item` may skip it."""
 

@@ -1,12 +1,17 @@
-"""The one place that knows the three ways to run: which of them did the options choose?"""
+"""The one place that knows the ways to run: which of them did the options choose?"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from perf.harness.options import Settings
 from perf.harness.plugin.gate import SideBySide
 from perf.harness.plugin.measure import Measure
+from perf.harness.plugin.passes import Passes
 from perf.harness.plugin.qualify import Qualify
+from perf.harness.plugin.serving import Requests, Serving
 from perf.harness.plugin.state import STATE
 from perf.harness.plugin.way import Way
 
@@ -16,4 +21,25 @@ def chosen(config: pytest.Config) -> Way:
     settings = config.stash[STATE].settings
     if settings.qualifies:
         return Qualify(config)
-    return SideBySide(config) if settings.paired else Measure(config)
+    if settings.paired:
+        return SideBySide(config)
+    if (requests := config.pluginmanager.get_plugin(Requests.NAME)) is not None:
+        return Serving(config, requests)
+    passes = _passes(config, settings)
+    return Passes(config, passes) if passes > 1 else Measure(config)
+
+
+def _passes(config: pytest.Config, settings: Settings) -> int:
+    """How many there are; one where the user wants to look into this process. Raises pytest.UsageError for both."""
+    option = config.option
+    here = {
+        "--benchmark-disable": option.benchmark_disable and not option.benchmark_enable,
+        "--benchmark-cprofile": option.benchmark_cprofile,
+        "--pdb": option.usepdb,
+        "--trace": option.trace,
+        "Windows": os.name == "nt",
+    }
+    why = next((name for name, given in here.items() if given), None)
+    if why and settings.passes and settings.passes > 1:
+        raise pytest.UsageError(f"{why} needs --perf-passes=1: more passes are in processes of their own")
+    return 1 if why else settings.passes or settings.profile.passes

@@ -37,6 +37,8 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     others_cores: Number = UNSET
     crowding: Number = UNSET
     marks: Text = UNSET
+    pass_rounds: Mapping[str, int] | UnsetType = UNSET
+    cold_starts_s: Mapping[str, float] | UnsetType = UNSET
     throttled_rounds: Whole = UNSET
     power_capped_rounds: Whole = UNSET
     samples_per_iteration: Whole = UNSET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -55,6 +56,15 @@ class Benchmark:
     iterations: int
     stats: Mapping[str, float]
     info: Info = field(default_factory=dict)
+
+    @property
+    def passes(self) -> tuple[tuple[float, ...], ...]:
+        """`seconds` by the pass that took them; one pass where the record does not say, none where there are none."""
+        counts = [int(count) for count in self.numbers("pass_rounds").values() if count >= 1]
+        if sum(counts) != len(self.seconds):
+            return (self.seconds,) if self.seconds else ()
+        ends = list(itertools.accumulate(counts))
+        return tuple(self.seconds[end - count : end] for count, end in zip(counts, ends, strict=True))
 
     @property
     def ours(self) -> bool:

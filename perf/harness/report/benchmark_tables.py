@@ -23,6 +23,7 @@ BOTTLENECKS = {
     "the share that goes to training steps.",
 }
 INTERVAL = "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more."
+BETWEEN_PASSES = "[…]: 95% interval of the ratio, from how much the passes differ."
 PEAK_MEMORY = "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes."
 ACTIVATIONS = (
     "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the batch. "
@@ -63,10 +64,14 @@ def footnotes(found: Speedups) -> list[Notes]:
 def _on_times(found: Speedups) -> list[str]:
     rows = [*found.rows, *found.foreign]
     notes = []
-    if any(row.summary.spread is not None for row in rows):
+    if any(row.summary.spread is not None and row.summary.passes == 1 for row in rows):
         notes.append("time: the median, ± half the interquartile range.")
+    if any(row.summary.passes > 1 for row in rows):
+        notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
+    if any(row.kinds for row in rows):
+        notes.append("time: … or … (2 of 5): two of the five passes were of the slower kind.")
     if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
-        notes.append(INTERVAL)
+        notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
     notes += [text for names, text in BOTTLENECKS.items() if bottlenecks.intersection(names)]
     if any(row.benchmark.number("peak_bytes") for row in found.rows):
@@ -120,9 +125,10 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
     if across:
         of_device = _cells(rows, lambda row: _over(row.speedup, is_base=row.reference))
         columns.append(Column(f"speedup vs {reference}", of_device))
-    # The page has room for the interval of one speedup.
+    # The page has room for the interval of one speedup, and for none beside times of two kinds.
+    short = across or any(row.kinds for row in rows)
     of_pipeline = _cells(
-        rows, lambda row: _over(row.pipeline_speedup, is_base=row.pipeline == PLAIN_PIPELINE, short=across)
+        rows, lambda row: _over(row.pipeline_speedup, is_base=row.pipeline == PLAIN_PIPELINE, short=short)
     )
     columns += [
         Column(f"vs {PLAIN_PIPELINE}", of_pipeline, spare=3),
@@ -243,7 +249,7 @@ def _scalar(value: object) -> str:
 
 def _times(rows: Sequence[Row]) -> list[Column]:
     return [
-        Column("time", _cells(rows, lambda row: _time(row.summary))),
+        Column("time", _cells(rows, _time_of)),
         Column.words("mark", _cells(rows, lambda row: " ".join(row.marks))),
         Column("samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s)), spare=2),
     ]
@@ -277,13 +283,22 @@ def _above_0(row: Row, key: str, form: Callable[[float], str]) -> str:
     return _number(row, key, lambda value: form(value) if value > 0 else "")
 
 
+def _time_of(row: Row) -> str:
+    """`812 µs ±3%`; where some of its passes were slow: `552 ms or 950 ms (2 of 5)`."""
+    if (kinds := row.kinds) is None:
+        return _time(row.summary)
+    fast, slow = map(quantities.seconds, (kinds.fast, kinds.slow))
+    return f"{fast} or {slow} ({kinds.slow_passes} of {kinds.passes})"
+
+
 def _time(summary: Summary) -> str:
     """A median time and its spread: 812 µs ±3%."""
     return f"{quantities.seconds(summary.median)} {_shown(_spread, summary.spread)}".rstrip()
 
 
 def _spread(value: float) -> str:
-    return f"±{quantities.percent(value)}"
+    """Of two passes that differ, the interval may have no end to speak of."""
+    return f"±{quantities.percent(value)}" if value < 10 else "±>999%"
 
 
 def _over(found: Ratio | None, *, is_base: bool, short: bool = False) -> str:

@@ -38,6 +38,7 @@ def conclusion(found: Speedups) -> list[Block]:
     sentences = [
         *_crowded(rows),
         *_throttled(rows),
+        *_bimodal(rows),
         *_unsteady(rows),
         *_devices(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
@@ -66,6 +67,21 @@ def _throttled(rows: Sequence[Row]) -> list[str]:
         "is faster."
         for begin in _marked(rows, Mark.THROTTLED, lambda row: row.throttled or 0.0, _rounds)
     ]
+
+
+def _bimodal(rows: Sequence[Row]) -> list[str]:
+    """The times of which there are two kinds."""
+    return [
+        f"{begin} They are fast in some processes, and slow in others. Threads that wait for each other often do that: "
+        "try --perf-threads=1."
+        for begin in _marked(
+            rows, Mark.BIMODAL, lambda row: row.kinds.slow / row.kinds.fast if row.kinds else 1, _times
+        )
+    ]
+
+
+def _times(slower: float) -> str:
+    return f" ({quantities.times(slower)})"
 
 
 def _unsteady(rows: Sequence[Row]) -> list[str]:

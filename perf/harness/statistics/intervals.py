@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perf.harness.statistics.kinds import two_kinds
+
 CONFIDENCE = 0.95
 # Blocks per side. Simulated with AR(1) noise of 0.9 and 100 samples a side, 10 blocks cover 77% of the true
 # ratios and 20 cover 61%; where the samples are independent, 10 widen the interval by 4%.
@@ -24,13 +26,22 @@ MEDIAN_VARIANCE = math.pi / 2
 MAX_LOG = 700.0
 
 
+Passes = Sequence[Sequence[float]]
+"""Samples by the pass of a run that took them, each pass in a process of its own; one at least, none of them empty."""
+
+
 @dataclass(frozen=True)
 class Summary:
-    """`spread` is half the interquartile range relative to the median; None for fewer than 2 samples."""
+    """A time, from `passes` passes with `rounds` samples in all.
+
+    `spread` is relative to `median`. Of several passes, it is half the 95% interval of their median; of one, half the
+    interquartile range of its samples, None for fewer than 2.
+    """
 
     median: float
     spread: float | None
     rounds: int
+    passes: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,14 +71,34 @@ def median_and_spread(samples: Sequence[float]) -> Summary:
     return Summary(median, (third - first) / 2 / median, len(samples))
 
 
+def summary(passes: Passes) -> Summary:
+    """The median of the passes' medians, and how sure it is. Raises ValueError as `median_and_spread` does."""
+    if len(passes) == 1:
+        return median_and_spread(passes[0])
+    log = _log_of_passes(passes)
+    return Summary(exp(log.value), exp(_margin(log)) - 1, sum(map(len, passes)), len(passes))
+
+
+def scatter(passes: Passes) -> float | None:
+    """How much the passes' medians differ (the standard deviation of their logarithms); of one pass, its spread."""
+    if len(passes) == 1:
+        return median_and_spread(passes[0]).spread
+    return log_deviation([statistics.median(samples) for samples in passes])
+
+
 def ratio(reference: Sequence[float], samples: Sequence[float]) -> Ratio:
+    """`ratio_of_passes` of two runs of one pass each. It covers what varies within them, not between processes."""
+    return ratio_of_passes([reference], [samples])
+
+
+def ratio_of_passes(reference: Passes, samples: Passes) -> Ratio:
     """The median of `reference` over the median of `samples`: for times, the speedup over the reference.
 
-    The interval is Welch's (1947) on the logarithms of block medians: nonoverlapping batch means (Schmeiser
-    1982) with the median as the statistic. It covers what varies within these two runs, not between runs.
-    `ratio(a, b)` is 1 / `ratio(b, a)`. Raises ValueError as `median_and_spread` does.
+    The interval is Welch's (1947) on logarithms: of the medians of the passes, or, of a single pass, of the medians of
+    its blocks: nonoverlapping batch means (Schmeiser 1982) with the median as the statistic.
+    `ratio_of_passes(a, b)` is 1 / `ratio_of_passes(b, a)`. Raises ValueError as `median_and_spread` does.
     """
-    top, bottom = _log_median(reference), _log_median(samples)
+    top, bottom = _log_of_passes(reference), _log_of_passes(samples)
     difference = top.value - bottom.value
     if top.variance is None or bottom.variance is None:
         return Ratio(exp(difference))
@@ -97,7 +128,7 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float | None, floa
     median = statistics.median(samples)  # exp(log(x)) is not always x
     if log.variance is None:
         return median, None, None
-    factor = exp(quantile((1 + CONFIDENCE) / 2, log.blocks - 1) * math.sqrt(log.variance))
+    factor = exp(_margin(log))
     return median, median / factor, median * factor
 
 
@@ -120,6 +151,30 @@ def _log_median(samples: Sequence[float]) -> _LogMedian:
     if len(samples) < len(blocks) * LONG_BLOCK:
         variance *= MEDIAN_VARIANCE
     return _LogMedian(value, variance, len(blocks))
+
+
+def _margin(log: _LogMedian) -> float:
+    """Half the 95% interval of a median that has a variance."""
+    return quantile((1 + CONFIDENCE) / 2, log.blocks - 1) * math.sqrt(log.variance or 0.0)
+
+
+def _log_of_passes(passes: Passes) -> _LogMedian:
+    """The median of the passes' medians. Its variance comes from how much the passes differ.
+
+    By chance, a few of them may differ by less than a pass knows its own median: that is the least. Where several are
+    of another kind, the median may be of either: half the gap is the least error.
+    """
+    if len(passes) == 1:
+        return _log_median(passes[0])
+    within = [_log_median(samples) for samples in passes]
+    medians, count = [one.value for one in within], len(within)
+    variance = max(statistics.variance(medians), statistics.fmean(one.variance or 0.0 for one in within)) / count
+    if count > 2:  # of two, the median is the mean
+        variance *= MEDIAN_VARIANCE
+    kinds = two_kinds([exp(median) for median in medians])
+    if kinds and 1 < kinds.slow_passes < count - 1:
+        variance = max(variance, (math.log(kinds.slow / kinds.fast) / 2) ** 2)
+    return _LogMedian(statistics.median(medians), variance, count)
 
 
 def _blocks(samples: Sequence[float]) -> list[Sequence[float]]:

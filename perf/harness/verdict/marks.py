@@ -16,19 +16,24 @@ class Mark(StrEnum):
     """Worst first.
 
     CROWDED: other programs had some of the cores that it needs. THROTTLED: the device had slowed itself down.
-    UNSTEADY: half the interquartile range is more than a quarter of the median.
+    BIMODAL: its passes are of two kinds, fast and slow. UNSTEADY: they differ by more than a quarter; of a single pass,
+    half the interquartile range is more than a quarter of the median.
     """
 
     CROWDED = "CROWDED"
     THROTTLED = "THROTTLED"
+    BIMODAL = "BIMODAL"
     UNSTEADY = "UNSTEADY"
 
 
-def marks(spread: float | None, crowding: float | None, throttled_rounds: float | None) -> tuple[Mark, ...]:
+def marks(
+    spread: float | None, crowding: float | None, throttled_rounds: float | None, *, two_kinds: bool = False
+) -> tuple[Mark, ...]:
     """The marks of a benchmark, worst first; `spread` is relative, `crowding` in cores. None is not known: no mark."""
     found = {
+        Mark.BIMODAL: two_kinds,
         Mark.CROWDED: (crowding or 0.0) > CROWDED,
         Mark.THROTTLED: (throttled_rounds or 0.0) > 0.0,
         Mark.UNSTEADY: (spread or 0.0) > UNSTEADY,
     }
-    return tuple(mark for mark, there in found.items() if there)
+    return tuple(mark for mark in Mark if found[mark])

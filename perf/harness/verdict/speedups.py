@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import Benchmark, Run, one_line
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import Ratio, Summary, median_and_spread, ratio
+from perf.harness.statistics.intervals import Passes, Ratio, Summary, ratio_of_passes, scatter, summary
+from perf.harness.statistics.kinds import TwoKinds, two_kinds
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.verdict.marks import Mark, marks
 from perf.harness.workload.benchmarks import MODES, place, timed
@@ -82,9 +84,14 @@ class Row:
         return self.mode == tuple(PLAIN_MODE.values())
 
     @property
-    def samples(self) -> Sequence[float]:
+    def passes(self) -> Passes:
         """The times that a ratio is made of: the raw samples, or the median alone, which gives no interval [s]."""
-        return self.benchmark.seconds or (self.summary.median,)
+        return self.benchmark.passes or ((self.summary.median,),)
+
+    @property
+    def kinds(self) -> TwoKinds | None:
+        """The two kinds of times that its passes have, where there are two."""
+        return two_kinds([statistics.median(samples) for samples in self.passes])
 
     @property
     def samples_per_s(self) -> float | None:
@@ -102,7 +109,8 @@ class Row:
     def marks(self) -> tuple[Mark, ...]:
         """Why its time may not be the machine's, worst first."""
         disturbed = map(self.benchmark.number, ("crowding", "throttled_rounds"))
-        return marks(self.summary.spread, *disturbed)
+        spread = scatter(self.benchmark.passes) if self.benchmark.passes else self.summary.spread
+        return marks(spread, *disturbed, two_kinds=self.kinds is not None)
 
     @property
     def unsteady(self) -> bool:
@@ -198,8 +206,8 @@ def _letter(number: int) -> str:
 
 def summary_of(benchmark: Benchmark) -> Summary:
     """From the raw samples; without these, from pytest-benchmark's own statistics, the same quantities."""
-    if benchmark.seconds:
-        return median_and_spread(benchmark.seconds)
+    if benchmark.passes:
+        return summary(benchmark.passes)
     median, rounds = benchmark.stats["median"], benchmark.stats.get("rounds", 1.0)
     first, third = benchmark.stats.get("q1"), benchmark.stats.get("q3")
     if first is None or third is None or third < first or rounds < 2:
@@ -238,7 +246,7 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -
 
     def over(label: str, **other: str) -> Ratio | None:
         found = _only(index.get(_key(row, label, **other), []), row)
-        return None if found is None else ratio(found.samples, row.samples)
+        return None if found is None else ratio_of_passes(found.passes, row.passes)
 
     here = row.label == reference
     return replace(

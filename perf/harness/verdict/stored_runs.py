@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Benchmark, Case, Medians, Run, short_name
 from perf.harness.record.values import Scalar
+from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.stored import judge_all, missing
 from perf.harness.workload.benchmarks import timed
@@ -89,7 +89,7 @@ def medians_of(run: Run) -> tuple[Medians, ...]:
 
 
 def _median_s(benchmark: Benchmark) -> float:
-    return statistics.median(benchmark.seconds) if benchmark.seconds else benchmark.stats["median"]
+    return summary(benchmark.passes).median if benchmark.passes else benchmark.stats["median"]
 
 
 def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:

@@ -33,7 +33,7 @@ NOT_SUBJECT = (CHECKOUT / "perf", *(Path(sysconfig.get_path(name)).resolve() for
 PR_SET_PDEATHSIG = 1
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before we asked
@@ -228,7 +228,7 @@ COMMANDS = ("cases", "load", "prepare", "visit", "finish")
 
 def main() -> None:
     start = json.loads(sys.stdin.readline())
-    _die_with(start["parent"])
+    die_with(start["parent"])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the subject may print; that is no reply
     _only_perf_from_here(start["roots"])

@@ -1,0 +1,207 @@
+"""A way to run: all cases several times over, each pass in a fresh process, which measures in this one's place.
+
+What moves a whole process (where its memory lies, on which cores its threads meet) is then seen, and not taken for
+the machine. Whatever a case does to its process ends that case alone.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perf.harness.measurement.side_by_side.link import Link, SideError, SideLost
+from perf.harness.options import OPTIONS
+from perf.harness.plugin import pass_worker, stock
+from perf.harness.plugin.items import kind
+from perf.harness.plugin.measure import Measure
+from perf.harness.statistics.intervals import Passes as Samples
+from perf.harness.statistics.intervals import scatter, summary
+from perf.harness.statistics.kinds import two_kinds
+from perf.harness.verdict.marks import marks
+from perf.harness.workload.benchmarks import timed
+
+# A worker that imports and collects for longer has lost its way; a case may take as long as it likes.
+READY_S, FOREVER_S = 600.0, 1e6
+LEAST_PASSES = 2
+# What a case's record keeps of all passes; of everything else, it keeps what the first one found.
+OF_ALL: dict[str, Callable[[list[Any]], Any]] = {
+    "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all,
+    "warmup_calls": sum, "throttled_rounds": sum, "power_capped_rounds": sum,
+}  # fmt: skip
+
+
+class Passes(Measure):
+    """Every case in each pass, or in fewer where it takes long; pytest's own loop then shows what became of it."""
+
+    elsewhere = True
+
+    def __init__(self, config: pytest.Config, passes: int) -> None:
+        super().__init__(config)
+        self.passes = passes
+        self._link: Link | None = None
+        self._number = 0  # of the pass that goes on
+        self._replies: dict[str, list[dict[str, Any]]] = {}
+        self._shares: dict[str, set[int]] = {}  # the passes that a case is in
+        self._warned: set[tuple[str, ...]] = set()
+
+    def header(self) -> list[str]:
+        return [
+            *super().header(),
+            f"passes    {self.passes}, each in a process of its own; results are shown in the last",
+        ]
+
+    def loop(self, session: pytest.Session) -> bool:
+        """All passes but the last, in which pytest goes through the items."""
+        cases = [item for item in session.items if self._is_ours(item)]
+        self._shares = {item.nodeid: {self.passes} | ({1} if timed(kind(item)) else set()) for item in cases}
+        most_failures = session.config.option.maxfail
+        for number in range(1, self.passes):
+            self._number = number
+            for place, item in enumerate(cases, start=1):
+                if most_failures and sum(map(self._has_failed, self._shares)) >= most_failures:
+                    break
+                self.progress.say(f"pass {self._number} of {self.passes}, {place}/{len(cases)} {item.name}")
+                self._measure(item)
+            self._end_worker()
+        self.progress.say("")
+        self._number = self.passes
+        return False
+
+    @staticmethod
+    def _is_ours(item: pytest.Item) -> bool:
+        return kind(item) is not None and item.get_closest_marker("skip") is None
+
+    def _has_failed(self, name: str) -> bool:
+        return any(reply["outcome"] != "measured" for reply in self._replies.get(name, ()))
+
+    def _measure(self, item: pytest.Item) -> None:
+        """Let the worker of this pass run `item`, where it has its turn, and keep what it found."""
+        name = item.nodeid
+        if self._number not in self._shares[name] or self._has_failed(name):
+            return
+        before = self._replies.setdefault(name, [])
+        known: dict[str, Any] = {"iterations": None, "call_s": None}
+        if before:
+            known = {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
+        try:
+            reply = self._worker(item.session).ask("case", FOREVER_S, name=name, **known)
+        except SideLost as lost:
+            self._link = None
+            reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": []}
+        if reply["outcome"] == "measured" and not reply.get("seconds"):
+            reply |= {"outcome": "failed", "reason": "nothing was measured"}
+        before.append(reply | {"pass": self._number})
+        if self._number == 1 and reply["outcome"] == "measured":
+            self._shares[name] = spread(self.passes, self.settings.profile.long_s, reply["wall_s"])
+        self._keep(item)
+
+    def _keep(self, item: pytest.Item) -> None:
+        """Put what is known of `item` into the record, which is on disk then."""
+        replies = self._replies[item.nodeid]
+        last = replies[-1]
+        self.state.end(item.nodeid, last["outcome"], last["reason"])
+        if last["outcome"] == "measured":
+            seconds = [reply["seconds"] for reply in replies]
+            info = of_all({reply["pass"]: reply["info"] for reply in replies}, seconds)
+            stock.put(item, list(itertools.chain(*seconds)), last["iterations"], info, last["options"])
+        self._write()
+
+    def call(self, item: pytest.Function) -> bool:
+        if not self._is_ours(item):
+            return False
+        self.progress.say(f"pass {self._number} of {self.passes}")
+        self._measure(item)
+        self.progress.say("")
+        replies = self._replies.get(item.nodeid, ())
+        for reply in replies:
+            self._warn(reply["warnings"])
+        if not replies:
+            raise pytest.fail.Exception("it was not reached in the passes before", pytrace=False)
+        last = replies[-1]
+        if last["outcome"] == "skipped":
+            raise pytest.skip.Exception(last["reason"])
+        if last["outcome"] != "measured":
+            raise pytest.fail.Exception(
+                f"{last['text'] or last['reason']}\n(in pass {last['pass']} of {self.passes})", pytrace=False
+            )
+        return True
+
+    def _warn(self, found: Sequence[Sequence[Any]]) -> None:
+        """Say here what a case was warned of there, once."""
+        for message, category, file, line in found:
+            if (key := (message, category, file)) not in self._warned:
+                self._warned.add(key)
+                kind_of = getattr(builtins, category, UserWarning)
+                warnings.warn_explicit(message, kind_of, file, line)
+
+    def _worker(self, session: pytest.Session) -> Link:
+        """The worker of this pass. Raises pytest.UsageError where none starts."""
+        if self._link is None:
+            files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
+            command = [sys.executable, "-P", str(Path(pass_worker.__file__).resolve())]
+            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+            start = {"number": self._number, "of": self.passes, "arguments": [*files, *self._arguments()]}
+            self._link = Link(command, start, environment)
+            try:
+                self._link.reply(READY_S)
+            except SideError as error:
+                self._link = None
+                raise pytest.UsageError(f"pass {self._number} cannot begin: {error}") from None
+        return self._link
+
+    def _arguments(self) -> list[str]:
+        """The command line of a worker's pytest: the same files and settings, and nothing kept or printed."""
+        config, option = self.config, self.config.option
+        texts = self.settings.for_worker()
+        ours = [f"{one.flag}={texts[one.name]}" for one in OPTIONS if one.name in texts and one.metavar]
+        where = [f"--rootdir={config.rootpath}", *(["-c", str(config.inipath)] if config.inipath else [])]
+        given = {"-p": option.plugins, "-W": option.pythonwarnings or (), "-o": option.override_ini or ()}
+        same = [text for flag, values in given.items() for value in values for text in (flag, value)]
+        return [*where, *same, "-p", "no:cacheprovider", "-p", "no:xdist", *ours]
+
+    def _end_worker(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def finish(self, session: pytest.Session) -> None:
+        self._end_worker()
+        super().finish(session)
+
+
+def spread(passes: int, long_s: float, took_s: float) -> set[int]:
+    """The passes that a case is in, by number: as many as fit into `long_s`, as far apart as can be.
+
+    It is in two at least, but one that `took_s` more than twice `long_s` in the first is in no other: such a time is a
+    busy machine's, and is marked.
+    """
+    if took_s > LEAST_PASSES * long_s:
+        return {1}
+    count = max(LEAST_PASSES, min(passes, int(long_s / took_s)))
+    return {1 + round(turn * (passes - 1) / (count - 1)) for turn in range(count)}
+
+
+def of_all(infos: Mapping[int, Mapping[str, Any]], passes: Samples) -> dict[str, Any]:
+    """`extra_info` of a case, from that of each pass by its number, and its samples."""
+    first, *_ = infos.values()
+    info = dict(first)
+    for key, together in OF_ALL.items():
+        known = [one[key] for one in infos.values() if one.get(key) is not None]
+        if known:
+            info[key] = together(known)
+    info["pass_rounds"] = {str(number): len(samples) for number, samples in zip(infos, passes, strict=True)}
+    starts = {str(number): one.get("cold_start_s") for number, one in infos.items()}
+    info["cold_starts_s"] = {number: start for number, start in starts.items() if start is not None}
+    if "samples_per_iteration" in info:
+        info["samples_per_s"] = info["samples_per_iteration"] / summary(passes).median
+    kinds = two_kinds([summary([samples]).median for samples in passes])
+    found = marks(scatter(passes), info.get("crowding"), info.get("throttled_rounds"), two_kinds=kinds is not None)
+    return info | {"marks": " ".join(found)}

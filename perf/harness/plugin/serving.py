@@ -1,0 +1,91 @@
+"""A way to run: one pass, case by case, as the process that pytest was started in asks for them.
+
+Requests and replies are lines of JSON. What becomes of a case is the parent's to keep and to say.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import pytest
+
+from perf.harness.measurement.rounds import Pass
+from perf.harness.plugin import stock
+from perf.harness.plugin.measure import Measure
+from perf.harness.record.store import plain
+
+
+class Requests:
+    """This end of the pipes, as a plugin of pytest, so that the hooks find it."""
+
+    NAME = "stepwatch-pass"
+
+    def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO) -> None:
+        self.__name__ = self.NAME  # by which pytest knows a plugin
+        self.number, self.of = number, of
+        self._requests, self._replies = requests, replies
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (json.loads(line)["with"] for line in self._requests)
+
+    def reply(self, message: dict[str, Any]) -> None:
+        self._replies.write(json.dumps(plain(message)) + "\n")
+        self._replies.flush()
+
+
+class Serving(Measure):
+    """Each case when it is asked for, and nothing written or printed."""
+
+    def __init__(self, config: pytest.Config, requests: Requests) -> None:
+        super().__init__(config)
+        self._requests = requests
+        self._text = ""
+        self._warnings: list[tuple[str, str, str, int]] = []
+        config.pluginmanager.register(self)
+
+    def loop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        self._requests.reply({"cases": len(items)})
+        for request in self._requests:
+            self.one = Pass(self._requests.number, self._requests.of, request["call_s"], request["iterations"])
+            self._requests.reply(self._run(items[request["name"]]))
+        return True
+
+    def _run(self, item: pytest.Item) -> dict[str, Any]:
+        self._text, self._warnings = "", []
+        begin = time.perf_counter()
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        case, wall_s = self.state.cases[item.nodeid], time.perf_counter() - begin
+        reply = {
+            "outcome": case.outcome, "reason": case.reason, "text": self._text, "warnings": self._warnings,
+            "wall_s": wall_s,
+        }  # fmt: skip
+        measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
+        if measured is not None:
+            reply |= {
+                "seconds": measured.stats.data,
+                "iterations": measured.iterations,
+                "info": measured.extra_info,
+                "options": measured.as_dict(stats=False)["options"],
+            }
+        return reply
+
+    def ended(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        super().ended(item, call, report)
+        if report.failed:
+            said = [report.longreprtext, *(f"{title}\n{text}" for title, text in report.sections)]
+            self._text = "\n".join([self._text, *said]).strip()
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(self, warning_message: Any) -> None:
+        said = warning_message
+        self._warnings.append((str(said.message), said.category.__name__, said.filename, said.lineno))
+
+    def _write(self) -> None: ...
+
+    def finish(self, session: pytest.Session) -> None: ...
+
+    def summarize(self, terminal: pytest.TerminalReporter) -> None: ...

@@ -1,0 +1,171 @@
+"""Runs of several passes: each in a process of its own, which may do to itself whatever it likes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from perf.harness.plugin.passes import of_all, spread
+from perf.harness.record.read import load
+from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
+
+pytest_plugins = ["pytester"]
+
+TWO = ("--perf-device=cpu", "--perf-passes=2")
+
+
+def test_a_case_is_in_the_first_and_in_the_last_pass_and_evenly_between():
+    assert spread(5, 30.0, 3.0) == {1, 2, 3, 4, 5}
+    assert spread(5, 30.0, 9.0) == {1, 3, 5}
+    assert spread(5, 30.0, 15.0) == spread(5, 30.0, 60.0) == {1, 5}
+    assert spread(3, 4.0, 1.0) == {1, 2, 3}
+    assert spread(2, 10.0, 1.0) == {1, 2}
+
+
+def test_a_case_that_takes_far_longer_than_it_may_is_in_one_pass():
+    assert spread(5, 30.0, 60.1) == {1}
+
+
+def info(**rest):
+    return {"samples_per_iteration": 64, "cold_start_s": 1.0, "warmup_stable": True, "parameters": 7} | rest
+
+
+def test_of_all_passes_a_record_keeps_the_worst_company_and_the_median_of_the_medians():
+    infos = {1: info(crowding=0.1, warmup_calls=2), 3: info(crowding=0.4, cold_start_s=0.5, warmup_calls=3), 5: info()}
+    found = of_all(infos, [[1.0, 1.0, 9.0], [2.0], [4.0, 4.0]])
+    assert found["pass_rounds"] == {"1": 3, "3": 1, "5": 2}
+    assert found["cold_starts_s"] == {"1": 1.0, "3": 0.5, "5": 1.0}
+    assert found["samples_per_s"] == pytest.approx(32.0)
+    assert (found["crowding"], found["warmup_calls"], found["parameters"]) == (0.4, 5, 7)
+    assert found["marks"] == "CROWDED UNSTEADY"
+
+
+def test_two_passes_measure_each_case_twice_and_the_record_says_which_rounds_are_whose(perf, pytester):
+    result = perf(STEP, PERF / "test_epoch.py", *TWO, "--perf-rounds=4")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["passes    2, each in a process of its own; results are shown in the last", "time: the median of the passes *"]
+    )
+    document = read(kept(pytester)[-1])
+    assert not list(validator().iter_errors(document))
+    for one, benchmark in zip(document["benchmarks"], load(kept(pytester)[-1]).benchmarks, strict=True):
+        assert one["extra_info"]["pass_rounds"] == {"1": 2, "2": 2}
+        assert [len(samples) for samples in benchmark.passes] == [2, 2]
+        assert one["stats"]["rounds"] == 4
+        assert one["stats"]["iterations"] == 1
+        assert sorted(one["extra_info"]["cold_starts_s"]) == ["1", "2"]
+        assert one["params"]["device"] == "cpu"
+    assert [case["outcome"] for case in document["perf"]["cases"]] == ["measured"] * 2
+
+
+MODEL = """
+import os
+import torch
+from torch import nn
+
+PARENT = {parent}
+
+class Network(nn.Sequential):
+    def forward(self, images):
+        if len(images) > 2 and os.getpid() != PARENT:
+            {does}
+        return super().forward(images)
+
+def factory():
+    return Network(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("os._exit(0)", "its process ended by itself with exit code 0"),
+        ("os.kill(os.getpid(), 9)", "its process was ended by signal 9"),
+        (
+            "torch.set_num_threads(2)",
+            "it changed the number of torch's threads from 1 to 2, which is another benchmark",
+        ),
+        ("raise MemoryError('no more')", "out of memory on cpu at batch size 64: no more"),
+        ("raise ZeroDivisionError('mine')", "ZeroDivisionError: mine"),
+    ],
+)
+def test_what_a_case_does_to_its_process_ends_that_case_alone(perf, pytester, does, says):
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does=does))
+    (pytester.path / "test_other.py").write_text("def test_other():\n    pass\n")
+    result = perf(STEP, pytester.path / "test_other.py", *TWO, "--perf-model=mine:factory", "--perf-threads=1")
+    result.assert_outcomes(passed=1, failed=1)
+    assert says in result.stdout.str()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_lost_process_takes_no_other_case_along(perf, pytester):
+    does = "os._exit(3) if len(images) == 32 else None"
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does=does))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory", "--perf-batch-size=16,32,64")
+    result.assert_outcomes(passed=2, failed=1)
+    assert "ended by itself with exit code 3" in result.stdout.str()
+    assert len(read(kept(pytester)[-1])["benchmarks"]) == 2
+
+
+def test_what_is_warned_of_in_a_pass_is_said_once(perf, pytester):
+    does = "__import__('warnings').warn('look at this', FutureWarning)"
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does=does))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory", "-Wdefault")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*FutureWarning: look at this"])
+
+
+def test_a_pass_that_cannot_begin_says_why(perf, monkeypatch):
+    monkeypatch.setattr("perf.harness.plugin.passes.Passes._arguments", lambda self: ["--no-such-option"])
+    result = perf(STEP, *TWO)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pass 1 cannot begin: its process ended by itself with exit code 4*"])
+
+
+def test_one_pass_is_in_this_process(perf, pytester):
+    does = "__import__('pathlib').Path('pids').write_text(str(os.getpid()))"
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=0, does=does))
+    perf(STEP, "--perf-device=cpu", "--perf-passes=1", "--perf-model=mine:factory").assert_outcomes(passed=1)
+    assert (pytester.path / "pids").read_text() == str(os.getpid())
+    assert "pass_rounds" not in read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]
+
+
+@pytest.mark.parametrize("option", ["--benchmark-disable", "--pdb", "--benchmark-cprofile=cumtime"])
+def test_what_looks_into_this_process_has_one_pass(perf, option):
+    result = perf(STEP, "--perf-device=cpu", "--perf-passes=2", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = option.split("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: {name} needs --perf-passes=1: more passes are in processes of their own"])
+
+
+def test_a_profile_has_its_passes(perf):
+    for profile, passes in {"smoke": 3, "standard": 5, "full": 2}.items():
+        result = perf(STEP, "--perf-device=cpu", f"--perf-profile={profile}", "--collect-only", quick=False)
+        result.stdout.fnmatch_lines([f"passes    {passes}, each in a process of its own; *"])
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])  # SIGINT is ignored below a nohup
+def test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process(pytester, digits_root, how):
+    storage = pytester.path / "kept"
+    command = [sys.executable, "-m", "pytest", str(STEP), "-p", "no:cacheprovider", *QUICK, *TWO, "--perf-data=digits"]
+    command += [f"--perf-data-root={digits_root}", f"--benchmark-storage={storage}", "--perf-batch-size=16,64"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        while not kept(pytester):
+            assert run.poll() is None
+            time.sleep(0.02)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert workers
+        run.send_signal(how)
+        said = run.communicate()[0]
+    document = read(kept(pytester)[0])
+    assert document["benchmarks"]
+    assert document["benchmarks"][0]["extra_info"]["pass_rounds"]["1"] == 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    if how is signal.SIGTERM:
+        assert run.returncode == pytest.ExitCode.INTERRUPTED
+        assert "PARTIAL: the run did not finish" in said
