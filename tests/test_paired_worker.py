@@ -39,8 +39,14 @@ def worker(digits_root, monkeypatch):
     started = []
 
     def start(**rest):
-        options = {"device": "cpu", "data": "digits", "profile": "smoke", "threads": "1"}
-        one = Worker({"root": str(CHECKOUT), "options": options, "data_root": str(digits_root), **rest})
+        options = {
+            "device": "cpu",
+            "data": "digits",
+            "profile": "smoke",
+            "threads": "1",
+            "data-root": str(digits_root),
+        }
+        one = Worker({"root": str(CHECKOUT), "options": options, **rest})
         one.load()
         started.append(one)
         return one
