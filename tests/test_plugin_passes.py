@@ -102,6 +102,13 @@ def test_what_a_case_does_to_its_process_ends_that_case_alone(perf, pytester, do
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_an_ordinary_test_may_have_as_many_threads_as_it_likes(perf, pytester):
+    """As the scripts in perf/proof have."""
+    (pytester.path / "test_other.py").write_text("import torch\n\ndef test_other():\n    torch.set_num_threads(2)\n")
+    result = perf(STEP, pytester.path / "test_other.py", "--perf-device=cpu", "--perf-threads=1")
+    result.assert_outcomes(passed=2)
+
+
 def test_a_lost_process_takes_no_other_case_along(perf, pytester):
     does = "os._exit(3) if len(images) == 32 else None"
     (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does=does))
