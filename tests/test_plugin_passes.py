@@ -20,8 +20,8 @@ TWO = ("--perf-device=cpu", "--perf-passes=2")
 
 def test_a_case_is_in_the_first_and_in_the_last_pass_and_evenly_between():
     assert spread(5, 30.0, 3.0) == {1, 2, 3, 4, 5}
-    assert spread(5, 30.0, 9.0) == {1, 3, 5}
-    assert spread(5, 30.0, 15.0) == spread(5, 30.0, 60.0) == {1, 5}
+    assert spread(5, 30.0, 7.0) == {1, 2, 4, 5}
+    assert spread(5, 30.0, 10.0) == spread(5, 30.0, 60.0) == {1, 3, 5}
     assert spread(3, 4.0, 1.0) == {1, 2, 3}
     assert spread(2, 10.0, 1.0) == {1, 2}
 

@@ -30,7 +30,8 @@ from perf.harness.workload.benchmarks import timed
 
 # A worker that imports and collects for longer has lost its way; a case may take as long as it likes.
 READY_S, FOREVER_S = 600.0, 1e6
-LEAST_PASSES = 2
+# Two give an interval that says nothing: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
+LEAST_PASSES = 3
 # What a case's record keeps of all passes; of everything else, it keeps what the first one found.
 OF_ALL: dict[str, Callable[[list[Any]], Any]] = {
     "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all,
@@ -180,12 +181,12 @@ class Passes(Measure):
 def spread(passes: int, long_s: float, took_s: float) -> set[int]:
     """The passes that a case is in, by number: as many as fit into `long_s`, as far apart as can be.
 
-    It is in two at least, but one that `took_s` more than twice `long_s` in the first is in no other: such a time is a
-    busy machine's, and is marked.
+    It is in LEAST_PASSES at least, but one that `took_s` more than twice `long_s` in the first is in no other: such a
+    time is a busy machine's, and is marked.
     """
-    if took_s > LEAST_PASSES * long_s:
+    if took_s > 2 * long_s:
         return {1}
-    count = max(LEAST_PASSES, min(passes, int(long_s / took_s)))
+    count = min(passes, max(LEAST_PASSES, int(long_s / took_s)))
     return {1 + round(turn * (passes - 1) / (count - 1)) for turn in range(count)}
 
 
