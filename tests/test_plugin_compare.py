@@ -13,7 +13,7 @@ import pytest
 from perf.__main__ import main
 from perf.harness.measurement import rounds as measure
 from perf.harness.options import PROFILES
-from perf.harness.plugin import preflight
+from perf.harness.plugin import preflight, stock
 from tests.conftest import PERF, kept, read
 from tests.stored_runs import scaled
 
@@ -392,3 +392,22 @@ def test_a_record_with_verdicts_fits_its_schema(toy, pytester):
     assert main(["baseline", "accept", "0001", f"--storage={toy.storage}"]) == 0
     (baseline,) = toy.storage.rglob("baseline-default.json")
     assert [error.message for error in validator.iter_errors(read(baseline)["perf"])] == []
+
+
+def test_a_run_of_passes_is_judged_by_the_median_of_their_medians(toy, monkeypatch):
+    """As the stored runs are; the median of all rounds is another number: here nearly that of the slow pass alone."""
+    toy.store()
+    seen = []
+    put = stock.benchmarks
+
+    def with_passes(config):
+        for one in put(config):
+            one.stats.data = [1e-3, 1e-3, *[9e-3] * 5]
+            one.extra_info["pass_rounds"] = {"1": 1, "2": 1, "3": 5}
+        return put(config)
+
+    monkeypatch.setattr(stock, "benchmarks", with_passes)
+    monkeypatch.setattr("perf.harness.plugin.stored.judge", lambda name, head_s, *rest, **more: seen.append(head_s))
+    toy.compare()
+    assert seen
+    assert all(head_s == pytest.approx(1e-3) for head_s in seen)

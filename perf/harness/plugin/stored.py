@@ -13,9 +13,11 @@ from perf.harness.plugin.items import is_part, kind
 from perf.harness.plugin.state import PROGRESS, State
 from perf.harness.record import Run
 from perf.harness.record.judgement import Verdict
+from perf.harness.record.run import by_pass
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.quantities import seconds
 from perf.harness.report.verdicts import one_line, verdicts, way_out
+from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.stored import judge, missing
 from perf.harness.verdict.stored_runs import Base
@@ -104,7 +106,8 @@ class Comparison:
         if measured is None or item.nodeid not in self.state.cases or not timed(kind(item)):
             return
         if self.judging:
-            self._judge(item.nodeid, measured.stats.median)
+            rounds = by_pass(measured.stats.data, measured.extra_info.get("pass_rounds", {}))
+            self._judge(item.nodeid, summary(rounds).median)
         self._check(item.nodeid, measured)
 
     def _judge(self, name: str, median_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -40,6 +40,15 @@ def short_name(full_name: str) -> str:
     return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
 
 
+def by_pass(seconds: Sequence[float], pass_rounds: Mapping[str, float]) -> tuple[tuple[float, ...], ...]:
+    """`seconds` by the pass that took them; one pass where `pass_rounds` does not add up, none where there are none."""
+    counts = [int(count) for count in pass_rounds.values() if count >= 1]
+    if sum(counts) != len(seconds):
+        return (tuple(seconds),) if seconds else ()
+    ends = list(itertools.accumulate(counts))
+    return tuple(tuple(seconds[end - count : end]) for count, end in zip(counts, ends, strict=True))
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One benchmark of one run.
@@ -59,12 +68,8 @@ class Benchmark:
 
     @property
     def passes(self) -> tuple[tuple[float, ...], ...]:
-        """`seconds` by the pass that took them; one pass where the record does not say, none where there are none."""
-        counts = [int(count) for count in self.numbers("pass_rounds").values() if count >= 1]
-        if sum(counts) != len(self.seconds):
-            return (self.seconds,) if self.seconds else ()
-        ends = list(itertools.accumulate(counts))
-        return tuple(self.seconds[end - count : end] for count, end in zip(counts, ends, strict=True))
+        """`seconds` by the pass that took them."""
+        return by_pass(self.seconds, self.numbers("pass_rounds"))
 
     @property
     def ours(self) -> bool:
