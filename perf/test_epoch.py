@@ -18,10 +18,10 @@ def test_epoch(bench: Bench) -> None:
         batches = work.batches(LOSS_BATCHES)
         loss_first = trainee.mean_loss(batches)
 
-        bench.measurement.passes(
+        bench.measurement.from_start(
             lambda: epoch(trainee.step, pipeline, 0),
             restore=trainee.restore,
-            warm_pass=lambda: bench.warm_epoch(trainee, pipeline),
+            warm_call=lambda: bench.warm_epoch(trainee, pipeline),
         )
         bench.record_rate(samples)
         bench.record_losses(loss_first, trainee.mean_loss(batches), pipeline.batches)

@@ -18,7 +18,7 @@ def test_training_run(bench: Bench) -> None:
         def train() -> None:
             losses[:] = [train_epoch(trainee.step, pipeline.epoch(number)) for number in range(EPOCHS)]
 
-        bench.measurement.passes(train, restore=trainee.restore, warm_pass=train)
+        bench.measurement.from_start(train, restore=trainee.restore, warm_call=train)
         bench.record_rate(EPOCHS * len(work.data.train))
 
     by_epoch = [loss.item() for loss in losses]

@@ -79,7 +79,7 @@ def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_roun
 def test_the_timer_waits_for_the_work_and_not_for_the_set_up():
     device = AsyncDevice()
     made, samples = measurement(device, replace(STANDARD, rounds=3))
-    made.passes(lambda: device.launch(0.010), lambda: device.launch(0.030), lambda: device.launch(0.020))
+    made.from_start(lambda: device.launch(0.010), lambda: device.launch(0.030), lambda: device.launch(0.020))
     assert samples == pytest.approx([0.010] * 3, rel=1e-3)
 
 
@@ -113,10 +113,10 @@ def test_passes_run_exactly_one_warm_up_and_the_rounds_asked_for():
     events = []
     device = AsyncDevice()
     made, samples = measurement(device, replace(STANDARD, rounds=3), asynchronous=False)
-    made.passes(
+    made.from_start(
         lambda: (events.append("pass"), device.launch(1.0)),
         restore=lambda: events.append("restore"),
-        warm_pass=lambda: events.append("warm"),
+        warm_call=lambda: events.append("warm"),
     )
     assert events == ["restore", "warm"] + ["restore", "pass"] * 3
     assert len(samples) == 3
@@ -136,7 +136,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     device = AsyncDevice()
     made, _ = measurement(device, enabled=False)
     made.run(lambda: calls.append("run"))
-    made.passes(lambda: calls.append("pass"), restore=lambda: None, warm_pass=lambda: calls.append("warm"))
+    made.from_start(lambda: calls.append("pass"), restore=lambda: None, warm_call=lambda: calls.append("warm"))
     made.stream(lambda: calls.append("stream"), calls_per_round=8)
     made.enqueue(lambda: calls.append("enqueue"))
     made.overhead({2: lambda: calls.append("overhead")})
@@ -253,7 +253,7 @@ def test_progress_is_told_after_every_round_of_half_a_second():
     told = []
     device = AsyncDevice(enqueue_s=0.0, now=100.0)
     made, _ = measurement(device, replace(STANDARD, rounds=3), asynchronous=False, on_round=lambda *t: told.append(t))
-    made.passes(lambda: device.launch(0.5), lambda: None, lambda: device.launch(0.5))
+    made.from_start(lambda: device.launch(0.5), lambda: None, lambda: device.launch(0.5))
     assert told == [(0, 3, 1.5), (1, 3, 1.0), (2, 3, 0.5), (3, 3, 0.0)]
 
 
@@ -261,7 +261,7 @@ def test_a_load_is_known_from_the_shortest_time_on(monkeypatch):
     monkeypatch.setattr(measure, "LOAD_S", 0.25)
     device = AsyncDevice(enqueue_s=0.0)
     made, _ = measurement(device, replace(STANDARD, rounds=1), asynchronous=False, foreign_cpu_s=lambda: device.now)
-    made.passes(lambda: device.launch(0.25), lambda: None, lambda: device.launch(0.25))
+    made.from_start(lambda: device.launch(0.25), lambda: None, lambda: device.launch(0.25))
     assert made.found["others_cores"] == 1.0
 
 
@@ -405,7 +405,7 @@ def test_when_each_round_began_and_ended_is_noted_outside_of_it(restore_s):
     def restore():
         device.now += restore_s
 
-    made.passes(lambda: device.launch(2.0), restore, lambda: device.launch(2.0))
+    made.from_start(lambda: device.launch(2.0), restore, lambda: device.launch(2.0))
     assert samples == pytest.approx([2.0] * 3)
     assert [end - start for start, end in made.rounds] == pytest.approx(samples)
     assert made.rounds[1][0] - made.rounds[0][1] == pytest.approx(restore_s)
@@ -473,7 +473,7 @@ def in_a_later_pass(**found):
 def test_a_long_call_is_not_warmed_up_again_in_a_later_pass(call_s, warmed):
     device, made, samples = in_a_later_pass(call_s=call_s)
     warm = []
-    made.passes(lambda: device.launch(1.0), restore=lambda: None, warm_pass=lambda: warm.append(device.launch(1.0)))
+    made.from_start(lambda: device.launch(1.0), restore=lambda: None, warm_call=lambda: warm.append(device.launch(1.0)))
     assert (len(warm), len(samples)) == (warmed, 2)
 
 
@@ -495,10 +495,10 @@ def test_a_case_has_three_times_its_share_and_no_more_whatever_becomes_of_the_ma
     """From the tenth round on, everything takes a hundred times as long."""
     device = AsyncDevice(enqueue_s=0.0)
     made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0), asynchronous=False)
-    made.passes(
+    made.from_start(
         lambda: device.launch(0.01 if len(samples) < 10 else 1.0),
         restore=lambda: None,
-        warm_pass=lambda: device.launch(0.01),
+        warm_call=lambda: device.launch(0.01),
     )
     assert samples == pytest.approx([0.01] * 10 + [1.0] * 3)
     assert len(made.rounds) == 13
@@ -508,7 +508,7 @@ def test_a_case_has_three_times_its_share_and_no_more_whatever_becomes_of_the_ma
 def test_rounds_that_were_asked_for_are_made_however_long_they_take():
     device = AsyncDevice(enqueue_s=0.0)
     made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0, rounds=9), asynchronous=False)
-    made.passes(lambda: device.launch(100.0), restore=lambda: None, warm_pass=lambda: device.launch(0.01))
+    made.from_start(lambda: device.launch(100.0), restore=lambda: None, warm_call=lambda: device.launch(0.01))
     assert len(samples) == 9
 
 
@@ -519,5 +519,5 @@ def test_setting_up_is_a_part_of_the_share():
     def restore():
         device.now += 1.0
 
-    made.passes(lambda: device.launch(0.01), restore=restore, warm_pass=lambda: device.launch(0.01))
+    made.from_start(lambda: device.launch(0.01), restore=restore, warm_call=lambda: device.launch(0.01))
     assert len(samples) == 3

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from perf.harness.plugin.passes import of_all, spread
+from perf.harness.measurement.passes import numbers_of, of_all
 from perf.harness.record.read import load
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 
@@ -19,15 +19,15 @@ TWO = ("--perf-device=cpu", "--perf-passes=2")
 
 
 def test_a_case_is_in_the_first_and_in_the_last_pass_and_evenly_between():
-    assert spread(5, 30.0, 3.0) == {1, 2, 3, 4, 5}
-    assert spread(5, 30.0, 7.0) == {1, 2, 4, 5}
-    assert spread(5, 30.0, 10.0) == spread(5, 30.0, 60.0) == {1, 3, 5}
-    assert spread(3, 4.0, 1.0) == {1, 2, 3}
-    assert spread(2, 10.0, 1.0) == {1, 2}
+    assert numbers_of(5, 30.0, 3.0) == {1, 2, 3, 4, 5}
+    assert numbers_of(5, 30.0, 7.0) == {1, 2, 4, 5}
+    assert numbers_of(5, 30.0, 10.0) == numbers_of(5, 30.0, 60.0) == {1, 3, 5}
+    assert numbers_of(3, 4.0, 1.0) == {1, 2, 3}
+    assert numbers_of(2, 10.0, 1.0) == {1, 2}
 
 
 def test_a_case_that_takes_far_longer_than_it_may_is_in_one_pass():
-    assert spread(5, 30.0, 60.1) == {1}
+    assert numbers_of(5, 30.0, 60.1) == {1}
 
 
 def info(**rest):
@@ -126,11 +126,20 @@ def test_what_is_warned_of_in_a_pass_is_said_once(perf, pytester):
     result.stdout.fnmatch_lines(["*FutureWarning: look at this"])
 
 
+@pytest.mark.parametrize("how", ["-s", "-rP"])
+def test_what_is_printed_in_a_pass_is_not_lost(perf, pytester, how):
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does="print('look', 'here')"))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory", how)
+    result.assert_outcomes(passed=1)
+    assert "look here" in result.stdout.str()
+
+
 def test_a_pass_that_cannot_begin_says_why(perf, monkeypatch):
-    monkeypatch.setattr("perf.harness.plugin.passes.Passes._arguments", lambda self: ["--no-such-option"])
+    monkeypatch.setattr("perf.harness.plugin.passes.InPasses._arguments", lambda self: ["--no-such-option"])
     result = perf(STEP, *TWO)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pass 1 cannot begin: its process ended by itself with exit code 4*"])
+    begin = "ERROR: pass 1 cannot begin: its process ended by itself with exit code 4*"
+    result.stderr.fnmatch_lines([f"{begin}; --perf-passes=1 measures in this process"])
 
 
 def test_one_pass_is_in_this_process(perf, pytester):
@@ -141,7 +150,9 @@ def test_one_pass_is_in_this_process(perf, pytester):
     assert "pass_rounds" not in read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]
 
 
-@pytest.mark.parametrize("option", ["--benchmark-disable", "--pdb", "--benchmark-cprofile=cumtime"])
+@pytest.mark.parametrize(
+    "option", ["--benchmark-disable", "--benchmark-skip", "--pdb", "--benchmark-cprofile=cumtime", "--setup-only"]
+)
 def test_what_looks_into_this_process_has_one_pass(perf, option):
     result = perf(STEP, "--perf-device=cpu", "--perf-passes=2", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -150,7 +161,7 @@ def test_what_looks_into_this_process_has_one_pass(perf, option):
 
 
 def test_a_profile_has_its_passes(perf):
-    for profile, passes in {"smoke": 3, "standard": 5, "full": 2}.items():
+    for profile, passes in {"smoke": 3, "standard": 5, "full": 3}.items():
         result = perf(STEP, "--perf-device=cpu", f"--perf-profile={profile}", "--collect-only", quick=False)
         result.stdout.fnmatch_lines([f"passes    {passes}, each in a process of its own; *"])
 

@@ -13,14 +13,17 @@ from perf.harness.statistics.intervals import (
     Ratio,
     Summary,
     median_and_spread,
-    ratio,
-    ratio_of_passes,
     scatter,
     summary,
 )
 
 positive = st.floats(min_value=1e-12, max_value=1e6)
 samples = st.lists(positive, min_size=1, max_size=60)
+
+
+def ratio(reference, samples):
+    """Of two runs of one pass each."""
+    return stats.ratio([reference], [samples])
 
 
 def white(rng, n):
@@ -240,7 +243,7 @@ def made_of_passes(rng, process, count):
 def test_of_two_runs_of_several_passes_nine_intervals_in_ten_hold_the_truth(process, count):
     rng = random.Random(count)
     runs = [(made_of_passes(rng, process, count), made_of_passes(rng, process, count)) for _ in range(200)]
-    assert sum(not ratio_of_passes(one, other).excludes_one for one, other in runs) >= 180
+    assert sum(not stats.ratio(one, other).excludes_one for one, other in runs) >= 180
 
 
 @pytest.mark.parametrize("process", [launched, of_two_kinds])
@@ -248,7 +251,7 @@ def test_rounds_instead_of_passes_would_say_far_too_much(process):
     """The fault that passes are there against, planted: the same runs, taken for one long pass."""
     rng = random.Random(0)
     runs = [(made_of_passes(rng, process, 1), made_of_passes(rng, process, 1)) for _ in range(200)]
-    assert sum(not ratio_of_passes(one, other).excludes_one for one, other in runs) < 100
+    assert sum(not stats.ratio(one, other).excludes_one for one, other in runs) < 100
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])
@@ -256,7 +259,7 @@ def test_a_slowdown_by_a_half_is_found_between_passes(count):
     rng, found = random.Random(1), 0
     for _ in range(50):
         base, head = made_of_passes(rng, launched, count), made_of_passes(rng, launched, count)
-        found += ratio_of_passes(base, [[1.5 * one for one in samples] for samples in head]).excludes_one
+        found += stats.ratio(base, [[1.5 * one for one in samples] for samples in head]).excludes_one
     assert found >= 45
 
 
@@ -277,7 +280,7 @@ def test_passes_that_are_alike_by_chance_are_no_surer_than_each_of_them():
 def test_one_pass_is_what_it_was():
     times = [1.0, 2.0, 4.0]
     assert summary([times]) == median_and_spread(times)
-    assert ratio_of_passes([times], [times]) == ratio(times, times)
+    assert stats.ratio([times], [times]) == ratio(times, times)
     assert scatter([times]) == median_and_spread(times).spread
 
 
@@ -291,7 +294,7 @@ passes = st.lists(samples, min_size=1, max_size=8)
 
 @given(passes, passes)
 def test_the_ratio_of_passes_the_other_way_round_is_the_inverse(a, b):
-    one, other = ratio_of_passes(a, b), ratio_of_passes(b, a)
+    one, other = stats.ratio(a, b), stats.ratio(b, a)
     assert one.point * other.point == pytest.approx(1.0)
     if one.low is not None and other.high is not None:
         assert one.low * other.high == pytest.approx(1.0)

@@ -96,7 +96,7 @@ PROFILES = {
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
                 defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
-                only_steps=True, passes=2),
+                only_steps=True, passes=3),
     )
 }  # fmt: skip
 
@@ -357,7 +357,7 @@ OPTIONS = (
            lambda text: _whole(text, 1), "rounds", "rounds"),
     Option("passes", "N", None,
            "how often the run goes through all cases, each time in a fresh process; 1 is in pytest's own, for a "
-           "debugger or a profiler (default: smoke 3, standard 5, full 2)",
+           "debugger or a profiler (default: standard 5, smoke and full 3)",
            lambda text: _whole(text, 1), "passes", "passes", parent_only=True),
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1), "threads", "threads"),

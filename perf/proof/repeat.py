@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from perf.harness.record.read import load  # noqa: E402
 from perf.harness.record.run import short_name  # noqa: E402
 from perf.harness.report import quantities  # noqa: E402
-from perf.harness.statistics.intervals import Passes, ratio_of_passes, summary  # noqa: E402
+from perf.harness.statistics.intervals import Passes, ratio, summary  # noqa: E402
 
 ENOUGH, WIDE = 0.9, 1.1
 # How long the loop runs, and how long it is away [s].
@@ -56,7 +56,7 @@ class Agreement:
 
 def agreement(name: str, runs: Sequence[Passes]) -> Agreement:
     """How two runs or more agree on a case; each of `runs` has its rounds by pass [s]."""
-    pairs = [not ratio_of_passes(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
+    pairs = [not ratio(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
     return Agreement(name, tuple(summary(times).median for times in runs), sum(pairs), len(pairs))
 
 

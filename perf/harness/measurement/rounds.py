@@ -271,10 +271,12 @@ class Measurement:
         iterations = self._pass.iterations or iterations  # all rounds of a case hold as many
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
-    def passes(self, call: Callable[[], object], restore: Callable[[], None], warm_pass: Callable[[], object]) -> None:
-        """One pass to warm up, then time whole passes, each from the restored state: exactly W+N of them, W = 1.
+    def from_start(
+        self, call: Callable[[], object], restore: Callable[[], None], warm_call: Callable[[], object]
+    ) -> None:
+        """One call to warm up, then time calls, each from the restored state: exactly W+N of them, W = 1.
 
-        `warm_pass` does what `call` does, and may look closer at it: its time is not recorded. Where an earlier pass of
+        `warm_call` does what `call` does, and may look closer at it: its time is not recorded. Where an earlier pass of
         the run has found that a call takes LONG_CALL_S, W is 0: the first step of such a call warms up the others.
         """
         restore()
@@ -283,7 +285,7 @@ class Measurement:
             return
         call_s = self._pass.call_s
         if call_s is None or call_s < LONG_CALL_S:
-            call_s = self._untimed(warm_pass, 1)
+            call_s = self._untimed(warm_call, 1)
         self._rounds(call, call_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:

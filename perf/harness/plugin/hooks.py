@@ -55,7 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         # As Ctrl-C does: the report says what was measured so far, and where it is kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        config.add_cleanup(lambda: (signal.signal(signal.SIGTERM, signal.SIG_DFL), None)[1])
+        config.add_cleanup(_end_at_once)
+
+
+def _end_at_once() -> None:
+    """Let SIGTERM do what it did before."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _way(config: pytest.Config) -> Way | None:

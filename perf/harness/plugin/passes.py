@@ -11,35 +11,26 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perf.harness.measurement.passes import numbers_of, of_all
 from perf.harness.measurement.side_by_side.link import Link, SideError, SideLost
 from perf.harness.options import OPTIONS
 from perf.harness.plugin import pass_worker, stock
 from perf.harness.plugin.items import kind
 from perf.harness.plugin.measure import Measure
-from perf.harness.statistics.intervals import Passes as Samples
-from perf.harness.statistics.intervals import scatter, summary
-from perf.harness.statistics.kinds import two_kinds
-from perf.harness.verdict.marks import marks
+from perf.harness.statistics.intervals import summary
 from perf.harness.workload.benchmarks import timed
 
 # A worker that imports and collects for longer has lost its way; a case may take as long as it likes.
 READY_S, FOREVER_S = 600.0, 1e6
-# Two give an interval that says nothing: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
-LEAST_PASSES = 3
-# What a case's record keeps of all passes; of everything else, it keeps what the first one found.
-OF_ALL: dict[str, Callable[[list[Any]], Any]] = {
-    "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all,
-    "warmup_calls": sum, "throttled_rounds": sum, "power_capped_rounds": sum,
-}  # fmt: skip
 
 
-class Passes(Measure):
+class InPasses(Measure):
     """Every case in each pass, or in fewer where it takes long; pytest's own loop then shows what became of it."""
 
     elsewhere = True
@@ -96,12 +87,12 @@ class Passes(Measure):
             reply = self._worker(item.session).ask("case", FOREVER_S, name=name, **known)
         except SideLost as lost:
             self._link = None
-            reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": []}
+            reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
         if reply["outcome"] == "measured" and not reply.get("seconds"):
             reply |= {"outcome": "failed", "reason": "nothing was measured"}
         before.append(reply | {"pass": self._number})
         if self._number == 1 and reply["outcome"] == "measured":
-            self._shares[name] = spread(self.passes, self.settings.profile.long_s, reply["wall_s"])
+            self._shares[name] = numbers_of(self.passes, self.settings.profile.long_s, reply["wall_s"])
         self._keep(item)
 
     def _keep(self, item: pytest.Item) -> None:
@@ -121,11 +112,11 @@ class Passes(Measure):
         self.progress.say(f"pass {self._number} of {self.passes}")
         self._measure(item)
         self.progress.say("")
-        replies = self._replies.get(item.nodeid, ())
+        replies = self._replies[item.nodeid]
         for reply in replies:
             self._warn(reply["warnings"])
-        if not replies:
-            raise pytest.fail.Exception("it was not reached in the passes before", pytrace=False)
+            for stream, text in zip((sys.stdout, sys.stderr), reply["printed"], strict=True):
+                stream.write(text)
         last = replies[-1]
         if last["outcome"] == "skipped":
             raise pytest.skip.Exception(last["reason"])
@@ -155,7 +146,9 @@ class Passes(Measure):
                 self._link.reply(READY_S)
             except SideError as error:
                 self._link = None
-                raise pytest.UsageError(f"pass {self._number} cannot begin: {error}") from None
+                raise pytest.UsageError(
+                    f"pass {self._number} cannot begin: {error}; --perf-passes=1 measures in this process"
+                ) from None
         return self._link
 
     def _arguments(self) -> list[str]:
@@ -166,7 +159,7 @@ class Passes(Measure):
         where = [f"--rootdir={config.rootpath}", *(["-c", str(config.inipath)] if config.inipath else [])]
         given = {"-p": option.plugins, "-W": option.pythonwarnings or (), "-o": option.override_ini or ()}
         same = [text for flag, values in given.items() for value in values for text in (flag, value)]
-        return [*where, *same, "-p", "no:cacheprovider", "-p", "no:xdist", *ours]
+        return [*where, *same, "-p", "no:cacheprovider", "-p", "no:xdist", "--capture=fd", *ours]
 
     def _end_worker(self) -> None:
         if self._link is not None:
@@ -176,33 +169,3 @@ class Passes(Measure):
     def finish(self, session: pytest.Session) -> None:
         self._end_worker()
         super().finish(session)
-
-
-def spread(passes: int, long_s: float, took_s: float) -> set[int]:
-    """The passes that a case is in, by number: as many as fit into `long_s`, as far apart as can be.
-
-    It is in LEAST_PASSES at least, but one that `took_s` more than twice `long_s` in the first is in no other: such a
-    time is a busy machine's, and is marked.
-    """
-    if took_s > 2 * long_s:
-        return {1}
-    count = min(passes, max(LEAST_PASSES, int(long_s / took_s)))
-    return {1 + round(turn * (passes - 1) / (count - 1)) for turn in range(count)}
-
-
-def of_all(infos: Mapping[int, Mapping[str, Any]], passes: Samples) -> dict[str, Any]:
-    """`extra_info` of a case, from that of each pass by its number, and its samples."""
-    first, *_ = infos.values()
-    info = dict(first)
-    for key, together in OF_ALL.items():
-        known = [one[key] for one in infos.values() if one.get(key) is not None]
-        if known:
-            info[key] = together(known)
-    info["pass_rounds"] = {str(number): len(samples) for number, samples in zip(infos, passes, strict=True)}
-    starts = {str(number): one.get("cold_start_s") for number, one in infos.items()}
-    info["cold_starts_s"] = {number: start for number, start in starts.items() if start is not None}
-    if "samples_per_iteration" in info:
-        info["samples_per_s"] = info["samples_per_iteration"] / summary(passes).median
-    kinds = two_kinds([summary([samples]).median for samples in passes])
-    found = marks(scatter(passes), info.get("crowding"), info.get("throttled_rounds"), two_kinds=kinds is not None)
-    return info | {"marks": " ".join(found)}

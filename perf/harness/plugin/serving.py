@@ -43,6 +43,7 @@ class Serving(Measure):
         super().__init__(config)
         self._requests = requests
         self._text = ""
+        self._printed = ["", ""]
         self._warnings: list[tuple[str, str, str, int]] = []
         config.pluginmanager.register(self)
 
@@ -55,13 +56,13 @@ class Serving(Measure):
         return True
 
     def _run(self, item: pytest.Item) -> dict[str, Any]:
-        self._text, self._warnings = "", []
+        self._text, self._warnings, self._printed = "", [], ["", ""]
         begin = time.perf_counter()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         case, wall_s = self.state.cases[item.nodeid], time.perf_counter() - begin
         reply = {
             "outcome": case.outcome, "reason": case.reason, "text": self._text, "warnings": self._warnings,
-            "wall_s": wall_s,
+            "printed": self._printed, "wall_s": wall_s,
         }  # fmt: skip
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
         if measured is not None:
@@ -76,8 +77,8 @@ class Serving(Measure):
     def ended(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         super().ended(item, call, report)
         if report.failed:
-            said = [report.longreprtext, *(f"{title}\n{text}" for title, text in report.sections)]
-            self._text = "\n".join([self._text, *said]).strip()
+            self._text = "\n".join(filter(None, [self._text, report.longreprtext]))
+        self._printed = [report.capstdout, report.capstderr]  # so far, that is of all phases at last
 
     @pytest.hookimpl
     def pytest_warning_recorded(self, warning_message: Any) -> None:

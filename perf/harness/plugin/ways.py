@@ -9,7 +9,7 @@ import pytest
 from perf.harness.options import Settings
 from perf.harness.plugin.gate import SideBySide
 from perf.harness.plugin.measure import Measure
-from perf.harness.plugin.passes import Passes
+from perf.harness.plugin.passes import InPasses
 from perf.harness.plugin.qualify import Qualify
 from perf.harness.plugin.serving import Requests, Serving
 from perf.harness.plugin.state import STATE
@@ -26,7 +26,7 @@ def chosen(config: pytest.Config) -> Way:
     if (requests := config.pluginmanager.get_plugin(Requests.NAME)) is not None:
         return Serving(config, requests)
     passes = _passes(config, settings)
-    return Passes(config, passes) if passes > 1 else Measure(config)
+    return InPasses(config, passes) if passes > 1 else Measure(config)
 
 
 def _passes(config: pytest.Config, settings: Settings) -> int:
@@ -34,7 +34,10 @@ def _passes(config: pytest.Config, settings: Settings) -> int:
     option = config.option
     here = {
         "--benchmark-disable": option.benchmark_disable and not option.benchmark_enable,
+        "--benchmark-skip": option.benchmark_skip,
         "--benchmark-cprofile": option.benchmark_cprofile,
+        "--setup-only": option.setuponly,
+        "--setup-plan": option.setupplan,
         "--pdb": option.usepdb,
         "--trace": option.trace,
         "Windows": os.name == "nt",

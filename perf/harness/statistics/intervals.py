@@ -34,8 +34,8 @@ Passes = Sequence[Sequence[float]]
 class Summary:
     """A time, from `passes` passes with `rounds` samples in all.
 
-    `spread` is relative to `median`. Of several passes, it is half the 95% interval of their median; of one, half the
-    interquartile range of its samples, None for fewer than 2.
+    `spread` is relative to `median`: half the 95% interval between several passes, or half the interquartile range of
+    the samples of one. It is None for fewer than 2 samples.
     """
 
     median: float
@@ -86,17 +86,12 @@ def scatter(passes: Passes) -> float | None:
     return log_deviation([statistics.median(samples) for samples in passes])
 
 
-def ratio(reference: Sequence[float], samples: Sequence[float]) -> Ratio:
-    """`ratio_of_passes` of two runs of one pass each. It covers what varies within them, not between processes."""
-    return ratio_of_passes([reference], [samples])
-
-
-def ratio_of_passes(reference: Passes, samples: Passes) -> Ratio:
+def ratio(reference: Passes, samples: Passes) -> Ratio:
     """The median of `reference` over the median of `samples`: for times, the speedup over the reference.
 
     The interval is Welch's (1947) on logarithms: of the medians of the passes, or, of a single pass, of the medians of
     its blocks: nonoverlapping batch means (Schmeiser 1982) with the median as the statistic.
-    `ratio_of_passes(a, b)` is 1 / `ratio_of_passes(b, a)`. Raises ValueError as `median_and_spread` does.
+    `ratio(a, b)` is 1 / `ratio(b, a)`. Raises ValueError as `median_and_spread` does.
     """
     top, bottom = _log_of_passes(reference), _log_of_passes(samples)
     difference = top.value - bottom.value

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # A gap of less changes no decision, and of three passes one is farther off by chance alone.
-LEAST_GAP, LEAST_PASSES, TIMES_WIDER = math.log(1.1), 4, 2.0
+LEAST_GAP, FEWEST, TIMES_WIDER = math.log(1.1), 4, 2.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TwoKinds:
 
 def two_kinds(medians: Sequence[float]) -> TwoKinds | None:
     """The two kinds of passes, where the gap between them is much larger than what the passes of a kind differ by."""
-    if len(medians) < LEAST_PASSES:
+    if len(medians) < FEWEST:
         return None
     logs = sorted(map(math.log, medians))
     gaps = [after - before for before, after in itertools.pairwise(logs)]

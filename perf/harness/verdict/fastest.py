@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from perf.harness.options import EXECUTIONS, PRECISIONS
-from perf.harness.statistics.intervals import Ratio, ratio_of_passes
+from perf.harness.statistics.intervals import Ratio, ratio
 from perf.harness.verdict.parity import same_training
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 
@@ -209,9 +209,7 @@ def leads(speedups: Speedups) -> list[Lead]:
 
 def _lead(rows: Sequence[Row], bases: dict[float | None, Row]) -> Lead | None:
     """`bases` are the CPU's fastest by batch size."""
-    found = [
-        (row, base, ratio_of_passes(base.passes, row.passes)) for row in rows if (base := bases.get(row.batch_size))
-    ]
+    found = [(row, base, ratio(base.passes, row.passes)) for row in rows if (base := bases.get(row.batch_size))]
     if not found:
         return None
     best, base, most = max(found, key=lambda one: one[2].point)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import Benchmark, Run, one_line
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import Passes, Ratio, Summary, ratio_of_passes, scatter, summary
+from perf.harness.statistics.intervals import Passes, Ratio, Summary, ratio, scatter, summary
 from perf.harness.statistics.kinds import TwoKinds, two_kinds
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.verdict.marks import Mark, marks
@@ -246,7 +246,7 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -
 
     def over(label: str, **other: str) -> Ratio | None:
         found = _only(index.get(_key(row, label, **other), []), row)
-        return None if found is None else ratio_of_passes(found.passes, row.passes)
+        return None if found is None else ratio(found.passes, row.passes)
 
     here = row.label == reference
     return replace(

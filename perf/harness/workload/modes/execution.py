@@ -369,7 +369,7 @@ def why_not_captured(optimizer: Optimizer) -> str | None:
     """Why a graph cannot replay the updates of `optimizer`, or None where it can."""
     name = type(optimizer).__name__
     if any(group.get("momentum") and group.get("dampening") for group in optimizer.param_groups):
-        return f"{name} with dampening does not damp its first step, which a graph cannot make an exception for"
+        return f"{name} with dampening does not damp its first step, and a graph repeats every step alike"
     if isinstance(optimizer, torch.optim.LBFGS):
         return f"{name} computes the loss several times in a step"
     if isinstance(optimizer, torch.optim.Adafactor):
