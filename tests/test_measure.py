@@ -521,3 +521,14 @@ def test_setting_up_is_a_part_of_the_share():
 
     made.from_start(lambda: device.launch(0.01), restore=restore, warm_call=lambda: device.launch(0.01))
     assert len(samples) == 3
+
+
+def test_what_others_used_is_known_from_the_cold_start_on():
+    """The rounds of a smoke run's pass alone are too short for that."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(
+        device, replace(STANDARD, rounds=3), asynchronous=False, foreign_cpu_s=lambda: device.now * 0.7
+    )
+    made.cold_start(lambda: device.launch(0.4), first=lambda _: None)
+    made.run(lambda: device.launch(1e-3))
+    assert made.found["others_cores"] == pytest.approx(0.7)

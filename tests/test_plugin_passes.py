@@ -10,6 +10,8 @@ import psutil
 import pytest
 
 from perf.harness.measurement.passes import numbers_of, of_all
+from perf.harness.measurement.rounds import Pass
+from perf.harness.plugin.measure import Measure
 from perf.harness.record.read import load
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 
@@ -134,6 +136,47 @@ def test_what_is_printed_in_a_pass_is_not_lost(perf, pytester, how):
     assert "look here" in result.stdout.str()
 
 
+class FakeLink:
+    """A worker that has measured what it is asked for: two rounds of half a second, three calls each."""
+
+    asked: list
+
+    def __init__(self, command, start, env):
+        self.asked.append(("begin", start["number"], start["of"]))
+
+    def reply(self, limit_s):
+        return {"cases": 1}
+
+    def ask(self, do, limit_s, **arguments):
+        self.asked.append((do, arguments["call_s"], arguments["iterations"]))
+        return {
+            "outcome": "measured", "reason": "", "text": "", "warnings": [], "printed": ["", ""], "wall_s": 0.1,
+            "seconds": [0.5, 0.5], "iterations": 3, "info": {}, "options": {},
+        }  # fmt: skip
+
+    def close(self):
+        self.asked.append(("end",))
+
+
+def test_a_later_pass_knows_what_the_first_has_found(perf, monkeypatch):
+    FakeLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
+    perf(STEP, *TWO).assert_outcomes(passed=1)
+    first, second = ("begin", 1, 2), ("begin", 2, 2)
+    assert FakeLink.asked == [first, ("case", None, None), ("end",), second, ("case", 0.5, 3), ("end",)]
+
+
+def test_what_needs_no_second_look_is_left_out_of_later_passes(perf, pytester, monkeypatch):
+    once = {"overhead_s", "flop_per_sample", "flop_uncounted", "bytes_per_sample", "parity_steps", "parity_difference"}
+    seen = []
+    for one in (Pass(1, 2), Pass(2, 2)):
+        monkeypatch.setattr(Measure, "one", one)
+        perf(STEP, PERF / "test_inference.py", "--perf-device=cpu", "--perf-precision=bf16").assert_outcomes(passed=2)
+        newest = max(kept(pytester), key=lambda path: path.stat().st_mtime_ns)
+        seen.append([once & benchmark["extra_info"].keys() for benchmark in read(newest)["benchmarks"]])
+    assert seen == [[once, once - {"bytes_per_sample", "parity_steps"}], [set(), set()]]
+
+
 def test_a_pass_that_cannot_begin_says_why(perf, monkeypatch):
     monkeypatch.setattr("perf.harness.plugin.passes.InPasses._arguments", lambda self: ["--no-such-option"])
     result = perf(STEP, *TWO)
@@ -181,7 +224,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process(pyteste
         said = run.communicate()[0]
     document = read(kept(pytester)[0])
     assert document["benchmarks"]
-    assert document["benchmarks"][0]["extra_info"]["pass_rounds"]["1"] == 2
+    assert document["benchmarks"][0]["extra_info"]["pass_rounds"] == {"1": 2}  # before the second pass began
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
     if how is signal.SIGTERM:

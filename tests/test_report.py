@@ -14,6 +14,7 @@ from perf.harness.options import PIPELINES
 from perf.harness.record import Benchmark, Case, Run
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report import FORMATS, encodable, header, render
+from perf.harness.verdict.stored_runs import medians_of
 from tests.report_runs import CPU_RUN, GPU, MACHINE, benchmark, foreign, run
 
 CPU_TEXT = """\
@@ -398,6 +399,13 @@ def test_a_ratio_of_passes_says_where_its_interval_is_from():
     said = render([run(*pair)], width=110)
     assert "[…]: 95% interval of the ratio, from how much the passes differ." in said
     assert "within this run" not in said
+
+
+def test_a_stored_run_of_passes_is_the_median_of_their_medians():
+    (only,) = medians_of(
+        run(benchmark("epoch", samples=(1.0, 1.0, 9.0, 9.0, 9.0), pass_rounds={"1": 1, "2": 1, "3": 3}))
+    )
+    assert list(only.seconds.values()) == [pytest.approx(1.0)]
 
 
 def test_an_interval_without_an_end_is_no_number():
