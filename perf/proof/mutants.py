@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
 # What decides, and the tests that are to see a fault in it.
 CODE = {
-    "statistics/*.py": ["test_fits.py", "test_stats.py", "test_gate_stored.py"],
+    "statistics/*.py": ["test_fits.py", "test_kinds.py", "test_stats.py", "test_gate_stored.py"],
     "verdict/parity.py": ["test_verdict_parity.py"],
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],
@@ -45,6 +45,7 @@ CODE = {
     "verdict/launches.py": ["test_gate_paired.py"],
     "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
     "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],
+    "measurement/passes.py": ["test_passes.py"],
     "measurement/rounds.py": ["test_measure.py"],
 }  # fmt: skip
 ENOUGH = 0.9
@@ -227,7 +228,7 @@ def _run(fault: Fault | None, tests: Sequence[str]) -> None:
 
 def tests_of(path: Path) -> list[str]:
     """The files of tests that are to see a fault in the module at `path`."""
-    patterns = next(names for code, names in CODE.items() if path.match(f"perf/harness/{code}"))
+    patterns = next((names for code, names in CODE.items() if path.match(f"perf/harness/{code}")), [])
     return sorted({str(test) for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
 
 
@@ -254,6 +255,8 @@ def main() -> int:
     paths = [HARNESS / name for name in wanted.module] or sorted({p for code in CODE for p in HARNESS.glob(code)})
     if missing := [path for path in paths if not path.is_file()]:
         parser.error(f"no such module: {missing[0]}")
+    if unknown := [path for path in paths if not tests_of(path)]:
+        parser.error(f"CODE names no tests of {unknown[0].relative_to(HARNESS)}: add them there")
     found = [fault for path in paths for fault in faults(path)]
     if wanted.sample is not None and wanted.sample < len(found):
         found = random.Random(0).sample(found, wanted.sample)

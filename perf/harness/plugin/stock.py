@@ -115,8 +115,9 @@ def put(
     made: Any = Metadata(fixture, iterations=iterations, options=options)  # type: ignore[no-untyped-call, unused-ignore]
     for one in seconds:
         made.stats.update(one)
-    all_ = benchmarks(item.config)
-    all_[:] = [one for one in all_ if one.fullname != item.nodeid] + [made]
+    known = benchmarks(item.config)
+    place = next((place for place, one in enumerate(known) if one.fullname == item.nodeid), len(known))
+    known[place : place + 1] = [made]
 
 
 def drop(config: pytest.Config, keep: Callable[[str], bool]) -> None:
