@@ -532,3 +532,20 @@ def test_what_others_used_is_known_from_the_cold_start_on():
     made.cold_start(lambda: device.launch(0.4), first=lambda _: None)
     made.run(lambda: device.launch(1e-3))
     assert made.found["others_cores"] == pytest.approx(0.7)
+
+
+def test_the_share_of_a_case_is_its_time_or_that_of_its_least_rounds():
+    """Of five rounds of one second, each then takes twice as long: 10 s are less than three times 5 s."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, Effort(case_s=1.0, min_rounds=5, long_s=30.0), asynchronous=False)
+    made.from_start(lambda: device.launch(2.0), restore=lambda: None, warm_call=lambda: device.launch(1.0))
+    assert len(samples) == 5
+
+
+def test_a_case_is_over_at_three_times_its_share():
+    rule = measure.StoppingRule(3.0)
+    assert (rule.is_over(2.99), rule.is_over(3.0)) == (False, True)
+
+
+def test_where_nobody_says_there_is_one_pass():
+    assert (measure.ONLY.number, measure.ONLY.of, measure.ONLY.first) == (1, 1, True)

@@ -271,6 +271,33 @@ def test_the_time_of_several_passes_is_the_median_of_their_medians():
     assert found.spread == pytest.approx(math.exp(margin) - 1)
 
 
+def test_the_median_of_two_passes_is_their_mean_and_no_less_sure():
+    margin = 12.706205 * math.sqrt(statistics.variance([0.0, 0.01]) / 2)
+    assert summary([[1.0], [math.exp(0.01)]]).spread == pytest.approx(math.exp(margin) - 1)
+
+
+def half_width(slow_passes, count):
+    """Half the interval, as a logarithm in units of Student's t, of passes of which some take twice as long."""
+    medians = [2.0] * slow_passes + [1.0] * (count - slow_passes)
+    freedom = stats.quantile(0.975, count - 1)
+    return math.log1p(summary([[one] for one in medians]).spread) / freedom
+
+
+@pytest.mark.parametrize("slow_passes", [2, 3])
+def test_where_several_passes_are_of_another_kind_half_the_gap_is_the_least_error(slow_passes):
+    assert half_width(slow_passes, 5) == pytest.approx(math.log(2) / 2)
+
+
+@pytest.mark.parametrize("slow_passes", [1, 4])
+def test_one_pass_of_another_kind_is_an_outlier(slow_passes):
+    logs = [math.log(2)] * slow_passes + [0.0] * (5 - slow_passes)
+    assert half_width(slow_passes, 5) == pytest.approx(math.sqrt(math.pi / 2 * statistics.variance(logs) / 5))
+
+
+def test_one_pass_says_that_it_is_one():
+    assert median_and_spread([1.0, 2.0]).passes == 1
+
+
 def test_passes_that_are_alike_by_chance_are_no_surer_than_each_of_them():
     noisy = [1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 1.2, 0.8, 1.1, 0.9, 1.0]
     assert summary([noisy, noisy, noisy]).spread > 0.02

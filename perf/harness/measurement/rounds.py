@@ -27,6 +27,7 @@ T = TypeVar("T")
 # Rounds of an asynchronous device hold enough calls to last this long: launching and waiting for a round costs tens
 # of microseconds, which then is less than 1% of it.
 ROUND_S = 0.01
+# A call that takes this long warms up by itself: its first step is a small part of it.
 LONG_CALL_S = 1.0
 # A case never takes longer than this many times its share.
 TIMES_SHARE = 3.0
