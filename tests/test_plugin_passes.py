@@ -55,6 +55,18 @@ def factory():
 """
 
 
+@pytest.mark.parametrize("forks", [True, False])
+def test_each_pass_is_a_process_of_its_own(perf, pytester, monkeypatch, forks):
+    if forks and sys.platform != "linux":
+        pytest.skip("passes are forked on Linux only")
+    monkeypatch.setattr("perf.harness.plugin.passes.can_fork", lambda plan: forks)
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does="print('in', os.getpid())"))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory", "-rP")
+    result.assert_outcomes(passed=1)
+    found = {line for line in result.outlines if line.startswith("in ")}
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize(
     ("does", "says"),
     [
@@ -116,28 +128,27 @@ class FakeLink:
     asked: list
 
     def __init__(self, command, start, env):
-        self.asked.append(("begin", start["number"], start["of"]))
-
-    def reply(self, limit_s):
-        return {"cases": 1}
+        self.asked.append("begin")
 
     def ask(self, do, limit_s, **arguments):
-        self.asked.append((do, arguments["call_s"], arguments["iterations"]))
+        self.asked.append((do, *(arguments[name] for name in ("number", "call_s", "iterations") if name in arguments)))
         return {
             "outcome": "measured", "reason": "", "text": "", "warnings": [], "printed": ["", ""], "wall_s": 0.1,
             "seconds": [0.5, 0.5], "iterations": 3, "info": {}, "options": {},
         }  # fmt: skip
 
     def close(self):
-        self.asked.append(("end",))
+        self.asked.append("closed")
 
 
-def test_a_later_pass_knows_what_the_first_has_found(perf, monkeypatch):
+@pytest.mark.parametrize(("forks", "between"), [(True, [("end",)]), (False, ["closed", "begin"])])
+def test_a_later_pass_knows_what_the_first_has_found(perf, monkeypatch, forks, between):
     FakeLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.can_fork", lambda plan: forks)
     monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
     perf(STEP, *TWO).assert_outcomes(passed=1)
-    first, second = ("begin", 1, 2), ("begin", 2, 2)
-    assert FakeLink.asked == [first, ("case", None, None), ("end",), second, ("case", 0.5, 3), ("end",)]
+    first, second = [("pass", 1), ("case", None, None)], [("pass", 2), ("case", 0.5, 3)]
+    assert FakeLink.asked == ["begin", *first, *between, *second, "closed"]
 
 
 def test_what_needs_no_second_look_is_left_out_of_later_passes(perf, pytester, monkeypatch):
@@ -155,8 +166,8 @@ def test_a_pass_that_cannot_begin_says_why(perf, monkeypatch):
     monkeypatch.setattr("perf.harness.plugin.passes.InPasses._arguments", lambda self: ["--no-such-option"])
     result = perf(STEP, *TWO)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    begin = "ERROR: pass 1 cannot begin: its process ended by itself with exit code 4*"
-    result.stderr.fnmatch_lines([f"{begin}; --perf-passes=1 measures in this process"])
+    why = "its process ended by itself with exit code 4: *unrecognized arguments: --no-such-option"
+    result.stderr.fnmatch_lines([f"ERROR: pass 1 cannot start: {why}; use --perf-passes=1 to measure in this process"])
 
 
 def test_one_pass_is_in_this_process(perf, pytester):

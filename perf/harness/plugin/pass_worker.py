@@ -1,17 +1,27 @@
-"""The process of one pass: pytest, which serves what its parent asks for.
+"""The processes of the passes: each is pytest, which serves what its parent asks for.
 
 Run as a script. Requests come on stdin and replies go to stdout. It ends when stdin does, and on Linux when its parent
-does.
+does. Where passes are forked, this process imports what takes seconds, and does nothing else: each pass is then a fork
+of it, with memory and threads of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import mmap
 import os
+import random
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+# What takes seconds to import; pytest loads hypothesis as its plugin.
+SLOW_TO_IMPORT = ("torchvision", "pytest", "pytest_benchmark.plugin", "hypothesis", "perf.harness.plugin.serving")
+# A fork has its parent's addresses. The kernel moves those of a new program by a random number of pages; so do we.
+MOST_PAGES = 4096
 
 
 def main() -> int:
@@ -21,14 +31,43 @@ def main() -> int:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     sys.path.insert(0, str(CHECKOUT))
-    import pytest
-
     from perf.harness.measurement.side_by_side.worker import die_with
-    from perf.harness.plugin.serving import Requests
 
     start = json.loads(requests.readline())
     die_with(start["parent"])
-    return int(pytest.main(start["arguments"], plugins=[Requests(start["number"], start["of"], requests, replies)]))
+    if start["forks"]:
+        for name in SLOW_TO_IMPORT:
+            with contextlib.suppress(ImportError):  # the pass meets the same error, and says what is wrong
+                importlib.import_module(name)
+    for line in requests:
+        asked, me = json.loads(line)["with"], os.getpid()
+        ended = mmap.mmap(-1, 1)  # shared: 1 where the pass ended because its parent had asked for no more
+        if not start["forks"]:
+            return serve(asked, requests, replies, ended)
+        if (child := os.fork()) == 0:
+            die_with(me)
+            moved = mmap.mmap(-1, random.randint(1, MOST_PAGES) * mmap.PAGESIZE)
+            with moved:
+                os._exit(serve(asked, requests, replies, ended))  # to tidy up this memory takes a second
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if ended[0]:
+            continue
+        if code < 0:  # end in the same way: the parent says how its worker has ended
+            os.kill(me, -code)
+        return code
+    return 0
+
+
+def serve(asked: dict[str, Any], requests: TextIO, replies: TextIO, ended: mmap.mmap) -> int:
+    """Make one pass; returns pytest's exit code."""
+    import pytest
+
+    from perf.harness.plugin.serving import Requests
+
+    served = Requests(asked["number"], asked["of"], requests, replies)
+    code = int(pytest.main(asked["arguments"], plugins=[served]))
+    ended[0] = served.ended
+    return code
 
 
 if __name__ == "__main__":

@@ -25,9 +25,21 @@ from perf.harness.plugin.items import kind
 from perf.harness.plugin.measure import Measure
 from perf.harness.statistics.intervals import summary
 from perf.harness.workload.benchmarks import timed
+from perf.harness.workload.plan import Plan
 
 # A worker that imports and collects for longer has lost its way; a case may take as long as it likes.
 READY_S, FOREVER_S = 600.0, 1e6
+# What the fixtures of a user's own clean up at the end of a pass may take this long.
+END_S = 60.0
+
+
+def can_fork(plan: Plan) -> bool:
+    """Whether a pass may be a fork of a process that has imported torch.
+
+    A fork cannot use an accelerator that its parent has used, and an import may use one. Systems other than Linux do
+    not let every library work in a fork.
+    """
+    return sys.platform == "linux" and not plan.fingerprint["accelerators"]
 
 
 class InPasses(Measure):
@@ -38,7 +50,9 @@ class InPasses(Measure):
     def __init__(self, config: pytest.Config, passes: int) -> None:
         super().__init__(config)
         self.passes = passes
+        self._forks = can_fork(self.state.plan)
         self._link: Link | None = None
+        self._serves = False  # whether the worker is in a pass
         self._number = 0  # of the pass that goes on
         self._replies: dict[str, list[dict[str, Any]]] = {}
         self._shares: dict[str, set[int]] = {}  # the passes that a case is in
@@ -62,7 +76,7 @@ class InPasses(Measure):
                     break
                 self.progress.say(f"pass {self._number} of {self.passes}, {place}/{len(cases)} {item.name}")
                 self._measure(item)
-            self._end_worker()
+            self._end_pass()
         self.progress.say("")
         self._number = self.passes
         return False
@@ -86,7 +100,7 @@ class InPasses(Measure):
         try:
             reply = self._worker(item.session).ask("case", FOREVER_S, name=name, **known)
         except SideLost as lost:
-            self._link = None
+            self._link, self._serves = None, False
             reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
         if reply["outcome"] == "measured" and not reply.get("seconds"):
             reply |= {"outcome": "failed", "reason": "nothing was measured"}
@@ -134,22 +148,31 @@ class InPasses(Measure):
                 kind_of = getattr(builtins, category, UserWarning)
                 warnings.warn_explicit(message, kind_of, file, line)
 
+    def start(self, session: pytest.Session) -> None:
+        if any(map(self._is_ours, session.items)):
+            self._link = self._new_link()  # it imports, while this process reads the data
+        super().start(session)
+
+    def _new_link(self) -> Link:
+        command = [sys.executable, "-P", str(Path(pass_worker.__file__).resolve())]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+        return Link(command, {"forks": self._forks}, environment)
+
     def _worker(self, session: pytest.Session) -> Link:
-        """The worker of this pass. Raises pytest.UsageError where none starts."""
-        if self._link is None:
+        """The worker, in this pass. Raises pytest.UsageError if it cannot begin the pass."""
+        link = self._link = self._link or self._new_link()
+        if not self._serves:
             files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
-            command = [sys.executable, "-P", str(Path(pass_worker.__file__).resolve())]
-            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-            start = {"number": self._number, "of": self.passes, "arguments": [*files, *self._arguments()]}
-            self._link = Link(command, start, environment)
+            arguments = [*files, *self._arguments()]
             try:
-                self._link.reply(READY_S)
+                link.ask("pass", READY_S, number=self._number, of=self.passes, arguments=arguments)
             except SideError as error:
                 self._link = None
                 raise pytest.UsageError(
-                    f"pass {self._number} cannot begin: {error}; --perf-passes=1 measures in this process"
+                    f"pass {self._number} cannot start: {error}; use --perf-passes=1 to measure in this process"
                 ) from None
-        return self._link
+            self._serves = True
+        return link
 
     def _arguments(self) -> list[str]:
         """The command line of a worker's pytest: the same files and settings, and nothing kept or printed."""
@@ -160,6 +183,16 @@ class InPasses(Measure):
         given = {"-p": option.plugins, "-W": option.pythonwarnings or (), "-o": option.override_ini or ()}
         same = [text for flag, values in given.items() for value in values for text in (flag, value)]
         return [*where, *same, "-p", "no:cacheprovider", "-p", "no:xdist", "--capture=fd", *ours]
+
+    def _end_pass(self) -> None:
+        if self._link is not None and self._serves and self._forks:
+            try:
+                self._link.ask("end", END_S)
+            except SideLost:
+                self._link = None
+        else:
+            self._end_worker()
+        self._serves = False
 
     def _end_worker(self) -> None:
         if self._link is not None:

@@ -110,7 +110,8 @@ class Link:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         self.close()
-        return SideLost(f"its process {what}" + (f": {lines[-1][:200]}" if lines else ""))
+        last = next((line.strip() for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
+        return SideLost(f"its process {what}" + (f": {last[:200]}" if last else ""))
 
     def close(self) -> None:
         """End the worker and what it started. Nothing happens where it has ended."""
