@@ -1,3 +1,3 @@
-"""Loads Stepwatch's pytest plugin; everything else is in `perf/harness/plugin/`."""
+"""Load Stepwatch's pytest plugin, whose code is in `perf/harness/plugin/`."""
 
 pytest_plugins = ["perf.harness.plugin.importable", "perf.harness.plugin.hooks"]

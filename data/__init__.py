@@ -1,4 +1,4 @@
-"""On what a model is trained: MNIST, the drawn digits, random images, and the pipelines that bring them to a device."""
+"""The training data: MNIST, the drawn digits, random images, and the pipelines that bring them to a device."""
 
 from data.choose import NAMES, load, resolve
 from data.errors import DataError

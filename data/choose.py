@@ -1,4 +1,4 @@
-"""From a data set's name and a data root to the data set: the real MNIST where it is, else the drawn digits."""
+"""In: a data set's name, a data root. Out: the data set; for "auto", MNIST if its files exist, else the digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES: Final = ("auto", "mnist", "digits")
 
 
 def resolve(name: str, root: Path) -> str:
-    """What `name` stands for here, "mnist" or "digits", by a look at which files exist; DataError if unknown."""
+    """Return "mnist" or "digits"; for "auto", the files under `root` decide. Raises DataError if `name` is unknown."""
     if name not in NAMES:
         raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
     if name != "auto":
@@ -25,10 +25,10 @@ def resolve(name: str, root: Path) -> str:
 
 
 def load(name: str, root: Path, *, download: bool = True) -> DataSet:
-    """The data set that `name` stands for, verified; see `load_mnist` and `load_digits` for the errors.
+    """Load and verify the data set called `name`. Raises DataError, also if `root` cannot be read or written.
 
-    "auto" never downloads, and never falls back from MNIST files that are damaged. Only "mnist" with `download`
-    goes to the network, when files are missing.
+    "auto" never downloads. If MNIST files are damaged, "auto" raises an error and does not take the digits. Only
+    "mnist" with `download` uses the network, and only if files are missing.
     """
     chosen = resolve(name, root)
     with system_errors_explained(root):

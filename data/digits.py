@@ -1,6 +1,7 @@
-"""The embedded default data set: drawn once into a cache of MNIST's four files, verified at each load.
+"""The embedded default data set: drawn once into a cache of four files in MNIST's format, verified at each load.
 
-The cache is `<root>/digits/`: a manifest, and the files where `torchvision.datasets.MNIST(<root>/digits)` reads them.
+The cache is `<root>/digits/`. It has a manifest, and the files are where `torchvision.datasets.MNIST(<root>/digits)`
+reads them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from data.staging import left_over, staging
 VERSION: Final = 1
 """Of the drawing: raised whenever its bits change, so that older caches are made again."""
 
-_SIZES_AND_SEEDS: Final = ((60_000, 1), (10_000, 2))  # training and test split: as many as MNIST, seeds disjoint
+_SIZES_AND_SEEDS: Final = ((60_000, 1), (10_000, 2))  # training and test split: as large as MNIST's, with other seeds
 _MANIFEST: Final = "manifest.json"
 
 
 def load_digits(root: Path, note: str = "") -> DataSet:
-    """The drawn digits, made first if `root` holds none or those of another version.
+    """Load the drawn digits. If `root` has none, or those of another version, draw them first.
 
-    DataError when a cached file was changed, or `root` cannot be written.
+    Raises DataError if a cached file was changed or is missing, and OSError if `root` cannot be written.
     """
     home = root / "digits"
     if left_over(root, "digits") or _version(home) != VERSION:
@@ -40,9 +41,9 @@ def load_digits(root: Path, note: str = "") -> DataSet:
 
 
 def _make(root: Path, home: Path) -> None:
-    """Put the cache in place by renames of whole folders, so that no reader ever finds half of one."""
+    """Draw the digits, then rename the whole folder into place, so that a reader never finds half a cache."""
     with staging(root, "digits") as work:
-        if _version(home) == VERSION:  # made by another process while this one waited
+        if _version(home) == VERSION:  # another process made the cache while this one waited
             return
         _write(work / "new")
         if home.exists():
@@ -51,7 +52,7 @@ def _make(root: Path, home: Path) -> None:
 
 
 def _write(home: Path) -> None:
-    """Draw both splits into `home`, and write down what each file holds."""
+    """Draw both splits into `home`, and write the size and md5 of each file into the manifest."""
     raw = raw_folder(home)
     raw.mkdir(parents=True)
     arrays = [array for count, seed in _SIZES_AND_SEEDS for array in draw(count, seed)]
@@ -62,18 +63,18 @@ def _write(home: Path) -> None:
 
 
 def _version(home: Path) -> int | None:
-    """The version of the cache in `home`; None where there is none."""
+    """The version of the cache in `home`; None if there is no cache. Raises DataError if the manifest is damaged."""
     return _read_manifest(home)[0] if home.exists() else None
 
 
 def _read_manifest(home: Path) -> tuple[int, dict[str, Content]]:
-    """The version of a cache, and what its files should hold if that is this version."""
+    """The version of a cache, and the expected content of its files if the version is VERSION. Raises DataError."""
     path = home / _MANIFEST
     try:
         manifest = json.loads(path.read_text())
         version = int(manifest["version"])
         if version != VERSION:
-            return version, {}  # whatever else another version wrote down
+            return version, {}  # the manifest of another version may have another form
         return version, {name: Content(**manifest["files"][name]) for name in FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is missing or damaged. {_remedy(home)}") from error

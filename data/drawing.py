@@ -1,12 +1,12 @@
-"""Digits drawn as by hand: a seed in, 28 x 28 grey images and their labels out.
+"""In: a number of samples and a seed. Out: grey 28 x 28 images of digits that look handwritten, and their labels.
 
-Each *hand* (a writer) writes every digit in one of the styles of `data.strokes`, and is kept as a distance
-field: how far each point of the plane is from the pen's line. A sample looks a field up through a random warp
-of its own, and turns distance into ink. Training and test samples come from different hands, as MNIST's do.
+Each *hand* (a writer) writes every digit in one of the styles of `data.strokes`. We store each digit of a hand as a
+distance field: the distance from each point of the plane to the pen's line. Each sample reads a field through its own
+random warp, and turns distance into ink. Training and test samples come from different hands, as in MNIST.
 
-The bits are the same on every machine and for every number of threads: numpy's frozen `RandomState`, seeded
-anew for each chunk, and element-wise + - * /, square root, truncation and comparisons, which IEEE 754 rounds
-in one way only. Sines, logarithms, matrix products and sums over an axis are left out for that reason.
+The bits are the same on every machine and for every number of threads. For this, we use only numpy's frozen
+`RandomState`, with a new seed for each chunk, and element-wise + - * /, square root, truncation and comparisons: IEEE
+754 allows only one result for each. We do not use sines, logarithms, matrix products or sums over an axis.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from data.strokes import STYLES, Point, Stroke, Style
 SIDE: Final = 28
 """Pixels along each side of an image."""
 
-_CHUNK: Final = 250  # samples drawn at once: their temporaries (0.8 MB each) stay in a core's cache
-_HANDS: Final = 48  # hands for each digit: enough that a network meets new ones as it meets new samples
-_BOX: Final = 20.0  # strokes are given on a 20 x 20 box
-_MARGIN: Final = 6.0  # the field reaches this far around the box
-_STEP: Final = 0.5  # spacing of the field's points: bilinear look-up shows no facets at half a pixel
+_CHUNK: Final = 250  # samples drawn at once: each temporary array takes 0.8 MB and stays in a core's cache
+_HANDS: Final = 48  # hands for each digit: so many that new hands are no harder for a network than new samples
+_BOX: Final = 20.0  # side of the box in which strokes are given
+_MARGIN: Final = 6.0  # the field extends this far beyond each side of the box
+_STEP: Final = 0.5  # distance of the field's points: at half a pixel, bilinear look-up leaves no visible corners
 _FIELD: Final = int((_BOX + 2 * _MARGIN) / _STEP) + 1  # points along each side of a field
 _PIECES: Final = 5  # straight pieces between two points of a curve
 
@@ -53,18 +53,18 @@ def draw(count: int, seed: int, threads: int = 2) -> tuple[Bytes, Bytes]:
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(draw_chunk, range(-(-count // _CHUNK))):
-            pass  # fetching a result raises what its thread raised
+            pass  # fetching a result raises the error of its thread
     return images, labels
 
 
 def _spread(random: RandomState, *shape: int) -> Doubles:
-    """Bell-shaped numbers from -1 to 1 of mean 0 and deviation 1/3: three uniform ones, summed and scaled."""
+    """Bell-shaped random numbers from -1 to 1, mean 0, standard deviation 1/3: the scaled sum of three uniform ones."""
     total = random.random_sample(shape) + random.random_sample(shape) + random.random_sample(shape)
     return total * (2 / 3) - 1
 
 
 def _fields(random: RandomState) -> Floats:
-    """Each digit's distance field in each hand, flat: float32 (10 * _HANDS * _FIELD**2,), in box units."""
+    """The distance fields of all digits and hands, flat: float32 (10 * _HANDS * _FIELD**2,), in box units."""
     fields = np.empty((len(STYLES), _HANDS, _FIELD, _FIELD), np.float32)
     for digit, styles in enumerate(STYLES):
         for number, style in enumerate(styles):
@@ -74,9 +74,9 @@ def _fields(random: RandomState) -> Floats:
 
 
 def _lines(style: Style, random: RandomState, hands: int) -> Doubles:
-    """A style as straight pieces, in several hands: float64 (pieces, 2 ends, x and y, hands).
+    """The straight pieces of a style, for several hands: float64 (pieces, 2 ends, x and y, hands).
 
-    Each hand moves the points, then is scaled and centred to fill the box, as MNIST's digits are.
+    Each hand moves the points at random. Then its digit is scaled and centred to fill the box, as in MNIST.
     """
     moved: dict[Point, Doubles] = {}
     for point in dict.fromkeys(point for stroke in style for point in stroke):
@@ -89,7 +89,7 @@ def _lines(style: Style, random: RandomState, hands: int) -> Doubles:
 
 
 def _pieces(stroke: Stroke, moved: dict[Point, Doubles]) -> list[tuple[Doubles, Doubles]]:
-    """A stroke as straight pieces, (from, to) each: the Catmull-Rom spline through its moved points."""
+    """The straight pieces (from, to) of a stroke: the Catmull-Rom spline through its moved points."""
     knots = [moved[point] for point in stroke]
     if len(knots) == 2:
         return [(knots[0], knots[1])]
@@ -105,7 +105,7 @@ def _pieces(stroke: Stroke, moved: dict[Point, Doubles]) -> list[tuple[Doubles, 
 
 
 def _distances(lines: Doubles) -> Floats:
-    """The distance fields of `_lines`: float32 (hands, _FIELD, _FIELD)."""
+    """The distance fields of the `lines` that `_lines` returns: float32 (hands, _FIELD, _FIELD)."""
     axis = np.arange(_FIELD, dtype=np.float32) * np.float32(_STEP) - np.float32(_MARGIN)
     x, y = axis[None, None, :], axis[None, :, None]
     nearest = np.full((lines.shape[-1], _FIELD, _FIELD), np.inf, np.float32)
@@ -113,14 +113,14 @@ def _distances(lines: Doubles) -> Floats:
         along_x, along_y = to_x - from_x, to_y - from_y
         beside_x, beside_y = x - from_x, y - from_y
         share = (beside_x * along_x + beside_y * along_y) / (along_x * along_x + along_y * along_y)
-        share = np.clip(share, 0, 1)  # the foot of the perpendicular, kept between the ends
+        share = np.clip(share, 0, 1)  # where on the piece the nearest point lies, from 0 to 1
         off_x, off_y = beside_x - share * along_x, beside_y - share * along_y
         np.minimum(nearest, off_x * off_x + off_y * off_y, out=nearest)
     return np.sqrt(nearest)
 
 
 def _draw_chunk(random: RandomState, fields: Floats, count: int) -> tuple[Bytes, Bytes]:
-    """Images uint8 (count, 28, 28) and labels uint8 (count,), all from one random state."""
+    """Draw one chunk from one random state: images uint8 (count, 28, 28) and labels uint8 (count,)."""
     labels = random.randint(len(STYLES), size=count, dtype=np.int64)
     hands = random.randint(_HANDS, size=count, dtype=np.int64)
     x, y = _warp(random, count)
@@ -129,10 +129,10 @@ def _draw_chunk(random: RandomState, fields: Floats, count: int) -> tuple[Bytes,
 
 
 def _warp(random: RandomState, count: int) -> tuple[Floats, Floats]:
-    """Where on the box each pixel looks: x and y, float32 (count, 28, 28) each, in box units.
+    """The place in the box that each pixel reads: x and y, float32 (count, 28, 28) each, in box units.
 
-    An affine map (size, width, slant, turn, shift) plus a cubic bend. The amounts were tuned by eye, and
-    until the reference network learned these digits about as well as MNIST's.
+    The warp is an affine map (size, width, slant, turn, shift) plus a cubic bend. We tuned the amounts by eye, and so
+    that the reference network learns these digits about as well as MNIST.
     """
     size = 1 / (0.94 + 0.19 * _spread(random, count))
     width = 1 / (0.95 + 0.3 * _spread(random, count))
@@ -144,7 +144,7 @@ def _warp(random: RandomState, count: int) -> tuple[Floats, Floats]:
 
 
 def _bent(terms: list[Doubles]) -> Floats:
-    """A cubic of the pixel's place, terms (count,) in half boxes: float32 (count, 28, 28), in box units."""
+    """A cubic in the pixel's place: float32 (count, 28, 28), in box units. `terms` are (count,) each, in half boxes."""
     axis = (np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)) / np.float32(_BOX / 2)
     x, y = axis[None, None, :], axis[None, :, None]
     t = [(term * (_BOX / 2)).astype(np.float32)[:, None, None] for term in terms]
@@ -156,7 +156,7 @@ def _bent(terms: list[Doubles]) -> Floats:
 
 
 def _look_up(fields: Floats, which: NDArray[np.int64], x: Floats, y: Floats) -> Floats:
-    """Each sample's own field at (x, y), bilinear: float32 (count, 28, 28); beyond a field, its edge."""
+    """The value of each sample's field at (x, y), bilinear: float32 (count, 28, 28). Points outside take the edge's."""
     last = np.float32(_FIELD - 1.001)
     x = np.clip((x + np.float32(_MARGIN)) / np.float32(_STEP), 0, last)
     y = np.clip((y + np.float32(_MARGIN)) / np.float32(_STEP), 0, last)
@@ -172,7 +172,7 @@ def _look_up(fields: Floats, which: NDArray[np.int64], x: Floats, y: Floats) -> 
 
 
 def _ink(random: RandomState, distance: Floats) -> Floats:
-    """Distance from the pen's line to ink, 0 to 1: the pen's width, softness and pressure, and some grain."""
+    """Turn the distance from the pen's line into ink, 0 to 1, with a random width, softness, pressure and grain."""
 
     def pen(middle: float, spread: float) -> Floats:
         return (middle + spread * _spread(random, len(distance))).astype(np.float32)[:, None, None]

@@ -1,4 +1,4 @@
-"""The one error that a user of this package meets."""
+"""The error that a user of this package sees."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class DataError(Exception):
-    """The data cannot be had: the message says what is wrong, where, and what to do."""
+    """The data cannot be used: the message says what is wrong, where, and what to do."""
 
 
 @contextmanager
 def system_errors_explained(root: Path) -> Iterator[None]:
-    """Turn the system's errors at work under a data root (no permission, disk full) into DataError."""
+    """Turn OSErrors from work under a data root (no permission, disk full) into DataError."""
     try:
         yield
     except OSError as error:

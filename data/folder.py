@@ -1,4 +1,4 @@
-"""A folder of the four MNIST files: checked byte by byte, then read by torchvision into two splits."""
+"""In: a folder of the four MNIST files. Out: two splits. We check every byte before torchvision reads the files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds: its size in bytes and the md5 of them, in hex."""
+    """The content of a file: its size in bytes, and the md5 of these bytes in hex."""
 
     size: int
     md5: str
@@ -37,25 +37,25 @@ class Content:
 
 
 class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision has no type stubs
-    """`torchvision.datasets.MNIST`, read from its raw files alone.
+    """`torchvision.datasets.MNIST`, read only from its raw files.
 
-    torchvision lets a `processed` folder, a relic of its older versions, win over raw files without a word. Here
-    that folder is never looked for. The class keeps its name because torchvision names the data folder after it.
+    Older versions of torchvision wrote a `processed` folder, and torchvision still silently prefers that folder to the
+    raw files. This class never looks there. Its name is MNIST because torchvision names the data folder after it.
     """
 
     @property
     def processed_folder(self) -> str:
-        """The raw folder, where no processed file lies."""
+        """The raw folder, which contains no processed file."""
         return str(self.raw_folder)
 
 
 def raw_folder(root: Path) -> Path:
-    """Where the four files lie under a data root: torchvision's choice."""
+    """The folder of the four files under a data root, as torchvision chooses it."""
     return root / "MNIST" / "raw"
 
 
 def content(blocks: Iterable[bytes]) -> Content:
-    """Size and md5 of bytes that arrive in blocks."""
+    """The size and md5 of bytes that arrive in blocks."""
     size, md5 = 0, hashlib.md5(usedforsecurity=False)
     for block in blocks:
         size += len(block)
@@ -64,13 +64,13 @@ def content(blocks: Iterable[bytes]) -> Content:
 
 
 def file_content(path: Path) -> Content:
-    """Size and md5 of a file."""
+    """The size and md5 of a file."""
     with path.open("rb") as file:
         return content(iter(lambda: file.read(BLOCK_BYTES), b""))
 
 
 def verify(path: Path, expected: Content, remedy: str) -> None:
-    """Raise DataError unless the file holds exactly what is expected; `remedy` says what to do then."""
+    """Raise DataError unless the file has exactly the `expected` content; the message ends with `remedy`."""
     try:
         found = file_content(path)
     except OSError as error:
@@ -80,11 +80,11 @@ def verify(path: Path, expected: Content, remedy: str) -> None:
 
 
 def digest(contents: Mapping[str, Content]) -> str:
-    """Twelve hex digits that stand for the four files together."""
+    """Twelve hex digits that identify the four files together."""
     return content(contents[name].md5.encode() for name in FILES).md5[:12]
 
 
 def read_splits(root: Path) -> tuple[Split, Split]:
-    """Training and test split of the four files under `root`, which were verified before."""
+    """The training and test split from the four files under `root`. The caller has verified the files."""
     train, test = (Split(MNIST(root, train=part, transform=reference_transform())) for part in (True, False))
     return train, test

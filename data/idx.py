@@ -1,6 +1,6 @@
-"""The IDX format that MNIST is published in: a uint8 array in, a file out.
+"""In: a uint8 array. Out: a file in the IDX format, in which MNIST is published.
 
-Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format". Reading is torchvision's part.
+Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format". torchvision reads such files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The real MNIST: found, unpacked or downloaded under a data root, and verified before it is read."""
+"""The real MNIST: find, unpack or download the files under a data root, and verify them before reading."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ PUBLISHED: Final = dict(
 )
 """The files of the MNIST database (LeCun, Cortes, Burges), unpacked: their `.gz` wrappers may be packed anew."""
 
-_SOCKET_TIMEOUT_S: Final = 20.0  # a server that says nothing for so long will not
+_SOCKET_TIMEOUT_S: Final = 20.0  # we give up on a server that sends nothing for this long
 
 
 def missing(root: Path) -> list[str]:
-    """The files that lie in `<root>/MNIST/raw` neither unpacked nor as `.gz`."""
+    """The files that `<root>/MNIST/raw` has neither unpacked nor as `.gz`."""
     return [name for name in FILES if not _found(raw_folder(root), name)]
 
 
 def absence(root: Path) -> str:
-    """What keeps the files under `root` from being MNIST, and what to do about it, as one sentence."""
+    """One sentence that says why MNIST is not complete under `root`, and which misplaced files to move."""
     raw, lacking = raw_folder(root), missing(root)
     misplaced = {name: path.name for name in lacking if (path := _found(root, name))}
     if misplaced:
@@ -53,7 +53,10 @@ def absence(root: Path) -> str:
 
 
 def load_mnist(root: Path, *, download: bool) -> DataSet:
-    """MNIST from `<root>/MNIST/raw`; DataError when it is not there, cannot be downloaded, or is damaged."""
+    """Load MNIST from `<root>/MNIST/raw`; with `download`, missing files are downloaded.
+
+    Raises DataError if files are missing, cannot be downloaded or are damaged, and OSError if `root` cannot be written.
+    """
     raw = raw_folder(root)
     if left_over(root, "mnist") or not all((raw / name).is_file() for name in FILES):
         _complete(root, raw, download=download)
@@ -64,12 +67,12 @@ def load_mnist(root: Path, *, download: bool) -> DataSet:
 
 
 def _found(folder: Path, name: str) -> Path | None:
-    """The file of that name in a folder, unpacked or else packed."""
+    """The file called `name` in a folder: unpacked if it exists, otherwise as `.gz`, otherwise None."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def _complete(root: Path, raw: Path, *, download: bool) -> None:
-    """Unpack what is packed and download what is missing; each file appears in `raw` whole or not at all."""
+    """Unpack packed files and download missing ones. Each file appears in `raw` complete or not at all."""
     lacking = missing(root)
     if lacking and not download:
         raise DataError(f"{absence(root)}. {_where_to_put(lacking, raw)}")
@@ -80,7 +83,7 @@ def _complete(root: Path, raw: Path, *, download: bool) -> None:
             if path and path.suffix == ".gz":
                 _unpack(path, work / name, PUBLISHED[name])
                 (work / name).replace(raw / name)
-        lacking = missing(root)  # another process may have downloaded them while this one waited
+        lacking = missing(root)  # another process may have downloaded the files while this one waited
         if lacking:
             _download(work, lacking, raw, root)
             for name in lacking:
@@ -88,13 +91,13 @@ def _complete(root: Path, raw: Path, *, download: bool) -> None:
 
 
 def _unpack(packed: Path, unpacked: Path, expected: Content) -> None:
-    """Unpack one `.gz`; DataError unless that gives exactly the published bytes."""
+    """Unpack one `.gz`. Raises DataError unless the result is exactly the published bytes."""
     problem = ""
 
     def copied() -> Iterator[bytes]:
         nonlocal problem
         with gzip.open(packed) as source, unpacked.open("wb") as target:
-            left = expected.size + 1  # one byte too many is enough to know, whatever else is packed in there
+            left = expected.size + 1  # one byte too many already proves that the file is wrong
             try:
                 while left and (block := source.read(min(left, BLOCK_BYTES))):
                     left -= target.write(block)
@@ -111,7 +114,7 @@ def _unpack(packed: Path, unpacked: Path, expected: Content) -> None:
 
 
 def _download(work: Path, lacking: list[str], raw: Path, root: Path) -> None:
-    """Let torchvision download MNIST into `work`; any failure is a DataError that says what to do by hand."""
+    """Let torchvision download MNIST into `work`. A failure becomes a DataError that says what to do by hand."""
     try:
         with _socket_timeout(_SOCKET_TIMEOUT_S):
             MNIST(work, download=True)
@@ -131,7 +134,7 @@ def _where_to_put(lacking: list[str], raw: Path) -> str:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound every wait for a server, also those that torchvision leaves unbounded."""
+    """Limit every wait for a server to `seconds`, because torchvision does not limit all of them."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

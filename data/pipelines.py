@@ -1,7 +1,7 @@
-"""Input pipelines: how the samples of a split reach the device, in the same order and with the same bits.
+"""Input pipelines: three ways to bring the samples of a split to the device, in the same order and with the same bits.
 
-`dataloader` transforms one sample after the other in this process; `workers` does the same in worker processes
-and copies from pinned memory; `resident` keeps the whole split on the device as uint8 and normalizes there.
+`dataloader` transforms one sample after the other in this process. `workers` transforms the samples in worker processes
+and copies from pinned memory. `resident` keeps the whole split on the device as uint8 and normalizes it there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ WORKERS: Final = 2
 Batch = tuple[Tensor, Tensor]
 """Images float32 (B, C, H, W) and labels int64 (B,)."""
 
-_GOLDEN: Final = 0x9E3779B9  # 2**32 / golden ratio: its multiples lie far apart (Knuth, TAOCP 3, section 6.4)
-_UNPINNED: Final = ("cpu", "mps")  # a device that shares the host's memory gains nothing from pinning
+_GOLDEN: Final = 0x9E3779B9  # 2**32 / golden ratio: modulo 2**32, its multiples lie far apart (Knuth, TAOCP 3, 6.4)
+_UNPINNED: Final = ("cpu", "mps")  # these devices share the host's memory, so pinning gains nothing
 
 
 def open_pipeline(
@@ -40,10 +40,11 @@ def open_pipeline(
     seed: int,
     workers: int = WORKERS,
 ) -> Pipeline:
-    """An input pipeline of one of the `PIPELINES`, to be closed after use.
+    """Open an input pipeline of a `kind` in `PIPELINES`. The caller closes the pipeline after use.
 
-    `workers` processes start with the first epoch of a "workers" pipeline and stay until it is closed; the other
-    kinds have none. ValueError for an unknown kind, or a batch size or `workers` below 1.
+    Only a "workers" pipeline has worker processes: `workers` of them start with its first epoch and stay until the
+    pipeline is closed. Raises ValueError for an unknown kind, a batch size below 1, or a "workers" pipeline with
+    `workers` below 1.
     """
     if kind not in PIPELINES:
         raise ValueError(f"unknown input pipeline {kind!r}: choose one of {', '.join(PIPELINES)}")
@@ -59,16 +60,17 @@ def open_pipeline(
 
 
 def shuffle_order(samples: int, seed: int, epoch: int) -> Tensor:
-    """The order of an epoch: a permutation, int64 (samples,), on the CPU. The global generator is left alone."""
-    # torch's CPU generator uses the low 32 bits of its seed: nearby (seed, epoch) pairs must differ there.
+    """The order of an epoch: a permutation, int64 (samples,), on the CPU. The global generator stays as it is."""
+    # torch's CPU generator uses only the low 32 bits of a seed. Nearby (seed, epoch) pairs must differ in these bits.
     generator = torch.Generator().manual_seed((seed * _GOLDEN + epoch) % 2**32)
     return torch.randperm(samples, generator=generator)
 
 
 class Pipeline(ABC):
-    """Batches of a split, epoch by epoch; a context manager that closes itself.
+    """The mini-batches of a split, epoch by epoch. As a context manager, a pipeline closes itself at the end.
 
-    Each epoch's `batches` batches of `batch_size`, of which the last may be smaller, cover the `samples` once.
+    An epoch has `batches` mini-batches of `batch_size` samples; the last one may be smaller. Together they contain each
+    of the `samples` samples once.
     """
 
     kind: str
@@ -82,21 +84,21 @@ class Pipeline(ABC):
         self._closed = False
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number`, on the device. Each stays valid when others are taken after it."""
+        """The batches of epoch `number`, on the device. A batch stays valid when later batches are taken."""
         return map(self.to_device, self.host_epoch(number))
 
     def host_epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The same batches before they are copied to the device. RuntimeError if the pipeline is closed."""
+        """The batches of epoch `number` before `to_device`. Raises RuntimeError if the pipeline is closed."""
         if self._closed:
             raise RuntimeError(f"this {self.kind} pipeline is closed: open another one")
         return self._host_batches(number)
 
     @abstractmethod
     def to_device(self, batch: Batch) -> Batch:
-        """Copy a batch of `host_epoch` to the device; a "workers" pipeline does not wait for the copy."""
+        """Copy a batch of `host_epoch` to the device. A "workers" pipeline does not wait for the copy."""
 
     def close(self) -> None:
-        """Give back what the pipeline holds; harmless when repeated. No epoch can begin after it."""
+        """Release what the pipeline holds. No epoch can begin after this. A second call does no harm."""
         self._closed = True
 
     @abstractmethod
@@ -110,19 +112,19 @@ class Pipeline(ABC):
 
 
 class _Order(Sampler[list[int]]):
-    """A DataLoader's batch sampler: the indices of each batch of the epoch that `number` says."""
+    """The batch sampler of a DataLoader: the indices of each batch of epoch `number`."""
 
     def __init__(self, samples: int, batch_size: int, seed: int) -> None:
         self.number = 0
         self._samples, self._batch_size, self._seed = samples, batch_size, seed
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Not a generator: the order is settled here and now, whatever `number` becomes afterwards.
+        # Not a generator: the order is fixed now, even if `number` changes later.
         return map(Tensor.tolist, torch.split(shuffle_order(self._samples, self._seed, self.number), self._batch_size))
 
 
 class DataLoaderPipeline(Pipeline):
-    """The usual program: a `DataLoader` in this process, one sample at a time, then a plain copy."""
+    """The usual pipeline: a `DataLoader` in this process, one sample at a time, then a plain copy."""
 
     kind = "dataloader"
 
@@ -138,9 +140,9 @@ class DataLoaderPipeline(Pipeline):
 
     def _new_loader(self, **options: Any) -> DataLoader[Batch]:
         return DataLoader(
-            self._dataset,  # type: ignore[arg-type]  # any map-style data set will do, derived from Dataset or not
+            self._dataset,  # type: ignore[arg-type]  # a map-style data set need not be derived from Dataset
             batch_sampler=self._order,
-            # Of its own, because a DataLoader draws its workers' base seed, from the global generator by default.
+            # Without a generator, a DataLoader would draw the base seed of its workers from the global generator.
             generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
@@ -151,9 +153,9 @@ class DataLoaderPipeline(Pipeline):
 
 
 class WorkersPipeline(DataLoaderPipeline):
-    """A `DataLoader` with worker processes, of one torch thread each, and pinned memory for an accelerator.
+    """A `DataLoader` with worker processes (one torch thread each), and with pinned memory for an accelerator.
 
-    One epoch runs at a time: beginning another ends the one before it, whose iterator then raises RuntimeError.
+    Only one epoch runs at a time. When a new epoch begins, the old one ends, and its iterator raises RuntimeError.
     """
 
     kind = "workers"
@@ -162,7 +164,7 @@ class WorkersPipeline(DataLoaderPipeline):
         self._workers = workers
         self._pinned = device.type not in _UNPINNED
         self._running: Any = None  # the DataLoader's iterator, which owns the worker processes
-        self._turn = 0  # counts the epochs begun: an iterator of an earlier one must not take this one's batches
+        self._turn = 0  # number of epochs begun: the iterator of an old epoch must not take batches of a new one
         super().__init__(split, batch_size, device, seed)
 
     def to_device(self, batch: Batch) -> Batch:
@@ -188,11 +190,11 @@ class WorkersPipeline(DataLoaderPipeline):
                 raise RuntimeError("this epoch ended when another one of its pipeline began, or by close()")
 
     def _worker_batches(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch; if anything fails, no worker is kept: a lost one would stall the next epoch."""
+        """The batches of an epoch. An error stops all workers, because a lost worker would block the next epoch."""
         try:
             self._order.number = number
             with warnings.catch_warnings():
-                # Python 3.12 warns where a process that has threads forks, as any does that uses torch.
+                # Python 3.12 warns when a process with threads forks, and every process that uses torch has threads.
                 warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
                 self._running = iter(self._loader)
             yield from ((images, labels) for images, labels in self._running)
@@ -202,14 +204,14 @@ class WorkersPipeline(DataLoaderPipeline):
 
     def _stop_workers(self) -> None:
         if self._running is not None:
-            # Private, but DataLoader's only way to stop its workers now and not at some garbage collection.
+            # Private, but the only way to stop a DataLoader's workers now, not at a later garbage collection.
             self._running._shutdown_workers()
             self._running = None
             self._loader = self._new_loader()
 
 
 class ResidentPipeline(Pipeline):
-    """The whole split on the device as uint8, moved there once: shuffled and normalized there, batch by batch."""
+    """The whole split is copied to the device once, as uint8. The device gathers and normalizes each batch."""
 
     kind = "resident"
 
@@ -217,7 +219,7 @@ class ResidentPipeline(Pipeline):
         super().__init__(split, batch_size, device, seed)
         images = split.images if split.images.dim() == 4 else split.images.unsqueeze(1)
         self._images, self._labels = images.to(device), split.labels.to(device)
-        # On the device: by a number from the host, a GPU would multiply with the inverse, which rounds otherwise.
+        # A tensor on the device: to divide by a host number, a GPU multiplies by the inverse, which rounds differently.
         self._grey = torch.tensor(127.5, device=device)
 
     def to_device(self, batch: Batch) -> Batch:
@@ -232,9 +234,9 @@ class ResidentPipeline(Pipeline):
         return shuffle_order(self.samples, self.seed, number).to(self.device)
 
     def gather(self, indices: Tensor) -> Batch:
-        """The batch of these samples; `indices` int64 (B,), on the device."""
-        # The transforms' (x / 255 - 0.5) / 0.5 in one step less, bit for bit: doubling is exact, so
-        # x / 127.5 is twice x / 255, and 1 less is twice 0.5 less. index_select is 8 times as fast as indexing.
+        """The batch of the samples with these `indices`, int64 (B,), on the device."""
+        # The same bits as the transforms' (x / 255 - 0.5) / 0.5, with one operation less: doubling is exact, so
+        # x / 127.5 - 1 is twice x / 255 - 0.5. index_select is 8 times as fast as indexing.
         images = self._images.index_select(0, indices).float().div_(self._grey).sub_(1)
         return images, self._labels.index_select(0, indices)
 

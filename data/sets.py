@@ -1,4 +1,4 @@
-"""What a workload is given: a data set with a training and a test split, and the transforms of one sample."""
+"""The data that a workload gets: a data set with a training and a test split, and the transforms of one sample."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ImageDataset(Protocol):
 
 
 def reference_transform() -> transforms.Compose:
-    """PIL image to float32 (C, H, W) from -1 to 1, one sample at a time, as in most programs for beginners."""
+    """Turn a PIL image into float32 (C, H, W) from -1 to 1, one sample at a time, as most beginners' programs do."""
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
 
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set, as an input pipeline reads it: whole as tensors, or sample by sample.
+    """One part of a data set. An input pipeline reads it as whole tensors, or sample by sample.
 
     `dataset[i]` is a float32 (C, H, W) image after the reference transforms, and its label as an int.
     """
@@ -37,19 +37,19 @@ class Split:
 
     @property
     def images(self) -> Tensor:
-        """Every image, untransformed: uint8 (N, H, W) or (N, C, H, W), on the CPU."""
+        """All images, before the transforms: uint8 (N, H, W) or (N, C, H, W), on the CPU."""
         return self.dataset.data
 
     @property
     def labels(self) -> Tensor:
-        """Every label: int64 (N,), on the CPU."""
+        """All labels: int64 (N,), on the CPU."""
         return self.dataset.targets
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def first(self, count: int) -> Split:
-        """The first `count` samples, sharing memory with this split; ValueError when there are not as many."""
+        """The first `count` samples, in this split's memory. Raises ValueError unless `count` is 1 to len(self)."""
         if not 1 <= count <= len(self):
             raise ValueError(f"{count} samples asked of a split that has 1 to {len(self)}")
         dataset = copy.copy(self.dataset)
@@ -61,9 +61,9 @@ class Split:
 class DataSet:
     """A data set ready to train on.
 
-    `name` is "mnist", "digits" or "random"; `note` says why this one was chosen, "" if there is nothing to say.
-    `digest` (12 hex digits) stands for the whole set's content and stays the same for a subset of it. `shape` is
-    (C, H, W) of one sample.
+    `name` is "mnist", "digits" or "random"; `note` says why this set was chosen, or is "" if there is nothing to say.
+    `digest` (12 hex digits) identifies the content of the whole set; a subset keeps the digest. `shape` is (C, H, W)
+    of one sample.
     """
 
     name: str
@@ -75,5 +75,5 @@ class DataSet:
     test: Split
 
     def subset(self, train: int, test: int) -> DataSet:
-        """The first `train` and `test` samples; ValueError unless each is from 1 to what there is."""
+        """The first `train` training and `test` test samples. Raises ValueError for fewer than 1 or too many."""
         return replace(self, train=self.train.first(train), test=self.test.first(test))

@@ -1,7 +1,7 @@
-"""A place to make files that must appear whole or not at all.
+"""A work folder for files that must appear complete or not at all.
 
-One process at a time works in `<root>/.<name>.partial`, under the lock `<root>/.<name>.lock`, and renames what it
-made into place. The system drops the lock of a killed process; the next one sweeps what it left.
+Only one process at a time works in `<root>/.<name>.partial`: it holds the lock `<root>/.<name>.lock`, and renames the
+finished files into place. If it is killed, the system releases the lock, and the next process removes the leftovers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _LOCK_TIMEOUT_S: Final = 120.0  # making the digits takes seconds, downloading M
 
 
 def left_over(root: Path, name: str) -> bool:
-    """Whether a process is at work here, or was killed at it."""
+    """Whether a process is working in the work folder, or was killed while it worked there."""
     return _workplace(root, name).exists()
 
 
 @contextmanager
 def staging(root: Path, name: str) -> Iterator[Path]:
-    """An empty folder under `root`, ours alone until the block ends and removed then.
+    """An empty folder under `root` that only this process uses; it is removed when the block ends.
 
-    OSError when `root` cannot be written; DataError when another process keeps the lock for two minutes.
+    Raises OSError if `root` cannot be written, and DataError if other processes hold the lock for two minutes.
     """
     work = _workplace(root, name)
     try:

@@ -1,8 +1,8 @@
-"""How each digit is written: strokes as points, in several styles.
+"""How each digit is written: several styles, each with strokes that are given as points.
 
-A style is a tuple of strokes; a stroke is a tuple of (x, y) points on MNIST's 20 x 20 box, x to the right and
-y down. A stroke of two points is a straight line; a longer one is a smooth curve through its points. A point
-that two strokes share is a joint: it stays one when the points are moved.
+A style is a tuple of strokes. A stroke is a tuple of (x, y) points in MNIST's 20 x 20 box; x goes right and y goes
+down. A stroke of two points is a straight line; a longer stroke is a smooth curve through its points. Two strokes that
+share a point stay joined there when the points are moved.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ STYLES: Final[tuple[tuple[Style, ...], ...]] = (
         (((6, 5), (11, 0)), ((11, 0), (10, 20))),
         (((6, 4), (10, 0)), ((10, 0), (10, 20)), ((5, 20), (15, 20))),
     ),
-    (  # 2: a sharp corner; a loop at the bottom; a swan's neck on a wavy foot
+    (  # 2: a sharp corner; a loop at the bottom; a curved neck on a wavy foot
         (((4, 5), (7, 1), (12, 0), (15, 4), (13, 9), (8, 15), (3, 20)), ((3, 20), (17, 19))),
         (((4, 4), (9, 0), (14, 2), (14, 8), (9, 15), (5, 19), (3, 17), (8, 16), (13, 19), (18, 18)),),
         (((5, 3), (10, 0), (15, 3), (13, 10), (4, 19)), ((4, 19), (9, 17), (13, 20), (18, 18))),
     ),
-    (  # 3: two bows; a flat top; a small loop at the waist
+    (  # 3: two curves; a flat top; a small loop in the middle
         (((4, 3), (9, 0), (14, 3), (13, 7), (8, 9)), ((8, 9), (15, 11), (16, 16), (10, 20), (4, 17))),
         (((4, 1), (15, 1)), ((15, 1), (8, 8)), ((8, 8), (14, 10), (16, 15), (11, 20), (4, 18))),
         (((5, 2), (11, 0), (14, 4), (9, 9), (6, 10), (8, 8), (14, 11), (15, 16), (9, 20), (3, 18)),),
     ),
-    (  # 4: open and angular; closed; open and round; open with a stem that crosses low
+    (  # 4: open with corners; closed; open and round; open with a stem that crosses low
         (((6, 1), (3, 11)), ((3, 11), (17, 10)), ((14, 0), (12, 20))),
         (((13, 0), (3, 12)), ((3, 12), (17, 12)), ((13, 0), (12, 20))),
         (((4, 1), (4, 8), (8, 11), (15, 8)), ((15, 0), (15, 8)), ((15, 8), (14, 20))),
         (((5, 0), (4, 9)), ((4, 9), (12, 10), (17, 9)), ((15, 2), (10, 20))),
     ),
-    (  # 5: neck and belly; one S; neck and belly with the hat last
+    (  # 5: top bar, neck, curve; one curve like an S; neck, curve, then the top bar
         (((15, 0), (6, 1)), ((6, 1), (5, 8)), ((5, 8), (11, 7), (16, 12), (13, 18), (8, 20), (3, 18))),
         (((16, 1), (9, 1), (6, 6), (11, 10), (14, 15), (9, 20), (3, 18)),),
         (((7, 2), (6, 9)), ((6, 9), (12, 9), (14, 14), (10, 19), (3, 20)), ((7, 2), (17, 0))),
     ),
-    (  # 6: a bow into a loop; a straighter back; a wide belly
+    (  # 6: a curve into a loop; a straighter back; a wide loop
         (((14, 0), (8, 4), (4, 11), (5, 18), (10, 20), (15, 17), (14, 12), (9, 11), (5, 16)),),
         (((10, 0), (7, 8), (5, 15), (8, 20), (13, 18), (13, 13), (9, 12), (6, 16)),),
         (((16, 1), (9, 3), (4, 10), (4, 17), (10, 20), (16, 17), (15, 11), (10, 10), (5, 13)),),
     ),
-    (  # 7: a corner; with a bar; with a serif; a bow
+    (  # 7: a corner; with a bar; with a serif; one curve
         (((3, 2), (16, 1)), ((16, 1), (11, 10), (8, 20))),
         (((3, 2), (16, 1)), ((16, 1), (9, 20)), ((6, 11), (15, 10))),
         (((3, 5), (4, 1)), ((4, 1), (16, 1)), ((16, 1), (12, 9), (10, 20))),
@@ -65,7 +65,7 @@ STYLES: Final[tuple[tuple[Style, ...], ...]] = (
         ),
         (((16, 2), (10, 0), (6, 4), (12, 11), (13, 17), (8, 20), (5, 16), (11, 10), (16, 4)),),
     ),
-    (  # 9: a loop on a straight stem; on a hook; one line that leans
+    (  # 9: a loop on a straight stem; a loop on a hook; one leaning line
         (((15, 4), (10, 0), (5, 4), (6, 9), (11, 10), (15, 4)), ((15, 4), (14, 20))),
         (((15, 4), (10, 0), (5, 4), (7, 10), (12, 9), (15, 4)), ((15, 4), (15, 13), (11, 19), (5, 18))),
         (((15, 2), (9, 0), (5, 5), (7, 9), (12, 8), (15, 2)), ((15, 2), (13, 11), (9, 20))),

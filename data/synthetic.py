@@ -1,4 +1,4 @@
-"""Random images of any size that a network can still learn: for models that MNIST's 28 x 28 does not fit."""
+"""Random images of any size that a network can still learn, for models that do not take MNIST's 28 x 28 images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torchvision.transforms.functional import to_pil_image
 
 from data.sets import DataSet, Split
 
-_TILES: Final = 4  # a class is a pattern of 4 x 4 tiles: coarse enough to survive any network's first stride
-_CHUNK_BYTES: Final = 32 << 20  # images made at once, so that only the result needs more memory
-_PIL_CHANNELS: Final = (1, 3)  # what PIL holds as grey and RGB
+_TILES: Final = 4  # a class is a pattern of 4 x 4 tiles: coarse enough to remain after a network's first stride
+_CHUNK_BYTES: Final = 32 << 20  # images made at once, so that temporary arrays stay small
+_PIL_CHANNELS: Final = (1, 3)  # the channels of the images that PIL supports: grey and RGB
 
 
 class SyntheticImages(Dataset[tuple[Tensor, int]]):
-    """Images in memory, given out as `torchvision.datasets.MNIST` does: PIL image, transforms, label.
+    """Images in memory, read sample by sample as in `torchvision.datasets.MNIST`: PIL image, transforms, label.
 
-    `data` is uint8 (N, C, H, W), `targets` int64 (N,). PIL has no images of other than 1 or 3 channels: those take
-    the same arithmetic straight from the tensor.
+    `data` is uint8 (N, C, H, W), `targets` int64 (N,). PIL supports only images of 1 or 3 channels. Other images get
+    the same arithmetic directly on the tensor.
     """
 
     def __init__(self, data: Tensor, targets: Tensor) -> None:
@@ -42,9 +42,10 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
 
 
 def random_images(shape: tuple[int, int, int], classes: int, train: int, test: int, seed: int) -> DataSet:
-    """A data set of `train` and `test` random images (C, H, W), each class a coarse pattern under noise.
+    """A data set of `train` and `test` random images (C, H, W). Each class is a coarse pattern plus noise.
 
-    Classes are equally frequent. The same arguments give the same bits; ValueError if one is below 1 (`seed`: 0).
+    Classes are equally frequent. The same arguments give the same bits. Raises ValueError if an argument is below 1
+    (`seed`: below 0).
     """
     if min(*shape, classes, train, test) < 1 or seed < 0:
         raise ValueError(
@@ -60,7 +61,7 @@ def random_images(shape: tuple[int, int, int], classes: int, train: int, test: i
 
 
 def _images(patterns: Tensor, shape: tuple[int, int, int], count: int, generator: torch.Generator) -> SyntheticImages:
-    """`count` images of the classes in random order: half of the range is the pattern, half is noise."""
+    """`count` images of the classes in random order. Pattern and noise each take half of the range of values."""
     channels, height, width = shape
     rows, columns = (torch.arange(side) * _TILES // side for side in (height, width))
     labels = torch.randperm(count, generator=generator) % len(patterns)

@@ -1,4 +1,4 @@
-"""WHAT is trained: networks, the training step, the epoch, evaluation. Plain PyTorch, no pytest."""
+"""The networks, the training step, the epoch and the evaluation. Plain PyTorch, without pytest."""
 
 from model.recipes import Recipe, RecipeError, UnknownModel, load_recipe
 from model.training import Batches, TrainingStep, evaluate, train_epoch

@@ -18,8 +18,8 @@ from model.recipes import LEARNING_RATE, sgd
 from model.training import TrainingStep, evaluate, train_epoch
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
-WRONG_USE = 4  # as pytest's own exit code for a usage error
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+WRONG_USE = 4  # pytest's exit code for a usage error
+INTERRUPTED = 130  # the exit code that shells report for SIGINT: 128 + 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,12 +56,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device called `name`, or the best there is for an empty one. Raises RuntimeError where it cannot work."""
+    """The device called `name`, or the best device here if `name` is empty. Raises RuntimeError if the device fails."""
     best = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     device = torch.device(name) if name else best
     try:
         torch.zeros(1, device=device).sum().item()
-    except (AssertionError, NotImplementedError) as error:  # a build without CUDA asserts; `meta` has no values
+    except (AssertionError, NotImplementedError) as error:  # a build without CUDA raises the first; `meta` the second
         raise RuntimeError(str(error) or f"{device} is not usable here") from error
     return device
 
@@ -72,7 +72,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def train(options: argparse.Namespace, data: DataSet) -> float:
-    """Train and report, return the last loss; the clock runs while training only, until the device has finished."""
+    """Train, print the results, and return the last loss. The time covers only training, until the device is done."""
     device = options.device
     torch.manual_seed(options.seed)
     model = SimpleNN().to(device)

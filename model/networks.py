@@ -1,4 +1,4 @@
-"""The reference network, and a small convolutional one beside it."""
+"""The reference network, and a small convolutional network."""
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,10 @@ class SimpleNN(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Twice 3×3 convolution → ReLU → halve, to 32 and 64 channels; linear to 128 → ReLU → linear to 10: 421,642
-    parameters."""
+    """Two blocks of 3×3 convolution → ReLU → 2×2 max-pool (32, then 64 channels), linear to 128 → ReLU → linear to 10.
+
+    The network has 421,642 parameters.
+    """
 
     input_shape = (1, 28, 28)
     classes = 10

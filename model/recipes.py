@@ -1,7 +1,7 @@
 """In: a name, as in `--perf-model=NAME`. Out: a `Recipe`: everything needed to train that network.
 
 A name is `simple_nn` (the reference network), `small_cnn`, a torchvision classification model (`resnet18`, …; weights
-are never downloaded), or a user's own `package.module:factory`, whose contract is in docs/your-model.md.
+are never downloaded), or a user's own `package.module:factory`. docs/your-model.md says what such a factory must do.
 """
 
 import difflib
@@ -19,30 +19,30 @@ from torch.optim import Optimizer
 
 from model.networks import SimpleNN, SmallCNN
 
-# Ours; the first is the reference.
+# Our own networks. The first one is the reference network.
 NETWORKS: dict[str, type[nn.Module]] = {"simple_nn": SimpleNN, "small_cnn": SmallCNN}
 LEARNING_RATE = 0.01
 IMAGENET_CLASSES = 1000
-# The sizes that the classification models of torchvision are published for; all others take 224.
+# Image sides [pixels] of torchvision's classification models, as published. All models not listed take 224.
 SIDES = {"inception_v3": 299}
-# Their auxiliary heads return tuples and pay off only in long trainings; weights start from PyTorch's defaults.
+# Auxiliary heads return tuples, and help only in long trainings. Weights start from PyTorch's defaults.
 AUXILIARY = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 
-# Of patches and attention, not of convolutions; all others of torchvision are.
+# Prefixes of torchvision's models that use patches and attention. All its other models use convolutions.
 TRANSFORMERS = ("vit_", "swin_", "maxvit_")
 
-# What a user's package cannot be called.
+# A user's package cannot have these names, because Stepwatch's own packages have them.
 OWN_PACKAGES = ("model", "data", "perf")
 
 Parameters = Iterable[nn.Parameter] | Iterator[nn.Parameter]
 
 
 class RecipeError(Exception):
-    """A model that cannot be used: `str()` says which, why, and what to do."""
+    """A model that cannot be used: `str()` says which model, why, and what to do."""
 
 
 class UnknownModel(RecipeError):
-    """There is no model of that name."""
+    """There is no model with this name."""
 
 
 def sgd(parameters: Parameters, lr: float = LEARNING_RATE) -> Optimizer:
@@ -55,8 +55,8 @@ class Recipe:
     """How one network is trained.
 
     `build()` gives a fresh module on the CPU. It maps float images (B, *input_shape) to logits (B, classes);
-    `loss(logits, labels)` is a scalar; `optimizer(parameters)` updates them. `channels_last`: its convolutions are
-    faster on tensor cores where the channels of a pixel lie side by side.
+    `loss(logits, labels)` is a scalar; `optimizer(parameters)` returns the optimizer. `channels_last` is True if the
+    convolutions run faster on tensor cores when the channels of each pixel lie side by side in memory.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe for `name`. Raises RecipeError where there is none, or where it breaks the contract."""
+    """The recipe for `name`. Raises RecipeError if there is none, or if a user's factory breaks its contract."""
     if name in NETWORKS:
         return Recipe(name, NETWORKS[name])
     if ":" in name:
@@ -78,7 +78,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _torchvision_recipe(name: str) -> Recipe:
-    from torchvision import models  # its import takes a second, which the reference network need not pay
+    from torchvision import models  # this import takes a second, and the reference network does not need it
 
     known = [model for model in models.list_models(module=models)]
     if name not in known:
@@ -103,7 +103,7 @@ def _torchvision_recipe(name: str) -> Recipe:
 
 
 def _user_recipe(name: str) -> Recipe:
-    """The recipe of `package.module:factory`; the factory's attributes override the defaults of `Recipe`."""
+    """The recipe for `package.module:factory`. The factory's attributes replace the defaults of `Recipe`."""
     factory = _import_factory(name)
     options: dict[str, Any] = {
         key: getattr(factory, key) for key in ("input_shape", "classes", "loss", "optimizer") if hasattr(factory, key)
@@ -143,7 +143,7 @@ def _import_factory(name: str) -> Callable[[], Any]:
 
 
 def _raised(error: Exception) -> str:
-    """`ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
+    """`error` and its place, such as `ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}"
     lines = [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith("<frozen ")]

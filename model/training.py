@@ -1,6 +1,7 @@
 """The training step, the epoch, and evaluation.
 
-Nothing here waits for the device: losses and counts stay on it until the caller reads them.
+Training never waits for the device: the losses stay on the device until the caller reads them. `evaluate` waits once,
+at its end.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 class TrainingStep:
     """One training step on one mini-batch: zero gradients, forward, loss, backward, optimizer update.
 
-    The parts are methods of their own, so that a profiler can run them one by one.
+    Each part is a method, so that a profiler can run the parts one by one.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -25,7 +26,7 @@ class TrainingStep:
         self.loss = loss
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Run the step; returns the loss (scalar, on the device, detached) from before the update."""
+        """Run the step. Returns the loss before the update (scalar, on the device, detached)."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.forward(images, labels)
         self.backward(loss)
@@ -43,9 +44,9 @@ class TrainingStep:
 
 
 def train_epoch(step: TrainingStep, batches: Batches) -> Tensor:
-    """Run `step` on each of `batches`; returns the mean loss per sample (scalar, on the device).
+    """Run `step` on each of `batches`. Returns the mean loss per sample (scalar, on the device).
 
-    Raises ValueError where `batches` is empty.
+    Raises ValueError if `batches` is empty.
     """
     step.model.train()
     total: Tensor | None = None
@@ -61,9 +62,9 @@ def train_epoch(step: TrainingStep, batches: Batches) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches) -> float:
-    """The share of `batches`' samples that `model` classifies correctly, from 0 to 1.
+    """The share of the samples in `batches` that `model` classifies correctly, from 0 to 1.
 
-    The model is in evaluation mode meanwhile, and back in its former mode afterwards. Raises ValueError where
+    The model is in evaluation mode during the call, and returns to its old mode at the end. Raises ValueError if
     `batches` is empty.
     """
     was_training = model.training

@@ -1,1 +1,1 @@
-"""The instrument: benchmarks (`test_*.py`), the harness behind them, and the offline commands (`python -m perf`)."""
+"""The instrument: benchmarks (`test_*.py`), the harness behind them, and the commands (`python -m perf`)."""

@@ -1,6 +1,6 @@
-"""`python -m perf COMMAND`: what can be done with recorded runs, and what the gate can tell on this machine.
+"""`python -m perf COMMAND`: work with recorded runs, and try what the gate can detect on this machine.
 
-The commands are in `perf/commands/`, one per module; here is what they share: options, errors, exit codes.
+The commands are in `perf/commands/`, one per module. This module has what they share: options, errors, exit codes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from perf.harness.record.run import RecordError, one_line
 from perf.harness.report import UnknownReference
 from perf.harness.verdict.stored_runs import Incomparable
 
-# As shells count: 128 + SIGPIPE.
+# The code that shells use: 128 + SIGPIPE.
 EXIT_PIPE = 141
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse exits with 2 on a wrong option, which is pytest's code for an interrupt."""
+    """Exits with EXIT_USAGE on a wrong option. argparse would exit with 2, which is pytest's code for an interrupt."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command in `argv` (None: of this process); returns the exit code. argparse may raise SystemExit."""
+    """Run the command in `argv` (None: this process's), and return the exit code. argparse may raise SystemExit."""
     try:
         arguments = _parser().parse_args(argv)
         code: int = arguments.run(arguments)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(one_line(f"python -m perf: {error}"), file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
-        # Whoever read has had enough; Python must not complain about it at exit (docs: library/signal).
+        # The reader has closed the pipe. Python must not report an error for that at exit (docs: library/signal).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except KeyboardInterrupt:

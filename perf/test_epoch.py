@@ -1,9 +1,9 @@
-"""How long does one epoch take, the input pipeline included, and where does the time go?"""
+"""How long does one epoch take, with its input pipeline, and where does the time go?"""
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.modes.execution import epoch
 
-# Batches whose mean loss is compared before and after: enough to see it fall, few enough to cost nothing.
+# The mean loss of this many batches is compared before and after: enough to see it fall, at almost no cost.
 LOSS_BATCHES = 8
 
 

@@ -1,4 +1,4 @@
-"""How long does a forward pass take in inference mode, the mini-batch being on the device already?"""
+"""How long does a forward pass take in inference mode, with the mini-batch already on the device?"""
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.rounds import MeasurementError

@@ -1,9 +1,9 @@
-"""How fast does an input pipeline deliver batches to the device, with nobody computing on them?"""
+"""How fast does an input pipeline deliver batches to the device, if nothing is computed on them?"""
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.benchmarks import endless
 
-# A round is this many samples: more batches than the workers hold ready, and a second of the slowest pipeline.
+# Samples in a round: more batches than the workers hold ready, and a second's work of the slowest pipeline.
 ROUND_SAMPLES = 8192
 
 

@@ -1,4 +1,4 @@
-"""Which is the largest batch that a device can train on, and from which batch size on is it no faster?"""
+"""Which is the largest batch that a device can train on, and from which batch size on is training no faster?"""
 
 from perf.harness.machine import memory
 from perf.harness.measurement.bench import Bench
@@ -8,7 +8,7 @@ from perf.harness.measurement.step_memory import Tries
 
 
 def test_largest_batch(bench: Bench) -> None:
-    """Searched from the first batch size on. The rounds are steps at the batch size that suffices."""
+    """The search starts at the first batch size. The timed rounds are steps at the sufficient batch size."""
     work = bench.workload
     tries = Tries(work, bench.measurement.timer, bench.memory_limit)
     bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())

@@ -1,4 +1,4 @@
-"""How long does one training step take, the mini-batch being on the device already?"""
+"""How long does one training step take, with the mini-batch already on the device?"""
 
 from perf.harness.measurement.bench import Bench
 

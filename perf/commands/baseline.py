@@ -1,4 +1,4 @@
-"""`python -m perf baseline list|show|accept|remove`: what later runs are compared with."""
+"""`python -m perf baseline list|show|accept|remove`: manage the baselines that later runs are compared with."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _acceptable(path: Path) -> Run:
 def _remove(arguments: argparse.Namespace) -> int:
     path = store.baseline(arguments.storage, arguments.name)
     run: Run | None = None
-    with contextlib.suppress(RecordError):  # what cannot be read can be removed all the same
+    with contextlib.suppress(RecordError):  # a baseline that cannot be read can still be removed
         run = load(path)
     store.remove(path)
     deliver(text.removed(str(path), run, width()))

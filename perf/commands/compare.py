@@ -1,4 +1,4 @@
-"""`python -m perf compare`: head against stored runs, with verdicts and their exit code."""
+"""`python -m perf compare`: compare a run with stored runs, print the verdicts, and return their exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In: text. Out: the terminal, as wide and in the characters that it has, or a file."""
+"""In: text. Out: the text in a file, or on the terminal, in its width and its characters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from perf.harness.record.write import write_text
 from perf.harness.report import PAGE, encodable
 
-# As pytest has it: what was asked for cannot be done.
+# pytest's code for a wrong usage.
 EXIT_USAGE = 4
-# As shells count: 128 + SIGINT.
+# The code that shells use: 128 + SIGINT.
 EXIT_INTERRUPT = 130
 
 
@@ -21,12 +21,12 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def width(output: Path | None = None) -> int:
-    """The columns of a page that goes to `output`, or to the terminal."""
+    """The width [columns] of a page for the file `output`, or for the terminal."""
     return PAGE if output is not None else min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
 
 def deliver(text: str, output: Path | None = None) -> None:
-    """Write `text` and a line end. Raises RecordError where the file cannot be written."""
+    """Write `text` and a line end. Raises RecordError if the file cannot be written."""
     if output is not None:
         write_text(output, text + "\n")
     else:

@@ -1,4 +1,4 @@
-"""`python -m perf report`: what one or several runs say."""
+"""`python -m perf report`: print the results of one or several runs."""
 
 from __future__ import annotations
 

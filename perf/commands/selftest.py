@@ -54,7 +54,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _selftest(arguments: argparse.Namespace) -> int:
-    from perf.harness.measurement.side_by_side import selftest  # torch, which the other commands do without
+    from perf.harness.measurement.side_by_side import selftest  # this loads torch, which the other commands do not need
 
     try:
         settings = selftest.settings(arguments.device)
@@ -87,7 +87,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    """Show `text` on a terminal, until the next one."""
+    """Show `text` in the current line of a terminal, in place of the last one."""
     if sys.stderr.isatty():
         room = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:room]}\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`python -m perf spec`: turn qualifications of good machines into what others are held against."""
+"""`python -m perf spec`: make a spec from qualifications of good machines, by which other machines are judged."""
 
 from __future__ import annotations
 

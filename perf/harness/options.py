@@ -1,7 +1,7 @@
-"""In: the texts of the `--perf-*` options and of their ini twins. Out: one frozen `Settings`.
+"""In: the texts of the `--perf-*` options, from the command line and an ini file. Out: one frozen `Settings`.
 
-`OPTIONS` states each option once. Everything else derives from it: pytest's help, the ini twins, the table in
-`docs/options.md`, the `settings` of a record, and what a worker process of the gate is told.
+`OPTIONS` defines each option once. Everything else comes from `OPTIONS`: pytest's help, the names in an ini file, the
+table in `docs/options.md`, the `settings` of a record, and the options of a worker process.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_S = 24 * 3600
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 BYTES = {"MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-# Two launches of the same code differ by about half a percent, which hides a smaller effect. A larger effect than half
+# Two launches of the same code differ by about half a percent, so a smaller effect stays hidden. An effect above 50%
 # needs no gate: a stopwatch shows it.
 LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
-# The checks of a qualification in the order in which they run; for each, the faults that `--perf-inject` can plant.
+# The checks of a qualification in the order in which they run, each with the faults that `--perf-inject` can plant.
 FAULTS: Final = {
     "preconditions": {"load": "another program keeps every core busy"},
     "matmul": {"slow": "each product is computed twice"},
@@ -58,17 +58,17 @@ FAULTS: Final = {
 
 
 class SettingsError(Exception):
-    """A wrong option: `str()` says what is wrong, where it came from, and what is right."""
+    """A wrong option: `str()` says what is wrong, where the text came from, and what is right."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is measured: the samples of the data set (None: all), and for how long [s].
+    """How much a run measures: the samples of the data set (None: all), and the time for each case [s].
 
-    A case gets `case_s` of timed rounds, or `min_rounds` of them where that takes longer, but not beyond `long_s`, in
-    `passes` passes.
-    `defaults` are those of options that the user does not name. With `only_steps`, networks of large images get only
-    the benchmarks of single steps; a CPU skips each benchmark whose call takes longer than `longest_s`.
+    A case gets `case_s` of timed rounds, in `passes` passes. If `min_rounds` rounds take longer, the case gets that
+    many, but at most about `long_s`.
+    `defaults` are the texts of options that the user does not give. With `only_steps`, networks of large images get
+    only the benchmarks marked `large_images`. A CPU skips each benchmark whose call takes longer than `longest_s`.
     """
 
     name: str
@@ -86,13 +86,13 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        # 100 batches of 64: enough for a falling loss; 3 rounds are the fewest with an interval worth reading.
+        # 100 batches of 64 are enough for a falling loss. With fewer than 3 rounds, the interval is too wide to use.
         Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, passes=3),
-        # 4 s give a step of 1 ms its 20 blocks of 100 rounds, and the whole suite its 5 minutes on 2 cores.
+        # 4 s give a step of 1 ms about 800 rounds in each pass, and the whole suite takes three minutes on 2 cores.
         Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5),
-        # The data of the smoke run: the checks train, but do not learn.
+        # The data of the smoke run: enough for the checks, which train only to 80% accuracy or not at all.
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
-        # A second each, for there are hundreds of cases. Of random images, an epoch says nothing that a step does not.
+        # One second each, because there are hundreds of cases. On random images, an epoch shows no more than a step.
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
                 defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
@@ -103,9 +103,9 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Every option, resolved. None means that the suite chooses: the batch sizes by the model, the rounds by time.
+    """The resolved value of every option. None: not given, or the suite chooses (batch sizes by model, rounds by time).
 
-    `texts` has the text that each option was resolved from, by option name, and `origins` where that text came from.
+    `texts` maps each option name to the text that the value comes from; `origins` maps each name to the text's place.
     """
 
     devices: tuple[str, ...]
@@ -140,7 +140,7 @@ class Settings:
 
     @property
     def model(self) -> str:
-        """The networks, as typed: one, or several with commas between them."""
+        """The networks as typed: one, or several with commas between them."""
         return ",".join(self.models)
 
     @property
@@ -154,11 +154,11 @@ class Settings:
         return self.gate != "off" and (self.against is not None or self.against_python is not None)
 
     def as_record(self) -> dict[str, str | int | float | None]:
-        """What a record keeps: flat, and without paths, which differ between machines."""
+        """The settings in a record: flat, and without paths, because paths differ between machines."""
         return {option.recorded: _recorded(getattr(self, option.field)) for option in OPTIONS if option.recorded}
 
     def for_worker(self, **changed: str) -> dict[str, str]:
-        """The texts from which a worker process of the gate resolves the same settings, with those in `changed`."""
+        """The texts from which a worker process resolves the same settings; those in `changed` replace the others."""
         texts = {option.name: self.texts[option.name] for option in OPTIONS if option.name in self.texts}
         mine = {option.name for option in OPTIONS if option.parent_only}
         return {name: text for name, text in (texts | changed).items() if name not in mine}
@@ -198,7 +198,7 @@ def _devices(text: str) -> tuple[str, ...]:
 
 
 def not_a_device(name: str) -> str:
-    """What is wrong with `name`; torch, which is not asked here, may not know it either."""
+    """The message for a `name` that has the wrong form, or that torch does not know."""
     return f"{name!r} is not a device; use cpu, cuda, cuda:1, mps, xpu or all"
 
 
@@ -224,7 +224,7 @@ def _checks(text: str) -> tuple[str, ...]:
 
 
 def _faults(text: str) -> dict[str, str]:
-    """`CHECK:KIND,…` as a dictionary."""
+    """Parse `CHECK:KIND,…` into a dictionary from check to kind."""
     found = {}
     for item in _items(text):
         check, _, kind = item.partition(":")
@@ -236,7 +236,7 @@ def _faults(text: str) -> dict[str, str]:
 
 
 def _flag(text: str) -> bool:
-    """What pytest takes for yes and no in an ini file."""
+    """Parse yes or no, in the words that pytest accepts in an ini file."""
     word = text.strip().lower()
     if word not in (*YES, *NO):
         raise ValueError(f"{text!r} is neither yes nor no")
@@ -262,7 +262,7 @@ def _text(text: str) -> str:
 
 
 def _duration(text: str) -> float:
-    """`90s`, `10m` or `1h` in seconds."""
+    """Convert `90s`, `10m` or `1h` to seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if found is None or not 0 < (seconds := float(found[1]) * SECONDS[found[2]]) <= LONGEST_S:
         raise ValueError(f"{text!r} is not a time, written like 90s, 10m or 1h, of 24h at most")
@@ -270,7 +270,7 @@ def _duration(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    """`2GB`, `1.5GiB` or `512MiB` in bytes."""
+    """Convert `2GB`, `1.5GiB` or `512MiB` to bytes."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT]i?B)", text.strip())
     if found is None or not 1 <= (size := float(found[1]) * BYTES[found[2]]) < 2**63:
         raise ValueError(f"{text!r} is not an amount of memory, written like 2GB, 2GiB or 512MiB")
@@ -278,7 +278,7 @@ def _size(text: str) -> int:
 
 
 def effect(text: str) -> float:
-    """A minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
+    """Convert a minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
     try:
         percent = float(text.strip().removesuffix("%"))
     except ValueError:
@@ -293,9 +293,9 @@ class Option:
     """One option: `--perf-NAME` on the command line, `perf_NAME` in an ini file.
 
     `default` is text, as typed. An option without `metavar` is a flag: it takes no value on the command line, and yes
-    or no in an ini file. `parse` gives the value of the field `field` of `Settings`, which is `without` where there
-    is no text. `recorded` is its key in a record, "" where a record does not keep it. A worker process of the gate gets
-    each option that is not `parent_only`.
+    or no in an ini file. `parse` converts the text to the value of the field `field` of `Settings`; without a text, the
+    value is `without`. `recorded` is the option's key in a record, or "" if a record does not keep the option. A worker
+    process gets each option that is not `parent_only`.
     """
 
     name: str
@@ -314,7 +314,7 @@ class Option:
 
     @property
     def usage(self) -> str:
-        """As on the command line: `--perf-data=NAME`."""
+        """The option as on the command line: `--perf-data=NAME`."""
         return f"{self.flag}={self.metavar}" if self.metavar else self.flag
 
     @property
@@ -404,11 +404,11 @@ OPTIONS = (
 def resolve(
     command_line: Mapping[str, str | None], ini: Mapping[str, str], ini_file: str, default_data_root: Path
 ) -> Settings:
-    """The settings from the texts by option name; the command line wins over the ini file.
+    """Resolve the settings from texts by option name. The command line wins over the ini file.
 
-    `ini_file` names where the ini values came from. Raises SettingsError for a wrong value.
+    `ini_file` is the name of the ini file, for messages. Raises SettingsError for a wrong value.
     """
-    values: dict[str, Any] = {}  # each option's parser gives the type of its field
+    values: dict[str, Any] = {}  # the parser of each option returns the type of its field
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
     defaults: Mapping[str, str] = {}
@@ -430,5 +430,5 @@ def resolve(
 
 
 def _profile_first(options: Iterable[Option]) -> list[Option]:
-    """The profile has defaults for the others."""
+    """The options with the profile first, because the profile has defaults for the other options."""
     return sorted(options, key=lambda option: option.name != "profile")

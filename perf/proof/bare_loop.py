@@ -1,8 +1,8 @@
-"""Does the instrument add anything to what it measures? The training step, against a loop that anyone would write.
+"""Does the instrument slow down what it measures? Compares the training step with a loop that anyone would write.
 
     python -m pytest perf/proof/bare_loop.py -s
 
-In one process, the two take turns every few steps, so that whatever else the machine does meets both.
+Both run in one process and take turns every few steps, so that other load on the machine affects both.
 """
 
 import itertools
@@ -24,13 +24,13 @@ from perf.harness.measurement.rounds import device_timer
 from perf.harness.workload.benchmarks import BY_NAME
 from perf.harness.workload.workload import Trainee, Workload
 
-VISIT = 9  # steps in a row before the other's turn; the first of them, whose caches are the other's, is left out
+VISIT = 9  # steps in a row; the first is left out, because its caches hold the data of the other loop
 VISITS = {64: 800, 4096: 80}  # a few seconds each
 WARM_UP = 200
 
 
 def bare_loop(trainee: Trainee, batches: Iterator[Batch], steps: int, times: list[float]) -> None:
-    """Train for some steps and note how long each took: PyTorch and a clock, nothing of ours."""
+    """Train for some steps and note how long each took, with PyTorch and a clock only."""
     model, optimizer = trainee.model, trainee.step.optimizer
     for _ in range(steps):
         images, labels = next(batches)
@@ -45,7 +45,7 @@ def bare_loop(trainee: Trainee, batches: Iterator[Batch], steps: int, times: lis
 @pytest.mark.benchmark(timer=device_timer(lambda: None), disable_gc=True)
 @pytest.mark.parametrize("batch_size", VISITS)
 def test_the_step_is_as_fast_as_in_a_bare_loop(benchmark: Any, batch_size: int) -> None:
-    torch.set_num_threads(1)  # two on shared cores wait for each other, by chance: ±30% of noise
+    torch.set_num_threads(1)  # two threads on shared cores wait for each other at random: ±30% of noise
     root = Path(data.__file__).parent
     work = Workload(load_recipe("simple_nn"), data.load("auto", root), Device("cpu"), batch_size, None, seed=0)
     bare, ours, batches = work.trainee(), work.trainee(), work.batches()
@@ -75,5 +75,5 @@ def test_the_step_is_as_fast_as_in_a_bare_loop(benchmark: Any, batch_size: int) 
 
 
 def by_visit(times: list[float]) -> list[float]:
-    """The median step of each visit, its first step left out."""
+    """The median time of the steps of each visit, without its first step."""
     return [statistics.median(times[start + 1 : start + VISIT]) for start in range(0, len(times), VISIT)]

@@ -1,12 +1,13 @@
-"""What catches a single flipped bit: a digest, the loss, or the accuracy? Plant some in a training, and count.
+"""What catches a single flipped bit: a digest, the loss, or the accuracy? Plants flips in a training, and counts.
 
     python perf/proof/bitflips.py [FLIPS] [SEED]
 
 The reference network learns the drawn digits, always from the same weights and in the same order, on one thread of the
-CPU. Each time one bit is flipped: a random bit of a random element of a random tensor, after the backward pass of a
-random step; every second time in a gradient, otherwise in a weight. Caught is what differs from the training without a
-flip: the digest, that of the replay check, of the last gradients and weights; the final training loss by 0.1%, or where
-it is no number; the final test accuracy by more than half a point.
+CPU. In each training, one bit is flipped after the backward pass of a random step: a random bit of a random element of
+a random tensor, in the weights and in the gradients by turns. The result is compared with the training without a flip.
+The digest, which is that of the replay check, catches any difference in the last gradients and weights. The loss
+catches a flip if the final training loss differs by more than 0.1%, or is not a number. The accuracy catches a flip if
+the final test accuracy differs by more than half a point.
 """
 
 import random
@@ -38,7 +39,7 @@ Between = Callable[[int, Trainee], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """`loss` is the mean over the batches of the training, `accuracy` of the test set, in percent."""
+    """The result of a training: `loss` is the mean over the training batches, `accuracy` is on the test set [%]."""
 
     digest: int
     loss: float
@@ -46,7 +47,7 @@ class Trained:
 
 
 def trainer(work: Workload) -> Callable[[Between | None], Trained]:
-    """One whole training, again and again from the same state; `between` plants a flip."""
+    """A function that makes one whole training, always from the same state. Its argument plants a flip."""
     trainee, batches = work.trainee(), work.batches(STEPS)
     distinct = batches[: len(work.data.train) // BATCH_SIZE]
 
@@ -75,7 +76,7 @@ def flip(place: str, chance: random.Random) -> Between:
 
 
 def caught(clean: Trained, found: Trained) -> tuple[bool, bool, bool]:
-    """By the digest, the loss and the accuracy. A loss that is no number is further away than any."""
+    """Whether the digest, the loss and the accuracy catch a flip. The loss catches it if it is not a number."""
     return (
         found.digest != clean.digest,
         not abs(found.loss - clean.loss) <= LOSS * clean.loss,
@@ -108,7 +109,7 @@ def main(flips: int, seed: int) -> int:
 
 
 def row(place: str, found: list[tuple[bool, bool, bool]]) -> list[str | int]:
-    """How many each of the three caught, and how many none did."""
+    """A row of the table: the flips that each of the three caught, and the flips that none caught."""
     return [place, len(found), *(sum(one[i] for one in found) for i in range(3)), sum(not any(one) for one in found)]
 
 

@@ -1,8 +1,8 @@
-"""How many steps does the reference program need to 80%? The reference of the convergence check, printed as JSON.
+"""How many steps does the reference program need to 80% accuracy? Prints the convergence check's reference as JSON.
 
     python perf/proof/convergence.py digits 20
 
-trains with seeds 1000, 1001, …, on the CPU, with the samples of `--perf-profile=qualify`.
+This command trains with 20 seeds (1000, 1001, …) on the CPU, with the samples of `--perf-profile=qualify`.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""How near does an epoch come to its arithmetic? The reference loop against resident data, plain and compiled.
+"""How close is an epoch to the time of its arithmetic alone? Measures the reference loop, and data on the device.
 
     python perf/proof/fast_epoch.py [--data-root DIR] [--pairs 5] [--threads N]
 
-Batches of 64 on the CPU. All are epochs of the same network over the same data, measured in turns in this process,
-after one of each to warm up. `reference` is the usual program, a DataLoader that transforms sample by sample;
-`resident` has the data on the device; `compiled` is the same with `--perf-execution=compile`. The arithmetic is the
-step's matrix products alone. Where the time goes is what torch's profiler says of 100 steps of each.
+All run on the CPU, with batches of 64: epochs of the same network over the same data, measured in turns in one process,
+after one of each to warm up. `reference` is the usual program, a DataLoader that transforms sample by sample.
+`resident` has the data on the device. `compiled` is `resident` with `--perf-execution=compile`. `arithmetic` is only
+the matrix products of an epoch. torch's profiler then shows where the time of 100 steps goes.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from perf.harness.workload.workload import Workload
 BATCH_SIZE, STEPS, TOP = 64, 100, 7
 BASES = ("reference", "resident", "arithmetic")
 # (rows, inner dimension, columns) of the products of one step: two layers forward, the gradients of their weights, and
-# that of the second one's input.
+# the gradient of the second layer's input.
 PRODUCTS = ((64, 784, 128), (64, 128, 10), (10, 64, 128), (64, 10, 128), (128, 64, 784))
 
 
 def arithmetic(steps: int) -> Callable[[], None]:
-    """The products of `steps` steps, and nothing else."""
+    """A function that computes the matrix products of `steps` steps, and nothing else."""
     operands = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)) for m, k, n in PRODUCTS]
 
     def products() -> None:
@@ -56,7 +56,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def profiled(name: str, work: Workload) -> None:
-    """Print what takes the time of 100 steps: of the process' own, without its workers'."""
+    """Print which operations take the time of 100 steps, in this process only."""
     few = replace(work, data=work.data.subset(STEPS * BATCH_SIZE, BATCH_SIZE))
     trainee = few.trainee()
     with few.open(few.data.train) as pipeline:
@@ -119,7 +119,7 @@ def positive(text: str) -> int:
 
 
 def taken_in_turns(works: dict[str, Workload], steps: int, pairs: int) -> dict[str, list[float]]:
-    """The times of epochs [s], without the first of each."""
+    """The times of the epochs [s] by name, without the first one of each, which warms up."""
 
     def prepared(work: Workload) -> Callable[[], object]:
         trainee, pipeline = work.trainee(), work.open(work.data.train)

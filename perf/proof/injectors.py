@@ -1,10 +1,10 @@
-"""Can every check fail? Run each without a fault, and with each of the faults that it is there for.
+"""Can every check fail? Runs each check without a fault, and with each fault that it must detect.
 
     python perf/proof/injectors.py [CHECK,CHECK…] [OPTION…]
 
-All checks by default; options go to pytest (`--perf-device=cuda`, say). Where no datasheet has a bar, this machine is
-held against itself: first runs without a fault become the spec. Of a check with several metrics or devices, the worst
-verdict is shown of those that could be judged. A fault must make its check FAIL; a busy machine must make the
+All checks run by default. Options, such as `--perf-device=cuda`, go to pytest. If no datasheet has a bar, this machine
+is compared with itself: first runs without a fault become the spec. If a check has several metrics or devices, the
+worst verdict of those that could be judged is shown. A fault must make its check FAIL; a busy machine must make the
 preconditions INCONCLUSIVE.
 """
 
@@ -22,13 +22,13 @@ from perf.harness.options import FAULTS
 from perf.harness.record.check import CheckVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
-# What is held against a spec, and how many runs it is made of: their spread is in the bar.
+# The checks that the spec judges, and the number of runs that it is made of: their spread is part of the bar.
 MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step"), 2
 NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
 
 
 def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, CheckVerdict]:
-    """The worst verdict of each of `checks`; the record is left in `target`."""
+    """Run `checks`, and return the worst verdict of each. The record is left in `target`."""
     target.unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "pytest", str(ROOT / "perf"), "-q", "-p", "no:cacheprovider", "--perf-profile=qualify",
@@ -45,13 +45,13 @@ def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, Ch
 
 
 def worst(verdicts: list[CheckVerdict]) -> CheckVerdict:
-    """Of those that could be judged, if any could."""
+    """The worst verdict of those that could be judged; UNSUPPORTED if none could."""
     judged = [verdict for verdict in verdicts if verdict is not CheckVerdict.UNSUPPORTED]
     return min(judged or verdicts, key=list(CheckVerdict).index)
 
 
 def spec_of(folder: Path, checks: list[str], options: list[str]) -> list[str]:
-    """The option that holds later runs against those of now, or none where there is nothing to hold them against."""
+    """Make a spec from runs of `checks`. Returns the option that uses the spec in later runs, or [] without a spec."""
     chosen = [check for check in checks if check in MEASURED]
     if not chosen:
         return []

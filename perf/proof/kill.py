@@ -1,9 +1,9 @@
-"""Does a finished benchmark survive `kill -9`? Kill a run at random moments, and look at what is on disk.
+"""Does a finished benchmark survive `kill -9`? Kills a run at random moments, and looks at what is on disk.
 
     python perf/proof/kill.py [TIMES] [SEED]
 
-After each kill: every benchmark that pytest had reported as PASSED must be in the run's record, every file must be
-readable, and after the last one a run must work.
+After each kill, every benchmark that pytest had reported as PASSED must be in the run's record, and every file must be
+readable. After the last kill, a run must work.
 """
 
 import json
@@ -38,7 +38,7 @@ def passed(log: Path) -> set[str]:
 
 
 def records(storage: Path) -> dict[str, set[str]]:
-    """The benchmarks in each file; a file that is broken raises."""
+    """The names of the benchmarks in each file, by the name of the file. Raises ValueError for a broken file."""
     return {
         path.name: {benchmark["name"] for benchmark in json.loads(path.read_text())["benchmarks"]}
         for path in storage.rglob("*.json")
@@ -70,7 +70,7 @@ def main(times: int, seed: int) -> int:
                   f"{len(said - kept)} missing", flush=True)  # fmt: skip
         code = start(storage, log).wait()
         litter = [path.name for path in storage.rglob("*") if path.is_file() and path.suffix != ".json"]
-        readable = len(records(storage))  # it raises at the first that is not
+        readable = len(records(storage))  # raises for the first file that is not
         print(f"missing {lost}, all of {readable} files readable, litter {len(litter)}, next run exit {code}")
         return int(lost > 0 or code != 0)
 

@@ -1,13 +1,13 @@
-"""Which faults do the tests see? Plants one small fault at a time in the code that decides, and runs the tests of it.
+"""Which faults do the tests see? Plants one small fault at a time in the code that decides, and runs its tests.
 
     python perf/proof/mutants.py                      # everything in CODE; about half an hour on 2 cores
     python perf/proof/mutants.py verdict/stored.py    # one module
-    python perf/proof/mutants.py --sample 100         # a hundred faults, picked at random, always the same ones
+    python perf/proof/mutants.py --sample 100         # a hundred faults, chosen at random, but always the same
 
 A fault is one operator, number, comparison or condition that is changed (DeMillo, Lipton and Sayward 1978). A fault
 that no test sees is printed as SURVIVED, with its place: either a test is missing, or the change makes no difference.
-`strict=` and `frozen=` are left alone: they guard against mistakes in the code itself. The exit code is 1 where fewer
-than 90% of the faults are seen.
+`strict=` and `frozen=` are left alone: they guard against mistakes in the code itself. The exit code is 1 if fewer than
+90% of the faults are seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
-# What decides, and the tests that are to see a fault in it.
+# The modules that decide, and the tests that must see their faults. The first pattern that fits a module counts.
 CODE = {
     "statistics/*.py": ["test_fits.py", "test_kinds.py", "test_stats.py", "test_gate_stored.py"],
     "verdict/parity.py": ["test_verdict_parity.py"],
@@ -49,7 +49,7 @@ CODE = {
     "measurement/rounds.py": ["test_measure.py"],
 }  # fmt: skip
 ENOUGH = 0.9
-# A fault may make a loop endless.
+# A fault may make a loop endless: tests that run for longer count as failed.
 LIMIT_S = 60
 SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -62,7 +62,7 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Fault:
-    """One change of one module: `number` counts the changes in it."""
+    """One change in one module; `number` counts the possible changes of the module, from 0."""
 
     path: Path
     number: int
@@ -74,7 +74,7 @@ class Fault:
 
 
 class Changer(ast.NodeTransformer):
-    """Walks a module, and makes the change with the number `wanted`; notes all that there are."""
+    """Walks through a module, makes the change with the number `wanted`, and notes all possible changes."""
 
     def __init__(self, wanted: int | None = None) -> None:
         self.wanted = wanted
@@ -156,7 +156,7 @@ def _name(node: ast.AST) -> str:
 
 
 def _typing(node: ast.BinOp) -> bool:
-    """`int | str` and the like: SWAPS has no BitOr, so only text and paths are left."""
+    """Whether `node` joins texts or paths: both use the operators of numbers, + and /."""
     return (
         isinstance(node.op, ast.Div | ast.Add)
         and isinstance(node.right, ast.Constant | ast.JoinedStr)
@@ -172,7 +172,7 @@ def faults(path: Path) -> list[Fault]:
 
 
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports the one module with its fault in it."""
+    """Imports the module of `fault` with the fault in it."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
@@ -195,7 +195,10 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def seen(fault: Fault | None, tests: Sequence[str]) -> bool:
-    """Whether `tests` fail with the fault in place. In a process of its own, which a loop without end does not hang."""
+    """Whether `tests` fail with `fault` planted; None plants no fault.
+
+    They run in a child process, which is killed after LIMIT_S: an endless loop counts as seen.
+    """
     child = os.fork()
     if child == 0:
         _run(fault, tests)
@@ -211,7 +214,7 @@ def seen(fault: Fault | None, tests: Sequence[str]) -> bool:
 
 
 def _run(fault: Fault | None, tests: Sequence[str]) -> None:
-    """In the child: pytest, without a word. Ends the process."""
+    """Run pytest in the child process without any output, and end the process."""
     code = 99
     try:
         os.setsid()
@@ -227,7 +230,7 @@ def _run(fault: Fault | None, tests: Sequence[str]) -> None:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The files of tests that are to see a fault in the module at `path`."""
+    """The test files that must see a fault in the module at `path`."""
     patterns = next((names for code, names in CODE.items() if path.match(f"perf/harness/{code}")), [])
     return sorted({str(test) for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
 
@@ -238,7 +241,7 @@ def _one(fault: Fault) -> tuple[Fault, bool]:
 
 @contextlib.contextmanager
 def preloaded() -> Iterator[None]:
-    """What every child needs and no fault is in: imported once, before they are forked."""
+    """Import the libraries that every child needs, once, before the children are forked."""
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.path.insert(0, str(ROOT))
     for name in ("hypothesis", "jsonschema", "numpy", "scipy.stats", "tabulate", "torch", "torchvision"):

@@ -1,9 +1,10 @@
-"""Draws the picture of the README from the record of a run: where the time of an epoch goes, for each input pipeline.
+"""Draws the README's picture from the record of a run: where the time of an epoch goes, for each input pipeline.
 
     pytest perf/ --benchmark-json=run.json
     python perf/proof/picture.py run.json docs/epoch.svg
 
-It takes the epochs at the smallest batch size. Static SVG with presentation attributes alone: any viewer shows it.
+It takes the epochs at the smallest batch size. The SVG is static and has only presentation attributes, so that any
+viewer shows it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from perf.harness.record.run import Benchmark, RecordError  # noqa: E402
 from perf.harness.report.quantities import duration, seconds  # noqa: E402
 from perf.harness.verdict.speedups import summary_of  # noqa: E402
 
-# The parts in the order of the bar: what is shown, the phases in it, and a color that grey printers tell apart.
+# The parts of a bar in their order: the label, the phases in it, and a color. The colors differ on a grey printer, too.
 PARTS = (
     ("waiting for batches and copying them", ("data_wait", "copy"), "#d55e00"),
     ("forward", ("forward",), "#56b4e9"),
@@ -31,7 +32,7 @@ WIDTH, LEFT, BAR, GAP, TOP, RIGHT = 860, 110, 26, 14, 62, 100
 
 
 def epochs(benchmarks: tuple[Benchmark, ...]) -> list[Benchmark]:
-    """The epochs at the smallest batch size whose phases are known. Raises ValueError where there are none."""
+    """The epochs at the smallest batch size whose phases are known. Raises ValueError if there are none."""
     found = [one for one in benchmarks if one.text("benchmark") == "epoch" and one.numbers("phases_s")]
     if not found:
         raise ValueError("no epoch in it has phases")
@@ -40,7 +41,7 @@ def epochs(benchmarks: tuple[Benchmark, ...]) -> list[Benchmark]:
 
 
 def drawn(found: list[Benchmark], machine: str) -> str:
-    """One bar for each of `found`: its parts as shares, and the time of the epoch behind it."""
+    """The SVG: one bar for each of `found`, with its parts as shares, and the time of the epoch to its right."""
     height = TOP + len(found) * (BAR + GAP) + 30
     room = WIDTH - LEFT - RIGHT
     lines = [

@@ -1,12 +1,12 @@
-"""Do two runs of the same code say the same? Makes some identical runs, one after the other, and compares each pair.
+"""Do two runs of the same code give the same result? Makes identical runs, one after another, and compares each pair.
 
     python perf/proof/repeat.py --runs 8
-    python perf/proof/repeat.py --runs 8 --busy                                # beside a loop that comes and goes
-    python perf/proof/repeat.py --runs 4 -- perf/test_epoch.py --perf-threads=1   # what pytest is to be given
+    python perf/proof/repeat.py --runs 8 --busy                                # while a busy loop comes and goes
+    python perf/proof/repeat.py --runs 4 -- perf/test_epoch.py --perf-threads=1   # with arguments for pytest
 
 It prints a row for each case: the medians, the largest divided by the smallest, and the number of pairs of runs in
-which the 95% interval of the ratio contains 1, as it should. The exit code is 1 where fewer than 90% of all pairs do,
-or where the largest is more than 1.1 times the smallest in more than one case of ten.
+which the 95% interval of the ratio contains 1, as it should. The exit code is 1 if the interval contains 1 in fewer
+than 90% of all pairs, or if the largest median is more than 1.1 times the smallest in more than one case of ten.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from perf.harness.report import quantities  # noqa: E402
 from perf.harness.statistics.intervals import Passes, ratio, summary  # noqa: E402
 
 ENOUGH, WIDE = 0.9, 1.1
-# How long the loop runs, and how long it is away [s].
+# The loop runs for so long, and then pauses for so long: shortest and longest [s].
 COMES_S, GOES_S = (3.0, 15.0), (3.0, 15.0)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One case in several runs: its medians [s], and of how many of the `pairs` of runs the interval contains 1."""
+    """One case in several runs: its medians [s], and in how many of the `pairs` of runs the interval contains 1."""
 
     name: str
     medians: tuple[float, ...]
@@ -55,18 +55,18 @@ class Agreement:
 
 
 def agreement(name: str, runs: Sequence[Passes]) -> Agreement:
-    """How two runs or more agree on a case; each of `runs` has its rounds by pass [s]."""
+    """How well two or more runs agree on a case. Each of `runs` has the times of its rounds by pass [s]."""
     pairs = [not ratio(one, other).excludes_one for one, other in itertools.combinations(runs, 2)]
     return Agreement(name, tuple(summary(times).median for times in runs), sum(pairs), len(pairs))
 
 
 def totals(found: Sequence[Agreement]) -> tuple[int, int, int]:
-    """The pairs of runs that agree, all pairs, and the cases whose medians are close together."""
+    """The numbers of pairs of runs that agree, of all pairs, and of cases whose medians are close together."""
     return sum(one.agreeing for one in found), sum(one.pairs for one in found), sum(one.width <= WIDE for one in found)
 
 
 def holds(found: Sequence[Agreement]) -> bool:
-    """Whether the numbers can be relied on from one run to the next."""
+    """Whether enough pairs of runs agree, and enough cases have medians that are close together."""
     agreeing, pairs, narrow = totals(found)
     return agreeing >= ENOUGH * pairs and narrow >= ENOUGH * len(found)
 
@@ -92,7 +92,7 @@ def text(found: Sequence[Agreement], walls_s: Sequence[float]) -> str:
 
 @contextlib.contextmanager
 def company() -> Iterator[None]:
-    """A busy loop that comes and goes, at times that are the same in every use."""
+    """Run a busy loop that comes and goes, at the same times in every use."""
     over = threading.Event()
 
     def comes_and_goes() -> None:
@@ -114,7 +114,7 @@ def company() -> Iterator[None]:
 
 
 def measured(arguments: Sequence[str], folder: Path, number: int) -> tuple[Mapping[str, Passes], float]:
-    """The rounds of each timed case of one run, by pass, and the run's wall time [s]. Exits where the run fails."""
+    """The rounds of each timed case of one run, by pass, and the run's wall time [s]. Exits if the run fails."""
     record = folder / f"{number}.json"
     command = [sys.executable, "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"]
     start = time.perf_counter()

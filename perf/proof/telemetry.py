@@ -1,10 +1,11 @@
-"""Does the telemetry disturb what it stands beside? The training step, with and without the sampler running.
+"""Does the telemetry disturb what it watches? Compares the training step with and without the sampler.
 
     python -m pytest perf/proof/telemetry.py -s
 
-In one process, blocks of steps with and without it take turns, so that whatever else the machine does meets both. What
-is compared is the mean of a block, in which a step that was held up counts; a median would leave it out. The sampler
-asks up to ten times as often as it does in a run: what it does to a step then shows, and is that much less in a run.
+In one process, blocks of steps with and without the sampler take turns, so that other load on the machine affects both.
+The means of the blocks are compared, because a mean includes the steps that were held up, and a median does not. The
+sampler asks up to ten times as often as in a run, so that its effect can be seen. In a run, the effect is smaller by
+the same factor.
 """
 
 import random
@@ -33,7 +34,7 @@ SAMPLES = 50
 
 
 def steps_for(step: Callable[[], object], timer: Callable[[], float], seconds: float) -> float:
-    """The mean time of a step, of those of some seconds [s]."""
+    """Make steps for `seconds`, and return the mean time of one [s]."""
     start, count = timer(), 0
     while timer() - start < seconds:
         for _ in range(10):
@@ -43,7 +44,7 @@ def steps_for(step: Callable[[], object], timer: Callable[[], float], seconds: f
 
 
 def test_the_step_is_as_fast_beside_the_sampler() -> None:
-    torch.set_num_threads(1)  # two on shared cores wait for each other, by chance: ±30% of noise
+    torch.set_num_threads(1)  # two threads on shared cores wait for each other at random: ±30% of noise
     device = next((found for found in expand(["cuda"]) if not found.absent), Device("cpu"))
     work = Workload(
         load_recipe("simple_nn"), data.load("auto", Path(data.__file__).parent), device, BATCH_SIZE, None, 0
@@ -61,12 +62,12 @@ def test_the_step_is_as_fast_beside_the_sampler() -> None:
             return steps_for(step, timer, BLOCK_S)
         finally:
             sampler.stop()
-            taken.append(len(sampler.samples(device.name)) - 2)  # the first and the last are not in the block
+            taken.append(len(sampler.samples(device.name)) - 2)  # the first and the last sample are outside the block
 
     def alone() -> float:
         return steps_for(step, timer, BLOCK_S)
 
-    order = random.Random(0)  # neither is always the one with the warmer caches
+    order = random.Random(0)  # random, so that neither always has the warmer caches
     pairs = [{block: block() for block in order.sample([beside, alone], 2)} for _ in range(PAIRS)]
     oftener = statistics.mean(taken) / BLOCK_S * INTERVAL_S
     ratios = [pair[beside] / pair[alone] for pair in pairs]
@@ -81,7 +82,7 @@ def test_the_step_is_as_fast_beside_the_sampler() -> None:
 
 
 def test_a_sample_takes_next_to_nothing() -> None:
-    """What it costs at most, where nothing runs beside it: CPU time of the thread, in which the others may wait."""
+    """A sample costs at most the CPU time of its thread, in which other threads may wait. Nothing else runs here."""
     device = next((found for found in expand(["cuda"]) if not found.absent), Device("cpu"))
     costs = []
     for _ in range(SAMPLES):

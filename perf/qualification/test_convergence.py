@@ -13,10 +13,10 @@ BATCH_SIZE = 64
 
 @pytest.mark.check(seconds=10)
 def test_convergence(check: Attempt) -> None:
-    """The median steps to 80% of the test set, over 5 seeds, with the recipe of the reference program [steps].
+    """The median number of training steps to 80% accuracy on the test set, over 5 seeds [steps].
 
-    It may be at most 10% above the median of 20 other seeds. It fails where a one-sided test agrees (p < 0.05) and 10
-    more seeds confirm it. A device whose arithmetic is slightly wrong still trains, but needs more steps.
+    The median may be at most 10% above that of 20 other seeds. It is a FAIL only if a one-sided test agrees (p < 0.05)
+    and 10 more seeds confirm it. A device whose arithmetic is slightly wrong still trains, but needs more steps.
     """
     work = check.plan.workload(check.device.name, BATCH_SIZE, "resident")
     usual = learning.usual(work.recipe.name, work.data.name)

@@ -21,7 +21,7 @@ SHARE = 0.75
 def test_copies(check: Attempt) -> None:
     """The bytes copied in a second between the memories of host and device, or within the memory of the CPU [B/s].
 
-    With pinned memory, the bar is three quarters of the bandwidth of the PCIe link, where NVML says which link was
+    With pinned memory, the bar is three quarters of the bandwidth of the PCIe link, if NVML says which link was
     negotiated. The spec judges all rates. Every byte is compared afterwards, and none may differ.
     """
     direction, memory = check.variant.split()

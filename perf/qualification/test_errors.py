@@ -9,11 +9,11 @@ from perf.harness.measurement.checks.counters import NotCounted
 
 @pytest.mark.check(seconds=0)
 def test_errors(check: Attempt) -> None:
-    """The number of uncorrected memory errors, of Xid errors that no program causes, and of rows whose remapping is
-    pending or has failed, since the run began [1].
+    """The number of errors that the hardware of a healthy device does not have [errors].
 
-    There must be none. NVML counts them on a GPU, the kernel's EDAC in the memory of the host. A device that no longer
-    answers when the run ends is a FAIL.
+    These count: uncorrected memory errors and Xid errors that no program causes, both since the run began, and rows
+    whose remapping is pending or has failed. There must be none. NVML counts the errors of a GPU, and the kernel's EDAC
+    those of the host's memory. A device that no longer answers when the run ends is a FAIL.
     """
     if isinstance(check.errors, NotCounted):
         check.unsupported(str(check.errors))

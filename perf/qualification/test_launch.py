@@ -8,11 +8,11 @@ from perf.harness.measurement.checks.attempt import Attempt
 
 @pytest.mark.check(cpu=("p50", "p99"), accelerator=("p50", "p99", "queued", "graph"), seconds=2)
 def test_launch(check: Attempt) -> None:
-    """The time from the call of an in-place addition of one element until it is done [s].
+    """The time from the call of an in-place addition of one element until the addition is done [s].
 
-    `p50` and `p99`: with a wait after each addition. `queued` and `graph`: the share of one addition in a hundred with
-    one wait at their end, started one by one or by a CUDA graph. Only the spec judges it: it is the speed of the host
-    and the driver, which no datasheet has.
+    `p50` and `p99`: with a wait after each addition. `queued` and `graph`: the time of a hundred additions with one
+    wait at the end, divided by 100; they are started one by one, or by a CUDA graph. Only the spec judges the time: it
+    depends on the host and the driver, and no datasheet has their speed.
     """
     if check.variant == "graph" and check.device.torch_device.type != "cuda":
         check.unsupported("only CUDA has graphs")

@@ -7,7 +7,7 @@ from perf.harness.measurement.checks.attempt import Attempt
 
 # A healthy A100, H100 or H200 reaches 74% to 87% of its dense peak, and GPUs of one model differ by 5 to 8%.
 SHARE = 0.65
-# A CPU's limit rests on the clock that it reports, and most CPUs raise their clock when they are busy.
+# A CPU's limit is computed from the clock that it reports, and most CPUs raise their clock when they are busy.
 CPU_SHARE = 0.5
 
 
@@ -15,8 +15,8 @@ CPU_SHARE = 0.5
 def test_matmul(check: Attempt) -> None:
     """The rate of matrix products of random numbers, in the fastest of twelve fixed shapes [FLOP/s].
 
-    The bar is a share of the dense peak in the maker's datasheet. Where the table lacks a GPU, the peak follows from
-    its multiprocessors and their highest clock. The peak of a CPU follows from its cores, vector units and clock.
+    The bar is a share of the dense peak in the maker's datasheet. If the table lacks a GPU, the peak is computed
+    from its multiprocessors and their highest clock. For a CPU, it is computed from cores, vector units and clock.
     """
     fault = faults.twice if check.fault == "slow" else None
     share = SHARE if check.device.asynchronous else CPU_SHARE

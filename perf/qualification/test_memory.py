@@ -11,7 +11,7 @@ SHARE = 0.68
 
 @pytest.mark.check("copy", "triad", seconds=4)
 def test_memory(check: Attempt) -> None:
-    """The bytes read and written in a second, in arrays at least four times as large as the last cache [B/s].
+    """The bytes read and written in a second, in arrays at least four times as large as the last-level cache [B/s].
 
     The bar is a share of the bandwidth in the maker's datasheet. Only the spec judges a CPU: its bandwidth depends on
     the installed memory modules.

@@ -11,12 +11,12 @@ EXPONENT_BIT = {"fp32": 27, "bf16": 11, "fp16": 12}
 
 @pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "bf16", "fp16"), seconds=4)
 def test_numerics(check: Attempt) -> None:
-    """The largest error of an element, in units of eps, of the operation that comes closest to its bar [eps].
+    """The largest error of an element, for the operation whose error is closest to its bar [eps].
 
-    It looks at the operations of a training step and at a whole network, forward and backward. The error is against the
-    CPU in float64 from the same rounded operands, relative to the exact element or to the root mean square of all. It
-    grows as √K for a sum of K random terms, so each operation and dtype has a bar of its own. An element that is not
-    finite is a FAIL.
+    The check computes the operations of a training step and a whole network, forward and backward. The exact results
+    come from the CPU in float64, from the same rounded operands. The error is relative to the exact element or to the
+    root mean square of all, whichever is larger. The error of a sum of K random terms grows as √K, so each operation
+    has its own bars, one for fp32 and one for bf16 and fp16. An element that is not finite is a FAIL.
     """
 
     def flip(result: Tensor) -> None:

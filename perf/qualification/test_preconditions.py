@@ -1,4 +1,4 @@
-"""Is this machine free, and set up to be measured?"""
+"""Is this machine free of other work, and set up correctly for measurements?"""
 
 import contextlib
 
@@ -20,17 +20,17 @@ LOOK_S = 2.0
     seconds=3,
 )
 def test_preconditions(check: Attempt) -> None:
-    """`load`: the cores that others take while this process waits: other programs, the hypervisor, or the container's
-    quota [cores].
+    """Whether other programs load the machine, and whether a GPU's settings are right.
 
-    More than a tenth of a core is INCONCLUSIVE, not a FAIL: a check that is slow now may be fast on a free machine. A
-    GPU on which other processes compute is INCONCLUSIVE, too.
+    `load`: the cores that other programs, the hypervisor or the container's quota take while this process waits
+    [cores]. More than a tenth of a core is INCONCLUSIVE, not a FAIL: a check that is slow now may be fast on a free
+    machine.
 
-    `configuration`: the number of wrong settings of a GPU at work [settings]. There must be none. Wrong are a power
-    limit below the default, a PCIe link with fewer lanes or an older generation than device and slot allow, and ECC
-    that is off.
+    `configuration`: the number of wrong settings of a GPU at work [settings]. There must be none. These are wrong: a
+    power limit below the default, a PCIe link with fewer lanes or an older generation than device and slot allow, and
+    ECC that is off. A GPU on which other processes compute is INCONCLUSIVE.
 
-    Both run again `after` all other checks, to find a load that came later, or a link that failed under load.
+    Both run again `after` all other checks, to find a load that began later, or a link that failed under load.
     """
     if check.variant.startswith("configuration"):
         configuration_of(check)

@@ -15,12 +15,12 @@ LOWEST, HIGHEST = 0, 22
 
 @pytest.mark.check("self", "golden", seconds=2)
 def test_replay(check: Attempt) -> None:
-    """`self`: how many of 8 replays of 32 training steps end with other gradients or weights [mismatches].
+    """`self`: how many of 8 replays of 32 training steps end with different gradients or weights [mismatches].
 
     There must be none: the same operations on the same numbers in the same order give the same bits. Every second
-    replay starts after the memory of the device is given back, so that tensors lie elsewhere.
+    replay starts after the device's memory is freed, so that tensors get different addresses.
 
-    `golden`: whether the training ends in the bits that the spec has for a device of the same name and the same torch.
+    `golden`: whether the training ends with the bits that the spec has for the same device name and version of torch.
     """
     work = check.plan.workload(check.device.name, check.plan.network().batch_sizes[0], None)
     trainee, batches = work.trainee(), work.batches(STEPS)

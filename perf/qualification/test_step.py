@@ -10,7 +10,7 @@ from perf.harness.measurement.checks.attempt import Attempt
 def test_step(check: Attempt) -> None:
     """The samples per second of the training step at each batch size of the run [samples/s], with its roofline.
 
-    Only the spec judges it. The reason of a FAIL names the component that failed on this device and explains it, or
+    Only the spec judges it. The reason for a FAIL names the component that failed on this device and explains it, or
     says `unexplained`. The note says where the time goes. The roofline compares the step with what this run measured
     on this device before.
     """

@@ -14,12 +14,12 @@ THROTTLED = 0.005
 
 @pytest.mark.check(seconds=QUICK_S)
 def test_sustained(check: Attempt) -> None:
-    """The rate of one matrix product in the last third of 30 seconds (10 minutes with --perf-full), divided by its rate
-    in the first third [1].
+    """The rate of one matrix product in the last third of the time, divided by its rate in the first third [1].
 
-    It must be at least 0.97: a device with proper cooling and power does not slow down by 3%. NVML says why the clocks
-    of a GPU are low. The hardware may slow itself down, because it is too hot or has too little power, for at most
-    0.5% of the time. A power cap is a setting, so it is only reported.
+    The time is 30 seconds, or 10 minutes with --perf-full. The ratio must be at least 0.97: a device with proper
+    cooling and power does not slow down by 3%. NVML says why the clocks of a GPU are low. The hardware may slow itself
+    down, because it is too hot or has too little power, for at most 0.5% of the time. A power cap is a setting, so it
+    is only reported.
     """
     seconds = FULL_S if check.plan.settings.full else QUICK_S
     late = check.fault == "late"

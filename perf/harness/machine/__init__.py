@@ -1,1 +1,1 @@
-"""What machine this is: its devices, its identity, its load, its memory, and what its sensors say."""
+"""Facts about this machine: its devices, its identity, its load, its memory, and the values of its sensors."""

@@ -1,6 +1,6 @@
-"""In: nothing. Out: what of the system and of this process's set-up decides how fast a CPU computes.
+"""In: nothing. Out: the facts of the system and of this process that decide how fast a CPU computes.
 
-Each fact is None, or "", where the system does not say.
+A fact is None or "" if the system does not report it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import torch
 from perf.harness.machine.load import quota_cores
 from perf.harness.record import Scalar
 
-# Linux: kernel documentation, admin-guide/abi (sysfs), filesystems/proc, admin-guide/mm/transhuge.
+# Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc, admin-guide/mm/transhuge.
 CPUS = Path("/sys/devices/system/cpu")
 NODES = Path("/sys/devices/system/node")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 STATUS, MAPS = Path("/proc/self/status"), Path("/proc/self/maps")
-# Libraries that take the place of the C library's malloc, usually by LD_PRELOAD.
+# Libraries that replace the C library's malloc, usually through LD_PRELOAD.
 ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 OPENMP = r"/(lib(?:gomp|iomp5|omp))\b[^/\n]*\.so"
-# Settings that those libraries read. The number of threads is a fact of its own.
+# Environment variables that OpenMP and the allocators read. The number of threads is a separate fact.
 OPENMP_SETTINGS, THREADS = ("OMP_", "GOMP_", "KMP_"), "OMP_NUM_THREADS"
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_")
 
 
 def set_up(cores: Sequence[int]) -> dict[str, Scalar]:
-    """The facts by name; `cores` are those that this process may run on, empty where that is not known."""
+    """The facts by name. `cores` are the cores that this process may run on; they are empty if unknown."""
     return {
         "physical_cores": physical_cores(cores),
         "quota_cores": quota_cores(),
@@ -48,20 +48,23 @@ def set_up(cores: Sequence[int]) -> dict[str, Scalar]:
 
 
 def physical_cores(cores: Sequence[int]) -> int | None:
-    """How many different physical cores are among `cores`: two threads of one core share its arithmetic units."""
+    """How many physical cores the logical `cores` are: two threads of one core share its arithmetic units.
+
+    If the system does not say, the number of physical cores of the machine, or None.
+    """
     siblings = {_text(CPUS / f"cpu{core}" / "topology/core_cpus_list") for core in cores}
     return len(siblings) if siblings and "" not in siblings else psutil.cpu_count(logical=False)
 
 
 def allocator() -> str | None:
-    """What gives out this process's memory; None where the system does not list its libraries."""
+    """The memory allocator of this process; None if the system does not list the libraries of the process."""
     maps = _text(MAPS)
     replaced = next((name for name in ALLOCATORS if re.search(rf"/lib{name}[^/\n]*\.so", maps)), None)
     return (replaced or " ".join(platform.libc_ver()).strip() or None) if maps else None
 
 
 def _cpus(node: Path) -> set[int]:
-    """The cores of a NUMA node, which the kernel lists as `0-3,8`."""
+    """The cores of a NUMA node. The kernel lists them as `0-3,8`."""
     ends = re.findall(r"(\d+)(?:-(\d+))?", _text(node / "cpulist"))
     return {core for first, last in ends for core in range(int(first), int(last or first) + 1)}
 
@@ -72,7 +75,7 @@ def _settings(prefixes: Sequence[str]) -> str:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """The different ones, in order: `powersave` of all cores, `performance powersave` where they differ."""
+    """The distinct texts, sorted: `powersave` if all cores have it, `performance powersave` if cores differ."""
     return " ".join(sorted({text for text in texts if text}))
 
 

@@ -1,6 +1,6 @@
-"""In: the name of a device. Out: whether it exists, why not, its facts, and how to wait for it.
+"""In: the name of a device. Out: whether the device exists, or why not, its facts, and how to wait for it.
 
-Everything goes through `torch.accelerator`, so that CUDA, ROCm, XPU and MPS take the same path.
+We use `torch.accelerator` where it can do the work, so that CUDA, ROCm, XPU and MPS take the same path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NVIDIA_SMI_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Device:
-    """A device by the `name` that the user wrote. `absent` says why it cannot be used, or is None."""
+    """A device, with the `name` that the user wrote. `absent` says why the device cannot be used, or is None."""
 
     name: str
     absent: str | None = None
@@ -38,7 +38,7 @@ class Device:
 
 
 def is_known(name: str) -> bool:
-    """Whether torch knows a device of this name, present or not."""
+    """Whether torch knows a device with this name. The device need not be present; `meta` does not count."""
     try:
         return torch.device(name).type != "meta"
     except RuntimeError:
@@ -54,7 +54,7 @@ def expand(names: Sequence[str]) -> tuple[Device, ...]:
 
 
 def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices `wanted`; one without a number stands for all of its kind: `cuda` for `cuda:0`, `cuda:1`, …"""
+    """The devices `wanted`. A name without a number stands for all of its kind: `cuda` for `cuda:0`, `cuda:1`, …"""
     wide: list[str] = []
     for device in wanted:
         several = device.asynchronous and not device.absent and torch.device(device.name).index is None
@@ -64,7 +64,7 @@ def each(wanted: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def _accelerators() -> list[str]:
-    """The names of the accelerators: `cuda` where there is one, else `cuda:0`, `cuda:1`, …"""
+    """The names of the accelerators: `cuda` if there is only one, otherwise `cuda:0`, `cuda:1`, …"""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         return []
@@ -75,7 +75,7 @@ def _accelerators() -> list[str]:
 
 
 def why_absent(name: str) -> str | None:
-    """Why the device called `name` cannot be used here, or None where it can."""
+    """Why the device called `name` cannot be used here, or None if it can be used."""
     device = torch.device(name)
     if device.type == "cpu":
         return None
@@ -94,10 +94,10 @@ def why_absent(name: str) -> str | None:
 
 @functools.cache
 def _why_not_working(device: torch.device) -> str | None:
-    """Why `device` cannot add two numbers: a driver may know a GPU for which this torch has no kernels."""
+    """Why `device` cannot add two numbers, or None. A driver may know a GPU for which this torch has no kernels."""
     try:
         found = (torch.ones(2, device=device) + 1).tolist()
-    except Exception as error:  # whatever keeps it from adding is the reason
+    except Exception as error:  # any error that prevents the addition is the reason
         said = str(error).strip().split("\n")[0]
         return f"{device} does not compute: {said or type(error).__name__}"
     return None if found == [2.0, 2.0] else f"{device} does not compute: twice 1 + 1 is {found} there"
@@ -108,7 +108,7 @@ def _why_no_cuda() -> str:
         return f"torch {torch.__version__} is built without CUDA"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-    except Exception as error:  # any error that keeps CUDA from starting is the reason
+    except Exception as error:  # any error that prevents CUDA's start is the reason
         reason = str(error).split(". ")[0].strip().rstrip(".")
     else:
         reason = "CUDA starts but shows no GPU"
@@ -127,7 +127,7 @@ def synchronizer(device: Device) -> Callable[[], None]:
 
 
 def describe(device: Device) -> dict[str, str | int | None]:
-    """The facts of a device that is present, as a record keeps them."""
+    """The facts that a record keeps of a device that is present."""
     target = device.torch_device
     if target.type != "cuda":
         return {"name": _own_name(target) if device.asynchronous else "CPU"}
@@ -143,14 +143,14 @@ def describe(device: Device) -> dict[str, str | int | None]:
 
 
 def _own_name(device: torch.device) -> str:
-    """What an accelerator calls itself; `mps:0` and the like where torch has no such question for its kind."""
+    """The name that an accelerator reports; if torch cannot ask this kind of device, a name such as `mps:0`."""
     ask = getattr(torch.get_device_module(device), "get_device_name", None)
     return str(device if ask is None else ask(device))
 
 
 @functools.cache
 def _nvidia_driver() -> str | None:
-    """The version of the driver, from its own nvidia-smi; None where that does not answer."""
+    """The version of the driver, from nvidia-smi; None if nvidia-smi does not answer."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)

@@ -1,4 +1,4 @@
-"""In: nothing. Out: the facts that make machines differ (CPU, GPU, versions, threads), and their fingerprint."""
+"""In: nothing. Out: the facts in which machines differ (CPU, GPU, versions, threads), and the fingerprint of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perf.harness.machine import cpu, devices
 from perf.harness.machine.devices import Device
 from perf.harness.record import Scalar
 
-# psutil does not know the name of the CPU.
+# psutil does not report the name of the CPU.
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -27,7 +27,7 @@ def usable_cores() -> int:
 
 
 def cores() -> list[int]:
-    """The numbers of the cores that this process may run on; empty where the system binds no process to a core."""
+    """The numbers of the cores that this process may run on; empty if the system cannot bind processes to cores."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -40,16 +40,16 @@ def cpu_model() -> str:
 
 
 def clock_hz() -> float | None:
-    """The clock of the fastest core that the system reports now [Hz]; None where it reports none."""
+    """The current clock of the fastest core, as the system reports it [Hz]; None if the system reports no clock."""
     try:
         cores = psutil.cpu_freq(percpu=True)
-    except (OSError, NotImplementedError, AttributeError):  # another platform
+    except (OSError, NotImplementedError, AttributeError):  # the platform reports no clock
         return None
     return max((float(core.current) for core in cores or ()), default=0.0) * 1e6 or None
 
 
 def environment() -> dict[str, Scalar]:
-    """The facts of this machine and process that a reader of a record needs to know."""
+    """The facts of this machine and process that the reader of a record needs."""
     return {
         "cpu_model": cpu_model(),
         "cpu_cores": usable_cores(),
@@ -65,13 +65,14 @@ def environment() -> dict[str, Scalar]:
 
 
 def device_facts(wanted: Sequence[Device]) -> dict[str, dict[str, Scalar]]:
-    """For each device its facts, or `{"absent": reason}`."""
+    """The facts of each device by its name, or `{"absent": reason}`."""
     return {
         device.name: {"absent": device.absent} if device.absent else {**devices.describe(device)} for device in wanted
     }
 
 
-# What decides how fast a run is. `memory_bytes` is not in it: a hypervisor changes it, and no step gets slower.
+# The facts that decide how fast a run is. `memory_bytes` is not included: a hypervisor can change it, with no effect
+# on the time of a step.
 FINGERPRINT_KEYS = (
     "cpu_model", "cpu_cores", "cpu_capability", "threads", "torch", "cuda", "python", "system",
     "physical_cores", "quota_cores", "numa_nodes", "numa_memory", "governor", "transparent_huge_pages",
@@ -80,7 +81,7 @@ FINGERPRINT_KEYS = (
 
 
 def fingerprint(facts: Mapping[str, Scalar], model: str, data: str, profile: str) -> dict[str, Scalar]:
-    """The fields that must be equal for two records to be compared; never clocks, temperatures or host names."""
+    """The fields that must be equal before two records are compared. No clocks, temperatures or host names."""
     present = accelerators()
     return {
         **{key: facts[key] for key in FINGERPRINT_KEYS},
@@ -98,7 +99,7 @@ def accelerators() -> list[dict[str, str | int | None]]:
 
 
 def fingerprint_id(fields: Mapping[str, Scalar]) -> str:
-    """A short name of a fingerprint for a folder: a readable part, then 8 hexadecimal digits of all the fields."""
+    """A short folder name for a fingerprint: a readable part, then 8 hexadecimal digits that depend on all fields."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
     readable = "-".join(str(fields[key]) for key in ("profile", "model", "data"))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", readable)[:60] + f"-{digest}"

@@ -1,4 +1,4 @@
-"""In: nothing. Out: how much of the cores others take: programs, the hypervisor, the container's quota."""
+"""In: nothing. Out: how much of the cores other programs, the hypervisor and the container's quota take."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import psutil
 
-# The kinds of CPU time in which a core works; the guests' time is a part of `user`.
+# The kinds of CPU time in which a core is busy. `user` includes the time of guests (virtual machines).
 WORKING = ("user", "nice", "system", "irq", "softirq", "steal")
-# psutil finds children by reading the parent of every process of the machine, which takes a core for milliseconds; the
-# kernel's list is one short file for each thread.
+# psutil finds children by reading the parent of every process of the machine, which takes milliseconds of a core. The
+# kernel's list is one short file for each thread of this process.
 CHILDREN = "proc/self/task/*/children"
-# A child or a thread may end while we read; then we read again.
+# How often we try to read: a child or a thread may end while we read.
 TRIES = 3
-# psutil knows no cgroups. cgroup v2, kernel documentation, admin-guide/cgroup-v2: the time in which the group wanted a
-# core and had used up its quota [µs]; and quota and period [µs].
+# psutil does not read cgroups. For cgroup v2 (kernel documentation, admin-guide/cgroup-v2), the first file has the time
+# for which the group wanted a core but had used up its quota [µs]. The second file has the quota and the period [µs].
 CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 
 
 def children() -> list[int]:
-    """The processes that this one has started and that still run. Raises OSError where a thread ends meanwhile."""
+    """The pids of the running processes that this process started. Raises OSError if a thread ends during the call."""
     lists = list(Path("/").glob(CHILDREN))
     if not lists:
         return [child.pid for child in psutil.Process().children()]
@@ -36,9 +36,9 @@ def children() -> list[int]:
 
 
 def foreign_cpu_s() -> float | None:
-    """CPU seconds since boot that everything but this process and its children took; steal is included.
+    """The CPU time since boot of everything except this process and its children [s], including steal time.
 
-    None where the system counts none, as some sandboxes do.
+    None if the system does not count CPU time, as in some sandboxes, or if no try succeeds.
     """
     for _ in range(TRIES):
         with contextlib.suppress(OSError, psutil.Error):
@@ -52,12 +52,12 @@ def foreign_cpu_s() -> float | None:
 
 
 def withheld_s() -> float | None:
-    """Seconds since the container's start for which its quota kept it from the cores; None without a cgroup."""
+    """The time since the container's start for which its quota withheld the cores [s]; None without a cgroup."""
     return counted_s(CPU_STAT, r"^throttled_usec (\d+)$")
 
 
 def counted_s(path: Path, pattern: str) -> float | None:
-    """The number that `pattern` finds in a line of a kernel's file [µs], in seconds; None where it finds none."""
+    """The time [s] from the µs that `pattern` finds in a line of a kernel file; None if there is no such line."""
     try:
         found = re.search(pattern, path.read_text(), re.MULTILINE)
     except OSError:
@@ -66,49 +66,49 @@ def counted_s(path: Path, pattern: str) -> float | None:
 
 
 def quota_cores() -> float | None:
-    """How many cores the container's quota amounts to; None without a quota."""
+    """The container's quota as a number of cores; None without a quota."""
     try:
         quota, period = CPU_MAX.read_text().split()
         return int(quota) / int(period)
-    except (OSError, ValueError):  # the file says "max" where there is no quota
+    except (OSError, ValueError):  # the file says "max" if there is no quota
         return None
 
 
 def crowding(others: float, threads: int) -> float:
-    """How many cores are missing for `threads` threads of ours beside the `others` cores that others keep busy."""
+    """How many cores our `threads` threads lack while others keep `others` cores busy."""
     return max(0.0, others + threads - (os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
 class Load:
-    """How many cores others kept busy, and how many the quota withheld, on average. None: the system does not say."""
+    """How many cores others kept busy, and how many the quota withheld, on average. None if the system does not say."""
 
     others_cores: float | None
     withheld_cores: float | None
 
     def missing_cores(self, threads: int) -> float | None:
-        """How many of the cores for `threads` threads were missing; None where the system does not say."""
+        """How many cores were missing for `threads` threads, because of others or the quota; None if unknown."""
         if self.others_cores is None:
             return None
         return crowding(self.others_cores, threads) + (self.withheld_cores or 0.0)
 
 
 class Meter:
-    """Reads what others take from now on."""
+    """Measures how much of the cores others take, from the creation of the meter on."""
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self._clock = clock
         self._start_s, self._others_s, self._withheld_s = clock(), foreign_cpu_s(), withheld_s()
 
     def read(self) -> Load:
-        """What others took since this meter was made."""
+        """The load by others since this meter was created."""
         others_s, withheld = foreign_cpu_s(), withheld_s()
         seconds = self._clock() - self._start_s
         return Load(_rate(self._others_s, others_s, seconds), _rate(self._withheld_s, withheld, seconds))
 
 
 def look(seconds: float, clock: Clock = time.perf_counter, wait: Callable[[float], None] = time.sleep) -> Load:
-    """What others take while this process waits `seconds`."""
+    """The load by others while this process waits `seconds`."""
     meter = Meter(clock)
     wait(seconds)
     return meter.read()

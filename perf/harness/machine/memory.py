@@ -1,4 +1,4 @@
-"""In: a device. Out: the memory it used, a limit on what it may use, and whether an error means too little memory."""
+"""In: a device. Out: the used memory, a limit on the memory, and whether an error means that memory ran out."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import torch
 
 from perf.harness.machine.devices import Device, describe
 
-# psutil has neither the peak that can be reset (VmHWM), nor exactly what RLIMIT_DATA counts (VmData).
+# psutil reports neither the peak that can be reset (VmHWM), nor exactly the memory that RLIMIT_DATA counts (VmData).
 PROC_STATUS = Path("/proc/self/status")
 PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
-# Linux promises memory that is never used: this much is no sign of growth.
+# Linux promises memory that is never used, so promised memory may exceed a limit by at least this much.
 PROMISED_BYTES = 2**30
-# What the allocators of torch, CUDA and its libraries, and MPS say; torch has a class of its own for some of them only.
+# Error texts of the allocators of torch, CUDA and its libraries, and MPS. torch has an error class for only some.
 OUT_OF_MEMORY = (
     "can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
 )  # fmt: skip
-# So many that torch uses all of its threads for them.
+# A tensor with this many elements makes torch use all of its threads.
 SHARED_ELEMENTS = 2**22
 
 
 def free(device: Device) -> None:
-    """Give back the memory that the last case held, and reset the peak: the next case starts as if it were alone."""
+    """Release the memory of the last case, and reset the peak, so that the next case starts as if it ran alone."""
     gc.collect()
     if device.asynchronous:
         if device.torch_device.type == "mps":
-            torch.mps.empty_cache()  # torch.accelerator's fails on MPS up to torch 2.11 (pytorch#186430)
+            torch.mps.empty_cache()  # torch.accelerator.empty_cache fails on MPS up to torch 2.11 (pytorch#186430)
         else:
             torch.accelerator.empty_cache()
         with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
@@ -42,12 +42,12 @@ def free(device: Device) -> None:
     else:
         with contextlib.suppress(AttributeError):  # a C library other than glibc
             ctypes.CDLL(None).malloc_trim(0)
-        with contextlib.suppress(OSError):  # another system, or not permitted: the peak is then an earlier one
+        with contextlib.suppress(OSError):  # another system, or no permission: the peak stays an earlier one
             PROC_CLEAR_REFS.write_text(RESET_PEAK)
 
 
 def peak_bytes(device: Device) -> int | None:
-    """Peak memory since `free` [bytes]: of torch's allocator on an accelerator, of this process on the CPU."""
+    """Peak memory since `free` [bytes]: torch's allocator on an accelerator, this process on a CPU. None if unknown."""
     if not device.asynchronous:
         return _status_bytes("VmHWM")
     with contextlib.suppress(RuntimeError, NotImplementedError):
@@ -56,7 +56,7 @@ def peak_bytes(device: Device) -> int | None:
 
 
 def used_bytes(device: Device) -> int | None:
-    """Memory of torch's allocator in use now [bytes]; None where it does not say, as on the CPU."""
+    """The memory in use now in torch's allocator [bytes]; None if the allocator does not say, as on the CPU."""
     if not device.asynchronous:
         return None
     with contextlib.suppress(RuntimeError, NotImplementedError):
@@ -65,7 +65,7 @@ def used_bytes(device: Device) -> int | None:
 
 
 def _status_bytes(key: str) -> int | None:
-    """The value of `key` in the kernel's status of this process [bytes]; None on other systems than Linux."""
+    """The value of `key` in the kernel's status of this process [bytes]; None on systems other than Linux."""
     try:
         text = PROC_STATUS.read_text()
     except OSError:
@@ -75,7 +75,7 @@ def _status_bytes(key: str) -> int | None:
 
 
 def why_unbounded(device: Device, most: int | None) -> str | None:
-    """Why a search must not fill the memory of `device`; None where it may, up to `most` bytes."""
+    """Why a search must not fill the memory of `device`; None if it may, up to `most` bytes."""
     kind = torch.device(device.name).type
     if kind != "cpu":
         return None if kind == "cuda" else f"torch limits no memory of {kind}"
@@ -85,7 +85,7 @@ def why_unbounded(device: Device, most: int | None) -> str | None:
 
 
 def limit_bytes(device: Device, most: int | None) -> int | None:
-    """`most`, but no more than the memory that the device has; None where neither is known."""
+    """`most`, but no more than the memory that the device has; None if neither is known."""
     total = describe(device).get("memory_bytes")
     known = [value for value in (most, total) if isinstance(value, int)]
     return min(known, default=None)
@@ -93,12 +93,12 @@ def limit_bytes(device: Device, most: int | None) -> int | None:
 
 @contextlib.contextmanager
 def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
-    """Let an allocation fail that exceeds the free memory, or that uses far more than `most` bytes more than now.
+    """Make an allocation fail if it exceeds the free memory, or goes far above the memory used now plus `most` bytes.
 
-    Linux promises more memory than it has, and kills the process that uses it. On a CPU, RLIMIT_DATA makes the
+    Linux promises more memory than it has, and kills a process that uses too much. On a CPU, RLIMIT_DATA makes the
     allocation fail before that, with an error that `is_out_of_memory` knows. RLIMIT_DATA counts promised memory, which
-    can be twice the used memory, and the stacks of threads. So `most` is only a coarse limit there. On CUDA, `most` is
-    the limit of torch's allocator.
+    can be twice the used memory, and the stacks of threads. So `most` is only a coarse limit there. On CUDA, torch's
+    allocator may reserve `most` bytes more than now. Other devices, and systems without RLIMIT_DATA, get no limit.
     """
     if device.asynchronous:
         with _bounded_allocator(device, most):
@@ -113,7 +113,7 @@ def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
     available = psutil.virtual_memory().available
     if most is not None:
         available = min(available, most + max(most, PROMISED_BYTES))
-        torch.ones(SHARED_ELEMENTS).sum()  # start the threads now: one that cannot start later would end the process
+        torch.ones(SHARED_ELEMENTS).sum()  # start the threads now: a thread that fails to start later ends the process
         used = _status_bytes("VmData") or used
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = min(value for value in (used + available, *before) if value != resource.RLIM_INFINITY)
@@ -141,7 +141,7 @@ def _bounded_allocator(device: Device, most: int | None) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocation failed, in the words of torch or Python."""
+    """Whether `error` means a failed allocation: an error class of torch or Python, or a text in OUT_OF_MEMORY."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)

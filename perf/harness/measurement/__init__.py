@@ -1,1 +1,1 @@
-"""Everything that reads a clock: timed rounds, phases, memory, probes, parity runs, and two versions side by side."""
+"""Everything that measures: timed rounds, phases, memory, probes, parity runs, and two versions side by side."""

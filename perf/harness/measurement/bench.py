@@ -1,6 +1,6 @@
-"""In: a case's axes and pytest-benchmark's fixture. Out: the case measured, its `extra_info` filled.
+"""In: the workload of a case and pytest-benchmark's fixture. Out: the measured case, with its `extra_info` filled in.
 
-What the files `perf/test_*.py` share; each of them adds only its question.
+The files `perf/test_*.py` share this code. Each file adds only what is special about its benchmark.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.modes.precision import AutocastStep
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 
-# Fewer steps than this need not show a falling loss: `--benchmark-disable` runs one.
+# After fewer steps than this, the loss need not have fallen: `--benchmark-disable` runs only one step.
 FALLING_STEPS = 8
 
 
 class TooLong(Exception):
-    """A case that takes longer than the profile allows on a CPU: `str()` says so."""
+    """A case takes longer than the profile allows on a CPU: `str()` names the benchmark and the limit."""
 
 
 class Bench:
-    """One case: its workload, and the way from cold start to record.
+    """One case: its workload, and methods to measure, check and record it.
 
     `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds;
-    `readings(start, end)` are the samples of the device's telemetry between two times of `time.perf_counter`.
+    `readings(start, end)` are the samples of the device's telemetry between two times of `time.perf_counter`; `one` is
+    the pass over all cases that is running.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Bench:
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
         one: Pass = ONLY,
     ) -> None:
-        self._first = one.first  # what needs no second look is looked at in the first pass
+        self._first = one.first  # what is measured once is measured in the first pass
         self.definition = definition
         self.workload = workload
         self.memory_limit = settings.memory_limit
@@ -92,19 +93,19 @@ class Bench:
         )
 
     def keep(self, **found: Any) -> None:
-        """Put what was found, by its name in `ExtraInfo`, into the record."""
+        """Put results into the record. Each keyword is the name of a field of `ExtraInfo`."""
         self.info = self.info.with_found(**found)
         self._benchmark.extra_info.update(self.info.as_record())
 
     def cold_trainee(self, first: Callable[[Trainee], object]) -> Trainee:
-        """A fresh network, built and called once on the clock, then restored to its first state."""
+        """Build a fresh network and call it once, timed as the cold start. Then restore its first state."""
         trainee = self.measurement.cold_start(self.workload.trainee, first)
         self.keep(parameters=trainee.parameters)
         trainee.restore()
         return trainee
 
     def check_length(self, trainee: Trainee, steps: int = 1) -> None:
-        """Time one step, where a call of `steps` of them has a limit, and restore. Raises TooLong."""
+        """Time one step if a call has a time limit, then restore. Raises TooLong if `steps` steps exceed the limit."""
         if self._longest_s == math.inf:
             return
         batch = self.workload.batches(1)[0]
@@ -117,8 +118,10 @@ class Bench:
             raise TooLong(f"{self.workload.device.name}: a {kind} that takes more than {self._longest_s:g} s")
 
     def check_parity(self) -> None:
-        """Hold a mode's losses against those of the plain way, before anything of it is timed. Raises
-        MeasurementError where it computes something else."""
+        """Compare the losses of the mode with those of the plain way, before the timed rounds.
+
+        Raises MeasurementError if the mode computes something else.
+        """
         if self.workload.mode == PLAIN or not self._first:
             return
         found = parity(self.workload, self.measurement.timer)
@@ -131,12 +134,16 @@ class Bench:
         memory.free(self.workload.device)
 
     def check_logits(self) -> None:
-        """The same of a forward pass: its logits against those of the plain way."""
+        """Compare the logits of a forward pass with those of the plain way. Raises MeasurementError if they differ."""
         if self.workload.mode != PLAIN and self._first:
             self.keep(parity_difference=logits_apart(self.workload))
 
     def check_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
-        """The same of a whole epoch that is compiled or captured by itself; it is, here, and not on the clock."""
+        """Compare the mean loss of an epoch on resident data with that of the same epoch in eager execution.
+
+        This also compiles or captures the epoch's code before the timed rounds. Raises MeasurementError if the loss is
+        wrong.
+        """
         if self._first and self.workload.mode.execution != EAGER and isinstance(pipeline, ResidentPipeline):
             trainee.restore()
             difference = epoch_apart(self.workload, epoch(trainee.step, pipeline, 0), pipeline)
@@ -144,21 +151,21 @@ class Bench:
             trainee.restore()
 
     def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
-        """One epoch, looked at phase by phase where the step has phases: not where it runs as one."""
+        """Run one epoch. In eager execution, also record its phases; a compiled or captured step has no phases."""
         if self.workload.mode.execution == EAGER:
             self.measurement.phases(trainee.step, pipeline, self.workload.device.torch_device)
         else:
             epoch(trainee.step, pipeline, 0)
 
     def enqueue(self, trainee: Trainee, call: Callable[[], object]) -> None:
-        """The host's share of a call; not where a scaler reads from the device in each step, and so waits for it."""
+        """Measure the host's share of a call, unless a gradient scaler makes the host wait for the device each step."""
         if not (isinstance(trainee.plain, AutocastStep) and trainee.plain.scaler is not None):
             self.measurement.enqueue(call)
 
     def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:
-        """The fixed cost of a `call`, from batches that are no larger than its own: a larger one may not fit.
+        """Measure the fixed cost of a call, at batch sizes up to that of the workload: a larger one may not fit.
 
-        It is not known of a compiled call, which would be another one for each size.
+        The fixed cost of a compiled call stays unknown, because each batch size would need another compilation.
         """
         if self._first and self.workload.mode.execution != "compile":
             small = {
@@ -169,7 +176,7 @@ class Bench:
             self.measurement.overhead({size: call(workload) for size, workload in small.items()})
 
     def record_rate(self, samples: int) -> None:
-        """What follows from the timed rounds, `samples` of the data set per call."""
+        """Record what follows from the timed rounds: rate, memory, load and marks. A call has `samples` samples."""
         self.keep(samples_per_iteration=samples, peak_bytes=memory.peak_bytes(self.workload.device))
         if self.workload.mode.execution == "compile":
             self.keep(graph_break=graph_break())
@@ -184,7 +191,7 @@ class Bench:
             self.keep(marks=" ".join(found))
 
     def _record_throttling(self) -> None:
-        """In how many of the timed rounds the device had slowed itself, where it says so."""
+        """Record in how many of the timed rounds the device slowed itself down, if its telemetry says so."""
         rounds = self.measurement.rounds
         if not rounds:
             return
@@ -194,7 +201,11 @@ class Bench:
                 self.keep(**{key: found})
 
     def record_flop(self, call: Callable[..., object]) -> None:
-        """`flop_per_sample` of `call(images, labels)`, counted on the smallest batch, or `flop_uncounted`: why not."""
+        """Record `flop_per_sample` of `call(images, labels)`, counted on the smallest mini-batch.
+
+        `flop_uncounted` names the operations that cannot be counted. `flop_per_sample` is None if there are any, or if
+        no FLOP are found.
+        """
         if not self._first:
             return
         batch = self.workload.minimal().batches(1)[0]
@@ -204,7 +215,10 @@ class Bench:
         self.keep(flop_uncounted=", ".join(work.uncounted))
 
     def record_bytes(self, call: Callable[..., object]) -> None:
-        """`bytes_per_sample` of `call(images, labels)`, at this batch size: the weights are read once for all."""
+        """Record `bytes_per_sample` of `call(images, labels)`, counted at the batch size of the workload.
+
+        The batch size matters, because all samples of a mini-batch share one read of the weights.
+        """
         if not self._first:
             return
         batch = self.workload.batches(1)[0]
@@ -212,14 +226,14 @@ class Bench:
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
     def record_losses(self, first: float, last: float, steps: int) -> None:
-        """Keep both losses. Raises MeasurementError where they show that nothing was trained."""
+        """Record both losses. Raises MeasurementError if they show that nothing was trained."""
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
         if problem := training_problem(first, last, steps):
             raise MeasurementError(problem)
 
 
 def training_problem(first: float, last: float, steps: int) -> str:
-    """What the losses before and after `steps` steps say against the training, or nothing."""
+    """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not."""
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
     if steps >= FALLING_STEPS and not last < first:

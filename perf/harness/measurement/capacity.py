@@ -1,6 +1,6 @@
-"""In: whether a batch size fits, which is tried. Out: the largest that does, and the one that suffices.
+"""In: a function that tries a batch size, and throughputs. Out: the largest size that fits, and the sufficient size.
 
-Knows no torch: what tries is an argument.
+This module does not import torch: the function that tries is an argument.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-# Nearer is not worth the tries: what a step needs differs by as much from one to the next.
+# More precision is not worth more tries: the memory that a step needs varies by this much from step to step.
 TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Largest:
-    """`size` fits; it is 0 where nothing does. `refused` is a larger one that does not, None where all do."""
+    """`size` fits; it is 0 if no size fits. `refused` is a larger size that does not fit; None if all sizes fit."""
 
     size: int
     refused: int | None
 
 
 def largest(fits: Callable[[int], bool], start: int, most: int) -> Largest:
-    """The largest batch size up to `most` that fits, or one up to TOLERANCE below it.
+    """The largest batch size up to `most` that fits, or a size up to TOLERANCE below it.
 
-    From `start` it is doubled, then bisected. A size has failed that fails twice: what a larger one has left behind, or
-    another program, may have been in its way. The result was seen to fit, and once more at the end; else a lower one
-    is taken.
+    The search doubles the size from `start`, then bisects. A size counts as failed only after it fails twice, because
+    leftovers of a larger size, or another program, may have been in the way. At the end, the result must fit once
+    more; if it does not, a smaller size is taken.
     """
     low, high = _bracket(fits, start, most)
     while high is not None and high - low > max(1, int(TOLERANCE * low)):
@@ -38,7 +38,7 @@ def largest(fits: Callable[[int], bool], start: int, most: int) -> Largest:
 
 
 def _bracket(fits: Callable[[int], bool], start: int, most: int) -> tuple[int, int | None]:
-    """Two sizes, of which the first fits, or is 0, and the second, at most twice of it, does not, or is None."""
+    """The last doubled size that fits (0 if `start` does not fit), and the first that does not (None if all fit)."""
     low, size = 0, min(start, most)
     while _fits_in_two(fits, size):
         if size == most:
@@ -52,7 +52,7 @@ def _fits_in_two(fits: Callable[[int], bool], size: int) -> bool:
 
 
 def _confirmed(fits: Callable[[int], bool], found: Largest) -> Largest:
-    """`found`, or one that is lower by ever more, until one fits."""
+    """`found` if its size fits once more; else a smaller size that fits. The steps down double each time."""
     size, refused = found.size, found.refused
     down = max(1, int(TOLERANCE * size))
     while size and not _fits_in_two(fits, size):
@@ -61,9 +61,9 @@ def _confirmed(fits: Callable[[int], bool], found: Largest) -> Largest:
 
 
 def sufficient(rates: Mapping[int, float], growth: float = 0.05) -> int:
-    """The batch size from which on no doubling makes more than `growth` of throughput, the share of the best before it.
+    """The batch size after which no doubling exceeds the best throughput so far by the share `growth` or more.
 
-    `rates` are samples/s by batch size, each twice the one before. Raises ValueError where there are none.
+    `rates` are samples/s by batch size, each size twice the size before. Raises ValueError if `rates` is empty.
     """
     if not rates:
         raise ValueError("no throughput is known")

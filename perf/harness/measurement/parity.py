@@ -1,6 +1,6 @@
 """In: a workload in a mode. Out: how far its losses are from those of the plain way.
 
-A mode that computes something else is no fast way to train."""
+A mode that computes something else is not a faster way to train."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.workload import Workload
 
 STEPS = 50
-# Of a network whose steps take long, fewer are compared; never fewer than these.
+# If the steps take long, only as many are compared as fit into LONGEST_S [s], but at least LEAST_STEPS.
 LONGEST_S, LEAST_STEPS = 30.0, 5
-# What a precision rounds to; and how often it is tried what becomes of that.
+# The rounding unit of each precision; and how many trainings with weights changed by this unit are tried at most.
 EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
 NUDGES = 8
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Over `steps` steps: the largest relative difference of a loss from eager's in the same precision, and that of the
-    mean of the last ones from eager's in fp32. `rounding` is the largest difference that rounding alone makes in eager,
-    None where nobody had to know."""
+    """How far the losses of a mode are from eager's, over `steps` steps.
+
+    `difference` is the largest relative difference of a loss from eager's in the same precision. `distance` is the
+    relative difference between the mean of the last losses and that of eager in fp32. `rounding` is the largest
+    relative difference that rounding alone makes in eager; None if the comparison did not need it.
+    """
 
     steps: int
     difference: float
@@ -41,9 +44,9 @@ class Parity:
 
 
 def parity(work: Workload, clock: Callable[[], float]) -> Parity:
-    """Train the same network from the same seed on the same batches: plainly, and in the mode of `work`.
+    """Train the same network from the same seed on the same mini-batches: in eager, and in the mode of `work`.
 
-    Raises MeasurementError where the losses differ by more than the mode's rounding explains. The mode must be active.
+    Raises MeasurementError if the losses differ by more than the mode's rounding explains. The mode must be active.
     """
     mode = work.mode
     eagerly = replace(work, mode=replace(mode, execution=EAGER))
@@ -73,9 +76,9 @@ def parity(work: Workload, clock: Callable[[], float]) -> Parity:
 def losses(
     work: Workload, most: int, clock: Callable[[], float] | None = None, nudge: int | None = None
 ) -> list[float]:
-    """The losses of the first steps of a fresh network; with a `clock`, of as many as fit into LONGEST_S.
+    """The losses of the first `most` steps of a fresh network; with a `clock`, of as many steps as fit into LONGEST_S.
 
-    With `nudge`, a seed, its weights begin as far away as the precision rounds.
+    `nudge` is a seed. If given, each weight first changes at random: by one rounding unit up or down, or not at all.
     """
     trainee = work.trainee()
     trainee.model.train()
@@ -92,7 +95,7 @@ def losses(
 
 @torch.no_grad()
 def _nudge(model: nn.Module, epsilon: float, seed: int) -> None:
-    """Multiply each weight by 1, or by 1 plus or minus `epsilon`; dropout's random numbers are left as they are."""
+    """Multiply each weight by 1, 1 + `epsilon` or 1 - `epsilon`, at random. Uses none of dropout's random numbers."""
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         signs = torch.randint(-1, 2, weight.shape, generator=generator)
@@ -102,10 +105,10 @@ def _nudge(model: nn.Module, epsilon: float, seed: int) -> None:
 def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
     """The relative difference of the mean `loss` of epoch 0 from that of the same epoch in eager execution.
 
-    Raises MeasurementError where it is another epoch: other batches, or other steps.
+    Raises MeasurementError if the difference is so large that the mini-batches or the steps must have been different.
     """
     plain = replace(work, mode=replace(work.mode, execution=EAGER)).trainee()
-    plain.restore()  # dropout begins with the seed on both sides
+    plain.restore()  # both epochs begin with the same seed for dropout
     expected, found = train_epoch(plain.step, pipeline.epoch(0)).item(), loss.item()
     difference = apart(found, expected)
     if not difference <= EPOCH:
@@ -118,7 +121,7 @@ def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
 def logits_apart(work: Workload) -> float:
     """The largest difference of a logit in inference from that in eager fp32, as a share of the largest logit.
 
-    Raises MeasurementError where it is more than the mode's rounding explains. The mode must be active.
+    Raises MeasurementError if it is more than the mode's rounding explains. The mode must be active.
     """
     batch = work.batches(1)[0]
 

@@ -1,4 +1,4 @@
-"""In: what each pass has found of a case. Out: the passes that the case is in, and what all of them say together."""
+"""In: what each pass found for a case. Out: which passes measure the case, and the result of all passes together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from perf.harness.statistics.intervals import Passes, scatter, summary
 from perf.harness.statistics.kinds import two_kinds
 from perf.harness.verdict.marks import marks
 
-# Two give an interval that says nothing: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
+# Two passes give a useless confidence interval: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
 LEAST_PASSES = 3
-# What a case's record keeps of all passes; of everything else, it keeps what the first one found.
+# How a record combines these values over all passes. For every other value, it keeps what the first pass found.
 OF_ALL: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all,
     "warmup_calls": sum, "throttled_rounds": sum, "power_capped_rounds": sum,
@@ -19,10 +19,10 @@ OF_ALL: Mapping[str, Callable[[Sequence[Any]], Any]] = {
 
 
 def numbers_of(passes: int, long_s: float, took_s: float) -> set[int]:
-    """The passes that a case is in, by number: as many as fit into `long_s`, as far apart as can be.
+    """The numbers of the passes that measure a case: as many as fit into `long_s`, as far apart as possible.
 
-    It is in LEAST_PASSES at least, but one that `took_s` more than twice `long_s` in the first is in no other: such a
-    time is a busy machine's, and is marked.
+    At least LEAST_PASSES passes measure it, if there are so many. But if the first pass took more than twice `long_s`
+    (`took_s`), no other pass measures it: such a long time comes from a busy machine, and the result is marked.
     """
     if took_s > 2 * long_s:
         return {1}
@@ -31,7 +31,7 @@ def numbers_of(passes: int, long_s: float, took_s: float) -> set[int]:
 
 
 def of_all(infos: Mapping[int, Mapping[str, Any]], passes: Passes) -> dict[str, Any]:
-    """`extra_info` of a case, from that of each pass by its number, and its samples."""
+    """The `extra_info` of a case over all passes. `infos` are by pass number; `passes` are the times of each pass."""
     first, *_ = infos.values()
     info = dict(first)
     for key, together in OF_ALL.items():

@@ -1,6 +1,6 @@
 """In: a training step and an input pipeline. Out: where an epoch's time goes, phase by phase.
 
-Phases are split without stopping the device between them, in a pass whose total is no result: a lap costs time.
+The device is not synchronized between the phases. The total time of such an epoch is no result, as each lap costs time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PHASES = ("data_wait", "copy", "forward", "backward", "optimizer", "other")
 
 
 class Stopwatch(Protocol):
-    """Cuts time into named laps without stopping the device."""
+    """Divides time into named laps without synchronizing the device."""
 
     def start(self) -> None: ...
     def lap(self, name: str) -> None: ...
@@ -25,7 +25,7 @@ class Stopwatch(Protocol):
 
 
 class HostStopwatch:
-    """Laps on the host's clock, for a device that works while the host waits."""
+    """Laps on the host's clock, for a synchronous device: the host waits while the device works."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -45,9 +45,9 @@ class HostStopwatch:
 
 
 class EventStopwatch:
-    """Laps on the device's own clock: events recorded between the phases, read after all the work is done.
+    """Laps on the device's own clock: events recorded between the phases, and read after all the work is done.
 
-    The laps add up to the wall time: where the device is idle, an event is passed when the host records it.
+    The laps add up to the wall time, because an idle device passes an event as soon as the host records the event.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -74,7 +74,7 @@ class EventStopwatch:
 
 
 def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch) -> None:
-    """One epoch, as `model.train_epoch` runs it, with a lap after each phase; never timed as a whole for results."""
+    """Run one epoch like `model.train_epoch`, with a lap after each phase. Its total time is never used as a result."""
     step.model.train()
     stopwatch.start()
     batches: Iterator[Any] = iter(pipeline.host_epoch(0))

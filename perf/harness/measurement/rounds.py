@@ -1,7 +1,7 @@
 """In: a callable and how to wait for its device. Out: timed rounds.
 
-Clock and synchronization are arguments, so that tests pass fakes. pytest-benchmark's `pedantic` is one too: it runs
-the timed loop, exactly W+N times, and keeps the samples.
+Clock, synchronization and pytest-benchmark's `pedantic` are arguments, so that tests can pass fakes. `pedantic` runs
+the timed loop and keeps its times.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from perf.harness.statistics.fits import fixed_cost
 Clock = Callable[[], float]
 T = TypeVar("T")
 
-# Rounds of an asynchronous device hold enough calls to last this long: launching and waiting for a round costs tens
-# of microseconds, which then is less than 1% of it.
+# On an asynchronous device, a round has enough calls to last this long [s]. To launch a round and wait for it costs
+# tens of microseconds, which is then less than 1% of the round.
 ROUND_S = 0.01
-# A call that takes this long warms up by itself: its first step is a small part of it.
+# A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
-# A case never takes longer than this many times its share.
+# The rounds of a case never take longer than this many times the time planned for them.
 TIMES_SHARE = 3.0
-# Above this the record grows, and its interval does not shrink any more: neighbouring rounds are not independent.
+# With more rounds the record grows, but the confidence interval does not shrink: neighbouring rounds are dependent.
 MAX_ROUNDS = 5_000
-# Warm-up: stable once this many blocks in a row are no faster than the best before them by more than 5%.
+# Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
-# What is measured beside the rounds: a median of 30 calls, and not for longer than a second.
+# Measurements apart from the rounds: the median of up to 30 calls, for about a second [s] at most.
 ASIDE_CALLS, ASIDE_S = 30, 1.0
-# The kernel counts CPU time in hundredths of a second: the load of a shorter time is not known.
+# The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
 LOAD_S = 0.3
-# The terminal is written at most this often, between rounds.
+# The shortest time between two progress messages on the terminal, which are written between rounds [s].
 TICK_S = 0.5
 
 
 class MeasurementError(Exception):
-    """What was measured is not what it claims to be: `str()` says in one line what is wrong."""
+    """A measurement is not what it claims to be: `str()` says in one line what is wrong."""
 
 
 class Pedantic(Protocol):
@@ -65,7 +65,7 @@ class Pedantic(Protocol):
 def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Clock:
     """A timer that waits until the device has finished, then reads the clock [s].
 
-    Before a round it drains what the set-up left; after it, it waits for the round's work.
+    Before a round, the timer waits for work that the set-up left. After a round, it waits for the work of the round.
     """
 
     def timer() -> float:
@@ -77,8 +77,11 @@ def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_count
 
 @dataclass(frozen=True)
 class Pass:
-    """Pass `number` of `of` through all cases, and what the first one has found: the time of a call [s], and how many
-    calls make a round."""
+    """Pass `number` of `of` over all cases.
+
+    `call_s`, the time of a call [s], and `iterations`, the calls per round, come from the first pass. In the first pass
+    itself, both are None.
+    """
 
     number: int = 1
     of: int = 1
@@ -95,9 +98,10 @@ ONLY = Pass()
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure a case: exactly `rounds` where the user says so, else as the profile says.
+    """How long to measure a case: exactly `rounds` rounds if the user sets them, else as the profile says.
 
-    That is `case_s` seconds, at least `min_rounds` rounds, but of long rounds as few as fit into `long_s`.
+    The profile asks for `case_s` seconds and at least `min_rounds` rounds. If the rounds are long, only as many run as
+    fit into `long_s` seconds.
     """
 
     case_s: float
@@ -106,12 +110,15 @@ class Effort:
     rounds: int | None = None
 
     def share(self, passes: int) -> Effort:
-        """What one of so many passes does of it."""
+        """The effort of one pass, if `passes` passes share this effort."""
         rounds = None if self.rounds is None else math.ceil(self.rounds / passes)
         return Effort(self.case_s / passes, math.ceil(self.min_rounds / passes), self.long_s / passes, rounds)
 
     def rounds_for(self, round_s: float) -> int:
-        """The rounds of a case whose round takes `round_s` seconds; two at least, for an interval, unless long."""
+        """How many rounds to measure, if one takes `round_s` seconds.
+
+        If `min_rounds` is above 1, there are at least two, for an interval, unless one round is longer than `long_s`.
+        """
         if self.rounds is not None:
             return self.rounds
         within_long = max(int(self.long_s / round_s), 2 if round_s <= self.long_s else 1)
@@ -120,7 +127,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """`call_s` is the best block's mean time of a call [s]; `stable` is False where time ran out before it settled."""
+    """`call_s` is the mean time of a call in the fastest block [s]; `stable` is False if the time ran out first."""
 
     calls: int
     call_s: float
@@ -128,10 +135,10 @@ class WarmUp:
 
 
 def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s: float) -> WarmUp:
-    """Call until it gets no faster: at least `least_s` (clocks rise, caches fill), at most about `most_s` seconds."""
+    """Call until calls get no faster: at least `least_s` (clocks rise, caches fill), at most about `most_s` seconds."""
     best, patience, calls = float("inf"), WARM_PATIENCE, 0
     begin = start = timer()
-    block = 1  # one call first: it may be a long one
+    block = 1  # the first block is one call, because a call may be long
     while True:
         for _ in range(block):
             call()
@@ -150,7 +157,7 @@ def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s:
 
 
 def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int) -> list[float]:
-    """The times of single calls [s]: of as many as fit into `most_s`, and of `least` at least."""
+    """The times of single calls [s]: as many calls as fit into `most_s` seconds, but at least `least` calls."""
     times: list[float] = []
     begin = timer()
     while len(times) < least or timer() - begin < most_s:
@@ -161,17 +168,19 @@ def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int)
 
 
 def _nothing() -> None:
-    """What is done between rounds where nothing is to be shown."""
+    """The function to call between rounds if no progress is shown."""
 
 
 class _Over(BaseException):
-    """Ends the rounds of a case. No Exception, by which `pedantic` would take the case for a failed one."""
+    """Ends the rounds of a case. It is not an Exception, because `pedantic` counts an Exception as a failure."""
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Asked after every round: whether a case has had its time. `most_s` is three times its share, for a machine may
-    become slower than it was in the warm-up."""
+    """Decides after every round whether a case has used up its time.
+
+    `most_s` is three times the planned time, because a machine may become slower than it was in the warm-up.
+    """
 
     most_s: float
 
@@ -180,9 +189,10 @@ class StoppingRule:
 
 
 class _Rounds:
-    """What `pedantic` calls between rounds, outside the timed region: notes when each of them began and ended.
+    """The set-up and teardown that `pedantic` calls between rounds, outside the timed region.
 
-    To the clock's readings belong the few microseconds of `pedantic` itself: they are not the times of the rounds.
+    They note when each round began and ended. These clock readings include a few microseconds of `pedantic` itself, so
+    they do not give the times of the rounds.
     """
 
     def __init__(
@@ -211,9 +221,9 @@ class _Rounds:
 
 
 class Measurement:
-    """One case: cold start, warm-up, timed rounds, and what is measured apart from them, each when asked for.
+    """Measures one case: cold start, warm-up, timed rounds, and what is measured apart from the rounds.
 
-    `keep` takes what is found, by its name in `ExtraInfo`. Where not `enabled`, each call runs once, as a test.
+    `keep` receives each result under its name in `ExtraInfo`. If `enabled` is False, each call runs once, as a test.
     """
 
     def __init__(
@@ -232,11 +242,11 @@ class Measurement:
     ) -> None:
         self._pass = one
         self._keep = keep
-        self.others_cores: float | None = None  # that other programs kept busy from the cold start to the last round
-        self._company: tuple[float, float | None] | None = None  # the time, and theirs, when the case began
+        self.others_cores: float | None = None  # cores that other programs kept busy, from the cold start to the end
+        self._company: tuple[float, float | None] | None = None  # clock and others' CPU time at the start [s]
         self._foreign_cpu_s = foreign_cpu_s
         self.enabled = enabled
-        self.calls = 0  # made so far to warm up and in timed rounds
+        self.calls = 0  # calls made so far in warm-up and timed rounds
         self.rounds: list[tuple[float, float]] = []  # when each timed round began and ended [s of the clock]
         self.timer = device_timer(synchronize, clock)
         self._pedantic = pedantic
@@ -247,8 +257,8 @@ class Measurement:
         self._clock = clock
 
     def cold_start(self, build: Callable[[], T], first: Callable[[T], object]) -> T:
-        """Build and call once, timed together: context, allocator, kernel choice, compilation, worker start."""
-        start = self._clock()  # to wait for the device first would make its context, off the clock
+        """Build and call once, timed together: device context, allocator, kernel choice, compilation, worker start."""
+        start = self._clock()  # no wait before this: it would create the device context untimed
         self._company = (start, self._foreign_cpu_s())
         built = build()
         first(built)
@@ -256,9 +266,10 @@ class Measurement:
         return built
 
     def run(self, call: Callable[[], object]) -> None:
-        """Warm up until stable, then time short calls: one to a round, or several where the device is asynchronous.
+        """Warm up until stable, then time short calls: one per round, or several if the device is asynchronous.
 
-        One call to a round is latency. Several, with one wait at the end, are throughput: what a training loop sees.
+        One call per round measures latency. Several calls with one wait at the end measure throughput, as a training
+        loop sees it.
         """
         if not self.enabled:
             self._once(call)
@@ -269,16 +280,17 @@ class Measurement:
         self._keep(warmup_calls=warm.calls)
         self._keep(warmup_stable=warm.stable)
         iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous else 1
-        iterations = self._pass.iterations or iterations  # all rounds of a case hold as many
+        iterations = self._pass.iterations or iterations  # the same number in all passes
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
     def from_start(
         self, call: Callable[[], object], restore: Callable[[], None], warm_call: Callable[[], object]
     ) -> None:
-        """One call to warm up, then time calls, each from the restored state: exactly W+N of them, W = 1.
+        """Warm up with one call, then time calls, each from the restored state.
 
-        `warm_call` does what `call` does, and may look closer at it: its time is not recorded. Where an earlier pass of
-        the run has found that a call takes LONG_CALL_S, W is 0: the first step of such a call warms up the others.
+        `warm_call` does the same as `call`, but may record details, because its time is not a result. If an earlier
+        pass found that a call takes LONG_CALL_S or more, there is no warm-up: the first step of such a call warms up
+        the other steps.
         """
         restore()
         if not self.enabled:
@@ -290,7 +302,7 @@ class Measurement:
         self._rounds(call, call_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
-        """One round to warm up, then time rounds of `calls_per_round` calls, with no pause in between."""
+        """Warm up with one round, then time rounds of `calls_per_round` calls, without set-up between the rounds."""
         if not self.enabled:
             self._once(call)
             return
@@ -298,7 +310,7 @@ class Measurement:
         self._rounds(call, round_s, iterations=calls_per_round)
 
     def _untimed(self, call: Callable[[], object], calls: int) -> float:
-        """Make `calls` calls; returns the time they took together [s]."""
+        """Make `calls` warm-up calls; returns their total time [s]."""
         start = self.timer()
         for _ in range(calls):
             call()
@@ -318,7 +330,7 @@ class Measurement:
         share_s = math.inf if self._effort.rounds else max(self._effort.case_s, rounds * round_s)
         watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), StoppingRule(TIMES_SHARE * share_s))
         start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
-        with contextlib.suppress(_Over):  # every round that is finished counts
+        with contextlib.suppress(_Over):  # every finished round counts
             self._pedantic(
                 call,
                 setup=None if setup is None else watch.setup,
@@ -335,7 +347,7 @@ class Measurement:
             self._keep(others_cores=self.others_cores)
 
     def _ticker(self, rounds: int, round_s: float) -> Callable[[], None]:
-        """Called between rounds, outside the timed region."""
+        """A function that shows the progress. It is called between rounds, outside the timed region."""
         on_round = self._on_round
         if on_round is None:
             return _nothing
@@ -352,22 +364,26 @@ class Measurement:
         return tick
 
     def enqueue(self, call: Callable[[], object]) -> None:
-        """`enqueue_s`, the host's share of a call [s]: until it returns, the device idle before; and `done_s`: until
-        the device has done it. Both are of the same calls: a host is slower at some times than at others."""
+        """Record the host's share of a call, `enqueue_s`: the time until the call returns [s], from an idle device.
+
+        Also record `done_s`, the time until the device has done the call's work [s]. Both come from the same calls,
+        because the speed of a host varies.
+        """
         if not self._pass.first:
             return
         returned_s, done_s = self._medians_s(call, self._clock, self.timer) or (None, None)
         self._keep(enqueue_s=returned_s, done_s=done_s)
 
     def overhead(self, calls: Mapping[int, Callable[[], object]]) -> None:
-        """`overhead_s`, the fixed cost of a call [s], from `calls` by their batch size; None where it is not known."""
+        """Record `overhead_s`, the fixed cost of a call [s], from `calls` by batch size; None if unknown."""
         medians = {size: self._medians_s(call, self.timer) for size, call in calls.items()}
         self._keep(overhead_s=fixed_cost({size: found[0] for size, found in medians.items() if found is not None}))
 
     def _medians_s(self, call: Callable[[], object], *stops: Clock) -> list[float] | None:
-        """The median times until each of `stops`, of some calls, after as many to warm up; None if disabled.
+        """The median time from the start of a call to each of `stops` [s]; None if not `enabled`.
 
-        It takes about 2 × ASIDE_S seconds, and the device is idle before each call.
+        The same number of calls goes first, to warm up. All calls together take up to about 2 × ASIDE_S seconds. The
+        device is idle before each call.
         """
         if not self.enabled:
             return None
@@ -383,7 +399,7 @@ class Measurement:
         return [statistics.median(found) for found in zip(*times, strict=True)]
 
     def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
-        """Run one epoch and keep where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""
+        """Run one epoch and record where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""
         stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
         start = self.timer()
         epoch_in_phases(step, pipeline, stopwatch)

@@ -1,4 +1,4 @@
-"""In: a workload. Out: what its training step takes of a device's memory, and which batch sizes can be trained."""
+"""In: a workload. Out: how much of a device's memory its training step takes, and which batch sizes can be trained."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from perf.harness.workload.modes.execution import executed
 from perf.harness.workload.modes.precision import in_precision
 from perf.harness.workload.workload import MINIMAL_BATCH, Workload, placed
 
-# Of each batch size that fits, the throughput: long enough for its best block of steps.
+# How long to measure the throughput of each batch size that fits [s]: long enough to find its fastest block of steps.
 RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
-# Somebody waits for it. A try is three steps at least: the first, one for its memory, and one for the throughput.
+# A user waits for the search, so its time is limited [s]. A try has at least three steps: the first step, a step to
+# measure the memory, and a step to measure the throughput.
 SEARCH_S, STEPS_OF_A_TRY = 120.0, 3
-# Kernels that count elements in 32 bits fail beyond this, however much memory there is.
+# Kernels that count elements in 32 bits fail above this number, however much memory there is.
 MOST_ELEMENTS = 2**31 - 1
 OUT_OF_MEMORY = "out of memory"
-# Of the profiler's own log, which goes to the terminal.
+# The log level that keeps the profiler's own log off the terminal.
 SILENT = "99"
 
 
 def fresh_step(work: Workload) -> TrainingStep:
-    """A fresh network's training step, without the copy of the weights that a benchmark keeps for the way back."""
+    """The training step of a fresh network, without the copy of the weights that `Trainee` keeps to restore them."""
     torch.manual_seed(work.seed)
     device = work.device.torch_device
     model = placed(work.recipe, device, work.memory_format)
@@ -43,7 +44,7 @@ def fresh_step(work: Workload) -> TrainingStep:
 
 
 def repeated(batch: Batch, size: int) -> Batch:
-    """`size` samples on the device, those of `batch` in turn."""
+    """A mini-batch of `size` samples on the device, which repeats the samples of `batch` in order."""
     images, labels = batch
     turn = torch.arange(size, device=labels.device) % len(labels)
     return images[turn], labels[turn]
@@ -51,7 +52,7 @@ def repeated(batch: Batch, size: int) -> Batch:
 
 @dataclass(frozen=True)
 class Account:
-    """Bytes, None where unknown; what `account` says of them."""
+    """The memory of a training step [bytes], None if unknown. `account` explains the parts."""
 
     weight_bytes: int
     gradient_bytes: int
@@ -61,13 +62,13 @@ class Account:
 
 
 def account(work: Workload, batch: Batch) -> Account:
-    """What a training step on `batch` takes of torch's allocator, once the optimizer has its state.
+    """The memory of torch's allocator that a training step on `batch` takes, once the optimizer has its state.
 
-    Weights are parameters and buffers. Activations are all that a step takes at its peak beyond what was there before
-    it (weights, the optimizer's state, the batch) and beyond the gradients: what forward keeps for backward, the
-    gradients of that, and what operations need meanwhile; in a compiled step, where the update is a part of it, the
-    gradients too. Of a CUDA graph, which keeps them between steps, they are not known. The peak is all of them and the
-    batch.
+    Weights are parameters and buffers. Activations are what a step takes at its peak, without what was there before
+    the step (weights, optimizer state, mini-batch) and without the gradients of the weights. So they are the
+    tensors that forward keeps for backward, the gradients of these tensors, and the temporary memory of operations. If
+    a compiled step includes the update, its activations include the gradients of the weights. The activations of a
+    CUDA graph are unknown, because the graph keeps them between steps. The peak includes all parts and the mini-batch.
     """
     memory.free(work.device)
     before = memory.used_bytes(work.device)
@@ -77,14 +78,14 @@ def account(work: Workload, batch: Batch) -> Account:
     found = account_of(step, batch, work.device)
     if work.mode.execution == "cudagraph":
         found = replace(found, activation_bytes=None)
-    if before is not None:  # on an accelerator: with what its libraries keep
+    if before is not None:  # on an accelerator, the peak includes what its libraries keep
         peak = memory.peak_bytes(work.device)
         found = replace(found, peak_bytes=None if peak is None else peak - before)
     return found
 
 
 def account_of(step: TrainingStep, batch: Batch, device: Device) -> Account:
-    """The same of a step that was made before; it is made once more."""
+    """The memory of `step`, which has run before and runs once more here. `account` explains the parts."""
     gradients = _bytes(p.grad for p in step.model.parameters() if p.grad is not None)
     weights = _bytes([*step.model.parameters(), *step.model.buffers()])
     optimizer = _bytes(v for s in step.optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
@@ -100,10 +101,10 @@ def account_of(step: TrainingStep, batch: Batch, device: Device) -> Account:
 
 
 def allocated_bytes(call: Callable[[], object], device: Device) -> int | None:
-    """The most memory of torch's allocator that `call` takes at a time beyond what was in use before [bytes].
+    """The peak memory of torch's allocator during `call`, without what was in use before [bytes]; None if unknown.
 
-    A CPU's allocator says so through torch's profiler: each time that it is asked for memory or given some back. The
-    process says less: it has pages of what was freed before, and uses them again.
+    On a CPU, torch's profiler reports each allocation and each release. The memory of the process would show too
+    little, because the process reuses pages that were freed before.
     """
     if device.asynchronous:
         memory.free(device)
@@ -124,10 +125,10 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 class Tries:
-    """Training at one batch size after the other, each with a fresh network on a clean device.
+    """Tries to train at one batch size after another, each time with a fresh network on a clean device.
 
-    `most_bytes` is what a step may take on a CPU; an accelerator refuses more by itself. `rates` [samples/s] are of the
-    sizes that fit; `problems` say of the others why not.
+    `most_bytes` is the memory that a step may take on a CPU; an accelerator refuses more by itself. `rates` are the
+    throughputs of the sizes that fit [samples/s]; `problems` say why the other sizes do not fit.
     """
 
     def __init__(self, work: Workload, timer: Clock, most_bytes: int | None = None) -> None:
@@ -139,7 +140,10 @@ class Tries:
         self._samples = work.batches(1)[0]
 
     def fits(self, size: int) -> bool:
-        """Whether a network can be trained at batch size `size`. Raises what is no lack of memory at the first size."""
+        """Whether a network can be trained at batch size `size`.
+
+        As long as no size has fit, an error that is not a lack of memory is raised.
+        """
         if size < MINIMAL_BATCH:
             return False
         if self._late(size):
@@ -156,14 +160,14 @@ class Tries:
             return True
         finally:
             if self._work.mode.execution == "compile":
-                torch.compiler.reset()  # of one function, torch keeps a few compiled shapes and no more
-            memory.free(self._work.device)  # here the traceback is gone, and with it the tensors in its frames
+                torch.compiler.reset()  # torch keeps only a few compiled shapes of a function
+            memory.free(self._work.device)  # by now, the traceback and the tensors in its frames are gone
         return False
 
     def _rate(self, size: int) -> float:
-        """The throughput of steps after the first, in which the optimizer makes its state [samples/s].
+        """The throughput of the steps after the first step, in which the optimizer creates its state [samples/s].
 
-        Raises MemoryError where they take too much.
+        Raises MemoryError if a step takes too much memory.
         """
         step, batch = self._fresh(size)
         step(*batch)
@@ -174,7 +178,7 @@ class Tries:
         return size / warm_up(lambda: step(*batch), self._timer, least_s=RATE_LEAST_S, most_s=RATE_MOST_S).call_s
 
     def training(self, size: int) -> Callable[[], object]:
-        """A fresh network's step at batch size `size`."""
+        """A function that makes a training step of one fresh network, at batch size `size`."""
         step, batch = self._fresh(size)
         return lambda: step(*batch)
 
@@ -182,7 +186,7 @@ class Tries:
         return fresh_step(self._work), repeated(self._samples, size)
 
     def _late(self, size: int) -> bool:
-        """Whether a size that is larger than all before would be tried for too long."""
+        """Whether a try of `size` would take too long; never if a size as large has fit already."""
         known = max(self.rates, default=size)
         if size <= known:
             return False
@@ -190,7 +194,7 @@ class Tries:
         return self._timer() - self._begin + expected_s > SEARCH_S
 
     def doublings(self, start: int, size: int) -> dict[int, float]:
-        """The throughput at `start`, at twice of it, and so on, up to `size`; at `size` where that is below `start`."""
+        """The throughput at `start`, twice `start`, and so on up to `size`; only at `size` if it is below `start`."""
         found, step = {}, start
         while step <= size:
             found[step] = self.rates[step]

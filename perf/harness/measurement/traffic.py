@@ -1,4 +1,4 @@
-"""In: a callable. Out: the floating-point operations it makes, and the bytes that its operations read and write."""
+"""In: a callable. Out: its number of floating-point operations, and the bytes that its operations read and write."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from perf.harness.verdict.roofline import Work
 
-# Operations that allocate or describe, and touch no element.
+# Operations that only allocate or describe a tensor, and touch no element.
 STILL = ("empty", "new_empty", "resize_", "set_")
-# In-place operations that do not look at what was there before.
+# In-place operations that do not read the old values.
 OVERWRITING = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_"}
 OVERWRITING |= {"_foreach_zero_", "_foreach_copy_"}
 
-# Fused operations that multiply and add inside, and for which `torch.utils.flop_counter` has no formula: their
-# names, and what people call them.
+# Operations that multiply and add inside, but for which `torch.utils.flop_counter` has no formula: torch's name, and
+# the usual name.
 FUSED = {
     "mkldnn_rnn_layer*": "LSTM",
     "lstm_mps*": "LSTM",
@@ -40,17 +40,17 @@ FUSED = {
     "dot": "dot product",
     "vdot": "dot product",
 }
-# Operations of torch itself that compute nothing, or only move. All others are somebody's own, and may do anything.
+# The namespaces of torch's own operations. Every other operation is custom code, and may compute anything.
 KNOWN_NAMESPACES = {"aten", "prim", "prims", "profiler", "c10d", "_c10d_functional"}
 
 
 def work(call: Callable[[], object]) -> Work:
-    """Call it once, and count.
+    """Run `call` once, and count its work.
 
-    Each operation is taken to read each of its operands once, whole, and to write each of its results once, as if
-    nothing stayed in a cache: eager mode does run them one by one.
+    The count assumes that each operation reads each whole operand once and writes each result once, as if nothing
+    stayed in a cache: eager mode runs the operations one by one.
     """
-    # The inner mode sees an operation first: the counter may take apart what it does not know.
+    # The inner mode sees an operation first: the counter may split an operation that it does not know.
     with FlopCounterMode(display=False) as counter, _Traffic() as traffic:
         call()
     by_op = counter.get_flop_counts().get("Global", {})
@@ -59,9 +59,9 @@ def work(call: Callable[[], object]) -> Work:
 
 
 class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Sums up what the operations below autograd move: `bytes`, and how many `ops` move any.
+    """Sums up the `bytes` that the operations below autograd move, and how many `ops` move any bytes.
 
-    `uncounted` has what of them computes out of the sight of `torch.utils.flop_counter`, each once.
+    `uncounted` names, once each, the operations whose computations `torch.utils.flop_counter` does not see.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignor
 
 
 def _uncounted(func: Any) -> str:
-    """What people call the operation, where it computes and has no formula; else nothing."""
+    """The usual name of the operation if it computes and has no FLOP formula; empty otherwise."""
     if not isinstance(func, OpOverload):  # written in Python: flex_attention, a Triton kernel
         return "" if func in flop_registry else str(func)
     if func._overloadpacket in flop_registry:
@@ -96,7 +96,7 @@ def _uncounted(func: Any) -> str:
 
 
 def _moved(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: object) -> int:
-    """The bytes that one operation reads and writes; 0 of one that only looks at a tensor in another way."""
+    """The bytes that one operation reads and writes; 0 if the operation only returns a view of a tensor."""
     name = func._schema.name.partition("::")[2]
     if name.startswith(STILL):
         return 0
@@ -115,13 +115,13 @@ def _moved(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], mad
     new = [tensor for tensor in results if _storage(tensor) not in inputs]
     if results and not new and not written:
         return 0
-    if name.startswith("new_") or name.endswith("_like"):  # only the shape is looked at
+    if name.startswith("new_") or name.endswith("_like"):  # these read only the shape
         read = []
     return _bytes(read) + _bytes([*written, *new])
 
 
 def _tensors(value: object) -> list[Tensor]:
-    """Those in `value`, an argument or a result; sparse ones have no strides, and are not counted."""
+    """The tensors in `value`, an argument or a result. Sparse tensors are left out, because they have no strides."""
     return [one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout == torch.strided]
 
 
@@ -130,7 +130,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    """Of the distinct ones among `tensors`. What an expanded dimension repeats is there once."""
+    """The bytes of the distinct tensors in `tensors`. Elements that an expanded dimension repeats count once."""
     distinct = {(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype): tensor for tensor in tensors}
     return sum(map(_extent, distinct.values()))
 

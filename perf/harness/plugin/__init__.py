@@ -1,1 +1,1 @@
-"""pytest's hooks and fixtures, and one object for each way to run: measure, gate, qualify."""
+"""pytest's hooks and fixtures, and one class for each way to run: measure, gate, qualify."""

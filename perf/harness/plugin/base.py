@@ -1,4 +1,4 @@
-"""In: `--benchmark-compare`. Out: the stored runs to compare with, or a note that there are none; or a refusal."""
+"""In: `--benchmark-compare`. Out: the stored runs to compare with, or a note that there are none, or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from perf.harness.workload.plan import Plan
 
 @dataclass(frozen=True)
 class Found:
-    """`base` is None where there is nothing to compare with yet, and `note` then says so; `newest` is its last file."""
+    """The stored runs to compare with: `base` has all of them, and `newest` is the last of their files.
+
+    Both are None if there is nothing to compare with. `note` then says so, if the user asked for a comparison.
+    """
 
     note: str = ""
     base: Base | None = None
@@ -25,7 +28,7 @@ class Found:
 
 
 def find(config: pytest.Config, plan: Plan) -> Found:
-    """What this run is to be compared with. Raises pytest.UsageError."""
+    """Find the runs that this run is compared with. Raises pytest.UsageError."""
     option, wanted = config.option, config.option.benchmark_compare
     if option.benchmark_compare_fail and not wanted:
         raise pytest.UsageError(
@@ -40,7 +43,7 @@ def find(config: pytest.Config, plan: Plan) -> Found:
         if isinstance(wanted, str):
             label, paths = _named(wanted, folder)
             if len(paths) == 1:
-                option.benchmark_compare = str(paths[0])  # pytest-benchmark knows no name of ours
+                option.benchmark_compare = str(paths[0])  # pytest-benchmark does not know our names
             return _read(label, paths, plan)
         return _default(config, folder, plan)
     except RecordError as error:
@@ -56,7 +59,7 @@ def _times_nothing(config: pytest.Config) -> bool:
 
 
 def _default(config: pytest.Config, folder: Path, plan: Plan) -> Found:
-    """The accepted baseline of this fingerprint, else its newest whole runs."""
+    """The accepted baseline of this fingerprint or, if there is none, its newest whole runs."""
     accepted = folder / f"{PREFIX}{DEFAULT_NAME}.json"
     if accepted.is_file():
         config.option.benchmark_compare = str(accepted)
@@ -68,7 +71,7 @@ def _default(config: pytest.Config, folder: Path, plan: Plan) -> Found:
         raise pytest.UsageError(
             f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
         )
-    config.option.benchmark_compare = []  # pytest-benchmark warns, which -W error turns into a crash
+    config.option.benchmark_compare = []  # otherwise pytest-benchmark warns, and -W error makes that a crash
     return Found(
         f"NO BASELINE: no earlier run of this machine with these settings in {folder}; nothing to compare with yet"
     )
@@ -79,7 +82,7 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _named(wanted: str, folder: Path) -> tuple[str, list[Path]]:
-    """An accepted baseline, a file, or the beginning of the names of runs; its label and its files."""
+    """The label and the files of `wanted`: the name of a baseline, a file, or the beginning of the names of runs."""
     if accepted := baselines(folder, wanted) or baselines(folder.parent, wanted):
         return _label(accepted[0]), accepted[:1]
     if Path(wanted).is_file():
@@ -97,7 +100,7 @@ def _label(accepted: Path) -> str:
 
 
 def _read(label: str, paths: list[Path], plan: Plan) -> Found:
-    """Base from `paths`, all of this run's fingerprint. Raises RecordError, Incomparable and pytest.UsageError."""
+    """Read the base from `paths`. Raises RecordError, Incomparable, and UsageError if its fingerprint differs."""
     files = [load(path) for path in paths]
     base = Base.of(label, files)
     if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):

@@ -1,4 +1,4 @@
-"""The fixtures of the files in `perf/`: the axes of a case, the case itself, and the attempt at a check."""
+"""The fixtures of the files in `perf/`: the axes of a case, the case itself, and one check."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from perf.harness.workload.modes.mode import Mode
 
 @pytest.fixture
 def device() -> None:
-    """The axis of that name, where the benchmark has it."""
+    """The device of the case."""
 
 
 @pytest.fixture
 def batch_size() -> None:
-    """The axis of that name, where the benchmark has it."""
+    """The batch size of the case; None if its benchmark does not vary it."""
 
 
 @pytest.fixture
 def pipeline() -> None:
-    """The axis of that name, where the benchmark has it."""
+    """The input pipeline of the case; None if its benchmark does not vary it."""
 
 
 @pytest.fixture
 def execution() -> None:
-    """The axis of that name, where the benchmark has it."""
+    """How the case executes a step: `eager`, `compile` or `cudagraph`."""
 
 
 @pytest.fixture
 def precision() -> None:
-    """The axis of that name, where the benchmark has it."""
+    """The precision of the case: `fp32`, `tf32`, `bf16` or `fp16`."""
 
 
 @pytest.fixture
 def model() -> None:
-    """The axis of that name, where the run has several networks."""
+    """The network of the case; None if the run has only one."""
 
 
 @pytest.fixture
@@ -61,19 +61,19 @@ def bench(
     precision: str,
     model: str | None,
 ) -> Iterator[Bench]:
-    """One case, ready to be measured; device memory is empty before and after."""
+    """One case, ready to be measured. The device's memory is freed before and after it."""
     config, node = request.config, request.node
     way = config.stash[WAY]
     assert isinstance(way, Measure)
     if way.elsewhere:  # the case runs in another process
         yield None  # type: ignore[misc]
-        benchmark.skipped = True  # it was not used, and that is no mistake
+        benchmark.skipped = True  # no warning that the fixture was not used
         return
     state, progress = config.stash[STATE], config.stash[PROGRESS]
     mode = Mode(execution, precision)
     workload = state.plan.workload(device, batch_size, pipeline, mode, model)
     names = list(state.cases)
-    benchmark.skipped = True  # until it is used: an interrupt here is no reason to warn that it was not
+    benchmark.skipped = True  # no warning that the fixture was not used, if the user interrupts here
     on_round = progress.start_case(node.name, names.index(node.nodeid) + 1, len(names))
     memory.free(workload.device)
     try:
@@ -91,15 +91,15 @@ def bench(
             state.readings(device),
             way.one,
         )
-    benchmark.skipped = True  # a case that failed before its rounds needs no warning that it did not use the fixture
+    benchmark.skipped = True  # no warning for a case that failed before its rounds
     memory.free(workload.device)
     progress.say("")
 
 
 @pytest.fixture
 def check(request: pytest.FixtureRequest, _place: tuple[str, str]) -> Iterator[Attempt]:
-    """One check on one device, whose memory is empty before and after."""
+    """One check on one device. The device's memory is freed before and after it."""
     way = request.config.stash[WAY]
-    assert isinstance(way, Qualify)  # no other way collects checks
+    assert isinstance(way, Qualify)  # no other way to run collects checks
     with way.attempt(request.node) as attempt:
         yield attempt

@@ -1,4 +1,4 @@
-"""The second way to run, `--perf-against`: cases are not measured one by one, but judged side by side with base."""
+"""The second way to run, `--perf-against`: each case runs on base and head side by side, and is judged."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tall
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 
-# Parts of one case's rounds after which the terminal is written.
+# The progress on the terminal is updated after each of so many parts of a case's rounds.
 PARTS = 4
 NOT_PINNED = "workers load on cores of their own"
 
 
 class GatedItem(pytest.Item):
-    """A benchmark whose verdict is its outcome; under the name that it has when it is measured."""
+    """A benchmark under its usual name. The gate's verdict is its outcome."""
 
     def __init__(
         self, *, case: Compared | None, judgements: dict[str, Judgement], why_not: str = "", **rest: Any
@@ -62,7 +62,7 @@ class GatedItem(pytest.Item):
 
 
 class Shown(Watcher):
-    """Progress by launch and benchmark on a terminal; a line for each look anywhere."""
+    """Shows launch and benchmark on a terminal. Prints a line, on any output, each time cases were judged."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._progress = config.stash[PROGRESS]
@@ -89,7 +89,10 @@ class Shown(Watcher):
 
 
 class SideBySide(Way):
-    """One gate: sides when pytest starts, cases at collection, launches before the first item, verdicts as items."""
+    """One gate. It makes the sides at the start and the cases at collection, and measures before the first item runs.
+
+    The items only report the verdicts.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         preflight.check_paired(config)
@@ -103,8 +106,8 @@ class SideBySide(Way):
         # How the gate was run: the sides, how long it took, and what else used the machine.
         self._run: dict[str, Scalar] = {}
         self._json = stock.take_json(config)
-        config.option.benchmark_only = False  # ours are benchmarks that it does not know
-        assert self.settings.threads is not None  # preflight has settled it
+        config.option.benchmark_only = False  # pytest-benchmark does not know our items as benchmarks
+        assert self.settings.threads is not None  # preflight sets the threads
         self._threads = self.settings.threads
         held = contextlib.ExitStack()
         config.add_cleanup(held.close)
@@ -129,13 +132,13 @@ class SideBySide(Way):
         base, head = listed[BASE], listed[HEAD]
         items[:] = [self._gated(item, base) if kind(item) else item for item in items]
         if any("::" in str(argument) for argument in self.config.args):
-            return  # of a part that was picked by name, nothing is missing
+            return  # the user named single cases: the others are not missing
         for benchmark, ids in base.items():
             for case in sorted(set(ids) - set(head[benchmark])):
                 items.append(self._missing(found[benchmark], f"test_{benchmark}[{case}]"))
 
     def _listed(self, kinds: list[str]) -> dict[str, dict[str, list[str]]]:
-        """The ids of each side's cases by kind. Raises pytest.UsageError where a side cannot say."""
+        """Ask each side for the ids of its cases, by kind. Raises pytest.UsageError if a side cannot answer."""
         replies: dict[str, dict[str, Any]] = {}
         links: dict[str, Link] = {}
         with contextlib.ExitStack() as held:
@@ -162,7 +165,7 @@ class SideBySide(Way):
         }
 
     def _compare_facts(self, base: dict[str, Any], head: dict[str, Any]) -> None:
-        """Say what differs beside the code, or that nothing does; what makes a comparison pointless is INVALID."""
+        """Note which versions differ, or that both sides are the same code. Different shapes make each case INVALID."""
         for what in ("torch", "python"):
             if base.get(what, head[what]) != head[what]:
                 self._notes.append(f"{what}: base {base[what]}, head {head[what]}")
@@ -172,7 +175,7 @@ class SideBySide(Way):
             self._invalid = f"shapes differ: base takes {base['shapes']}, head {head['shapes']}"
 
     def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
-        """The item that stands for `item`, and what is known of it already."""
+        """Make the item that replaces `item`: with a case to measure, a reason to skip it, or the verdict NEW."""
         benchmark, axes = kind(item) or "", params(item)
         device = self.state.plan.devices[axes["device"]]
         why_not, case = "", None
@@ -194,14 +197,14 @@ class SideBySide(Way):
         return item
 
     def _item(self, like: pytest.Item, name: str, case: Compared | None = None, why_not: str = "") -> GatedItem:
-        assert like.parent is not None  # a test function lies in a file
+        assert like.parent is not None  # the parent of a test function is its file
         made: GatedItem = GatedItem.from_parent(
             like.parent, name=name, case=case, why_not=why_not, judgements=self._judgements
         )
         return made
 
     def start(self, session: pytest.Session) -> None:
-        """Measure and judge everything that is selected; the items then only say it."""
+        """Measure and judge all selected cases. The items then only report the verdicts."""
         items = [item for item in session.items if isinstance(item, GatedItem)]
         if not items:
             return
@@ -230,7 +233,7 @@ class SideBySide(Way):
         )
         try:
             gate.run()
-        finally:  # what is known at an interrupt is worth as much
+        finally:  # keep the verdicts that are known when the user interrupts
             self._judgements |= {judged.name: judged for judged in gate.judgements()}
             self._run["seconds"] = gate.elapsed_s
             if (others := gate.others_cores) is not None:
@@ -247,7 +250,7 @@ class SideBySide(Way):
         self._undecided = end_undecided(session)
 
     def _keep(self) -> None:
-        """Write the record beside those of measured runs, and where the user wants it."""
+        """Write the record to the folder of the measured runs, and to the file of --benchmark-json, if any."""
         self._run |= {name: side.title for name, side in self._sides.items()}
         self._run["min_effect"] = self.settings.min_effect
         folder, stamp = kept_in(self.config)
@@ -271,7 +274,7 @@ class SideBySide(Way):
             terminal.write_line(line)
 
     def _said(self) -> list[str]:
-        """How it was measured, what would have shown, and what it means for the exit code."""
+        """How the gate measured, which slowdowns it could detect, and what the exit code means."""
         gate, settings = self._run, self.settings
         found = tally(self.state.judgements)
         lines = []

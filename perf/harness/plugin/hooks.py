@@ -1,4 +1,4 @@
-"""pytest's hooks, in the order in which pytest calls them. Each asks the way to run that the options chose."""
+"""pytest's hooks, about in the order in which pytest calls them. Each calls the way to run that the options choose."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROGRESS] = Progress(config)
     config.stash[WAY] = chosen(config)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        # As Ctrl-C does: the report says what was measured so far, and where it is kept.
+        # Handle SIGTERM like Ctrl-C: the report then says what was measured so far, and where it is kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         config.add_cleanup(_end_at_once)
 
 
 def _end_at_once() -> None:
-    """Let SIGTERM do what it did before."""
+    """Restore the default action of SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _way(config: pytest.Config) -> Way | None:
-    """None where `perf/` is not collected: the suite's own tests need nothing of this."""
+    """The way to run; None if `perf/` is not collected, because the suite's own tests do not need one."""
     return config.stash.get(WAY, None)
 
 
@@ -107,7 +107,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if way is None or session.config.option.collectonly or session.testsfailed:
         return None
     way.start(session)
-    return way.loop(session) or None  # None: pytest asks the next, which is its own
+    return way.loop(session) or None  # None: pytest then runs its own loop
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -116,13 +116,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return None if way is None else way.call(pyfuncitem) or None
 
 
-@pytest.hookimpl(tryfirst=True)  # before the mark that skips it
+@pytest.hookimpl(tryfirst=True)  # before pytest evaluates the skip marks
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if (way := _way(item.config)) is not None:
         way.set_up(item)
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)  # within pytest's own, which listens to every logger
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own hook, which listens to every logger
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     way = _way(item.config)
     if way is None:
@@ -146,11 +146,11 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     return None if way is None else way.state.plan.machine_info()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's own, which warns of any difference
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's own hook, which warns of any difference
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> None:
-    """The fingerprint decides whether the machine is the same; host name and clock readings are no difference."""
+    """Only the fingerprint decides whether the machine is the same. Host name and clock readings may differ."""
     if _way(config) is not None:
         compared_benchmark["machine_info"] = machine_info
 
@@ -164,12 +164,12 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     if (way := _way(session.config)) is not None and not session.config.option.collectonly:
         if way.state.telemetry is not None:
-            way.state.telemetry.stop()  # however the run ended; before its record is written for the last time
+            way.state.telemetry.stop()  # however the run ended, and before the record is written for the last time
         way.finish(session)
     yield
 
 
-@pytest.hookimpl(tryfirst=True)  # a section printed after pytest-benchmark's is lost where that one raises
+@pytest.hookimpl(tryfirst=True)  # if pytest-benchmark's summary raises, all later sections are lost
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if (way := _way(config)) is not None:
         way.summarize(terminalreporter)

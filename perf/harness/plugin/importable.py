@@ -1,4 +1,4 @@
-"""Loaded before the plugin, which needs them: whether this checkout's `model` and `data` can be imported at all."""
+"""Checks that this checkout's `model` and `data` can be imported. Loaded before the plugin, which needs both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pytest's items are to the suite: a case of a benchmark, with its axes, or an ordinary test."""
+"""Tells for a pytest item whether it is a case of a benchmark, with its axes, or an ordinary test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perf.harness.workload.plan import Plan
 
 
 def kind(item: pytest.Item) -> str | None:
-    """The benchmark that `item` is a case of, `training_step` say; None for an ordinary test."""
+    """The name of the benchmark that `item` is a case of, such as `training_step`; None for an ordinary test."""
     if not isinstance(item, pytest.Function) or "device" not in item.fixturenames:
         return None
     name = name_of(item.originalname or item.name)
@@ -22,12 +22,12 @@ def kind(item: pytest.Item) -> str | None:
 
 
 def name_of(function: str) -> str:
-    """`training_step` of `test_training_step`."""
+    """The name of a benchmark: `training_step` for the function `test_training_step`."""
     return function.removeprefix("test_")
 
 
 def parametrize(metafunc: pytest.Metafunc, plan: Plan) -> None:
-    """Make the cases of a benchmark. Raises pytest.UsageError for one that takes `bench` and is not defined."""
+    """Make the cases of a benchmark. Raises pytest.UsageError if a test takes `bench`, but is not defined."""
     if "device" not in metafunc.fixturenames:
         return
     name = name_of(metafunc.function.__name__)
@@ -47,6 +47,6 @@ def params(item: pytest.Item) -> dict[str, Any]:
 
 
 def is_part(config: pytest.Config, cases: Iterable[pytest.Item]) -> bool:
-    """Whether the user named a part of `perf/`, of which these are the cases."""
+    """Whether the user selected only a part of `perf/`; `cases` are the selected cases."""
     files = {path.resolve() for path in preflight.PERF.glob("test_*.py")}
     return any("::" in str(argument) for argument in config.args) or bool(files - {case.path for case in cases})

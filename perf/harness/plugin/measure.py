@@ -1,4 +1,4 @@
-"""The first way to run: each case is measured, recorded, and compared with stored runs where that was asked for."""
+"""The first way to run: each case is measured, recorded and, if the user asks, compared with stored runs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from perf.harness.report import render
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.execution import Unsupported, untraced
 
-# These outcomes, with their reasons, were noted where they were found.
+# These outcomes and their reasons are already noted when `ended` is called.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 
 
 class Measure(Way):
-    """Every case on the clock; `comparison` judges each as it ends.
+    """Measures every case. If the user asks, each case is compared with stored runs when it ends.
 
-    `one` is the pass that this process makes. Where they are `elsewhere`, other processes make them.
+    `one` is the pass that this process makes. If `elsewhere` is True, other processes make all passes.
     """
 
     one: Pass = ONLY
@@ -56,12 +56,15 @@ class Measure(Way):
         for item in items:
             if (name := kind(item)) is not None:
                 self._mark(item, name)
-        items.sort(key=lambda item: place(kind(item) or ""))  # a user who interrupts a run has seen the quick answers
+        items.sort(key=lambda item: place(kind(item) or ""))  # quick ones first, in case the user interrupts
         if self._comparison is not None:
             self._comparison.collect(session, items)
 
     def _mark(self, item: pytest.Item, name: str) -> None:
-        """Skip a case that cannot be, with its reason; give any other its timer, in one mark: marks do not merge."""
+        """Skip a case that cannot run, with the reason. Give any other case its timer.
+
+        One mark holds all settings of the case, because marks do not merge.
+        """
         device = self.state.plan.devices[params(item)["device"]]
         why_not = device.absent
         if not why_not and not BY_NAME[name].timed:
@@ -78,7 +81,7 @@ class Measure(Way):
         cases = [item for item in session.items if kind(item)]
         for item in cases:
             self.state.end(item.nodeid, "not-run")
-        if is_part(self.config, cases) and not self.state.unfit:  # what was deselected is said already
+        if is_part(self.config, cases) and not self.state.unfit:  # `unfit` may already name deselected cases
             self.state.unfit.append("a part of perf/")
 
     def start(self, session: pytest.Session) -> None:
@@ -94,7 +97,7 @@ class Measure(Way):
 
     @contextlib.contextmanager
     def running(self, item: pytest.Item) -> Iterator[None]:
-        """A measurement that came to nothing is one line, not a traceback through the harness."""
+        """Report a failed measurement in one line, without a traceback through the harness. Judge a successful one."""
         try:
             with untraced(), _same_threads() if item.nodeid in self.state.cases else contextlib.nullcontext():
                 yield
@@ -105,7 +108,7 @@ class Measure(Way):
         except Exception as error:
             if item.nodeid not in self.state.cases or not memory.is_out_of_memory(error):
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
+            traceback.clear_frames(error.__traceback__)  # the frames hold the tensors that filled the memory
             message = f"out of memory on {self._where(item)}: {_first_line(error)[:200]}"
             self.state.end(item.nodeid, "out-of-memory", message)
             raise pytest.fail.Exception(message, pytrace=False) from None
@@ -131,7 +134,7 @@ class Measure(Way):
             self._write()
 
     def _write(self) -> None:
-        """Put everything measured so far on disk; a file that cannot be written ends the run now, not after an hour."""
+        """Write everything measured so far to disk. Raises pytest.UsageError if it cannot, to end the run early."""
         cases = self.state.cases
         stock.drop(self.config, keep=lambda name: name not in cases or cases[name].outcome in TIMED)
         if self._file is None:
@@ -154,7 +157,7 @@ class Measure(Way):
             self._comparison.undecided = end_undecided(session)
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
-        if not self.state.plan.ready:  # nothing was begun
+        if not self.state.plan.ready:  # nothing was started
             return
         terminal.section("Stepwatch")
         for line in self._summary():
@@ -164,7 +167,7 @@ class Measure(Way):
 
     def _summary(self) -> list[str]:
         run = self.state.empty_run() if self._file is None else load(self._file.path)
-        run = dataclasses.replace(run, judgements=())  # they have a section of their own
+        run = dataclasses.replace(run, judgements=())  # the judgements have their own section
         lines = render([run], width=self.progress.columns).splitlines()
         if self._file is None:
             return lines
@@ -177,7 +180,7 @@ class Measure(Way):
 
 @contextlib.contextmanager
 def _same_threads() -> Iterator[None]:
-    """Raises MeasurementError where the number of torch's threads was changed meanwhile, and changes it back."""
+    """Restore the number of torch's threads afterwards. Raises MeasurementError if the case changed it."""
     before = torch.get_num_threads()
     try:
         yield

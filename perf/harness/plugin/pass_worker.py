@@ -1,8 +1,8 @@
-"""The processes of the passes: each is pytest, which serves what its parent asks for.
+"""The processes of the passes: each runs pytest, which measures the cases that the parent process asks for.
 
-Run as a script. Requests come on stdin and replies go to stdout. It ends when stdin does, and on Linux when its parent
-does. Where passes are forked, this process imports what takes seconds, and does nothing else: each pass is then a fork
-of it, with memory and threads of its own.
+Run as a script. Requests come on stdin and replies go to stdout. The process ends when stdin is closed, and on Linux
+also when its parent ends. If passes are forked, this process only imports what takes seconds to import. Each pass is
+then a fork of it, with memory and threads of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_PAGES = 4096
 
 def main() -> int:
     requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # What a test reads is no request, and what it or pytest prints is no reply.
+    # Tests must not read the requests, and what tests or pytest print must not get into the replies.
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

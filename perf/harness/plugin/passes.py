@@ -1,7 +1,7 @@
-"""A way to run: all cases several times over, each pass in a fresh process, which measures in this one's place.
+"""A way to run: all cases are measured in several passes, each in a fresh process instead of this one.
 
-What moves a whole process (where its memory lies, on which cores its threads meet) is then seen, and not taken for
-the machine. Whatever a case does to its process ends that case alone.
+Some effects change a whole process: where its memory lies, and on which cores its threads meet. With several processes
+these effects are seen, and not taken for the machine. If a case crashes its process, only that case fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perf.harness.statistics.intervals import summary
 from perf.harness.workload.benchmarks import timed
 from perf.harness.workload.plan import Plan
 
-# A worker that imports and collects for longer has lost its way; a case may take as long as it likes.
+# Time limits [s]: a worker that imports and collects for longer is stuck. A case has no limit in practice.
 READY_S, FOREVER_S = 600.0, 1e6
 # What the fixtures of a user's own clean up at the end of a pass may take this long.
 END_S = 60.0
@@ -43,7 +43,7 @@ def can_fork(plan: Plan) -> bool:
 
 
 class InPasses(Measure):
-    """Every case in each pass, or in fewer where it takes long; pytest's own loop then shows what became of it."""
+    """Measures every case in each pass, or in fewer if it takes long. pytest's own loop makes the last pass."""
 
     elsewhere = True
 
@@ -53,9 +53,9 @@ class InPasses(Measure):
         self._forks = can_fork(self.state.plan)
         self._link: Link | None = None
         self._serves = False  # whether the worker is in a pass
-        self._number = 0  # of the pass that goes on
+        self._number = 0  # of the current pass
         self._replies: dict[str, list[dict[str, Any]]] = {}
-        self._shares: dict[str, set[int]] = {}  # the passes that a case is in
+        self._shares: dict[str, set[int]] = {}  # the passes that measure the case, by node id
         self._warned: set[tuple[str, ...]] = set()
 
     def header(self) -> list[str]:
@@ -65,7 +65,7 @@ class InPasses(Measure):
         ]
 
     def loop(self, session: pytest.Session) -> bool:
-        """All passes but the last, in which pytest goes through the items."""
+        """Make all passes but the last, which pytest's own loop makes."""
         cases = [item for item in session.items if self._is_ours(item)]
         self._shares = {item.nodeid: {self.passes} | ({1} if timed(kind(item)) else set()) for item in cases}
         most_failures = session.config.option.maxfail
@@ -89,7 +89,7 @@ class InPasses(Measure):
         return any(reply["outcome"] != "measured" for reply in self._replies.get(name, ()))
 
     def _measure(self, item: pytest.Item) -> None:
-        """Let the worker of this pass run `item`, where it has its turn, and keep what it found."""
+        """Let the worker measure `item` and keep the result, if `item` is in this pass and has not failed before."""
         name = item.nodeid
         if self._number not in self._shares[name] or self._has_failed(name):
             return
@@ -110,7 +110,7 @@ class InPasses(Measure):
         self._keep(item)
 
     def _keep(self, item: pytest.Item) -> None:
-        """Put what is known of `item` into the record, which is on disk then."""
+        """Put all results of `item` so far into the record, and write it to disk."""
         replies = self._replies[item.nodeid]
         last = replies[-1]
         self.state.end(item.nodeid, last["outcome"], last["reason"])
@@ -141,7 +141,7 @@ class InPasses(Measure):
         return True
 
     def _warn(self, found: Sequence[Sequence[Any]]) -> None:
-        """Say here what a case was warned of there, once."""
+        """Repeat the warnings from a worker in this process, each of them once."""
         for message, category, file, line in found:
             if (key := (message, category, file)) not in self._warned:
                 self._warned.add(key)
@@ -159,7 +159,7 @@ class InPasses(Measure):
         return Link(command, {"forks": self._forks}, environment)
 
     def _worker(self, session: pytest.Session) -> Link:
-        """The worker, in this pass. Raises pytest.UsageError if it cannot begin the pass."""
+        """The worker, in this pass, started if there is none. Raises pytest.UsageError if it cannot start."""
         link = self._link = self._link or self._new_link()
         if not self._serves:
             files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
@@ -175,7 +175,7 @@ class InPasses(Measure):
         return link
 
     def _arguments(self) -> list[str]:
-        """The command line of a worker's pytest: the same files and settings, and nothing kept or printed."""
+        """The arguments of a worker's pytest after the files: the same settings, without pytest's cache and xdist."""
         config, option = self.config, self.config.option
         texts = self.settings.for_worker()
         ours = [f"{one.flag}={texts[one.name]}" for one in OPTIONS if one.name in texts and one.metavar]

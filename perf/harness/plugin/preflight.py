@@ -1,4 +1,4 @@
-"""What is settled and what is refused when pytest starts, before anything is collected or measured."""
+"""Makes the plan of a run, and refuses wrong options, when pytest starts, before anything is collected or measured."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from perf.harness.workload.plan import Plan
 PERF = Path(__file__).resolve().parents[2]
 CHECKS = PERF / "qualification"
 DATA_ROOT = Path(data.__file__).resolve().parent
-# Of a gate: two that share their cores with anything else wait for each other, and 8.9% of noise hides everything.
+# Threads of a gate. Two threads that share their cores with other programs wait for each other. The noise is then 8.9%,
+# which hides all differences.
 GATE_THREADS = 1
-DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's, relative to wherever one stands
+DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default, relative to the current folder
 
 
 def check_swallowed(config: pytest.Config) -> None:
-    """`--benchmark-compare perf/` takes the path as the name of a run; then `perf/` is not even collected."""
+    """Refuse `--benchmark-compare perf/`: it takes the path as the name of a run, and then `perf/` is not collected."""
     wanted = config.getoption("benchmark_compare", None)
     if isinstance(wanted, str) and (config.invocation_params.dir / wanted.split("::")[0]).is_dir():
         raise pytest.UsageError(
@@ -38,7 +39,7 @@ def check_swallowed(config: pytest.Config) -> None:
 
 
 def measures(config: pytest.Config) -> bool:
-    """Whether `perf/` is to be collected: the suite's own tests need nothing of this."""
+    """Whether `perf/` is collected. If only the suite's own tests run, the plugin has nothing to do."""
     if config.option.help or config.option.version:
         return False
     paths = [(config.invocation_params.dir / str(argument).split("::")[0]).resolve() for argument in config.args]
@@ -46,7 +47,7 @@ def measures(config: pytest.Config) -> bool:
 
 
 def resolved(config: pytest.Config) -> Plan:
-    """The run's settings, and all that follows from them. Raises pytest.UsageError for a user's mistake."""
+    """Make the plan of the run, and set torch's threads. Raises pytest.UsageError for a user's mistake."""
     if config.getoption("dist", "no") != "no":
         raise pytest.UsageError("benchmarks that run at the same time measure each other; run perf/ without -n")
     typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
@@ -72,12 +73,12 @@ def resolved(config: pytest.Config) -> Plan:
 
 
 def _typed(value: str | bool | None) -> str | None:
-    """The text of an option on the command line; None where it was not given."""
+    """The text of an option on the command line; None if it was not given."""
     return {True: "yes", False: None}[value] if isinstance(value, bool) else value
 
 
 def _check_models(settings: Settings) -> None:
-    """A verdict is on one network, and a gate has its own time for each case."""
+    """Refuse several networks where a verdict is on one, and the profile `full` for a gate, which has its own times."""
     if settings.paired and settings.profile.name == "full":
         raise pytest.UsageError(
             "--perf-against and --perf-profile=full exclude each other: name model and modes instead"
@@ -91,7 +92,7 @@ def _check_models(settings: Settings) -> None:
 
 
 def _check_checks(config: pytest.Config, settings: Settings) -> None:
-    """What is asked of a qualification belongs to one."""
+    """Refuse the options of a qualification in other runs, and those that exclude each other."""
     if settings.quick and settings.full:
         raise pytest.UsageError("--perf-quick and --perf-full exclude each other")
     if settings.qualifies:
@@ -118,7 +119,7 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
 
 
 def is_test_file(path: Path) -> bool:
-    """Whether `path` is a benchmark or a check of ours."""
+    """Whether `path` is the file of one of our benchmarks or checks."""
     return path.suffix == ".py" and path.parent in (PERF, CHECKS)
 
 
@@ -127,7 +128,7 @@ def is_check(path: Path) -> bool:
 
 
 def check_qualify(config: pytest.Config) -> None:
-    """Refuse what has no meaning where no benchmark is timed."""
+    """Refuse the options that have no meaning in a qualification, which times no benchmark."""
     option = config.option
     for flag, given in (
         ("--benchmark-compare", option.benchmark_compare),
@@ -143,7 +144,7 @@ def check_qualify(config: pytest.Config) -> None:
 
 
 def check_paired(config: pytest.Config) -> None:
-    """Refuse what would let the gate pass without having judged anything."""
+    """Refuse the options of pytest-benchmark that exclude a gate: it could pass without judging anything."""
     option = config.option
     for flag, given in (
         ("--benchmark-compare", option.benchmark_compare),
@@ -156,7 +157,7 @@ def check_paired(config: pytest.Config) -> None:
 
 
 def check_json(config: pytest.Config) -> None:
-    """pytest-benchmark opens the file of `--benchmark-json` when everything is measured, and loses the report."""
+    """Refuse a `--benchmark-json` that cannot be written: pytest-benchmark opens it last, and would lose the report."""
     target = config.option.benchmark_json
     if not isinstance(target, Path):
         return
@@ -166,9 +167,9 @@ def check_json(config: pytest.Config) -> None:
 
 
 def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
-    """Key the storage by the fingerprint, and let nobody but us save into it: only we know what is whole.
+    """Give each fingerprint its own folder in the storage, and stop pytest-benchmark from saving runs there.
 
-    Returns the name that the user gave the run by `--benchmark-save`, if any.
+    Only the suite knows which runs are whole. Returns the name from `--benchmark-save`, if any.
     """
     base = str(config.option.benchmark_storage)
     if base == DEFAULT_STORAGE:

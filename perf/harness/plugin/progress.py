@@ -1,4 +1,4 @@
-"""Which case runs, its round, and the time left: on a terminal only, between timed rounds only."""
+"""Shows which case runs, its round, and the time left: only on a terminal, and only between timed rounds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from perf.harness.report.quantities import duration
 
 # DEC private: save and restore the cursor; CSI K: erase to the end of the line. What pytest wrote stays in place.
 SAVE, RESTORE, ERASE = "\x1b7", "\x1b8", "\x1b[K"
-LEAST_COLUMNS = 12  # less room than this shows nothing readable
+LEAST_COLUMNS = 12  # in less room than this, nothing is readable
 
 
 class Progress:
-    """The rest of pytest's current line; silent where the output is no terminal."""
+    """Writes into the rest of pytest's current line. Does nothing if the output is not a terminal."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -27,18 +27,18 @@ class Progress:
     @property
     def active(self) -> bool:
         manager = self._config.pluginmanager
-        # Not sys.stdout: that is a file while pytest captures.
+        # Do not ask sys.stdout: it is a file while pytest captures.
         return bool(getattr(manager.getplugin("terminalreporter"), "isatty", False)) and manager.hasplugin(
             "capturemanager"
         )
 
     @property
     def columns(self) -> int:
-        """The width of a page: no wider than the terminal, where there is one."""
+        """The width of a page, at most that of the terminal, if there is one."""
         return min(PAGE, self._config.get_terminal_writer().fullwidth) if self.active else PAGE
 
     def start_case(self, name: str, number: int, of: int) -> Callable[[int, int, float], None] | None:
-        """What to call between rounds of the case, or None where nothing is to be shown."""
+        """Show that a case starts. Returns the function to call between its rounds, or None if nothing is shown."""
         if not self.active:
             return None
         self._case = f"{number}/{of} {name}"
@@ -49,7 +49,7 @@ class Progress:
         self._show(f"{self._case}: round {done + 1}/{rounds}, {duration(seconds_left)} left")
 
     def say(self, text: str) -> None:
-        """Show `text` until something else is written there; nothing, to take it away."""
+        """Show `text` until other text is written there. An empty `text` removes the last one."""
         if self.active:
             self._show(text)
 

@@ -37,21 +37,21 @@ AFTER = " after"
 
 
 class Qualify(Way):
-    """One qualification: checks chosen and parametrized, each result kept as it comes, the banner at the end."""
+    """One qualification: it chooses and parametrizes the checks, keeps each result at once, and prints the banner."""
 
     def __init__(self, config: pytest.Config) -> None:
         preflight.check_qualify(config)
         super().__init__(config)
         self._qualification: Qualification | None = None
         self._found: dict[str, Check] = {}
-        self._todo: Counter[tuple[str, str]] = Counter()  # metrics to come, by check and device
+        self._todo: Counter[tuple[str, str]] = Counter()  # the number of metrics to come, by check and device
         self._notes: list[str] = []
         self._begun = False
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
         self._json = stock.take_json(config)
-        config.option.benchmark_only = False  # the checks are no benchmarks that it knows
+        config.option.benchmark_only = False  # pytest-benchmark does not know the checks as benchmarks
         if (spec := self.settings.spec) is not None:
             try:
                 self._spec = load_spec(spec)
@@ -60,7 +60,7 @@ class Qualify(Way):
             self._check_spec(self._spec)
 
     def _check_spec(self, spec: Spec) -> None:
-        """Refuse a spec that says nothing of this machine: all of it would be UNSUPPORTED, as if there were none."""
+        """Refuse a spec with an unknown check, or with no device of this machine: it would judge nothing."""
         for one in spec.references:
             if one.check not in CHECKS:
                 raise pytest.UsageError(f"--perf-spec: {spec.source}: there is no check {one.check!r}")
@@ -92,7 +92,7 @@ class Qualify(Way):
         metafunc.parametrize("_place", cases)
 
     def _variants(self, marker: pytest.Mark, device: Device) -> tuple[str, ...]:
-        """The metrics of a check on `device`: those of every device or of its kind, or one for each batch size."""
+        """The metrics of a check on `device`: those of all devices, those of its kind, or one for each batch size."""
         if marker.kwargs.get("each") == "batch_size":
             return tuple(f"bs{size}" for size in self.state.plan.network().batch_sizes)
         kind = "accelerator" if device.asynchronous else "cpu"
@@ -129,7 +129,7 @@ class Qualify(Way):
     def start(self, session: pytest.Session) -> None:
         if not session.items:
             return
-        self.prepare_data()  # the checks that train need it
+        self.prepare_data()  # the checks that train need the data
         self._begun = True
         inject = self.settings.inject
         if inject.get("sustained") == "throttle":
@@ -142,7 +142,7 @@ class Qualify(Way):
 
     @contextlib.contextmanager
     def attempt(self, item: pytest.Item) -> Iterator[Attempt]:
-        """The check that `item` is, on its device, whose memory is empty before and after."""
+        """The attempt at the check of `item`. The memory of its device is freed before and after it."""
         (device_name, variant), name = _place(item), _name(item)
         device = self.state.plan.devices[device_name]
         self._say(item)
@@ -188,21 +188,21 @@ class Qualify(Way):
             pytest.skip(one_line(found))
 
     def _missed(self, last: Check) -> str:
-        """What is said of a required check of whose metrics, the `last` one done, nothing can be judged; or nothing."""
+        """Why a required check is unmet: its `last` metric is done, and none could be judged. Or an empty text."""
         if last.check not in self.settings.require_checks or self._todo[last.check, last.device]:
             return ""
         here = [check for check in self._checks if check.device == last.device]
         return "; ".join(unmet(here, [last.check]))
 
     def _keep(self, item: pytest.Item, found: Check) -> None:
-        """Put everything found so far on disk."""
+        """Keep the result of `item`, and write all results so far to disk."""
         self._found[item.nodeid] = found
         self._todo[found.check, found.device] -= 1
         self._write()
 
     @property
     def _checks(self) -> list[Check]:
-        """What each check came to, so far."""
+        """The results so far."""
         return list(self._found.values())
 
     @cached_property
@@ -212,7 +212,7 @@ class Qualify(Way):
 
     @property
     def _partial(self) -> Path:
-        """Where it is until all is done; a run that is killed leaves it there."""
+        """The path of the record until all checks are done. A killed run leaves its record there."""
         return self._path.with_name(f"{PARTIAL}{self._path.name}")
 
     def _write(self) -> None:
@@ -240,7 +240,7 @@ class Qualify(Way):
         if not self._begun:
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        self.state.complete = ended and not self._unreached()  # -x ends before all is done, too
+        self.state.complete = ended and not self._unreached()  # -x may end the run earlier
         self._write()
         if self.state.complete:
             self._partial.unlink(missing_ok=True)
@@ -271,12 +271,12 @@ def _counters(device: Device, fault: str | None) -> ErrorCounters | NotCounted:
 
 
 def _name(item: pytest.Item) -> str:
-    """`matmul` of `test_matmul[cpu-fp32]`."""
+    """The name of a check: `matmul` for the item `test_matmul[cpu-fp32]`."""
     return str(getattr(item, "originalname", item.name)).removeprefix("test_")
 
 
 def _turn(item: pytest.Item) -> tuple[bool, int]:
-    """Where a check is in the run: in the order of the checks, and what looks at the machine afterwards at its end."""
+    """The sort key of an item: the order of the checks, but metrics that end with AFTER come last."""
     return _place(item)[1].endswith(AFTER), CHECKS.index(_name(item))
 
 

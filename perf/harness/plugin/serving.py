@@ -1,6 +1,6 @@
-"""A way to run: one pass, case by case, as the process that pytest was started in asks for them.
+"""A way to run: one pass in a worker process, which measures each case when its parent process asks for it.
 
-Requests and replies are lines of JSON. What becomes of a case is the parent's to keep and to say.
+Requests and replies are lines of JSON. The parent keeps and reports the results.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from perf.harness.record.store import plain
 
 
 class Requests:
-    """This end of the pipes, as a plugin of pytest, so that the hooks find it."""
+    """The worker's end of the pipes to its parent. A plugin of pytest, so that the hooks find it."""
 
     NAME = "stepwatch-pass"
 
     def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO) -> None:
-        self.__name__ = self.NAME  # by which pytest knows a plugin
+        self.__name__ = self.NAME  # the name under which pytest registers the plugin
         self.number, self.of = number, of
         self.ended = False  # whether the parent has said that it wants no more
         self._requests, self._replies = requests, replies
@@ -45,7 +45,7 @@ class Requests:
 
 
 class Serving(Measure):
-    """Each case when it is asked for, and nothing written or printed."""
+    """Measures each case when the parent asks for it. Writes and prints nothing."""
 
     def __init__(self, config: pytest.Config, requests: Requests) -> None:
         super().__init__(config)
@@ -88,7 +88,7 @@ class Serving(Measure):
         super().ended(item, call, report)
         if report.failed:
             self._text = "\n".join(filter(None, [self._text, report.longreprtext]))
-        self._printed = [report.capstdout, report.capstderr]  # so far, that is of all phases at last
+        self._printed = [report.capstdout, report.capstderr]  # of all phases so far, so the last one has everything
 
     @pytest.hookimpl
     def pytest_warning_recorded(self, warning_message: Any) -> None:

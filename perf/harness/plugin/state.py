@@ -1,4 +1,4 @@
-"""What changes while a run goes on, kept in pytest's stash beside its frozen plan; and what follows from it."""
+"""The state of a run, kept in pytest's stash with the frozen plan of the run, and functions that write it to disk."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ STAMP = "%Y%m%d_%H%M%S"
 
 @dataclass
 class State:
-    """One run as far as it has come. `cases` is by node id, in the order of running."""
+    """One run so far. `cases` is by node id, in the order in which the cases run."""
 
     plan: Plan
     cases: dict[str, Case] = field(default_factory=dict)
-    # Why this run is no baseline although every case that ran has passed: a selection, an interrupt.
+    # Why this run is no baseline although every case that ran has passed: only some of the cases were selected.
     unfit: list[str] = field(default_factory=list)
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
-    # What watches devices and host while something is measured.
+    # Samples devices and host during the measurements.
     telemetry: Sampler | None = None
 
     @property
@@ -52,7 +52,7 @@ class State:
         self.telemetry.start()
 
     def readings(self, device: str) -> Callable[[float, float], Sequence[Sample]]:
-        """The samples of a device's telemetry between two times of `time.perf_counter`; none if it is not watched."""
+        """A function that returns the samples of `device` between two times of `time.perf_counter`, if any."""
         if self.telemetry is None:
             return lambda start, end: ()
         return partial(self.telemetry.between, device)
@@ -61,7 +61,7 @@ class State:
         self.cases[name] = Case(name, outcome, reason)
 
     def why_no_baseline(self) -> str | None:
-        """Why later runs must not be compared with this one, or None where they may."""
+        """Why later runs must not be compared with this one, or None if they may."""
         return ", ".join([*self.unfit, *spoiled(self.cases.values())]) or None
 
     def as_record(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class State:
         return record
 
     def empty_run(self) -> Run:
-        """The run as the report sees it where there is no record: no benchmarks, but what became of the cases."""
+        """This run for the report, if there is no record: no benchmarks, but the outcomes of the cases."""
         return parse(json.dumps({"benchmarks": [], "perf": self.as_record()}), "this run")
 
 
@@ -88,13 +88,13 @@ PROGRESS = pytest.StashKey[Progress]()
 
 
 def kept_in(config: pytest.Config) -> tuple[Path, str]:
-    """The folder of this run's file, and what tells its name from those of other runs."""
+    """The folder of this run's file, and the part of its name that no other run has: time and process id."""
     folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
     return folder, f"{datetime.datetime.now().strftime(STAMP)}_{os.getpid()}"
 
 
 def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
-    """Write the run's record to `path`, and where the user wants it. Raises pytest.UsageError where it cannot."""
+    """Write the run's record to `path` and, if given, to `wanted`. Raises pytest.UsageError if it cannot be written."""
     document = stock.document(config)
     try:
         for target in filter(None, (path, wanted)):
@@ -104,7 +104,7 @@ def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
 
 
 def end_undecided(session: pytest.Session) -> int:
-    """Where nothing failed, make the exit code that of INCONCLUSIVE benchmarks; how many there are, else 0."""
+    """If nothing failed, set the exit code for INCONCLUSIVE benchmarks. Returns their number; 0 if not set."""
     state = session.config.stash[STATE]
     undecided = tally(state.judgements)[Verdict.INCONCLUSIVE]
     if session.exitstatus != pytest.ExitCode.OK or state.settings.gate != "fail" or not undecided:
@@ -114,7 +114,7 @@ def end_undecided(session: pytest.Session) -> int:
 
 
 def shown(config: pytest.Config, path: Path) -> str:
-    """`path` from where pytest was called, if it lies below."""
+    """`path` relative to the folder in which pytest was called, if it is inside that folder."""
     try:
         return str(path.relative_to(config.invocation_params.dir))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The private parts of pytest-benchmark that cannot be avoided, in one place, with a version check."""
+"""The private parts of pytest-benchmark that the suite needs, in one place, with a version check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 import pytest_benchmark
 from pytest_benchmark.stats import Metadata
 
-# `session.benchmarks`, `.disabled` and `.storage`, `FileStorage.get` and `fixture.skipped` were read in these versions.
+# The source of these versions was read: `session.benchmarks`, `.disabled`, `.storage`, `FileStorage.get`, and
+# `fixture.skipped`.
 OLDEST, NEXT_MAJOR = (5, 2), (6, 0)
 # A user who gives one of these wants to see pytest-benchmark's own table.
 DISPLAY_OPTIONS = (
@@ -25,7 +26,7 @@ CONSTANTS = pytest.StashKey[tuple[dict[str, Any], dict[str, Any]]]()
 
 
 def check_version() -> None:
-    """Raises pytest.UsageError where pytest-benchmark is not of a version that this module knows."""
+    """Raises pytest.UsageError if this module does not know the installed version of pytest-benchmark."""
     found = pytest_benchmark.__version__
     version = tuple(int(part) for part in found.split(".")[:2])
     if not OLDEST <= version < NEXT_MAJOR:
@@ -36,13 +37,13 @@ def check_version() -> None:
 
 
 def check_active(config: pytest.Config) -> None:
-    """Raises pytest.UsageError where the plugin is switched off."""
+    """Raises pytest.UsageError if pytest-benchmark is switched off."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("Stepwatch measures through pytest-benchmark, which is switched off (-p no:benchmark)")
 
 
 def typed(config: pytest.Config) -> list[str]:
-    """The arguments as typed: on the command line, in PYTEST_ADDOPTS and in `addopts`."""
+    """The arguments as typed: in `addopts`, in PYTEST_ADDOPTS, and on the command line."""
     added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     return [*config.getini("addopts"), *added, *config.invocation_params.args]
 
@@ -52,23 +53,23 @@ def wants_own_table(config: pytest.Config) -> bool:
 
 
 def take_checks(config: pytest.Config) -> list[Any]:
-    """The checks of --benchmark-compare-fail, which are then no longer pytest-benchmark's."""
+    """The checks of --benchmark-compare-fail. They are taken from pytest-benchmark, which then checks nothing."""
     checks = list(config.option.benchmark_compare_fail or ())
     config.option.benchmark_compare_fail = []
     return checks
 
 
 def take_json(config: pytest.Config) -> Path | None:
-    """The file of --benchmark-json, which pytest-benchmark then does not write; it warns where it measured nothing."""
+    """The file of --benchmark-json. It is taken from pytest-benchmark, which would warn that it measured nothing."""
     target, config.option.benchmark_json = config.option.benchmark_json, None
     if target is None or isinstance(target, Path):
         return target
-    target.close()  # version 5.2 has it open
+    target.close()  # version 5.2 has opened the file
     return Path(target.name)
 
 
 def failure(check: Any, current: Any, base: Mapping[str, float], shown: Callable[[float], str]) -> str:
-    """What `check` has against the benchmark `current`, in one line with `{base}` in it; "" where it passes."""
+    """Why the benchmark `current` fails `check`, in one line with `{base}` in it; "" if it passes."""
     name, limit = check.field, check.threshold
     share = "Percentage" in type(check).__name__
     option = f"(--benchmark-compare-fail={name}:{limit:g}{'%' * share})"
@@ -82,7 +83,7 @@ def failure(check: Any, current: Any, base: Mapping[str, float], shown: Callable
 
 
 def storage_folder(config: pytest.Config) -> Path | None:
-    """Where pytest-benchmark keeps its files, or None where they go to a server."""
+    """The folder in which pytest-benchmark keeps its files, or None if they go to a server."""
     storage = session_of(config).storage
     return Path(storage.get("x")).parent if hasattr(storage, "get") else None
 
@@ -97,7 +98,7 @@ def disabled(config: pytest.Config) -> bool:
 
 
 def benchmarks(config: pytest.Config) -> list[Any]:
-    """The measured benchmarks of this run, a live list."""
+    """The measured benchmarks of this run: pytest-benchmark's own list, not a copy."""
     measured: list[Any] = session_of(config).benchmarks
     return measured
 
@@ -105,7 +106,7 @@ def benchmarks(config: pytest.Config) -> list[Any]:
 def put(
     item: pytest.Item, seconds: list[float], iterations: int, info: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    """Make the benchmark of `item` one of this run, in the place of what was known of it: measured elsewhere."""
+    """Add the benchmark of `item`, measured by another process, to this run. It replaces an earlier result."""
     assert isinstance(item, pytest.Function)
     mark = item.get_closest_marker("benchmark")
     fixture = SimpleNamespace(
@@ -121,7 +122,7 @@ def put(
 
 
 def drop(config: pytest.Config, keep: Callable[[str], bool]) -> None:
-    """Forget the benchmarks whose full name is not to be kept: failed after timing, or cut off in the middle."""
+    """Remove the benchmarks whose full name `keep` rejects: they failed after timing, or were interrupted."""
     kept = benchmarks(config)
     kept[:] = [bench for bench in kept if keep(bench.fullname)]
 
@@ -129,7 +130,7 @@ def drop(config: pytest.Config, keep: Callable[[str], bool]) -> None:
 def document(config: pytest.Config) -> dict[str, Any]:
     """The pytest-benchmark JSON of everything measured so far, raw samples included."""
     session = session_of(config)
-    if CONSTANTS not in config.stash:  # git and the machine are asked once a run, not after each benchmark
+    if CONSTANTS not in config.stash:  # ask git and the machine once in a run, not after each benchmark
         commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
         config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
         config.stash[CONSTANTS] = (session.get_machine_info(), commit)

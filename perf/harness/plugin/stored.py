@@ -1,4 +1,4 @@
-"""A run that is compared with stored runs: each benchmark is judged as it ends."""
+"""Compares a run with stored runs: each benchmark is judged when it ends."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from perf.harness.verdict.stored_runs import Base
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE
 from perf.harness.workload.benchmarks import timed
 
-# A name from a stored file, in a test's name.
+# The longest name from a stored file that a test's name or a message may hold [characters].
 MAX_NAME = 200
 
 
 def settle(config: pytest.Config, state: State) -> tuple[str, Comparison | None]:
-    """A line for the header about the comparison that was asked for, and who makes it. Raises pytest.UsageError."""
+    """A line for the header about the comparison, and the object that makes it, if any. Raises pytest.UsageError."""
     found = find(config, state.plan)
     if found.base is None or found.newest is None:
         return found.note, None
@@ -49,17 +49,17 @@ class Missing(pytest.Item):
     """A benchmark that the stored runs have and this run has not."""
 
     fixturenames = ("benchmark",)  # so that --benchmark-only does not skip it
-    benchmark = ""  # its full name, whatever characters are in it
+    benchmark = ""  # its full name, with all characters
 
     def runtest(self) -> None:
-        """Comparison fails it before it comes to this."""
+        """Does nothing: `Comparison.judge` fails the item afterwards."""
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
 
 
 class Comparison:
-    """The verdicts of one run against `base`; `checks` are those of --benchmark-compare-fail, against `newest`."""
+    """Judges one run against `base`. The `checks` of --benchmark-compare-fail compare it with `newest`."""
 
     def __init__(
         self, config: pytest.Config, state: State, base: Base, newest: Run, judging: bool, checks: list[Any]
@@ -71,10 +71,10 @@ class Comparison:
         self.smoke = base.smoke or state.settings.profile.name == "smoke"
         self.stored_s: dict[str, list[float]] = {}
         self.rule = Rule(1, state.settings.min_effect)
-        self.undecided = 0  # how many made the exit code another than pytest's
+        self.undecided = 0  # how many benchmarks set the exit code to INCONCLUSIVE
 
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Add what this run lacks, before -k chooses, so that it may choose it, too."""
+        """Add an item for each benchmark that this run lacks. This is before -k selects, so -k can select them, too."""
         cases = {item.nodeid: item for item in items if kind(item)}
         if not cases or session.testsfailed:
             return
@@ -90,7 +90,7 @@ class Comparison:
             items += [_missing_item(session, name) for name in self.stored_s if name not in cases]
 
     def set_up(self, item: pytest.Item) -> None:
-        """Fail what is missing, before the mark that skips it, and before it runs."""
+        """Fail a case that is in the stored runs, but is skipped now, before pytest evaluates its skip mark."""
         if isinstance(item, Missing):
             return
         case = self.state.cases.get(item.nodeid)
@@ -99,7 +99,7 @@ class Comparison:
             self._fail_missing(item.nodeid, str(mark.kwargs.get("reason", "skipped")))
 
     def judge(self, item: pytest.Item) -> None:
-        """The verdict on a benchmark that was just measured."""
+        """Judge a benchmark that was just measured. Fail an item that stands for a missing one."""
         if isinstance(item, Missing):
             self._fail_missing(item.benchmark, "this run has no such case")
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
@@ -121,7 +121,7 @@ class Comparison:
             self._fail(name, "inconclusive", one_line(found))
 
     def _check(self, name: str, measured: Any) -> None:
-        """--benchmark-compare-fail, which pytest-benchmark answers with a traceback."""
+        """Apply --benchmark-compare-fail here, because pytest-benchmark would print a traceback."""
         for benchmark in self.newest.benchmarks if name in self.stored_s else ():
             if benchmark.fullname != name:
                 continue

@@ -1,4 +1,4 @@
-"""The protocol of a way to run: measure, gate or qualify. pytest's hooks ask these questions, and know no way."""
+"""The interface of a way to run: measure, gate or qualify. pytest's hooks call it, whichever way was chosen."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from perf.harness.plugin.state import PROGRESS, STATE
 
 
 class Way:
-    """One run, from the options to the summary; the questions stand in the order in which pytest comes to them.
+    """One run, from the options to the summary. pytest's hooks call the methods, about in the order below.
 
-    Each has an answer that suits a way which has nothing to say to it.
+    Each method has a default, for a way that does not need it.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -34,14 +34,14 @@ class Way:
         return []
 
     def collects(self, path: Path) -> bool:
-        """Whether the test file `path`, one of ours, is part of this run."""
+        """Whether `path`, one of our test files, is part of this run."""
         return not preflight.is_check(path)
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Make the cases of one test function."""
 
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Change and sort the items, in place, before -k and --lf choose from them."""
+        """Change and sort the items in place, before -k and --lf select from them."""
 
     def collected(self, session: pytest.Session) -> None:
         """Take note of the items that are left."""
@@ -50,32 +50,32 @@ class Way:
         """Prepare what the first item needs, and refuse what cannot work."""
 
     def loop(self, session: pytest.Session) -> bool:
-        """Run the items in the place of pytest; False where pytest shall."""
+        """Run the items instead of pytest. Returns False if pytest must run them."""
         return False
 
     def call(self, item: pytest.Function) -> bool:
-        """Call the function of one item in the place of pytest; False where pytest shall."""
+        """Call the function of one item instead of pytest. Returns False if pytest must call it."""
         return False
 
     def set_up(self, item: pytest.Item) -> None:
-        """Before the marks of `item` may skip it."""
+        """Prepare `item`, before its marks can skip it."""
 
     def running(self, item: pytest.Item) -> contextlib.AbstractContextManager[None]:
-        """Around the call of one item."""
+        """A context manager around the call of one item."""
         return contextlib.nullcontext()
 
     def ended(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """After each phase of one item: what becomes of it is on disk before pytest says so."""
+        """Keep the outcome after each phase of one item: it is on disk before pytest reports it."""
 
     def as_record(self) -> dict[str, Any]:
         """The top-level key `perf` of the JSON."""
         return self.state.as_record()
 
     def finish(self, session: pytest.Session) -> None:
-        """Write the record for the last time, and settle the exit code."""
+        """Write the record for the last time, and set the exit code."""
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
-        """Print the end of the run."""
+        """Print the summary of the run."""
 
     def prepare_data(self) -> None:
         """Read the data and try each network once. Raises pytest.UsageError."""

@@ -1,4 +1,4 @@
-"""The one place that knows the ways to run: which of them did the options choose?"""
+"""Finds the way to run that the options choose. This is the only module that knows all ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perf.harness.plugin.way import Way
 
 
 def chosen(config: pytest.Config) -> Way:
-    """Raises pytest.UsageError where the options do not fit together."""
+    """The way to run that the options choose. Raises pytest.UsageError if they exclude each other."""
     settings = config.stash[STATE].settings
     if settings.qualifies:
         return Qualify(config)
@@ -30,7 +30,7 @@ def chosen(config: pytest.Config) -> Way:
 
 
 def _passes(config: pytest.Config, settings: Settings) -> int:
-    """How many there are; one where the user wants to look into this process. Raises pytest.UsageError for both."""
+    """The number of passes: 1 if the cases must run in this process. Raises pytest.UsageError if more are asked."""
     option = config.option
     here = {
         "--benchmark-disable": option.benchmark_disable and not option.benchmark_enable,

@@ -1,6 +1,6 @@
-"""In: a run's benchmarks as pytest-benchmark has them, or a JSON file. Out: JSON on disk, or a `Run`.
+"""In: a run's benchmarks as pytest-benchmark holds them, or a JSON file. Out: JSON on disk, or a `Run`.
 
-The only package that reads or writes record files.
+No other package reads or writes record files.
 """
 
 from perf.harness.record.run import (

@@ -1,7 +1,7 @@
-"""Accepted baselines: `<storage>/<fingerprint id>/baseline-<name>.json`, protected, and never touched by a run.
+"""Accepted baselines: `<storage>/<fingerprint id>/baseline-<name>.json`, read-only, and never changed by a run.
 
-Such a file is the document of its newest run, with the medians of every accepted run in `perf.baseline`: whatever
-reads a run reads it, and it needs no other file.
+A baseline file is the document of its newest run, plus the medians of every accepted run in `perf.baseline`. So
+everything that reads a run can read a baseline, and a baseline needs no other file.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from perf.harness.record.store import numbered
 from perf.harness.record.write import write_text
 
 DEFAULT_NAME = "default"
-# So many of the newest runs tell how much runs differ; older ones tell of another month's machine.
+# This many of the newest runs show how much runs differ. Since older runs, the machine may have changed.
 MOST_RUNS = 20
 READ_ONLY = 0o444
 PREFIX = "baseline-"
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
-# The storage itself, its fingerprints, and pytest-benchmark's folder of system and Python version in each.
+# The storage itself, the folder of each fingerprint, and in there pytest-benchmark's folder for system and Python.
 DEPTHS = ("", "*/", "*/*/")
 
 
 def baselines(storage: Path, name: str | None = None) -> list[Path]:
-    """The accepted baselines of every fingerprint, or those called `name`."""
+    """The files of the accepted baselines of every fingerprint; with `name`, only those called `name`."""
     return [path for path in _files(storage, f"{PREFIX}*.json") if name in (None, name_of(path))]
 
 
@@ -39,7 +39,7 @@ def name_of(path: Path) -> str:
 
 
 def baseline(storage: Path, name: str) -> Path:
-    """The one baseline called `name`. Raises RecordError where there is none, or one in each of several folders."""
+    """The only baseline called `name`. Raises RecordError if no folder has one, or if several folders do."""
     found = baselines(storage, checked(name))
     if len(found) > 1:
         folders = ", ".join(str(path.parent) for path in found)
@@ -51,14 +51,14 @@ def baseline(storage: Path, name: str) -> Path:
 
 
 def checked(name: str) -> str:
-    """`name`, fit for a file. Raises RecordError."""
+    """Return `name` if it can be part of a file name, otherwise raise RecordError."""
     if not re.fullmatch(NAME, name):
         raise RecordError(repr(name), "", "not a name for a baseline: letters, digits and . _ - only")
     return name
 
 
 def find_run(storage: Path, wanted: str) -> Path:
-    """`wanted` is a file, or the beginning of the name of one run in `storage`. Raises RecordError."""
+    """The file `wanted`, or the only run in `storage` whose name begins with `wanted`. Raises RecordError."""
     if Path(wanted).is_file():
         return Path(wanted)
     found = [path for path in _files(storage, "*.json") if wanted and path.name.startswith(wanted)]
@@ -70,9 +70,9 @@ def find_run(storage: Path, wanted: str) -> Path:
 
 
 def newest_runs(storage: Path) -> list[Path]:
-    """The newest whole runs of the fingerprint that was measured last, oldest first; of smoke runs only if need be.
+    """The newest whole runs (at most MOST_RUNS) of the fingerprint that was measured last, oldest first.
 
-    Raises RecordError where there is none.
+    Smoke runs are returned only if there are no others. Raises RecordError if there are no whole runs.
     """
     folders = {path.parent for path in _files(storage, "[0-9]*.json") if numbered(path.parent)}
     runs = sorted((numbered(folder) for folder in folders), key=lambda paths: paths[-1].stat().st_mtime, reverse=True)
@@ -82,16 +82,16 @@ def newest_runs(storage: Path) -> list[Path]:
 
 
 def target(storage: Path, run: Run, name: str) -> Path:
-    """Where the baseline `name` of the fingerprint of `run` lies. Raises RecordError."""
+    """The path of the baseline `name` for the fingerprint of `run`. Raises RecordError."""
     folder = run.perf.get("fingerprint_id")
     if not isinstance(folder, str) or not re.fullmatch(NAME, folder):
         raise RecordError(run.source, "perf.fingerprint_id", "not a name of a folder")
-    inside = storage.name == folder  # named by --storage itself
+    inside = storage.name == folder  # --storage names this folder itself
     return (storage if inside else storage / folder) / f"{PREFIX}{checked(name)}.json"
 
 
 def accept(path: Path, newest: Path, name: str, accepted: str, runs: Sequence[Medians]) -> None:
-    """Write the baseline `path` from `runs`, the document of `newest` among them. Raises RecordError."""
+    """Write the baseline `path`: the document of `newest`, plus the medians of all `runs`. Raises RecordError."""
     document: dict[str, Any] = json.loads(read_text(newest))
     document["perf"]["baseline"] = msgspec.to_builtins(Baseline(name, accepted, tuple(runs)))
     try:
@@ -102,7 +102,7 @@ def accept(path: Path, newest: Path, name: str, accepted: str, runs: Sequence[Me
 
 
 def remove(path: Path) -> None:
-    """Raises RecordError where the file cannot be removed."""
+    """Remove the file. Raises RecordError if the file cannot be removed."""
     try:
         path.unlink()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a record keeps of a qualification: one `Check` of each check and device, under `perf.checks`."""
+"""What a record keeps of a qualification: the `Check`s of each check and device, under `perf.checks`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perf.harness.record.values import Scalar
 
 
 class CheckVerdict(StrEnum):
-    """Worst first. UNSUPPORTED: it cannot be measured here, or there is nothing to judge it by; never a PASS."""
+    """Worst first. UNSUPPORTED: the check cannot run here, or has no bar to compare with; this is never a PASS."""
 
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
@@ -22,7 +22,7 @@ class CheckVerdict(StrEnum):
 
 
 class Standing(StrEnum):
-    """What all the checks together say of the machine."""
+    """The verdict on the machine from all checks together, worst first."""
 
     NOT_QUALIFIED = "NOT QUALIFIED"
     INCONCLUSIVE = "INCONCLUSIVE"
@@ -31,12 +31,12 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """The verdict of one check on one device; `variant` tells several metrics of a check apart: `fp32`, say.
+    """The verdict of one check on one device. `variant`, such as `fp32`, distinguishes several metrics of a check.
 
-    `value` is in `unit`, with its 95% interval `low` to `high`; `bar` is what it was held against, which
-    `bar_source` derives. Each is None, or "", where there is none. `injected` names the planted fault.
-    `note` says of what it was measured. `details` are what else was measured: of a training step, its roofline.
-    `crowding` is how many of the cores that it needs other programs had meanwhile, None where nobody looked.
+    `value` is in `unit`; its 95% interval is `low` to `high`. `bar` is the limit for the value, and `bar_source` says
+    where the limit comes from. A missing number is None, a missing text is "". `injected` names the planted fault.
+    `note` says what was measured. `details` are further results, such as the roofline of a training step. `crowding` is
+    how many of the cores that the check needs were missing, because of other programs or a quota; None if unknown.
     """
 
     check: str

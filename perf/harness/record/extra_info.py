@@ -1,4 +1,4 @@
-"""What a record keeps of one benchmark beside its times: pytest-benchmark's `extra_info`, typed and frozen."""
+"""What a record keeps of one benchmark besides its times: pytest-benchmark's `extra_info`, typed and frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Number = float | UnsetType
 
 
 class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The keys and types of `extra_info`; perf/schema.json describes each. UNSET: the benchmark has no such number."""
+    """The keys and types of `extra_info`; perf/schema.json describes each. UNSET: the benchmark has no such value."""
 
     benchmark: str
     model: str
@@ -74,9 +74,9 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rates: Mapping[str, float] | UnsetType = UNSET
 
     def with_found(self, **found: Any) -> ExtraInfo:
-        """This one with what was `found` in the place of what it had. Raises TypeError for an unknown key."""
+        """A copy in which the values in `found` replace the old ones. Raises TypeError for an unknown key."""
         return msgspec.structs.replace(self, **found)
 
     def as_record(self) -> dict[str, Any]:
-        """`extra_info` of the JSON."""
+        """`extra_info` in the JSON, without the keys that are UNSET."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not UNSET}

@@ -1,4 +1,4 @@
-"""What a record keeps of a comparison: one `Judgement` of each benchmark, under `perf.gate`."""
+"""What a record keeps of a comparison: one `Judgement` for each benchmark, under `perf.gate`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Verdict(StrEnum):
 class Judgement:
     """The verdict on one benchmark.
 
-    `ratio` is head ÷ base in time, above 1 where head is slower, with its 98% interval `low` to `high`; `base_s` and
-    `head_s` are the times of one step [s]. `smallest_detectable` is the smallest ratio that would be SLOWER with
-    this spread and as many launches as a gate may make (of stored runs: with these). Each is None where it is not
-    known. `launches` is how many pairs of fresh processes, or how many stored runs, it rests on.
+    `ratio` is head's time ÷ base's time, above 1 if head is slower; its 98% interval is `low` to `high`. `base_s` and
+    `head_s` are the times of one call [s]; a gate calls single steps. `smallest_detectable` is the smallest ratio that
+    would be SLOWER with this spread and the most launches that a gate makes, or with these stored runs. An unknown
+    value is None. `launches` is the number of pairs of fresh processes, or of stored runs, that were compared.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""In: a pytest-benchmark JSON file (5.x), ours or anybody's. Out: a `Run`, or a RecordError and nothing else.
+"""In: a pytest-benchmark JSON file (5.x), ours or foreign. Out: a `Run`; the only error raised is RecordError.
 
-A file is data from a stranger: the types below say what is needed of it, the rest is not looked at, and a message
-that quotes it is a single printable line.
+We do not trust a file: the types below define the parts that we need, the rest is ignored, and a message that quotes
+the file is one printable line.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from perf.harness.record.values import Count, Scalar, Seconds
 
 Wanted = TypeVar("Wanted")
 
-# A run with every raw sample takes a few MB; parsing takes about ten times the file in memory.
+# A run with every raw sample takes a few MB. Parsing needs about ten times the size of the file in memory.
 MAX_BYTES = 512 * 2**20
 Some = dict[str, Any]
 Flat = dict[str, Scalar]
 
 
 class _Stats(msgspec.Struct, frozen=True):
-    """`data`: pytest-benchmark has divided each round's time by `iterations` already [s per call]."""
+    """`data` [s per call]: pytest-benchmark has already divided each round's time by `iterations`."""
 
     data: tuple[Seconds, ...] | None = None
     iterations: Count = 1
@@ -82,20 +82,20 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def load(path: Path) -> Run:
-    """Reads `path`; raises RecordError, and nothing else, where it is no usable record."""
+    """Read the record `path`. Raises RecordError, and no other error, if the file is not a usable record."""
     return parse(read_text(path), str(path))
 
 
 def read_text(path: Path) -> str:
-    """The text of the record file `path`. Raises RecordError where it cannot be one."""
+    """The text of the record file `path`. Raises RecordError if the file cannot be read, or cannot be a record."""
     source = str(path)
     try:
         if path.exists() and not path.is_file():
-            # A device may never end, a pipe may never begin.
+            # Reading a device may never end; reading a pipe may wait forever.
             raise RecordError(source, "", "a folder" if path.is_dir() else "not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise RecordError(source, "", f"larger than {MAX_BYTES // 2**20} MiB: not a benchmark file")
-        return path.read_bytes().decode("utf-8-sig")  # Windows shells write the mark in front
+        return path.read_bytes().decode("utf-8-sig")  # Windows shells write a byte order mark first
     except UnicodeDecodeError as error:
         raise RecordError(source, f"byte {error.start}", "not UTF-8 text") from error
     except OSError as error:
@@ -105,7 +105,7 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, source: str) -> Run:
-    """Reads the JSON `text`; `source` names it in messages and in `Run.source`. Raises RecordError."""
+    """Read the JSON `text`; `source` is its name in messages and in `Run.source`. Raises RecordError."""
     root = decode(text, source)
     if not isinstance(root, dict) or not isinstance(root.get("benchmarks"), list):
         raise RecordError(source, "", "no `benchmarks` list: not a pytest-benchmark file")
@@ -116,7 +116,7 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
-    commit_id = commit.get("id") if isinstance(commit, Mapping) else None  # a foreign file need not have one
+    commit_id = commit.get("id") if isinstance(commit, Mapping) else None  # a foreign file need not have a commit
     return Run(
         source=source,
         datetime=document.datetime,
@@ -158,7 +158,7 @@ def _benchmark(entry: _Entry, place: str, source: str) -> Benchmark:
 
 
 def _info(found: Mapping[str, Any]) -> Info:
-    """The scalars and flat dictionaries of `extra_info`; a foreign test may have put anything else there."""
+    """The scalars and flat dictionaries of `extra_info`. The rest is dropped: a foreign test may store anything."""
     info: dict[str, Scalar | Mapping[str, Scalar]] = {}
     for key, entry in found.items():
         if isinstance(entry, Mapping):
@@ -173,7 +173,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def decode(text: str, source: str) -> Any:
-    """The JSON `text` as Python has it. Raises RecordError: it has no NaN, and no number that Python cannot hold."""
+    """The JSON `text` as Python objects. Raises RecordError, also for NaN and for a number that is too large."""
     if not text.strip():
         raise RecordError(source, "", "empty file")
     try:
@@ -190,7 +190,7 @@ def decode(text: str, source: str) -> Any:
 
 
 def _why_no_json(text: str, error: msgspec.DecodeError) -> tuple[str, str]:
-    """The place and the reason, which Python's own decoder tells by line and column."""
+    """The place and the reason of the error. Python's own decoder gives the line and column."""
 
     def constant(token: str) -> NoReturn:
         raise ValueError(f"{token} is not JSON, and not a measurement")
@@ -205,7 +205,7 @@ def _why_no_json(text: str, error: msgspec.DecodeError) -> tuple[str, str]:
 
 
 def convert(root: Any, wanted: type[Wanted], source: str) -> Wanted:
-    """`root` as the typed `wanted`. Raises RecordError with the place, what was expected, and what was found."""
+    """Convert `root` to the type `wanted`. Raises RecordError with the place, the expected type and the value found."""
     try:
         return msgspec.convert(root, wanted)
     except msgspec.ValidationError as error:
@@ -219,7 +219,7 @@ def convert(root: Any, wanted: type[Wanted], source: str) -> Wanted:
 
 
 def _follow(root: Any, steps: Sequence[str]) -> tuple[list[str | int], Any]:
-    """The keys along `steps`, and what is there. msgspec writes `[...]` for the key of a dictionary."""
+    """The keys along `steps`, and the value at the end. msgspec writes `[...]` for the key of a dictionary."""
     keys: list[str | int] = []
     for step in steps:
         key: str | int = int(step) if isinstance(root, list) else _culprit(root) if step == "[...]" else step
@@ -229,7 +229,7 @@ def _follow(root: Any, steps: Sequence[str]) -> tuple[list[str | int], Any]:
 
 
 def _culprit(mapping: Mapping[str, Any]) -> str:
-    """The key of what is no single value, or else of what is no time, or else of what is no text."""
+    """The first key whose value is not a scalar; if there is none, not a time; if there is none, not a text."""
     for wanted in (Scalar, Seconds, str):
         for key, value in mapping.items():
             try:
@@ -239,7 +239,7 @@ def _culprit(mapping: Mapping[str, Any]) -> str:
     raise AssertionError("msgspec refused what it accepts")
 
 
-# What msgspec calls a type, and what people call it.
+# msgspec's name of each type, and plain words for the type.
 WORDS = {
     "object": "an object",
     "array": "a list",
@@ -252,7 +252,7 @@ BOUNDS = {">=": "of at least", ">": "above", "<=": "of at most", "<": "below"}
 
 
 def _reason(message: str, found: object) -> str:
-    """`message` of msgspec in plain words; `found` is what is at its place."""
+    """The `message` of msgspec in plain words; `found` is the value at the place of the error."""
     expected = re.match(r"Expected `([^`]*)`(?:(?: of length)? ([<>]=?) (\S+))?", message)
     if expected is None:
         wrong = "is not known to this version of Stepwatch" if isinstance(found, str) else "is too large"
@@ -265,7 +265,7 @@ def _reason(message: str, found: object) -> str:
 
 
 def _quote(value: object) -> str:
-    """`value` as JSON has it, short enough for a message."""
+    """`value` as JSON, short enough for a message."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):

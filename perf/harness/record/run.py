@@ -1,4 +1,4 @@
-"""What a record holds in memory: a `Run` of `Benchmark`s and `Case`s. The schema of the file is `perf/schema.json`."""
+"""A record in memory: a `Run` with its `Benchmark`s and `Case`s. The schema of the file is `perf/schema.json`."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from perf.harness.record.judgement import Judgement
 from perf.harness.record.values import Scalar, Seconds
 
 SCHEMA_VERSION = 1
-# What the file of a run begins with that is going on, or was not finished.
+# The file name of a run begins with this while the run goes on, and if it failed, was killed or ran only a part.
 PARTIAL = "partial_"
 
 Info = Mapping[str, Scalar | Mapping[str, Scalar]]
 
 
 class RecordError(Exception):
-    """A record that cannot be used: `str()` is one line naming the file, the place in it, and the reason."""
+    """A record that cannot be used: `str()` is one line with the file, the place in the file, and the reason."""
 
     def __init__(self, source: str, place: str, reason: str) -> None:
         super().__init__(one_line(f"{source}: {place}: {reason}" if place else f"{source}: {reason}"))
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks or control characters: file contents are quoted in messages."""
+    """`text` without line breaks or control characters, because messages quote the contents of files."""
     return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " "))
 
 
 def short_name(full_name: str) -> str:
-    """`epoch[cpu]` of `perf/test_epoch.py::test_epoch[cpu]`."""
+    """Shorten `perf/test_epoch.py::test_epoch[cpu]` to `epoch[cpu]`."""
     path, bracket, parameters = full_name.partition("[")
     return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
 
 
 def by_pass(seconds: Sequence[float], pass_rounds: Mapping[str, float]) -> tuple[tuple[float, ...], ...]:
-    """`seconds` by the pass that took them; one pass where `pass_rounds` does not add up, none where there are none."""
+    """Split `seconds` into passes. One pass if `pass_rounds` does not add up, none if there are no `seconds`."""
     counts = [int(count) for count in pass_rounds.values() if count >= 1]
     if sum(counts) != len(seconds):
         return (tuple(seconds),) if seconds else ()
@@ -53,9 +53,9 @@ def by_pass(seconds: Sequence[float], pass_rounds: Mapping[str, float]) -> tuple
 class Benchmark:
     """One benchmark of one run.
 
-    `seconds` holds the raw samples, each the mean of `iterations` calls [s per call]; it may be empty in a
-    foreign file, where only `stats` exists. `info` is pytest-benchmark's `extra_info`: ours when it has the key
-    `benchmark`, anything otherwise.
+    `seconds` holds the raw samples, each the mean of `iterations` calls [s per call]. A foreign file may have only
+    `stats`; then `seconds` is empty. `info` is pytest-benchmark's `extra_info`. With the key `benchmark`, `info` is
+    ours; otherwise it may hold anything.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Benchmark:
 
     @property
     def passes(self) -> tuple[tuple[float, ...], ...]:
-        """`seconds` by the pass that took them."""
+        """`seconds`, split into the passes that measured them."""
         return by_pass(self.seconds, self.numbers("pass_rounds"))
 
     @property
@@ -76,16 +76,16 @@ class Benchmark:
         return isinstance(self.info.get("benchmark"), str)
 
     def text(self, key: str) -> str | None:
-        """`info[key]` where it is a string, else None: a foreign file may hold anything under our names."""
+        """`info[key]` if it is a string, otherwise None, because a foreign file may hold anything under our names."""
         value = self.info.get(key)
         return value if isinstance(value, str) else None
 
     def number(self, key: str) -> float | None:
-        """`info[key]` where it is a finite number, else None."""
+        """`info[key]` if it is a finite number, otherwise None."""
         return finite(self.info.get(key))
 
     def numbers(self, key: str) -> dict[str, float]:
-        """`info[key]` where it is a flat dictionary of numbers, else {}."""
+        """The finite numbers in the dictionary `info[key]`; {} if there is no such dictionary."""
         value = self.info.get(key)
         if not isinstance(value, Mapping):
             return {}
@@ -94,10 +94,10 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Case:
-    """What became of one case: `outcome` is measured, skipped, failed, out-of-memory or not-run.
+    """The outcome of one case: measured, skipped, failed, out-of-memory or not-run.
 
-    Of a run that is compared: slower, inconclusive (where that fails), or missing: stored runs have it, and this one
-    has not. With `--benchmark-disable`, which leaves no record, it is ran-once.
+    A run that is compared has more outcomes: slower, inconclusive (if that counts as a failure), and missing (stored
+    runs have the case, this run does not). With `--benchmark-disable`, which leaves no record, the outcome is ran-once.
     """
 
     name: str
@@ -105,12 +105,12 @@ class Case:
     reason: str = ""
 
 
-# Case outcomes that leave their times in the record.
+# The outcomes of the cases whose times are in the record.
 TIMED = ("measured", "slower", "inconclusive")
 
 
 class Medians(msgspec.Struct, frozen=True):
-    """One run as a comparison needs it: the median of each benchmark by full name [s]."""
+    """The part of one run that a comparison needs: the median of each benchmark [s], by full name."""
 
     source: str
     datetime: str
@@ -119,7 +119,7 @@ class Medians(msgspec.Struct, frozen=True):
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """Runs that were accepted under a name, one at least; `accepted` is when, as ISO 8601 has it."""
+    """One or more runs that were accepted under `name`; `accepted` is the time of acceptance in ISO 8601."""
 
     name: str
     accepted: str
@@ -130,8 +130,8 @@ class Baseline(msgspec.Struct, frozen=True):
 class Run:
     """One run of the suite, or a foreign pytest-benchmark file (`perf` is then empty).
 
-    `complete` is False where the run was killed, interrupted, or is still going on; `unfit` says why it measured
-    only a part of the cases. An accepted baseline is its newest run, with all of them in `baseline`.
+    `complete` is False if the run was killed or interrupted, or is still going on. `unfit` says why the run measured
+    only a part of the cases. For an accepted baseline, this is the newest of its runs, and `baseline` has all of them.
     """
 
     source: str
@@ -159,7 +159,7 @@ class Run:
 
 
 def finite(value: object) -> float | None:
-    """`value` as a float where it is a finite number (no bool), else None."""
+    """`value` as a float if it is a finite number and no bool, otherwise None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,7 +1,7 @@
-"""A measured reference: what machines that are known to be good reached, metric by metric, how much they differed, and
-the exact bits to which training must come.
+"""A measured reference: the value that good machines reached in each metric, and how much they differed.
 
-`python -m perf spec` makes the file from their qualifications; `--perf-spec=FILE` judges by it.
+It also has digests of the exact weights that a training must produce. `python -m perf spec` makes the file from the
+qualifications of good machines; `--perf-spec=FILE` judges a machine by the file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Reference:
-    """One metric on one model of device: the median over `runs` runs, in `unit`, and the standard deviation between
-    the runs as a share of it (None for one run)."""
+    """One metric on one device model: `value` is the median of `runs` runs, in `unit`.
+
+    `spread` is the standard deviation of the logarithms of the runs: 0.06 is 6%, None for one run.
+    """
 
     check: str
     variant: str
@@ -39,8 +41,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a spec file says; `source` is its name. `digests` are those of the weights that a training comes to, by all
-    that they depend on."""
+    """The content of a spec file; `source` is the name of the file.
+
+    `digests` are the digests of the weights after a training. Each key names all that these weights depend on.
+    """
 
     source: str
     references: tuple[Reference, ...]
@@ -48,11 +52,11 @@ class Spec:
 
     @property
     def devices(self) -> list[str]:
-        """The models of the devices that it has a reference of."""
+        """The device models that have a reference."""
         return list(dict.fromkeys(one.device_name for one in self.references))
 
     def knows(self, device_name: str) -> bool:
-        """Whether anything of such a device can be held against it."""
+        """Whether the spec has a reference or a digest for this device model."""
         return device_name in self.devices or any(f", {device_name}" in key for key in self.digests)
 
     def find(self, check: str, variant: str, device_name: str) -> Reference | None:
@@ -66,13 +70,13 @@ class _Document(Struct, frozen=True):
 
 
 def write(path: Path, spec: Spec) -> None:
-    """Raises RecordError where the file cannot be written."""
+    """Write `spec` to `path`. Raises RecordError if the file cannot be written."""
     root = {KEY: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
     write_text(path, json.dumps(root, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_spec(path: Path) -> Spec:
-    """Raises RecordError, and nothing else, where `path` is no spec."""
+    """Read the spec file `path`. Raises RecordError, and no other error, if the file is not a spec."""
     source = str(path)
     root = decode(read_text(path), source)
     if not isinstance(root, dict) or root.get(KEY) != VERSION:

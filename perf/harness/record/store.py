@@ -1,8 +1,8 @@
-"""Where a run is kept: one file, rewritten after each benchmark, which gets its number once the run is whole.
+"""The file of a run: rewritten after each benchmark, and numbered once the run is whole.
 
-`partial_<time>_<pid>.json` is a run going on, killed, failed, or of a part of the cases: it can be reported and named
-in `--benchmark-compare=…`, but a plain `--benchmark-compare` does not take it. `0001_<name>.json` is a whole run, in
-pytest-benchmark's own naming.
+`partial_<time>_<pid>.json` is a run that is still going on, was killed, failed, or measured only a part of the cases. A
+report can read the file, and `--benchmark-compare=…` can name it, but a plain `--benchmark-compare` ignores it.
+`0001_<name>.json` is a whole run, named as pytest-benchmark names its files.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from perf.harness.record.run import PARTIAL, RecordError
 from perf.harness.record.write import write_text
 
-# No write takes this long: what is older was left by a run that was killed.
+# No write takes this long [s]: an older temporary file was left by a run that was killed.
 WRITING_S = 600
 NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinities, which it cannot, become None; unknown objects their text."""
+    """Convert `value` to JSON types: NaN and infinities become None, unknown objects become their text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def keep(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace the file by `document`, at once: a reader sees the old one or the new one. Raises RecordError."""
+    """Replace the file by `document` in one step: a reader sees the old or the new document. Raises RecordError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,27 +50,27 @@ def numbered(folder: Path) -> list[Path]:
 
 
 class RunFile:
-    """The file of one run in `folder`; `stamp` tells it from other runs at the same time."""
+    """The file of one run in `folder`; `stamp` distinguishes it from other runs at the same time."""
 
     def __init__(self, folder: Path, stamp: str) -> None:
         self.stamp = stamp
         self.path = folder / f"{PARTIAL}{stamp}.json"
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Replace the file by `document`, at once: a reader sees the old one or the new one. Raises RecordError."""
+        """Replace the file by `document` in one step: a reader sees the old or the new document. Raises RecordError."""
         keep(self.path, document)
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what runs left that were killed while they wrote."""
+        """Remove the temporary files of runs that were killed while they wrote."""
         now = self.path.stat().st_mtime
         for litter in self.path.parent.glob(".*.partial"):
-            with contextlib.suppress(FileNotFoundError):  # another run sweeps too
+            with contextlib.suppress(FileNotFoundError):  # another run may remove the file first
                 if now - litter.stat().st_mtime > WRITING_S:
                     litter.unlink()
 
     def number(self, name: str) -> Path:
-        """Give the file the next number in its folder, under `name`: the run is whole."""
+        """Rename the file of a whole run to the next number in its folder plus `name`. Returns the new path."""
         number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
         self.path = self.path.replace(self.path.with_name(f"{number:04}_{name}.json"))
         return self.path

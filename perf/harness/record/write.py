@@ -1,4 +1,4 @@
-"""In: text. Out: a file that holds all of it, or the file as it was. Records and command output are written here."""
+"""In: text. Out: a file with all of the text, or the old file unchanged. Used for records and command output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from perf.harness.record.run import RecordError
 
 
 def write_text(path: Path, text: str, mode: int | None = None) -> None:
-    """Replaces the file `path` by `text` (UTF-8, `\\n` line ends) in one step: nobody ever reads half of it.
+    """Replace the file `path` by `text` (UTF-8, `\\n` line ends) in one step: no reader ever sees half of the text.
 
-    `mode` is its permissions; None leaves them to the system.
+    `mode` is the permissions of the file; None leaves them to the system.
 
-    Raises RecordError where it cannot, and then leaves the old file and no other behind.
+    Raises RecordError if the file cannot be written. Then the old file stays, and no temporary file is left.
     """
     try:
-        target = path.resolve()  # a link stays a link
+        target = path.resolve()  # write to the target of a link, not over the link
         if target.exists() and not target.is_file():
             # Replacing would turn a device such as /dev/null into a plain file.
             raise RecordError(str(path), "", "cannot be written: not a regular file")
@@ -27,7 +27,7 @@ def write_text(path: Path, text: str, mode: int | None = None) -> None:
 
 
 def _replace(target: Path, text: str, mode: int | None) -> None:
-    # Not `tempfile`: its files are private (0600), and the replaced file would stay so.
+    # Not `tempfile`: its files are private (0600), and the new file would keep that mode.
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:

@@ -21,15 +21,16 @@ from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render"]
 
 FORMATS = ("terminal", "github", "csv", "json")
-# Under the letter and the name of a file.
+# The indent of the lines under the letter and the name of a file.
 MARGIN = "   "
 
 
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:
-    """The report on `runs` in one of FORMATS, without a line end; `width` [columns] is for the terminal.
+    """The report on `runs` in one of FORMATS, without a final line break. `width` [columns] is for the terminal.
 
-    Speedups are over the device `reference`: `cpu`, or `A:cpu` where there are several files; None is the first CPU.
-    Raises UnknownReference where no file has that device, ValueError for an unknown format.
+    Speedups are over the device `reference`: `cpu`, or `A:cpu` if there are several files. None means the first CPU, or
+    the first device if there is no CPU. Raises UnknownReference if no file has that device, and ValueError for an
+    unknown format.
     """
     found = Speedups.of(runs, reference)
     if format == "csv":
@@ -73,8 +74,10 @@ def _which(names: Sequence[str]) -> str:
 
 
 def _machines(named: Sequence[tuple[str, Run]]) -> list[Block]:
-    """Each run's header. Of several runs, each has its letter and file, and a second run of one machine has only the
-    lines that differ from the first."""
+    """The header of each run. If there are several runs, each header begins with the letter and the name of the file.
+
+    A later run of the same machine has only the lines that differ from the first run of that machine.
+    """
     if len(named) == 1:
         return [Fixed(lines(named[0][1]), hang=SUBJECT)]
     blocks: list[Block] = []

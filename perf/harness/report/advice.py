@@ -1,5 +1,4 @@
-"""In: rows. Out: sentences on how to train: the fastest mode, the accelerator's lead, the largest batch, and what to
-type for it."""
+"""In: rows. Out: advice on training: the fastest mode, the accelerator's lead, the largest batch, the options."""
 
 from __future__ import annotations
 
@@ -18,19 +17,18 @@ LACKS = {
     Lack.OTHERS_NOT_STEADY: "no other mode has a steady time at this batch size",
     Lack.OTHERS_NOT_FASTER: "no other mode is certainly faster at this batch size",
 }
-# What a search for the largest batch says when memory ran out, and how it begins when it ended earlier.
+# Why a search for the largest batch ended: the text if memory ran out, and how the text begins if it ended earlier.
 MEMORY, EARLY = "out of memory", "its search"
 
 
 def advice(found: Speedups) -> list[str]:
-    """Modes that do not count, networks that compile in pieces, the fastest way on each device, an accelerator's
-    lead over the CPU."""
+    """Modes that do not count, graph breaks, the fastest way on each device, and an accelerator's lead over the CPU."""
     steps = by_mode(found.rows)
     return [*_left_out(steps), *_broken(found.rows), *map(_way, fastest_ways(steps)), *map(_lead, leads(found))]
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
-    """The modes that compute another training, by device."""
+    """One text for each device: the modes that compute another training."""
     wrong = grouped((row for row in rows if not agrees(row)), lambda row: row.label)
     return [
         f"LEFT OUT on {group[0].label}: {'; '.join(f'{_named(row)}: {_losses(row)}' for row in group)}. "
@@ -40,7 +38,7 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
 
 
 def _broken(rows: Sequence[Row]) -> list[str]:
-    """The networks that torch.compile could not take as one graph, and why."""
+    """The networks that torch.compile could not compile as one graph, and why."""
     broken = [row for row in rows if row.benchmark.text("graph_break")]
     groups = grouped(broken, lambda row: (row.label, network(row), row.benchmark.text("graph_break")))
     return [
@@ -56,7 +54,7 @@ def _named(row: Row) -> str:
 
 
 def _losses(row: Row) -> str:
-    """How far its losses are from eager's, and where they end from those in fp32, as far as that is known."""
+    """How far the losses of `row` are from eager's, and how far the last ones are from fp32, as far as known."""
     difference, steps = row.benchmark.number("parity_difference"), row.benchmark.number("parity_steps")
     if difference is None:
         return "its losses were not compared with eager's"
@@ -92,7 +90,7 @@ def _way(way: Way) -> str:
 
 
 def _typed(row: Row) -> str:
-    """The options that choose `row`, without those that are the default, and its rate."""
+    """The options that choose `row`, without options that have their default value, and the rate of `row`."""
     modes = zip(PLAIN_MODE.items(), row.mode, strict=True)
     options = [f"--perf-{name}={value}" for (name, plain), value in modes if value != plain]
     batch = f"--perf-batch-size={quantities.batch(row.batch_size or 0)}"
@@ -134,7 +132,7 @@ def _largest_batch(row: Row) -> str | None:
         fits = f"a batch of {size} fits into {room}, and a larger one was not tried{f': {why}' if why else ''}"
     else:
         fits = f"a batch of {size} fits into {room}, and a larger one failed: {why}"
-    if 2 * enough > most:  # no doubling was timed beyond it
+    if 2 * enough > most:  # a batch of double the size was not timed
         gain = f"batch {use} has the highest throughput of the sizes timed"
     else:
         gain = f"from batch {use} on, doubling the batch no longer raises throughput by 5%"

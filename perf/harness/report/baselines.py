@@ -1,4 +1,4 @@
-"""In: accepted baselines. Out: text: what they hold, and what changes when one replaces another."""
+"""In: accepted baselines. Out: text: what they contain, and what changes when one baseline replaces another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def listing(found: Sequence[tuple[str, Run]], storage: str, width: int) -> str:
 
 
 def detail(run: Run, width: int) -> str:
-    """One baseline: its runs, and the median and spread of each benchmark between them."""
+    """One baseline: its runs, and for each benchmark the mean of the medians and their spread between runs."""
     baseline = _of(run)
     runs, times = baseline.runs, _times(baseline.runs)
     columns = (
@@ -51,7 +51,7 @@ def detail(run: Run, width: int) -> str:
 
 
 def accepted(run: Run, replaced: Run | None, width: int) -> str:
-    """The baseline that `run` has become, and the one that it replaces."""
+    """The baseline that `run` has become, and the baseline that it replaces, with the changes."""
     blocks: list[Block] = [Heading(f"Accepted: {summary(_of(run))}"), Fixed([run.source], hang=4)]
     if replaced is not None:
         blocks.append(Notes([f"It replaces {summary(_of(replaced))}."]))
@@ -60,7 +60,7 @@ def accepted(run: Run, replaced: Run | None, width: int) -> str:
 
 
 def removed(path: str, run: Run | None, width: int) -> str:
-    """The baseline that was removed; `run` is None where it could not be read."""
+    """The baseline that was removed; `run` is None if it could not be read."""
     what = "it could not be read" if run is None else summary(_of(run))
     return page([Fixed([f"Removed {path}: {what}."], hang=4)], width)
 
@@ -99,10 +99,10 @@ def _spread(times: Sequence[float]) -> str:
 
 
 def _of(run: Run) -> Baseline:
-    """The baseline that `run` was accepted as; a run by itself is one of one run."""
+    """The baseline that `run` was accepted as. A run that was not accepted counts as a baseline with one run."""
     return run.baseline or Baseline(run.file_name, run.datetime, medians_of(run))
 
 
 def _date(text: str) -> str:
-    """`2026-11-23 12:32` of an ISO date."""
+    """The date and time of an ISO date: `2026-11-23 12:32`."""
     return text[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""In: rows. Out: one table for each kind of benchmark, with only the columns that say something, and their notes."""
+"""In: rows. Out: one table for each kind of benchmark, without the columns that say nothing, and notes on columns."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MEMORY = {
 
 
 def tables(found: Speedups) -> list[Table]:
-    """Training steps by mode, one table for each kind of the rest, then memory and start-up, then foreign ones."""
+    """Training steps by mode, one table for each other kind, then start-up and memory, then benchmarks of others."""
     in_modes = by_mode(found.rows)
     shown = set(map(id, in_modes))
     networks = groupby(in_modes, network)
@@ -54,7 +54,7 @@ def tables(found: Speedups) -> list[Table]:
 
 
 def footnotes(found: Speedups) -> list[Notes]:
-    """What the columns mean, as far as they are there."""
+    """What the columns mean. There is a note only for columns that are in a table."""
     notes = [*_on_times(found), *_on_modes(found.rows, found.reference)]
     if any(row.kind == "memory" for row in found.untimed):
         notes.append(ACTIVATIONS)
@@ -107,14 +107,14 @@ def _ratios(row: Row) -> tuple[Ratio | None, ...]:
 
 
 def title(rows: Sequence[Row], more: str = "") -> str:
-    """The kind of `rows` in plain words, and `more`."""
+    """The title of a table: the kind of `rows` in plain words, `more`, the epochs, and SMOKE."""
     words = benchmarks.title(rows[0].kind) + more
     epochs = {row.benchmark.number("epochs") for row in rows}
     number = epochs.pop() if len(epochs) == 1 else None
     if number is not None:
         words += f" ({quantities.counted(number, 'epoch')})"
     smoke = [row.smoke for row in rows]
-    # A column tells which of the rows are a smoke run's.
+    # If only some rows are from a smoke run, a column shows which rows.
     return f"{words} – {'' if all(smoke) else 'partly '}SMOKE" if any(smoke) else words
 
 
@@ -125,7 +125,7 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
     if across:
         of_device = _cells(rows, lambda row: _over(row.speedup, is_base=row.reference))
         columns.append(Column(f"speedup vs {reference}", of_device))
-    # The page has room for the interval of one speedup, and for none beside times of two kinds.
+    # The page has room for the interval of only one speedup, and for no interval if times are of two kinds.
     short = across or any(row.kinds for row in rows)
     of_pipeline = _cells(
         rows, lambda row: _over(row.pipeline_speedup, is_base=row.pipeline == PLAIN_PIPELINE, short=short)
@@ -141,7 +141,7 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
 
 
 def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
-    """By batch size, execution, precision and device; the page has room for one interval in a row."""
+    """The steps of one network by batch size, execution, precision and device. A row has room for one interval."""
     labels = {row.label for row in rows}
     columns = [column for column in _identity(rows) if column.title != "device" or len(labels) > 1]
     columns.sort(key=lambda column: column.title != "batch")
@@ -160,14 +160,14 @@ def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
 
 
 def _across(rows: Sequence[Row]) -> bool:
-    """Whether a row has a speedup over another device."""
+    """Whether a row of another device has a speedup over the reference device."""
     return any(row.full_speedup for row in rows if not row.reference)
 
 
 def _resources(rows: Sequence[Row]) -> list[Table]:
-    """The slowest first call and the highest memory of each kind on each device: they hardly vary within it.
+    """The slowest first call and the highest memory of each kind on each device. They hardly vary within a kind.
 
-    Where there are modes, of each network and mode.
+    If there are modes other than eager fp32, there is one row for each network and mode.
     """
     names = () if all(row.plain for row in rows) else ("model", *PLAIN_MODE)
     groups = grouped(rows, lambda row: (row.kind, row.label, *(row.workload[name] for name in names)))
@@ -178,7 +178,7 @@ def _resources(rows: Sequence[Row]) -> list[Table]:
         *_differing(firsts, names),
         Column.names("device", _cells(firsts, lambda row: row.label)),
         Column("first call, at most", list(map(_cold_start, known))),
-        # With more columns it is too wide for 80; the tables by mode have it, too.
+        # With more columns, the table is too wide for 80 characters. The tables by mode also have this column.
         Column("peak memory, at most", list(map(_peak, known)), spare=1 if names else 0),
     )
     return [Table("Start-up and memory", _saying(columns))] if known else []
@@ -198,7 +198,7 @@ def _peak(rows: Sequence[Row]) -> str:
 
 
 def _memory(rows: Sequence[Row]) -> list[Table]:
-    """What each step of `memory` takes."""
+    """The memory that each training step of the benchmark `memory` takes."""
     columns = [Column(name, [_number(row, key, quantities.size) for row in rows]) for key, name in MEMORY.items()]
     return [Table(title(rows, " of a training step"), _saying([*_identity(rows), *columns]))] if rows else []
 
@@ -232,7 +232,7 @@ def _identity(rows: Sequence[Row]) -> list[Column]:
 
 
 def _differing(rows: Sequence[Row], names: Iterable[str]) -> list[Column]:
-    """Those parts of the workload that differ between the rows; also a mode that all share, if it is not plain."""
+    """The parts of the workload that differ between the rows, and a mode that all rows share if it is not plain."""
     workloads = [row.workload for row in rows]
     found = []
     for name in names:
@@ -256,7 +256,7 @@ def _times(rows: Sequence[Row]) -> list[Column]:
 
 
 def _over_plain(rows: Sequence[Row], *, short: bool = False) -> Column:
-    """How many times as fast as eager fp32 the mode of each row is; `short`: without the interval."""
+    """The speedup of the mode of each row over eager fp32; with `short`, without the interval."""
     over = _cells(rows, lambda row: _over(row.mode_speedup, is_base=row.plain, short=short))
     return Column("vs eager fp32", over, spare=2 * short)
 
@@ -266,7 +266,7 @@ def _cells(rows: Sequence[Row], cell: Callable[[Row], str]) -> list[str]:
 
 
 def _saying(columns: Sequence[Column]) -> list[Column]:
-    """The columns that say something."""
+    """The columns that have a cell that says something."""
     silent = ("", quantities.NONE, quantities.ONE)
     return [column for column in columns if any(cell not in silent for cell in column.cells)]
 
@@ -284,7 +284,7 @@ def _above_0(row: Row, key: str, form: Callable[[float], str]) -> str:
 
 
 def _time_of(row: Row) -> str:
-    """`812 µs ±3%`; where some of its passes were slow: `552 ms or 950 ms (2 of 5)`."""
+    """The time of a row: `812 µs ±3.0%`; if some of its passes were slow, `552 ms or 950 ms (2 of 5)`."""
     if (kinds := row.kinds) is None:
         return _time(row.summary)
     fast, slow = map(quantities.seconds, (kinds.fast, kinds.slow))
@@ -292,17 +292,17 @@ def _time_of(row: Row) -> str:
 
 
 def _time(summary: Summary) -> str:
-    """A median time and its spread: 812 µs ±3%."""
+    """A median time and its spread: 812 µs ±3.0%."""
     return f"{quantities.seconds(summary.median)} {_shown(_spread, summary.spread)}".rstrip()
 
 
 def _spread(value: float) -> str:
-    """Of two passes that differ, the interval may have no end to speak of."""
+    """The spread of a time: `±3.0%`. If two passes differ, their interval may be too wide to be of use."""
     return f"±{quantities.percent(value)}" if value < 10 else "±>999%"
 
 
 def _over(found: Ratio | None, *, is_base: bool, short: bool = False) -> str:
-    """A speedup; `short`: without its interval."""
+    """A speedup; with `short`, without its interval."""
     if is_base:
         return quantities.ONE
     if found is None:
@@ -320,7 +320,7 @@ def _first_call(row: Row) -> str:
 
 
 def _accuracy(value: float) -> str:
-    """With one more digit than a share of time: accuracies differ in it."""
+    """An accuracy, always with one digit after the point, because accuracies often differ only in that digit."""
     return f"{100 * value:.1f}%" if 0 <= value <= 1 else ""
 
 

@@ -20,17 +20,17 @@ OUTCOMES = (
     "missing",
     "failed",
 )
-# Their number is shown even if it is 0: no number could mean anything.
+# The number of these is shown even if it is 0, because a missing number could mean anything.
 ALWAYS = ("measured", "skipped")
-# pytest calls these failed, so the number of one of them is always shown.
+# pytest calls these failed. If none of them occurred, the line says `failed 0`.
 FAILURES = ("failed", "out-of-memory", "slower", "missing")
-# A line has so many reasons or names, and the number of the rest.
+# A line has up to this many reasons or names, and the number of the others.
 LISTED = 3
 MAX_REASON = 100
 
 
 def counts(runs: Sequence[Run]) -> list[Notes]:
-    """What became of the cases: one line for each run that has cases."""
+    """The number of cases with each outcome: one line for each run that has cases."""
     lines = [
         (f"{letter}: " if letter else "") + _tally(run.cases)
         for run, letter in zip(runs, letters(len(runs)), strict=True)
@@ -48,7 +48,7 @@ def _tally(cases: Sequence[Case]) -> str:
 
 
 def outcome(name: str, cases: Sequence[Case]) -> str:
-    """How many `cases` came to `name`, and why, or which: `skipped 12 (no CUDA)`."""
+    """The number of `cases` with the outcome `name`, and their reasons or names: `skipped 12 (no CUDA)`."""
     text = f"{shorten(name.replace('-', ' '), MAX_REASON)} {len(cases)}"
     details: list[str] = []
     if name == "skipped":
@@ -61,6 +61,6 @@ def outcome(name: str, cases: Sequence[Case]) -> str:
 
 
 def _reasons(cases: Sequence[Case]) -> list[str]:
-    """Each reason once, the most frequent first; with its number, if there are several."""
+    """Each reason once, the most frequent first. If there are several reasons, each has the number of its cases."""
     found = Counter(shorten(case.reason, MAX_REASON) for case in cases if case.reason)
     return [*found] if len(found) == 1 else [f"{number}: {reason}" for reason, number in found.most_common()]

@@ -1,6 +1,6 @@
-"""In: rows. Out: what they say, in sentences.
+"""In: rows. Out: sentences that say what the rows show.
 
-Every number in a sentence is from the record; where one is missing, the sentence says less.
+Every number in a sentence is from the record. If a number is missing, the sentence says less.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, du
 from perf.harness.verdict.marks import UNSTEADY, Mark
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 
-# What a shell takes as one word, and the page in one line.
+# A file name that is one word in a shell and fits into one line of the page.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
 
 
 def conclusion(found: Speedups) -> list[Block]:
-    """Which device is faster, what an epoch waits for, the fastest way to train, what could not be compared."""
+    """Which times not to trust, which device is faster, what an epoch waits for, and how to train fastest.
+
+    At the end: what could not be compared, and, if there is only a CPU, how to compare it with a GPU.
+    """
     rows = found.rows
     sentences = [
         *_crowded(rows),
@@ -53,7 +56,7 @@ def conclusion(found: Speedups) -> list[Block]:
 
 
 def _crowded(rows: Sequence[Row]) -> list[str]:
-    """The times of rows beside which other programs computed."""
+    """A warning for each device on which other programs used the cores at the same time."""
     return [
         f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else runs."
         for begin in _marked(rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others)
@@ -61,7 +64,7 @@ def _crowded(rows: Sequence[Row]) -> list[str]:
 
 
 def _throttled(rows: Sequence[Row]) -> list[str]:
-    """The times of a device that had slowed itself down."""
+    """A warning for each device that slowed itself down."""
     return [
         f"{begin} The device slowed itself down, because of heat or its power supply. With good cooling and power it "
         "is faster."
@@ -70,7 +73,7 @@ def _throttled(rows: Sequence[Row]) -> list[str]:
 
 
 def _bimodal(rows: Sequence[Row]) -> list[str]:
-    """The times of which there are two kinds."""
+    """A warning for each device with times of two kinds, fast and slow."""
     return [
         f"{begin} They are fast in some processes, and slow in others. Threads that wait for each other often do that: "
         "try --perf-threads=1."
@@ -85,7 +88,7 @@ def _times(slower: float) -> str:
 
 
 def _unsteady(rows: Sequence[Row]) -> list[str]:
-    """The times that scatter."""
+    """A warning for each device with times that scatter too much."""
     return [
         f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again while "
         "nothing else runs."
@@ -96,7 +99,7 @@ def _unsteady(rows: Sequence[Row]) -> list[str]:
 def _marked(
     rows: Sequence[Row], mark: Mark, badness: Callable[[Row], float], words: Callable[[float], str]
 ) -> list[str]:
-    """`CROWDED on cpu: training step at batch 64 (others: 1.4 cores).` of each device; worst first."""
+    """One text for each device, worst first: `CROWDED on cpu: training step at batch 64 (others: 1.4 cores)`."""
     several = several_networks(rows)
     worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
     return [
@@ -114,7 +117,7 @@ def _rounds(share: float) -> str:
 
 
 def _invitation(source: str) -> list[Block]:
-    """How to add a GPU's numbers."""
+    """How to compare with a GPU: the commands to type."""
     here = not source.endswith("gpu.json") and FILE_NAME.fullmatch(source)
     again = [] if here else ["pytest perf/ --benchmark-json=cpu.json   # here"]
     lines = (
@@ -129,7 +132,7 @@ def _invitation(source: str) -> list[Block]:
 
 
 def _devices(found: Speedups) -> list[str]:
-    """For each device that is not the reference, where it is faster and by how much."""
+    """For each device except the reference: at which batch sizes it is faster or slower, and by how much."""
     groups = duels(found)
     several = several_networks([row for group in groups for row in group])
     modes = not all_plain(found.rows)
@@ -137,7 +140,10 @@ def _devices(found: Speedups) -> list[str]:
 
 
 def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> str:
-    """`rows` are one device's, of one workload, by batch size; `several` networks need naming, and so do `modes`."""
+    """A sentence on the `rows` of one device and one workload, ordered by batch size.
+
+    The sentence names the network if there are `several`, and the mode if there are `modes` other than eager fp32.
+    """
     wins, losses, ties, unsure = (
         [row for row in rows if relation(row.speedup) is one]
         for one in (Relation.FASTER, Relation.SLOWER, Relation.ALIKE, Relation.UNKNOWN)
@@ -159,20 +165,20 @@ def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> st
 
 
 def _factors(rows: Sequence[Row]) -> str:
-    """How many times faster, or slower, from the least to the most."""
+    """How many times faster or slower the `rows` are, from the smallest factor to the largest: `2.15× to 4.32×`."""
     points = sorted(max(row.speedup.point, 1 / row.speedup.point) for row in rows if row.speedup is not None)
     least, most = quantities.times(points[0]), quantities.times(points[-1])
     return least if least == most else f"{least} to {most}"
 
 
 def _trainings(rows: Sequence[Row]) -> list[str]:
-    """One sentence for each network; `rows` are one device's."""
+    """One sentence for each network. `rows` are the rows of one device."""
     several = several_networks(rows)
     return [text for group in grouped(rows, network) if (text := _training(group, several))]
 
 
 def _training(rows: Sequence[Row], several: bool) -> str:
-    """The rate of the training step, the rate of the plain pipeline, and how long the epoch waits for it."""
+    """The rate of the training step, the rate of the plain pipeline, and how long the epoch waits for input."""
     found = Training.of(rows)
     of = f" of {network(rows[0])}" if several else ""
     known = found.step or found.epoch
@@ -201,7 +207,7 @@ def _epoch(found: Training, epoch: Row) -> str:
 
 
 def _incomparable(found: Speedups) -> list[str]:
-    """Why rows have no speedup: one sentence per device and reason."""
+    """Why rows have no speedup: one sentence for each device and reason."""
     there = [row for row in found.rows if row.reference]
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in found.rows:
@@ -217,7 +223,10 @@ def _incomparable(found: Speedups) -> list[str]:
 
 
 def _has_plain(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether the report compares a mode that only this device has: in the table of modes, or by its eager fp32 row."""
+    """Whether the report still compares the work of `row` with eager fp32 on the reference device.
+
+    It does so in the table of modes, or in the eager fp32 row of the same work on the same device.
+    """
     if row.full_speedup is None:
         return False
     return row.kind == STEP or any(other.plain and other.speedup and _work(other) == _work(row) for other in rows)
@@ -239,11 +248,11 @@ def _why_not(row: Row, others: Sequence[Row], reference: str) -> str:
 
 
 def _differences(row: Row, other: Row) -> list[str]:
-    """`different data set (digits, mnist)`, for each part of the workload."""
+    """One text for each part of the workload that differs: `different data set (digits, mnist)`."""
     mine, theirs = row.workload, other.workload
     different = [name for name in mine if mine[name] != theirs[name]]
     if "data set" in different and "data" in different:
-        different.remove("data")  # another set always has another digest
+        different.remove("data")  # another data set always has another digest
     return [
         "different data of the same name"
         if name == "data"

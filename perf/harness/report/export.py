@@ -11,7 +11,7 @@ from perf.harness.record.values import Scalar
 from perf.harness.report.layout import clean
 from perf.harness.verdict.speedups import Row, Speedups
 
-# A spreadsheet runs a text that begins with one of these as a formula (OWASP, CSV Injection).
+# If a text begins with one of these, a spreadsheet runs the text as a formula (OWASP, CSV Injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -28,14 +28,14 @@ def as_csv(found: Speedups) -> str:
 
 
 class _Lines(list[str]):
-    """What `csv.writer` takes for a file."""
+    """A list of lines that `csv.writer` can write to as if it were a file."""
 
     write = list.append
 
 
 def as_json(found: Speedups) -> str:
     """A list of objects with the same keys as the CSV; null for what was not measured."""
-    # ASCII: a control sequence in a name stays an escape.
+    # With ASCII only, a control sequence in a name stays escaped.
     return json.dumps(_records(found), indent=1, allow_nan=False, ensure_ascii=True)
 
 
@@ -77,7 +77,7 @@ COLUMNS: dict[str, Read] = {
     "name": lambda row, _: row.benchmark.name,
     **_texts("benchmark", "model", "data"),
     "profile": lambda row, _: row.profile,
-    # A benchmark of ours without a mode ran in eager fp32; nothing is known of others.
+    # A benchmark of ours without a mode ran in eager fp32. The mode of other benchmarks is unknown.
     "execution": lambda row, _: row.mode[0] if row.benchmark.ours else None,
     "precision": lambda row, _: row.mode[1] if row.benchmark.ours else None,
     **_numbers("batch_size"),
@@ -105,7 +105,7 @@ COLUMNS: dict[str, Read] = {
 
 
 def _finite(value: Scalar) -> Scalar:
-    """`value` as JSON can hold it; whole numbers without a point."""
+    """`value` in a form that JSON can hold: None if it is not finite; whole numbers have no decimal point."""
     if isinstance(value, float):
         number = finite(value)
         return int(number) if number is not None and number.is_integer() and abs(number) < 2**53 else number

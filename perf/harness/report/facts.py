@@ -1,4 +1,4 @@
-"""In: a run. Out: its header: a line each for devices, software, data, settings, and how the devices ran."""
+"""In: a run. Out: its header: one line each for devices, software, data, settings, and how the devices ran."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from perf.harness.report.layout import PAGE, hanging
 
 Section = Mapping[str, Any]
 
-# The longest subject of a line is `telemetry`.
+# The width of the subjects at the beginning of lines. The longest subject is `telemetry`.
 SUBJECT = 10
-# What was taken from the host gets a line if it is at least this share of the run.
+# Time that the host lost is shown if it is more than this share of the run.
 WORTH_SAYING = 0.01
 THROTTLED = ("throttled_", "_share")
-# These do not slow a device down, or have words of their own; "" is the share of all that do.
+# These reasons do not slow a device down, or have their own text. "" is the share of all reasons that slow it down.
 NOT_NAMED = ("", "sw_power_cap", "applications_clocks_setting", "sync_boost", "display_clock_setting", "gpu_idle")
 SPLITS = {"train": "training", "test": "test"}
-# NVML's abbreviations.
+# NVML's abbreviations, which the report writes in capitals.
 CAPITALS = ("hw", "sw")
 
 
 def header(run: Run) -> list[str]:
-    """The devices of `run`, or why one is absent, its software, data and settings, in short lines."""
+    """The header of `run` in short lines: its devices, or why a device is absent, its software, data and settings."""
     return [part for line in lines(run) for part in hanging(line, PAGE, SUBJECT)]
 
 
 def lines(run: Run) -> list[str]:
-    """A line for each subject of which something is known."""
+    """One line for each subject about which something is known."""
     devices = _section(run.perf, "devices")
     facts = [
         ("cpu", _cpu(run)),
@@ -46,7 +46,7 @@ def lines(run: Run) -> list[str]:
 
 
 def same_machine(run: Run, earlier: Sequence[tuple[str, Run]]) -> str | None:
-    """The letter of the first earlier run with the fingerprint of `run`, if it has one."""
+    """The letter of the first earlier run with the same fingerprint as `run`; None if there is none."""
     mine = _fingerprint(run)
     return next((letter for letter, other in earlier if mine and _fingerprint(other) == mine), None)
 
@@ -56,7 +56,7 @@ def _fingerprint(run: Run) -> object:
 
 
 def _section(values: Section, key: str) -> Section:
-    """`values[key]` where it is a dictionary, else an empty one: a foreign file may hold anything there."""
+    """`values[key]` if it is a dictionary, else an empty dictionary, because a foreign file may hold anything there."""
     value = values.get(key)
     return value if isinstance(value, Mapping) else {}
 
@@ -75,7 +75,7 @@ def _number(value: object, form: Callable[[float], str]) -> str:
 
 
 def _counted(value: object, one: str, several: str = "") -> str:
-    """`2 cores`; nothing for 0."""
+    """A number of things: `2 cores`. Empty for 0, or if `value` is no number."""
     return _number(value, lambda number: quantities.counted(number, one, several))
 
 
@@ -92,7 +92,7 @@ def _cpu(run: Run) -> str:
 
 
 def _scarce(environment: Section) -> list[str]:
-    """Where there are fewer cores than it seems."""
+    """Why the machine has fewer cores than it seems: physical cores, quota."""
     cores, physical = finite(environment.get("cpu_cores")), finite(environment.get("physical_cores"))
     quota = _number(environment.get("quota_cores"), quantities.significant)
     return [
@@ -102,7 +102,7 @@ def _scarce(environment: Section) -> list[str]:
 
 
 def _threads(environment: Section) -> str:
-    """`2 threads`; where fewer can compute at once, also that."""
+    """The number of threads: `2 threads`. If fewer threads can compute at the same time, the text says so."""
     said = _counted(environment.get("threads"), "thread")
     threads, physical, quota = (finite(environment.get(key)) for key in ("threads", "physical_cores", "quota_cores"))
     if threads and quota and threads > quota:
@@ -113,7 +113,7 @@ def _threads(environment: Section) -> str:
 
 
 def _set_up(run: Run) -> str:
-    """What was changed of how a CPU is used: what is as it usually is, is not said."""
+    """The CPU settings that are not the usual ones: governor, allocator, OpenMP, denormals."""
     environment = _section(run.perf, "environment")
     governor, allocator = environment.get("governor"), environment.get("allocator")
     return _listed(
@@ -160,7 +160,7 @@ def _data_set(data: Section) -> str:
 
 
 def _models(run: Run) -> str:
-    """Each network once, with the parameters and FLOP of the first benchmark of it that knows them."""
+    """Each network once, with the parameters and FLOP from its first benchmark that knows them."""
     found: dict[str, dict[str, str]] = {}
     for benchmark in run.benchmarks:
         name = benchmark.text("model")
@@ -169,7 +169,7 @@ def _models(run: Run) -> str:
         known = found.setdefault(name, {})
         if parameters := benchmark.number("parameters"):
             known.setdefault("parameters", quantities.counted(parameters, "parameter"))
-        # A forward pass needs a third of a training step: count only steps.
+        # A forward pass needs a third of the FLOP of a training step, so only training steps count.
         if benchmark.text("benchmark") == "training_step" and (flop := benchmark.number("flop_per_sample")):
             known.setdefault("flop", f"{quantities.large(flop, 'FLOP')} per sample and training step")
         if uncounted := benchmark.text("flop_uncounted"):
@@ -184,15 +184,15 @@ def _made(run: Run) -> str:
 
 def _settings(run: Run) -> str:
     settings = _section(run.perf, "settings")
-    # The profile is said above.
+    # The line `run` has the profile.
     shown = {key: value for key, value in settings.items() if value is not None and key != "profile"}
     return _listed(*(f"{key}={value}" for key, value in shown.items() if not isinstance(value, Mapping | list)))
 
 
 def _telemetry(run: Run, devices: Section) -> list[str]:
-    """A line for each device that was watched: how it ran, or why nothing is known of it.
+    """One line for each device that was watched: how it ran, or why nothing is known about it.
 
-    There is none for an absent device, and none for a host from which nothing was taken.
+    An absent device has no line. The host has a line only if it lost time, or if it cannot be watched.
     """
     watched = _section(run.perf, "telemetry")
     found = []
@@ -221,7 +221,7 @@ def _gpu(found: Section) -> str:
 
 
 def _known(found: Section, key: str, form: Callable[[float], str]) -> str:
-    """As `_number`, and 0 is a number like others."""
+    """A number in the given `form`; empty if unknown. Unlike `_number`, it shows 0."""
     number = finite(found.get(key))
     return "" if number is None else form(number)
 
@@ -240,7 +240,7 @@ def _throttled(share: float, found: Section) -> str:
 
 
 def _in_words(name: str) -> str:
-    """`hw_thermal_slowdown` as HW thermal slowdown."""
+    """A throttle reason in words: `hw_thermal_slowdown` becomes `HW thermal slowdown`."""
     return " ".join(word.upper() if word in CAPITALS else word for word in name.split("_"))
 
 
@@ -256,7 +256,7 @@ def _power_limit(found: Section) -> str:
 
 
 def _link(found: Section) -> str:
-    """The PCIe link, only if it is slower than it could be."""
+    """The PCIe link, if it is slower than it could be; else empty."""
     keys = ("pcie_generation", "pcie_width", "pcie_generation_limit", "pcie_width_limit")
     numbers = [number for key in keys if (number := finite(found.get(key))) is not None]
     if len(numbers) < len(keys) or (numbers[0] >= numbers[2] and numbers[1] >= numbers[3]):
@@ -266,7 +266,7 @@ def _link(found: Section) -> str:
 
 
 def _host(found: Section) -> str:
-    """What was taken from us; if anything was, also the clock and the load."""
+    """The time that the host lost; if it lost any, also the clock and the load."""
     least = WORTH_SAYING * (finite(found.get("seconds")) or 0.0)
     taken = [
         f"{quantities.seconds(lost)} {what}"

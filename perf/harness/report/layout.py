@@ -1,7 +1,7 @@
 """In: headings, paragraphs, fixed lines and tables, with any text in them. Out: plain text or Markdown.
 
-Text of strangers meets the page only here: what could steer a terminal, break a line or a table, or begin markup is
-made harmless, and no line is wider than the page.
+Only this module puts text from files and other programs on the page. It makes harmless all text that could control a
+terminal, break a line or a table, or begin markup. In plain text, no line is wider than the page.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 from tabulate import tabulate
 
-# The widest page that is still easy to read.
+# The widest page that is still easy to read [columns].
 PAGE = 100
 ELLIPSIS = "…"
-# A column that may be shortened keeps at least this much: `dataloader`, `A:cuda:12`.
+# A column that may be shortened keeps at least this many characters: `dataloader`, `A:cuda:12`.
 MIN_COLUMN = 10
-# A hostile name may have megabytes. Markdown has no page width, so this is its only limit for a cell.
+# A hostile name may be megabytes long. Markdown has no page width, so this is the only limit for a Markdown cell.
 MAX_CELL = 60
-# The limits of one paragraph and of one line, for the same reason; our longest have about 600 and 200 characters.
+# The limits of a paragraph and of a line, for the same reason. Our longest ones have about 600 and 200 characters.
 MAX_PARAGRAPH = 2000
 MAX_LINE = 300
-# tabulate's `plain` format puts this much between two columns.
+# tabulate's `plain` format puts this many spaces between two columns.
 GAP = 2
 INDENT = "    "
-# For a terminal that cannot show them: one character each, so that columns stay in line.
+# Substitutes for a terminal that cannot show these signs. Each is one character, so that columns stay aligned.
 SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-", "→": ">"})
 
 
@@ -39,14 +39,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Notes:
-    """Sentences that belong together; each text begins a line."""
+    """Sentences that belong together. Each text begins a new line."""
 
     texts: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Lines that keep their spaces: facts in columns, commands. A long line goes on after `hang` spaces."""
+    """Lines that keep their spaces: facts in columns, commands. A long line continues below, after `hang` spaces."""
 
     lines: Sequence[str]
     hang: int
@@ -54,8 +54,10 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Column:
-    """The page may shorten the cells of a `flexible` column. Where the page is too narrow, the column with the highest
-    `spare` is left out first, and one with 0 never."""
+    """A column of a table. The cells of a `flexible` column may be shortened to fit the page.
+
+    If the page is too narrow, the column with the highest `spare` is left out first. A column with 0 is never left out.
+    """
 
     title: str
     cells: Sequence[str]
@@ -65,12 +67,12 @@ class Column:
 
     @classmethod
     def words(cls, title: str, cells: Sequence[str], spare: int = 0) -> Column:
-        """A column of words, which are not shortened."""
+        """A left-aligned column of words, which is not flexible."""
         return cls(title, cells, right=False, spare=spare)
 
     @classmethod
     def names(cls, title: str, cells: Sequence[str], spare: int = 0) -> Column:
-        """A column of names, which may be shortened."""
+        """A left-aligned column of names, which may be shortened."""
         return cls(title, cells, right=False, flexible=True, spare=spare)
 
 
@@ -84,8 +86,8 @@ Block = Heading | Notes | Fixed | Table
 
 
 def clean(text: str) -> str:
-    """`text` in one line of printable characters, each one column wide; others as Python and pytest escape them."""
-    composed = unicodedata.normalize("NFC", text)  # `e` and an accent in two characters are one column
+    """`text` in one line of printable characters, each one column wide. Others are escaped as in Python and pytest."""
+    composed = unicodedata.normalize("NFC", text)  # `e` and an accent, two characters, become one
     return "".join(c if _plain(c) else c.encode("unicode_escape").decode("ascii") for c in composed)
 
 
@@ -98,7 +100,7 @@ def _plain(character: str) -> bool:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` (1 or more) columns, without its middle: names differ at their ends."""
+    """`text` in at most `width` (1 or more) columns. The middle is left out, because names differ at their ends."""
     if len(text) <= width:
         return text
     head = width // 2
@@ -107,7 +109,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """`text` as `encoding` can write it: ASCII stand-ins for our signs, `?` for the rest."""
+    """`text` as `encoding` can write it: if needed, with ASCII substitutes for our signs and `?` for the rest."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -118,7 +120,7 @@ def encodable(text: str, encoding: str) -> str:
 def formatted(blocks: Sequence[Block], format: str, width: int, formats: Sequence[str]) -> str:
     """`blocks` for the terminal, `width` columns wide, or for GitHub.
 
-    Raises ValueError for any other format, and names `formats`.
+    Raises ValueError for any other format; the message names `formats`.
     """
     if format == "github":
         return markdown(blocks)
@@ -128,12 +130,12 @@ def formatted(blocks: Sequence[Block], format: str, width: int, formats: Sequenc
 
 
 def page(blocks: Sequence[Block], width: int) -> str:
-    """Plain text, at most `width` columns wide."""
+    """`blocks` in plain text, at most `width` columns wide."""
     return _joined(blocks, lambda block: _plain_block(block, width))
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """GitHub's Markdown."""
+    """`blocks` in GitHub's Markdown."""
     return _joined(blocks, _markdown_block)
 
 
@@ -165,17 +167,17 @@ def _markdown_block(block: Block) -> Sequence[str]:
         case Heading(text):
             return [f"## {_escape(_paragraph(text))}"]
         case Notes(texts):
-            # A backslash at the end of a line keeps the line end.
+            # In Markdown, a backslash at the end of a line keeps the line break.
             return ["\\\n".join(_escape(_paragraph(text)) for text in texts)]
         case Fixed(lines, _):
-            # Four spaces make code as a fence does, and no line can end that.
+            # Four spaces mark code as a fence does, but no text in a line can end the code.
             return [INDENT + shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE) for line in lines]
         case Table(title, columns):
             return [f"### {_escape(clean(title))}", "", _pipe_grid(_cut(columns, MAX_CELL, _escape))]
 
 
 def hanging(line: str, width: int, hang: int) -> list[str]:
-    """`line` in as many lines of `width` columns as it needs, the later ones after `hang` spaces."""
+    """`line` in as many lines of `width` columns as it needs. All lines after the first begin with `hang` spaces."""
     text = shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE)
     after = " " * min(hang, width // 2)
     return textwrap.wrap(text, width, subsequent_indent=after, break_on_hyphens=False)
@@ -190,14 +192,14 @@ def _paragraph(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """`text` without markup: CommonMark 2.4 takes a backslash before any ASCII punctuation."""
+    """`text` with its markup escaped. CommonMark 2.4 allows a backslash before any ASCII punctuation."""
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", text)
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """The columns within `width`, and the titles of those left out.
+    """The columns that fit into `width`, and the titles of the columns that are left out.
 
-    First names are shortened, then spare columns are left out; on a page too narrow for anything, all are shortened.
+    First, names are shortened. Then, spare columns are left out. If that is not enough, all columns are shortened.
     """
     kept = _cut(columns, MAX_CELL)
     dropped: list[str] = []
@@ -213,20 +215,20 @@ def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]
 
 
 def _narrowed(columns: Sequence[Column], width: int, least: int, may: Callable[[Column], bool]) -> list[Column]:
-    """`columns` with the widest of those that `may` shortened until they fit, or until each has `least`."""
+    """Shorten the widest column that `may` be shortened, until all `columns` fit or each has `least` characters."""
     narrow = list(columns)
     while (excess := _width(narrow) - width) > 0:
         widest = max((c for c in narrow if may(c)), key=_column_width, default=None)
         if widest is None or _column_width(widest) <= least:
             break
-        # One at a time, so that two long columns share the loss.
+        # Shorten one column at a time, so that two long columns share the loss.
         limit = max(least, _column_width(widest) - max(1, excess // len(narrow)))
         narrow[narrow.index(widest)] = _cut([widest], limit)[0]
     return narrow
 
 
 def _cut(columns: Sequence[Column], limit: int, form: Callable[[str], str] = str) -> list[Column]:
-    """`columns` with each text cleaned, at most `limit` long, and then in `form`."""
+    """`columns` with each text cleaned, shortened to `limit` characters, and then passed through `form`."""
 
     def cell(text: str) -> str:
         return form(shorten(clean(text[: 4 * MAX_CELL]), limit))
@@ -243,7 +245,10 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def _plain_grid(columns: Sequence[Column]) -> str:
-    """tabulate's `simple` format, with the titles as rows: under `headers`, it widens a column to its title plus 2."""
+    """A table like tabulate's `simple` format. The titles are ordinary rows.
+
+    With `headers`, tabulate would make a column as wide as its title plus 2.
+    """
     titles, rules = zip(*((column.title, "-" * _column_width(column)) for column in columns), strict=True)
     return tabulate([titles, rules, *_rows(columns)], tablefmt="plain", **_as_it_is(columns))
 
@@ -258,5 +263,5 @@ def _rows(columns: Sequence[Column]) -> list[tuple[str, ...]]:
 
 
 def _as_it_is(columns: Sequence[Column]) -> dict[str, Any]:
-    # tabulate would rewrite 1.20 as 1.2.
+    # Without `disable_numparse`, tabulate would rewrite 1.20 as 1.2.
     return {"colalign": ["right" if column.right else "left" for column in columns], "disable_numparse": True}

@@ -1,4 +1,4 @@
-"""In: rows. Out: the phrases that sentences share."""
+"""In: rows. Out: phrases that several sentences use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perf.harness.workload.benchmarks import title
 
 
 def kind_in_words(row: Row) -> str:
-    """`training step`."""
+    """The kind of benchmark in words: `training step`."""
     return title(row.kind).lower()
 
 
@@ -19,7 +19,7 @@ def network(row: Row) -> str:
 
 
 def several_networks(rows: Sequence[Row]) -> bool:
-    """Whether sentences on `rows` have to name the network."""
+    """Whether sentences about `rows` must name the network."""
     return len({row.model for row in rows}) > 1
 
 
@@ -28,7 +28,7 @@ def device(row: Row) -> str:
 
 
 def in_mode(row: Row) -> str:
-    """`compile bf16`."""
+    """The mode in words: `compile bf16`."""
     return " ".join(row.mode)
 
 
@@ -45,7 +45,10 @@ def smoke(row: Row) -> str:
 
 
 def called(row: Row, several: bool) -> str:
-    """`epoch with resident at batch 64`; with its mode if it is not plain, with its network if there are `several`."""
+    """The name of a row in a sentence: `epoch with resident at batch 64`.
+
+    The name has the mode if the mode is not plain, and the network if there are `several` networks.
+    """
     mode = "" if row.plain else f" in {in_mode(row)}"
     pipeline = f" with {row.pipeline}" if row.pipeline else ""
     of = f" of {network(row)}" if several else ""
@@ -53,7 +56,7 @@ def called(row: Row, several: bool) -> str:
 
 
 def where(some: Sequence[Row], every: Sequence[Row]) -> str:
-    """The batch sizes of `some`, a part of `every`: `from batch 512 on`."""
+    """The batch sizes of the rows `some`, which are a part of the rows `every`, in words: `from batch 512 on`."""
     sizes = list(dict.fromkeys(quantities.batch(row.batch_size) for row in some if row.batch_size is not None))
     if len(sizes) < 2:
         return f"at batch {sizes[0]}" if sizes else "here"

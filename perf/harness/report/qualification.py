@@ -1,4 +1,4 @@
-"""In: checks and the verdict on the machine, or a spec. Out: text: tables, where the bars are from, the verdict."""
+"""In: checks and the verdict on the machine, or a spec. Out: text: tables, the sources of the bars, the verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
 
-# Units that take a prefix.
+# Units that get a decimal prefix.
 RATES = ("FLOP/s", "B/s")
 COUNTED = (
     "FLOP: those of matrix products, convolutions and attention. Bytes: what the operations read and write, as if "
@@ -21,9 +21,9 @@ NO_LIMIT = "A step without a share has no limit: this run did not measure matmul
 
 
 def qualification(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:
-    """A table of the checks, worst first, what was measured, where the bars are from, the roofline, the verdict.
+    """A table of the checks, worst first; what was measured, the sources of the bars, the roofline, and the verdict.
 
-    `letter` is the file's, where there are several.
+    `letter` names the file if there are several files.
     """
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
     columns = (
@@ -53,7 +53,7 @@ def _verdict(check: Check) -> str:
 
 
 def _standing(checks: Sequence[Check], found: Qualification) -> str:
-    """`QUALIFIED: 3 PASS`; what was not judged comes last."""
+    """The verdict and the counts: `QUALIFIED: 3 PASS`. Checks that were not judged come last."""
     counts = Counter(check.verdict for check in checks)
     judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
@@ -62,7 +62,7 @@ def _standing(checks: Sequence[Check], found: Qualification) -> str:
 
 
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
-    """Each text once, and the names of its checks; with their devices, where there are several."""
+    """Each text once, and the names of its checks. The names have their devices if there are several devices."""
     several = len({check.device for check in checks}) > 1
     names: dict[str, dict[str, list[str]]] = {}
     for check in checks:
@@ -74,7 +74,7 @@ def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[
 
 
 def one_line(check: Check) -> str:
-    """A check as the reason of a failed or skipped test."""
+    """A check in one line, as the reason of a failed or skipped test."""
     known = [value(check)] if check.value is not None else []
     if known and check.bar is not None:
         known.append(f"bar {metric(check.bar, check.unit)}")
@@ -83,7 +83,7 @@ def one_line(check: Check) -> str:
 
 
 def value(check: Check) -> str:
-    """The value, and half the width of its interval."""
+    """The value, and half the width of its interval as a percentage: `12.3 TFLOP/s ±2.0%`."""
     shown = metric(check.value, check.unit)
     if check.low is None or check.high is None or not check.value:
         return shown
@@ -103,7 +103,7 @@ def metric(number: float | None, unit: str) -> str:
 
 
 def _roofline(checks: Sequence[Check]) -> list[Block]:
-    """Each training step as a share of what its device can, and where the limits are from."""
+    """Each training step compared with the limits of its device, and the sources of the limits."""
     steps = [check for check in checks if check.details.get("bytes_per_step") or check.details.get("uncounted")]
     if not steps:
         return []
@@ -143,7 +143,7 @@ def _share(share: float | None) -> str:
 
 
 def _limits(check: Check) -> str:
-    """Where the limits of a step are from: `limits of cpu: 119 GFLOP/s (matmul fp32 of this run), …`."""
+    """The limits of a step and their sources: `limits of cpu: 119 GFLOP/s (matmul fp32 of this run), …`."""
     known = [
         f"{_detail(check, key, unit)} ({_text(check, source)})"
         for key, unit, source in (
@@ -156,7 +156,7 @@ def _limits(check: Check) -> str:
 
 
 def references(spec: Spec, path: str, width: int, left_out: Sequence[str] = ()) -> str:
-    """The references of `spec`, by which other machines are judged, and what was measured and is none."""
+    """The references of `spec`, by which other machines are judged, and the metrics that were `left_out`."""
     found = spec.references
     columns = (
         Column.words("check", [f"{one.check} {one.variant}".rstrip() for one in found]),

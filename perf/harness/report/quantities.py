@@ -13,9 +13,9 @@ ONE = "1×"
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-# Longer numbers are written with an exponent, so that no column outgrows the page.
+# Numbers of this size and above are written with an exponent, so that no column becomes wider than the page.
 PLAIN_LIMIT = 1e7
-# The largest floats become infinite when they are rounded to three digits; none of our files has such a number.
+# The largest floats become infinite when they are rounded to three digits. None of our files has such a number.
 MAX_NUMBER = 1e300
 
 
@@ -56,8 +56,8 @@ def large(value: float, unit: str) -> str:
 
 
 def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
-    rounded = _rounded(value, 3)  # before the choice: 999.9 µs is 1.00 ms
-    # The scales as decimal literals are inexact: 1e-3 / 1e-3 may come out just below 1.
+    rounded = _rounded(value, 3)  # round before the unit is chosen: 999.9 µs is 1.00 ms
+    # Scales such as 1e-3 are inexact as floats, so the comparison allows a rounding error.
     scale, unit = next(((s, u) for s, u in scales if rounded >= s * (1 - 1e-9)), scales[-1])
     return f"{significant(value / scale)} {unit}"
 
@@ -68,12 +68,12 @@ def megahertz(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """A whole number, all digits: 101,770."""
+    """A whole number with all its digits: 101,770."""
     return f"{value:,.0f}" if abs(value) < 1e12 else significant(value)
 
 
 def counted(value: float, one: str, several: str = "") -> str:
-    """A number of things: 1 core, 2 cores; `several` is their name where it does not end in s."""
+    """A number of things: 1 core, 2 cores; `several` is the plural if it is not `one` plus s."""
     return f"{count(value)} {one if value == 1 else several or one + 's'}"
 
 
@@ -83,7 +83,7 @@ def batch(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A number per second, without the unit: 85,400; from ten million on 19.7 M."""
+    """A number per second, without the unit: 85,400; from ten million on, 19.7 M."""
     return significant(value) if abs(value) < PLAIN_LIMIT else large(value, "")
 
 

@@ -1,4 +1,4 @@
-"""In: the outcomes of a self-test. Out: a table, and in words whether the gate works on this machine."""
+"""In: the outcomes of a self-test. Out: a table, and sentences that say whether the gate works on this machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FORMATS = ("terminal", "github")
 
 
 def render_selftest(outcomes: Sequence[Outcome], *, width: int, format: str = "terminal") -> str:
-    """The table and the advice, without a line end; `width` [columns] is for the terminal."""
+    """The table and the advice, without a final line break. `width` [columns] is for the terminal."""
     blocks: list[Block] = [Heading("What the gate can tell on this machine"), _table(outcomes), Notes(_notes(outcomes))]
     return formatted(blocks, format, width, FORMATS)
 
 
 def one_trial(trial: Trial, number: int, of: int) -> str:
-    """One gate in one line."""
+    """The result of one gate, in one line."""
     found = " · ".join(f"{count} {verdict}" for verdict, count in sorted(tally(trial.judgements).items()))
     planted = _planted(trial) if trial.share else "nothing planted"
     load = "" if trial.others_cores is None else f", load {trial.others_cores:.2f}"
@@ -74,7 +74,7 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _advice(outcomes: Sequence[Outcome]) -> list[str]:
-    """Whether you may switch --perf-gate=fail on, as far as these trials go."""
+    """What these trials say about the gate: how much it finds, and whether you can switch --perf-gate=fail on."""
     unchanged = [one for one in outcomes if not one.share]
     gates = f"{quantities.counted(sum(one.gates for one in unchanged), 'gate')} of unchanged code"
     advice = []

@@ -1,4 +1,4 @@
-"""In: judgements on base and head, of any gate. Out: text: what changed, how sure that is, how many were compared."""
+"""In: judgements on base and head, from any gate. Out: text: what changed, how certain that is, and counts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from perf.harness.verdict.tally import exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
-# These are not compared: one side has no time.
+# Benchmarks with these verdicts are not compared, because one side has no time.
 ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
 MAX_REASON = 160
-# A table of so many rows is read at a glance. A longer one has no rows for what is SAME.
+# A table with up to this many rows is easy to read. A longer table leaves out the rows that are SAME.
 SHORT = 16
-# A reason names so many benchmarks; for more, it says only their number.
+# A reason names up to this many benchmarks. For more benchmarks, it gives only their number.
 NAMED = 2
 
 
@@ -35,9 +35,9 @@ def render_verdicts(
     unselected: int = 0,
     last: Sequence[Block] = (),
 ) -> str:
-    """The verdicts in one of FORMATS, without a line end; `notes` come first, `last` comes last.
+    """The verdicts in one of FORMATS, without a final line break. `notes` come first, `last` comes last.
 
-    Raises ValueError for an unknown format.
+    JSON has only the judgements and the `notes`. Raises ValueError for an unknown format.
     """
     if format == "json":
         return as_json(judgements, notes)
@@ -46,23 +46,24 @@ def render_verdicts(
 
 
 def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
-    """For programs: every judgement, the number of each verdict, and the exit code that follows."""
+    """JSON for programs: every judgement, the notes, the number of each verdict, and the exit code."""
     found = {
         "exit_code": exit_code(judgements),
         "verdicts": {str(verdict): number for verdict, number in _counted(judgements)},
         "notes": list(notes),
         "gate": [judgement.as_record() for judgement in judgements],
     }
-    # ASCII: a control sequence in a name stays an escape.
+    # With ASCII only, a control sequence in a name stays escaped.
     return json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)
 
 
 def verdicts(
     judgements: Sequence[Judgement], *, verbose: bool, skipped: Sequence[Case] = (), unselected: int = 0
 ) -> list[Block]:
-    """A table, the reasons and the counts. A long table leaves out what is SAME, unless `verbose`.
+    """A table, the reasons and the counts. A long table leaves out the rows that are SAME, unless `verbose`.
 
-    `skipped` are head's skipped cases; `unselected` of base's benchmarks were not to be measured.
+    `skipped` are the skipped cases of head. `unselected` is the number of base's benchmarks that were not to be
+    measured in head.
     """
     ordered = sorted(judgements, key=_badness)
     whole = verbose or len(ordered) <= SHORT
@@ -83,7 +84,7 @@ def change(ratio: float) -> str:
     """A ratio of times as a percentage: +6.4%, -12%, +1,230%."""
     percent = 100 * (ratio - 1)
     if abs(percent) < 9.95:
-        return f"{round(percent, 1) + 0.0:+.1f}%"  # + 0.0: no -0.0%
+        return f"{round(percent, 1) + 0.0:+.1f}%"  # + 0.0 turns -0.0 into 0.0
     return f"{percent:+.0f}%" if percent < 999.5 else f"+{quantities.significant(percent)}%"
 
 
@@ -97,7 +98,7 @@ def changed(judgement: Judgement) -> str:
 
 
 def times(judgement: Judgement) -> str:
-    """`1.23 ms → 1.31 ms`."""
+    """The times of base and head: `1.23 ms → 1.31 ms`."""
     base, head = (
         quantities.NONE if time is None else quantities.seconds(time) for time in (judgement.base_s, judgement.head_s)
     )
@@ -111,7 +112,7 @@ def one_line(judgement: Judgement) -> str:
 
 
 def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> list[Block]:
-    """How to judge what stored runs cannot, if something is INCONCLUSIVE; the text begins with `before`."""
+    """How to judge what stored runs leave INCONCLUSIVE; empty if nothing is. The text begins with `before`."""
     if not tally(judgements)[Verdict.INCONCLUSIVE]:
         return []
     how = "To judge what is INCONCLUSIVE, measure base and head side by side, with the options of this run:"
@@ -123,7 +124,7 @@ def _badness(judgement: Judgement) -> tuple[int, float]:
 
 
 def _names(judgements: Sequence[Judgement]) -> list[str]:
-    """Short names, and whole ones where two short names are equal."""
+    """The short name of each benchmark; its full name if two short names are equal."""
     found = Counter(short_name(judgement.name) for judgement in judgements)
     return [short if found[short := short_name(one.name)] == 1 else one.name for one in judgements]
 
@@ -146,7 +147,7 @@ def _unchanged(judgements: Sequence[Judgement]) -> str:
 
 
 def _reasons(shown: Sequence[tuple[str, Judgement]]) -> list[str]:
-    """Each reason once, with the benchmarks that it holds for, in the order of the table."""
+    """Each reason once, with the benchmarks that have this reason, in the order of the table."""
     holders: dict[str, list[str]] = {}
     for name, judgement in shown:
         if judgement.reason:

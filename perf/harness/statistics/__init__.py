@@ -1,1 +1,1 @@
-"""Numbers in, numbers out."""
+"""Statistics: functions that take numbers and return numbers."""

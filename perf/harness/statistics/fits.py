@@ -1,20 +1,21 @@
-"""In: the time of a call for several sizes. Out: the part of it that no size has a share in."""
+"""In: the time of a call for several sizes. Out: the fixed part of the time, which does not depend on the size."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
 
-# A time may be so far from the line; on an idle machine, medians of 30 small calls differ by 2 to 5%.
+# A time may be this far from the line, as a share of the time. On an idle machine, medians of 30 small calls differ by
+# 2 to 5%.
 TOLERANCE = 0.15
 
 
 def fixed_cost(seconds: Mapping[int, float]) -> float | None:
-    """The time at size 0 [s] of the straight line through the `seconds` by size, and 0 at least.
+    """Fit a straight line to the `seconds` by size, and return its time at size 0 [s], but at least 0.
 
-    The line is that of least squares. None for fewer than three sizes, and where the times are on no line.
+    The fit is by least squares. Returns None for fewer than three sizes, or if the times are not on a line.
     """
-    if len(seconds) < 3:  # a line goes through any two
+    if len(seconds) < 3:  # there is a line through any two points
         return None
     slope, intercept = statistics.linear_regression(list(seconds), list(seconds.values()))
     on_line = all(abs(intercept + slope * size - time) <= TOLERANCE * time for size, time in seconds.items())

@@ -1,8 +1,8 @@
 """In: samples, in any unit above 0. Out: their median and spread; the ratio of two medians and its interval.
 
-Samples of one run are autocorrelated (clocks, neighbours and caches change slowly) and heavy-tailed
-(pre-emption), so an interval that takes them for independent is far too narrow. `ratio` therefore works on
-the medians of blocks of consecutive samples.
+Samples of one pass are autocorrelated (clocks, neighbours and caches change slowly) and heavy-tailed (pre-emption), so
+an interval that assumes independent samples is far too narrow. `ratio` therefore works on the medians of the passes
+or, for a single pass, on the medians of blocks of consecutive samples.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from perf.harness.statistics.kinds import two_kinds
 
 CONFIDENCE = 0.95
-# Blocks per side. Simulated with AR(1) noise of 0.9 and 100 samples a side, 10 blocks cover 77% of the true
-# ratios and 20 cover 61%; where the samples are independent, 10 widen the interval by 4%.
+# Blocks per side. In a simulation with AR(1) noise of 0.9 and 100 samples per side, the intervals cover 77% of the true
+# ratios with 10 blocks, and 61% with 20. If the samples are independent, 10 blocks widen the interval by 4%.
 BLOCKS = 10
-# In shorter blocks, the median of all samples varies more than the mean of the block medians, from whose
-# scatter its error is estimated: up to π/2 times in variance (normal samples, blocks of one).
+# We estimate the error of the median of all samples from the scatter of the block medians. If blocks are shorter than
+# LONG_BLOCK, that estimate is too small: the true variance is up to π/2 times as large (normal samples, blocks of one).
 LONG_BLOCK = 5
 MEDIAN_VARIANCE = math.pi / 2
-# exp() of more overflows, and no one reads a ratio of 1e304.
+# exp() of a larger value overflows, and nobody needs a ratio above 1e304.
 MAX_LOG = 700.0
 
 
@@ -32,10 +32,10 @@ Passes = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Summary:
-    """A time, from `passes` passes with `rounds` samples in all.
+    """The `median` of `passes` passes with `rounds` samples in all.
 
-    `spread` is relative to `median`: half the 95% interval between several passes, or half the interquartile range of
-    the samples of one. It is None for fewer than 2 samples.
+    `spread` is a share of `median`: half the 95% interval between several passes, or half the interquartile range of
+    the samples of a single pass. `spread` is None for fewer than 2 samples.
     """
 
     median: float
@@ -46,7 +46,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two medians and its 95% interval, which is None where a side has fewer than 2 samples."""
+    """A ratio of two medians and its 95% interval, which is None if a side has fewer than 2 samples."""
 
     point: float
     low: float | None = None
@@ -54,14 +54,14 @@ class Ratio:
 
     @property
     def excludes_one(self) -> bool:
-        """Whether the two sides can be told apart: there is an interval, and 1 is not in it."""
+        """Whether the two sides differ significantly: there is an interval, and it does not contain 1."""
         return self.low is not None and self.high is not None and not self.low <= 1.0 <= self.high
 
 
 def median_and_spread(samples: Sequence[float]) -> Summary:
-    """Median, spread and number of `samples`; raises ValueError for none, or for a value not above 0.
+    """The median, spread and number of `samples`. Raises ValueError unless there are samples, all finite and above 0.
 
-    Quartiles interpolate linearly between order statistics (Hyndman and Fan 1996, type 7; NumPy's default).
+    The quartiles interpolate linearly between order statistics (Hyndman and Fan 1996, type 7; NumPy's default).
     """
     _check(samples)
     median = statistics.median(samples)
@@ -72,7 +72,7 @@ def median_and_spread(samples: Sequence[float]) -> Summary:
 
 
 def summary(passes: Passes) -> Summary:
-    """The median of the passes' medians, and how sure it is. Raises ValueError as `median_and_spread` does."""
+    """The median of the passes' medians, with its spread. Raises ValueError as `median_and_spread` does."""
     if len(passes) == 1:
         return median_and_spread(passes[0])
     log = _log_of_passes(passes)
@@ -80,7 +80,7 @@ def summary(passes: Passes) -> Summary:
 
 
 def scatter(passes: Passes) -> float | None:
-    """How much the passes' medians differ (the standard deviation of their logarithms); of one pass, its spread."""
+    """The standard deviation of the logarithms of the passes' medians; for a single pass, the spread of its samples."""
     if len(passes) == 1:
         return median_and_spread(passes[0]).spread
     return log_deviation([statistics.median(samples) for samples in passes])
@@ -89,8 +89,8 @@ def scatter(passes: Passes) -> float | None:
 def ratio(reference: Passes, samples: Passes) -> Ratio:
     """The median of `reference` over the median of `samples`: for times, the speedup over the reference.
 
-    The interval is Welch's (1947) on logarithms: of the medians of the passes, or, of a single pass, of the medians of
-    its blocks: nonoverlapping batch means (Schmeiser 1982) with the median as the statistic.
+    The interval is Welch's (1947), on the logarithms of the medians of the passes. For a single pass, the medians of
+    its blocks take their place: nonoverlapping batch means (Schmeiser 1982), with the median as the statistic.
     `ratio(a, b)` is 1 / `ratio(b, a)`. Raises ValueError as `median_and_spread` does.
     """
     top, bottom = _log_of_passes(reference), _log_of_passes(samples)
@@ -100,7 +100,7 @@ def ratio(reference: Passes, samples: Passes) -> Ratio:
     variance = top.variance + bottom.variance
     if variance == 0.0:
         return Ratio(exp(difference), exp(difference), exp(difference))
-    # Welch and Satterthwaite, on shares: the squares of variances may underflow.
+    # Welch and Satterthwaite, with shares, because the squares of variances may underflow.
     share = top.variance / variance
     freedom = 1 / (share**2 / (top.blocks - 1) + (1 - share) ** 2 / (bottom.blocks - 1))
     margin = quantile((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
@@ -108,17 +108,17 @@ def ratio(reference: Passes, samples: Passes) -> Ratio:
 
 
 def geometric_mean(samples: Sequence[float]) -> float:
-    """The mean of ratios and times whose ratios are compared: head's divided by base's is the ratio that was judged."""
+    """The geometric mean: head's mean divided by base's mean is the mean of the ratios, which is what we judge."""
     return math.exp(statistics.fmean(map(math.log, samples)))
 
 
 def log_deviation(samples: Sequence[float]) -> float:
-    """The standard deviation of the logarithms of two samples or more: 0.06 is 6%."""
+    """The standard deviation of the logarithms of two or more samples: 0.06 is 6%."""
     return statistics.stdev(map(math.log, samples))
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """The median and the ends of its 95% interval, None for fewer than 2 samples; as in `ratio`, of one side."""
+    """The median and the ends of its 95% interval (None for fewer than 2 samples), from blocks as in `ratio`."""
     log = _log_median(samples)
     median = statistics.median(samples)  # exp(log(x)) is not always x
     if log.variance is None:
@@ -149,22 +149,23 @@ def _log_median(samples: Sequence[float]) -> _LogMedian:
 
 
 def _margin(log: _LogMedian) -> float:
-    """Half the 95% interval of a median that has a variance."""
+    """Half the 95% interval of a logarithm that has a variance."""
     return quantile((1 + CONFIDENCE) / 2, log.blocks - 1) * math.sqrt(log.variance or 0.0)
 
 
 def _log_of_passes(passes: Passes) -> _LogMedian:
-    """The median of the passes' medians. Its variance comes from how much the passes differ.
+    """The median of the passes' medians. Its variance comes from the differences between the passes.
 
-    By chance, a few of them may differ by less than a pass knows its own median: that is the least. Where several are
-    of another kind, the median may be of either: half the gap is the least error.
+    A few passes may differ by chance by less than the error of one pass's own median. So that error is the least that
+    we assume. If there are two kinds of passes, with at least two passes each, the median may belong to either kind.
+    Then we assume an error of at least half the gap between the kinds.
     """
     if len(passes) == 1:
         return _log_median(passes[0])
     within = [_log_median(samples) for samples in passes]
     medians, count = [one.value for one in within], len(within)
     variance = max(statistics.variance(medians), statistics.fmean(one.variance or 0.0 for one in within)) / count
-    if count > 2:  # of two, the median is the mean
+    if count > 2:  # the median of two is their mean
         variance *= MEDIAN_VARIANCE
     kinds = two_kinds([exp(median) for median in medians])
     if kinds and 1 < kinds.slow_passes < count - 1:
@@ -173,29 +174,29 @@ def _log_of_passes(passes: Passes) -> _LogMedian:
 
 
 def _blocks(samples: Sequence[float]) -> list[Sequence[float]]:
-    """`samples` in at most BLOCKS runs of consecutive ones, whose lengths differ by at most 1."""
+    """Split `samples` into at most BLOCKS blocks of consecutive samples, whose lengths differ by at most 1."""
     count, total = min(BLOCKS, len(samples)), len(samples)
     return [samples[i * total // count : (i + 1) * total // count] for i in range(count)]
 
 
-# `scipy.special` has the t distribution of `scipy.stats`, and takes a tenth of the time to import; that is still longer
-# than the rest of a report takes, and only comparisons need it.
+# `scipy.special` has the same t distribution as `scipy.stats`, and imports in a tenth of the time. That is still longer
+# than the rest of a report takes, so only the functions that need it import it.
 def quantile(probability: float, freedom: float) -> float:
-    """Student's t at `probability`; `freedom` need not be whole."""
+    """The quantile of Student's t at `probability`; `freedom` need not be a whole number."""
     from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
 
     return float(stdtrit(freedom, probability))
 
 
 def tail(value: float, freedom: float) -> float:
-    """The chance that Student's t exceeds `value`."""
+    """The probability that Student's t exceeds `value`."""
     from scipy.special import stdtr  # type: ignore[import-untyped, unused-ignore]
 
     return float(stdtr(freedom, -value))
 
 
 def exp(value: float) -> float:
-    """As `math.exp`, but no value is too large for it."""
+    """Like `math.exp`, but limits `value` to ±MAX_LOG, so that no value overflows."""
     return math.exp(max(-MAX_LOG, min(MAX_LOG, value)))
 
 

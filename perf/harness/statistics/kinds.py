@@ -1,4 +1,4 @@
-"""In: the medians of the passes of a run. Out: whether they are of two kinds, or one."""
+"""In: the medians of the passes of a run. Out: whether the passes are of two kinds, fast and slow, or of one kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A gap of less changes no decision, and of three passes one is farther off by chance alone.
+# A smaller gap than LEAST_GAP changes no decision. With three passes, chance alone often puts one far from the others.
 LEAST_GAP, FEWEST, TIMES_WIDER = math.log(1.1), 4, 2.0
 
 
@@ -23,7 +23,7 @@ class TwoKinds:
 
 
 def two_kinds(medians: Sequence[float]) -> TwoKinds | None:
-    """The two kinds of passes, where the gap between them is much larger than what the passes of a kind differ by."""
+    """The two kinds of passes, if the gap between the kinds is much larger than the range of each kind, else None."""
     if len(medians) < FEWEST:
         return None
     logs = sorted(map(math.log, medians))

@@ -1,1 +1,1 @@
-"""Numbers in, verdicts out: no torch, no pytest, no clock, no disk."""
+"""From numbers to verdicts, without torch, pytest or a clock. The only file that is read is `limits.json`."""

@@ -1,4 +1,4 @@
-"""In: a run, or its cases. Out: why later runs must not be compared with it, or nothing."""
+"""In: a run, or its cases. Out: why later runs must not be compared with this run, or nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterable
 
 from perf.harness.record.run import PARTIAL, Case, Run
 
-# Outcomes of a case that spoil a run for comparisons. A skipped case spoils nothing: there was nothing to measure.
+# A run in which a case has one of these outcomes cannot be compared. A skipped case does no harm, because there was
+# nothing to measure.
 SPOILING = ("failed", "slower", "inconclusive", "missing", "out-of-memory", "not-run")
 
 
 def spoiled(cases: Iterable[Case]) -> list[str]:
-    """`2 failed`: the outcomes that keep a run with these cases from being a baseline."""
+    """The outcomes that prevent a run with these cases from being a baseline, with their numbers: `2 failed`."""
     found = Counter(case.outcome for case in cases)
     return [f"{found[outcome]} {outcome}" for outcome in SPOILING if found[outcome]]
 
 
 def why_partial(run: Run) -> str | None:
-    """Why `run` is not a whole run in which every case went well. None where it is one."""
+    """Why `run` is not a whole run in which every case went well; None if it is."""
     reasons = [*([] if run.complete else ["it did not finish"]), *run.unfit, *spoiled(run.cases)]
     if not reasons and run.file_name.startswith(PARTIAL):
         reasons.append("it was kept as partial")
@@ -26,7 +27,7 @@ def why_partial(run: Run) -> str | None:
 
 
 def why_unacceptable(run: Run) -> str | None:
-    """Why `run` cannot be accepted as a baseline. None where it can."""
+    """Why `run` cannot be accepted as a baseline; None if it can."""
     if not run.fingerprint:
         return "it has no fingerprint, so nobody knows on which machine it was measured"
     if run.smoke:

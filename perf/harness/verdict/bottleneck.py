@@ -1,4 +1,4 @@
-"""In: what was measured beside a benchmark. Out: what takes most of its time, or None where that was not measured."""
+"""In: what was measured along with a benchmark. Out: what takes most of its time, or None if it was not measured."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from dataclasses import dataclass
 from perf.harness.record.run import Benchmark
 from perf.harness.workload.benchmarks import BY_NAME
 
-# The device waits for the host if the host needs this share of a call to launch its work.
+# If the host needs at least this share of a call to launch the work, the device waits for the host.
 LAUNCH_SHARE = 0.9
-# A bottleneck takes the larger half of the time.
+# A bottleneck takes at least half of the time.
 HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """`name` is launch, device, overhead, compute, input or step; `share` is its part of the time, 0 to 1."""
+    """What takes most of the time: `name` is launch, device, overhead, compute, input or step.
+
+    `share` is its part of the time, 0 to 1; None if unknown.
+    """
 
     name: str
     share: float | None = None
 
 
 def device_bottleneck(enqueue_s: float, median_s: float, done_s: float = math.inf) -> Bottleneck:
-    """A call on an asynchronous device waits for the host that launches it, or for the device that runs it.
+    """Whether a call on an asynchronous device waits for the host that launches it, or for the device that runs it.
 
-    `done_s` is when the device had done the calls that `enqueue_s` is of. The timed rounds were at another time: beside
-    their median alone, a host that was slower then looks like a busy device.
+    `enqueue_s` and `done_s` are from the same calls: until the host launched a call, and until the device finished it.
+    `median_s` is from the timed rounds, at another time. If the host was slower in the timed rounds, `median_s` alone
+    would make the device look busy.
     """
     return Bottleneck("launch" if enqueue_s >= LAUNCH_SHARE * min(median_s, done_s) else "device")
 
 
 def host_bottleneck(overhead_s: float, median_s: float) -> Bottleneck:
-    """A call on the CPU spends its time on its fixed cost, or on the samples."""
+    """Whether a call on the CPU spends most of its time on its fixed cost, or on the samples."""
     return _larger("overhead", overhead_s / median_s, "compute")
 
 
 def epoch_bottleneck(waiting_s: float, wall_s: float) -> Bottleneck:
-    """An epoch spends its time on waiting for input and copying it, or on the training steps."""
+    """Whether an epoch spends most of its time on waiting for input and copying it, or on the training steps."""
     return _larger("input", waiting_s / wall_s, "step")
 
 
@@ -47,7 +51,7 @@ def _larger(name: str, share: float, other: str) -> Bottleneck:
 
 
 def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
-    """What takes most of the time of `benchmark`, whose median is `median_s` [s]."""
+    """What takes most of the time of `benchmark`, whose median is `median_s` [s]; None if unknown."""
     kind, device = benchmark.text("benchmark"), benchmark.text("device")
     bound = BY_NAME[kind].bound if kind in BY_NAME else ""
     if bound == "epoch":

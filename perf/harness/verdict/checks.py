@@ -1,4 +1,4 @@
-"""In: a metric's measurements and its bar. Out: the verdict on it; from all the checks, the verdict on the machine."""
+"""In: the measurements and the bar of a metric. Out: its verdict; from all the checks, the verdict on the machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from perf.harness.record.spec import Reference
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import Limit
 
-# A good machine may be so many standard deviations away from the median of other good ones.
+# A good machine may be this many standard deviations away from the median of other good machines.
 SPREADS = 3.0
-# If other programs use more than this of the cores that a measurement needs, a slow result says nothing.
+# If other programs use more than this many of the cores that a measurement needs, a slow result says nothing.
 BUSY_CORES = 0.1
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
@@ -28,9 +28,9 @@ class Want(StrEnum):
 
 @dataclass(frozen=True)
 class Bar:
-    """The value that a metric must reach, in the metric's unit; `source` says where it comes from.
+    """The value that a metric must reach, or must not exceed, in the metric's unit. `source` says where it comes from.
 
-    `ceiling` is the physical limit, where one is certain: a value above it is an error of the measurement.
+    `ceiling` is the physical limit if it is certain, else None. A value above the ceiling is a measurement error.
     """
 
     value: float
@@ -40,12 +40,12 @@ class Bar:
 
 
 def limit_bar(limit: Limit, share: float) -> Bar:
-    """The bar that is a share of a physical limit."""
+    """A bar at `share` of a physical limit."""
     return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else None)
 
 
 def spec_bar(reference: Reference, source: str, want: Want, least_slack: float) -> Bar:
-    """The bar that leaves room below what good machines reached: `least_slack`, or 3 standard deviations if more."""
+    """A bar that allows results worse than good machines reached: `least_slack`, or 3 standard deviations if more."""
     slack = max(least_slack, SPREADS * (reference.spread or 0.0))
     side = 1 - slack if want is Want.MORE else 1 + slack
     runs = f"{reference.runs} run{'s' * (reference.runs != 1)}"
@@ -53,7 +53,7 @@ def spec_bar(reference: Reference, source: str, want: Want, least_slack: float) 
 
 
 def strictest(bars: Sequence[Bar]) -> Bar | None:
-    """The hardest bar, with the lowest ceiling of all; None without bars. All must want the same side."""
+    """The hardest bar, with the lowest ceiling of all bars; None without bars. All bars must have the same `want`."""
     if not bars:
         return None
     hardest = (max if bars[0].want is Want.MORE else min)(bars, key=lambda bar: bar.value)
@@ -63,9 +63,9 @@ def strictest(bars: Sequence[Bar]) -> Bar | None:
 
 @dataclass(frozen=True)
 class Repetitions:
-    """One measurement: the rate, or the time, of each repetition, and what else used the machine meanwhile.
+    """One measurement: the rate, or the time, of each repetition, and what else used the machine at the same time.
 
-    `crowding` is how many of the cores that it needs were missing, None where nobody knows; `sharers` is how many
+    `crowding` is how many of the cores that the measurement needs were missing; None if unknown. `sharers` is how many
     other processes computed on the device.
     """
 
@@ -79,7 +79,7 @@ class Repetitions:
 
     @property
     def disturbance(self) -> str:
-        """Why a slow result says nothing about the machine; nothing where the machine is known to have been free."""
+        """Why a slow result says nothing about the machine; empty if the machine is known to have been free."""
         if self.sharers:
             several = "es" * (self.sharers > 1)
             return f"{self.sharers} other process{several} computed on the device"
@@ -90,7 +90,7 @@ class Repetitions:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one metric; `value` is the median, with its 95% interval."""
+    """The verdict on one metric. `value` is the median, `low` to `high` its 95% interval; None if unknown."""
 
     verdict: CheckVerdict
     reason: str
@@ -100,7 +100,7 @@ class Finding:
 
 
 def needs_confirmation(first: Repetitions, bar: Bar) -> bool:
-    """Whether the median is on the wrong side of the bar: then the metric is measured again before it is judged."""
+    """Whether the median is on the wrong side of the bar. If so, the metric is measured again before it is judged."""
     value, _, _ = median_interval(first.values)
     return _wrong(value, bar)
 
@@ -108,8 +108,9 @@ def needs_confirmation(first: Repetitions, bar: Bar) -> bool:
 def judge(first: Repetitions, bar: Bar | None, second: Repetitions | None = None, *, ratio: bool = False) -> Finding:
     """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
 
-    A FAIL takes two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
-    free in both. A PASS of a `ratio` of two rates takes a free machine, too: a busy one may slow only the lower part.
+    A FAIL needs two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
+    free in both. A PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the
+    denominator.
     """
     value, low, high = median_interval(first.values)
     known = {"value": value, "low": low, "high": high}
@@ -141,7 +142,7 @@ def _wrong(value: float, bar: Bar) -> bool:
 
 
 def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
-    """One sentence for each of the `required` checks that did not run, or that cannot be judged on a device."""
+    """One sentence for each `required` check that did not run, and for each device on which it cannot be judged."""
     found = []
     for name in required:
         ran = [check for check in checks if check.check == name]
@@ -158,8 +159,8 @@ def qualification(
 ) -> Qualification:
     """The verdict on the machine.
 
-    A `required` check that came to nothing disqualifies the machine. `notes` say what was not asked for. A run that is
-    not `complete` qualifies nothing.
+    A `required` check that did not run or could not be judged disqualifies the machine. `notes` say what was not
+    checked. A run that is not `complete` cannot qualify a machine.
     """
     if injected := sorted({check.injected for check in checks if check.injected}):
         standing, reasons, action = _drill(checks, injected)
@@ -169,11 +170,11 @@ def qualification(
 
 
 def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:
-    """A run with planted faults says only whether each of them was found."""
+    """The verdict of a run with planted faults, which says only whether each fault was found."""
     said = []
     for planted in injected:
         hit = [check for check in checks if check.injected == planted]
-        # A precondition does not fail: nothing can be said about a busy machine.
+        # A planted load makes the preconditions INCONCLUSIVE, not FAIL: nothing can be said about a busy machine.
         worst = CheckVerdict.INCONCLUSIVE if planted.startswith("preconditions") else CheckVerdict.FAIL
         found = [check for check in hit if check.verdict is worst]
         rest = "" if found else ": " + "; ".join(dict.fromkeys(check.reason or str(check.verdict) for check in hit))
@@ -207,12 +208,12 @@ def _reasons(checks: Sequence[Check], verdict: CheckVerdict) -> list[str]:
     return [f"{check.name} on {check.device}: {check.reason}" for check in checks if check.verdict is verdict]
 
 
-# The checks that measure one component of a training step alone.
+# Each of these checks measures one component of a training step alone.
 COMPONENTS = ("matmul", "memory", "copies", "launch", "sustained")
 
 
 def explanation(checks: Sequence[Check], device: str) -> str:
-    """Which component of `device` explains a slow training step."""
+    """Which components of `device` explain a slow training step, or that none does."""
     judged = [
         check
         for check in checks

@@ -1,4 +1,4 @@
-"""In: rows. Out: which device, pipeline and mode is fastest, and by how much, as far as that is certain."""
+"""In: rows. Out: the fastest device, pipeline and mode, and how much faster they are, as far as that is certain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from perf.harness.statistics.intervals import Ratio, ratio
 from perf.harness.verdict.parity import same_training
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 
-# The first of these that was measured on both devices says which device is faster, and from which batch size on.
+# The first of these that was measured on both devices decides which device is faster, and from which batch size on.
 DECIDING = ("training_step", "epoch", "inference")
 STEP = "training_step"
-# People say of GPUs that they are tens to hundreds of times faster than a CPU.
+# People say that GPUs are tens to hundreds of times faster than a CPU.
 FACTORS = (10, 100)
 
 
@@ -51,8 +51,11 @@ def all_plain(rows: Sequence[Row]) -> bool:
 
 
 def duels(speedups: Speedups) -> list[list[Row]]:
-    """The rows that say which device is faster: a list for each device but the reference and each workload, by batch
-    size. They are of the first DECIDING kind and of the training run; in eager fp32, if it was measured."""
+    """The rows that decide which device is faster than the reference: one list for each other device and workload.
+
+    A list is ordered by batch size. The rows are those of the first DECIDING kind that has speedups, and those of
+    training runs. They are in eager fp32, if that was measured.
+    """
     known = [row for row in speedups.rows if row.speedup is not None]
     plain = {(row.kind, row.label, row.model) for row in known if row.plain}
     rows = [row for row in known if row.plain or (row.kind, row.label, row.model) not in plain]
@@ -65,8 +68,9 @@ def duels(speedups: Speedups) -> list[list[Row]]:
 class Training:
     """How one network trains on one device. `step` is its training step, `epoch` the epoch with the plain pipeline.
 
-    `supply` is that pipeline alone, if it is slower than the step. `better` is the epoch with the pipeline that is
-    faster by most, if that is certain. Each is None where it was not measured.
+    `supply` is the plain pipeline alone, if it is slower than the step. `better` is the epoch with the fastest of the
+    pipelines that are certainly faster than the plain one. Each is None if it was not measured. If the bottleneck of
+    the epoch is unknown, only `step` is set.
     """
 
     step: Row | None
@@ -76,7 +80,7 @@ class Training:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Training:
-        """`rows` are one network's on one device; of several modes, eager fp32 counts."""
+        """Choose from the `rows` of one network on one device. If there are several modes, eager fp32 counts."""
         first = next((row for row in rows if row.plain), rows[0])
         mine = [row for row in rows if row.workload == first.workload | {"epochs": row.workload["epochs"]}]
         epochs = [row for row in mine if row.kind == "epoch"]
@@ -94,7 +98,7 @@ class Training:
 
 
 def _step(steps: Sequence[Row], epoch: Row | None) -> Row | None:
-    """The training step at the batch size of `epoch`, to which it belongs; without one, the fastest."""
+    """The training step at the batch size of `epoch`; if there is none, the fastest training step."""
     same = [row for row in steps if epoch is not None and row.batch_size == epoch.batch_size]
     return same[0] if same else max(steps, key=_speed, default=None)
 
@@ -108,26 +112,26 @@ def _speed(row: Row) -> float:
 
 
 def by_mode(rows: Sequence[Row]) -> list[Row]:
-    """The training steps of those networks that were trained in more modes than eager fp32."""
+    """The training steps of the networks that were trained in any other mode than eager fp32."""
     models = {row.model for row in rows if row.kind == STEP and not row.plain}
     return [row for row in rows if row.kind == STEP and row.model in models]
 
 
 def agrees(row: Row) -> bool:
-    """Whether the losses of its mode are those of eager, so that it is the same training."""
+    """Whether the losses in the mode of `row` agree with those of eager, so that both are the same training."""
     difference, rounding = row.benchmark.number("parity_difference"), row.benchmark.number("parity_rounding")
     return row.plain or same_training(row.mode[1], difference or 0.0, rounding or 0.0)
 
 
 def _counts(row: Row) -> bool:
-    """Whether its time is steady, options choose it (a file may hold anything), and it is the same training."""
+    """Whether the time is steady, options can choose `row` (a file may hold anything), and the training is the same."""
     steady = row.samples_per_s is not None and not row.unsteady and not row.throttled
     known = row.mode[0] in EXECUTIONS and row.mode[1] in PRECISIONS and (row.batch_size or 0) >= 1
     return steady and known and agrees(row)
 
 
 class Lack(Enum):
-    """Why nothing is said to be faster than eager fp32 at a batch size."""
+    """Why no mode is reported as faster than eager fp32 at a batch size."""
 
     PLAIN_NOT_MEASURED = auto()
     PLAIN_NOT_STEADY = auto()
@@ -138,8 +142,10 @@ class Lack(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """The fastest way to train one network on one device: `row`. `gain` is its speedup over eager fp32, or why there is
-    none."""
+    """`row` is the fastest way to train one network on one device.
+
+    `gain` is the speedup of `row` over eager fp32, or the reason why there is none.
+    """
 
     row: Row
     gain: Ratio | Lack
@@ -151,18 +157,21 @@ class Way:
 
 
 def fastest_ways(rows: Sequence[Row]) -> list[Way]:
-    """One for each network and device with several modes. `rows` are the training steps."""
+    """One way for each network and device with other modes than eager fp32. `rows` are the training steps."""
     groups = grouped(filter(_counts, rows), _trained)
     return [_way(group, rows) for group in groups if not all_plain(group)]
 
 
 def _trained(row: Row) -> Hashable:
-    """What is trained, and where."""
+    """What is trained, and on which device."""
     return row.label, *row.task.values()
 
 
 def _way(rows: Sequence[Row], measured: Sequence[Row]) -> Way:
-    """`rows` are one network's on one device. Rows of another batch size are another training."""
+    """The fastest way among the `rows` of one network on one device. `measured` are all training steps.
+
+    Only rows of the same batch size are compared, because another batch size is another training.
+    """
     best = max(rows, key=_speed)
     alike = [row for row in rows if row.batch_size == best.batch_size]
     tried = [row for row in measured if (_trained(row), row.batch_size) == (_trained(best), best.batch_size)]
@@ -183,8 +192,8 @@ def _way(rows: Sequence[Row], measured: Sequence[Row]) -> Way:
 class Lead:
     """An accelerator's lead over the fastest mode of a CPU at the same batch size.
 
-    `sizes` has one row for each batch size. `reached` are the rows that certainly lead by each of FACTORS. `best` leads
-    `base` by `most`.
+    `sizes` has one row for each batch size. `reached` has, for each of FACTORS, the rows that certainly lead by at
+    least that factor. The largest lead is `most`: that of `best` over the CPU's row `base`.
     """
 
     sizes: tuple[Row, ...]
@@ -195,7 +204,10 @@ class Lead:
 
 
 def leads(speedups: Speedups) -> list[Lead]:
-    """One for each network with several modes on each accelerator; the CPU is the reference, or else the first one."""
+    """One lead for each network with several modes on each accelerator.
+
+    The CPU is the reference device if that is a CPU, else the first CPU.
+    """
     rows = list(filter(_counts, by_mode(speedups.rows)))
     cpus = [row for row in rows if row.device == "cpu"]
     label = min(cpus, key=lambda row: not row.reference).label if cpus else None
@@ -208,7 +220,7 @@ def leads(speedups: Speedups) -> list[Lead]:
 
 
 def _lead(rows: Sequence[Row], bases: dict[float | None, Row]) -> Lead | None:
-    """`bases` are the CPU's fastest by batch size."""
+    """The lead of `rows`. `bases` has the CPU's fastest row for each batch size. None if no batch size is in both."""
     found = [(row, base, ratio(base.passes, row.passes)) for row in rows if (base := bases.get(row.batch_size))]
     if not found:
         return None

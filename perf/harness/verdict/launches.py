@@ -1,7 +1,7 @@
-"""In: what launches saw of one benchmark on both sides. Out: a verdict, or that another launch is needed.
+"""In: what the launches of one benchmark measured on both sides. Out: a verdict, or None if more launches are needed.
 
-A launch is one fresh pair of processes, base and head, and one independent sample: two processes of the same code
-differ by half a percent for as long as they live, which no number of steps within them averages out.
+A launch is one fresh pair of processes, base and head. Each launch is one independent sample, because two processes
+of the same code differ by half a percent as long as they run. More steps in the same processes do not average this out.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.statistics.intervals import exp, quantile, tail
 from perf.harness.verdict.tally import ALPHA, DEFAULT_MIN_EFFECT, MARGIN, TARGET
 
-# After how many launches a benchmark is looked at, and the share of the error rate spent there (Lan and DeMets 1983;
-# the shares add up to 1, so that by Bonferroni the looks together keep the rate).
+# A look is an attempt at a verdict after this many launches. Each look spends a share of the error rate (Lan and DeMets
+# 1983). The shares add up to 1, so all looks together keep the error rate (Bonferroni).
 LOOKS = (4, 6, 8, 12, 16)
 SPENDING = (0.1, 0.2, 0.2, 0.25, 0.25)
-# A median over fewer rounds moves with the neighbours' load.
+# A median over fewer rounds changes with the load of other programs.
 LEAST_ROUNDS = 40
-# The spread of a few launches may come out smaller than it is; half of what was measured between launches.
+# A few launches may show less spread than there really is. This is half of the spread measured between launches.
 LEAST_SPREAD = 0.003
-# How many of the lowest and of the highest launches are left out: a single crazy one would otherwise leave the gate
-# INCONCLUSIVE for good (simulated: always, where it is among the first 4; so: never).
+# The number of launches that are left out at each end, lowest and highest. Without this, a single extreme launch leaves
+# the gate INCONCLUSIVE to the end (simulated: always if it is among the first 4 launches; with this, never).
 TRIMMED = {4: 0, 6: 0, 8: 0, 12: 1, 16: 2}
-# Of the CPU times' ratios in one launch, the share that is left out at each end. Measured between launches of the same
-# code, the rest spreads by 0.7 to 1.1%, as a median does, and a mean without its top tenth by 1.0 to 1.6%; and a cost
-# that comes with every 20th step still shows, which a median hides (simulated: +0.1% of 10%).
+# The share of the CPU time ratios of one launch that is left out at each end. Between launches of the same code, this
+# trimmed mean spreads by 0.7 to 1.1%, as much as a median; a mean without its top tenth spreads by 1.0 to 1.6%
+# (measured). The trimmed mean still shows a cost that comes with every 20th step. A median hides it (simulated: +0.1%
+# of 10%).
 QUIET = 0.25
-# Wall time and CPU time, each tested on its own.
+# The number of metrics: wall time and CPU time, each tested separately.
 METRICS = 2
-# One-sided, for SAME, and so the shown interval covers 98%.
+# The one-sided confidence for SAME. The interval that is shown has two sides, so it covers 98%.
 CONFIDENCE = 0.99
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Consecutive steps of one side, the cold first one dropped [s per step]: wall times, and CPU times if known."""
+    """Consecutive steps of one side, without the cold first step: wall times, and CPU times if known [s per step]."""
 
     wall_s: tuple[float, ...]
     cpu_s: tuple[float, ...] = ()
@@ -46,7 +47,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Launch:
-    """What one launch says: log(head ÷ base) of wall and of CPU time, and the times of a step [s]."""
+    """The result of one launch: log(head ÷ base) of wall time and of CPU time (None if unknown), and step times [s]."""
 
     wall: float
     cpu: float | None
@@ -64,30 +65,30 @@ class Rule:
 
     @property
     def margin(self) -> float:
-        """The log ratio that SLOWER has to be above beyond chance."""
+        """SLOWER needs a mean log ratio above this margin, by more than chance explains."""
         return math.log1p(MARGIN * self.min_effect)
 
     @property
     def effect(self) -> float:
-        """The log ratio that the median launch has to show for SLOWER."""
+        """SLOWER needs at least this log ratio in the median launch."""
         return math.log1p(self.min_effect)
 
     @property
     def target(self) -> float:
-        """The log ratio that SAME rules out."""
+        """SAME needs an interval that ends below this log ratio."""
         return math.log1p(TARGET * self.min_effect)
 
     def level(self, launches: int) -> float:
-        """The error rate to be spent on one metric of one benchmark at the look after `launches`."""
+        """The error rate for one metric of one benchmark at the look after `launches` launches."""
         spent = dict(zip(LOOKS, SPENDING, strict=True))
         return ALPHA / (METRICS * max(1, self.benchmarks)) * spent[launches]
 
 
 def launch_of(rounds: Sequence[tuple[Visit, Visit]]) -> Launch:
-    """One launch from its rounds, each a visit of base and one of head. Raises ValueError for none.
+    """Make a launch from its rounds, each a visit of base and a visit of head. Raises ValueError if there are none.
 
-    Of the wall times, each visit's minimum counts, and of those the median: pre-emption only ever adds. Of the CPU
-    times, each visit's mean, which shows a cost that comes now and then and that a minimum hides.
+    Wall time: the median over the rounds of each visit's minimum, because pre-emption only adds time. CPU time: the
+    trimmed mean over the rounds of each visit's mean, because a minimum hides a cost that only some steps have.
     """
     if not rounds:
         raise ValueError("no rounds")
@@ -102,7 +103,10 @@ def launch_of(rounds: Sequence[tuple[Visit, Visit]]) -> Launch:
 
 
 def _cpu(rounds: Sequence[tuple[Visit, Visit]]) -> float | None:
-    """The trimmed mean over rounds of log(head ÷ base) in CPU time; None where it is not known of all, or is 0."""
+    """The trimmed mean over the rounds of log(head ÷ base) in CPU time. A round with a CPU time of 0 does not count.
+
+    None if the CPU time of any round is unknown, or if no round counts.
+    """
     if not all(base.cpu_s and head.cpu_s for base, head in rounds):
         return None
     means = [(statistics.fmean(base.cpu_s), statistics.fmean(head.cpu_s)) for base, head in rounds]
@@ -112,7 +116,7 @@ def _cpu(rounds: Sequence[tuple[Visit, Visit]]) -> float | None:
 
 
 def decide(name: str, launches: Sequence[Launch], rule: Rule) -> Judgement | None:
-    """The verdict on a benchmark after `launches`, or None where it takes more of them, or it is not time to look."""
+    """The verdict on a benchmark after `launches`; None if more launches are needed, or if no look is due."""
     count = len(launches)
     if count not in LOOKS or min(one.rounds for one in launches) < LEAST_ROUNDS:
         return None
@@ -131,12 +135,12 @@ def decide(name: str, launches: Sequence[Launch], rule: Rule) -> Judgement | Non
 
 
 def give_up(name: str, launches: Sequence[Launch], rule: Rule, why: str) -> Judgement:
-    """INCONCLUSIVE, with what is known all the same; `why` says what ended the search."""
+    """An INCONCLUSIVE judgement with the numbers known so far. `why` says why the gate stopped."""
     return _judgement(name, Verdict.INCONCLUSIVE, why, launches, rule)
 
 
 def spent(launches: Sequence[Launch]) -> bool:
-    """Whether there is no look left."""
+    """Whether no look is left after these launches."""
     return len(launches) >= LOOKS[-1]
 
 
@@ -147,9 +151,9 @@ def _metrics(launches: Sequence[Launch]) -> list[tuple[str, list[float]]]:
 
 
 class _Metric:
-    """The log ratios of one metric over two launches or more: their trimmed mean, and its error (Yuen 1974).
+    """The log ratios of one metric in two or more launches: their trimmed mean and its standard error (Yuen 1974).
 
-    With nothing trimmed, the mean and its standard error (Student 1908).
+    If nothing is trimmed, these are the mean and its standard error (Student 1908).
     """
 
     def __init__(self, title: str, values: Sequence[float]) -> None:
@@ -169,12 +173,12 @@ class _Metric:
         return _Metric(self.title, [-value for value in self.values])
 
     def beyond(self, rule: Rule, count: int) -> bool:
-        """SLOWER: above the margin beyond chance, and by the minimum effect in the median launch."""
+        """Whether the metric is SLOWER: mean significantly above the margin, median at least the minimum effect."""
         chance = tail((self.mean - rule.margin) / self.error, self.freedom)
         return chance <= rule.level(count) and statistics.median(self.values) >= rule.effect
 
     def detectable(self, rule: Rule) -> float:
-        """The smallest mean log ratio that would be SLOWER at the last look, with this spread between launches."""
+        """The smallest mean log ratio that would be SLOWER at the last look, if the spread stays the same."""
         count = LOOKS[-1]
         freedom = count - 2 * trim(count) - 1
         return max(rule.effect, rule.margin + quantile(1 - rule.level(count), freedom) * _error(self._spread, count))
@@ -185,7 +189,8 @@ def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Laun
         return Judgement(name, verdict, reason)
     metrics = [_Metric(*metric) for metric in _metrics(launches)] if len(launches) > 1 else []
     change = metrics[0].mean if metrics else launches[0].wall
-    # The middle between the sides, and from there half the change either way, so that the times agree with the ratio.
+    # Start from the middle between both sides and go half the change in each direction, so that the times agree with
+    # the ratio.
     middle = statistics.median((math.log(one.base_s) + math.log(one.head_s)) / 2 for one in launches)
     return Judgement(
         name,
@@ -208,10 +213,10 @@ def _error(spread: float, count: int) -> float:
 
 
 def _moved(metric: _Metric, wall: _Metric) -> str:
-    """Why, where it is not the wall time that the row shows."""
+    """The metric that decided and its change; empty if that is the wall time, because the row shows the wall time."""
     return "" if metric is wall else f"{metric.title} {math.expm1(metric.mean):+.1%}"
 
 
 def trim(launches: int) -> int:
-    """How many of so many launches are left out at each end."""
+    """How many of `launches` launches are left out at each end."""
     return max((number for look, number in TRIMMED.items() if look <= launches), default=0)

@@ -1,4 +1,4 @@
-"""In: the name of a device, or the cores, clock and units of a CPU. Out: its physical limits, and their sources."""
+"""In: the name of a device, or the figures of a CPU, GPU or PCIe link. Out: its physical limits and their sources."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("limits.json")
-# Floating-point operations per clock and core, in float32: two vector units, each with a fused multiply-add (two).
-# Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide, family 17h.
+# Float32 operations per clock cycle and core: 2 vector units × elements per vector × 2 for a fused multiply-add.
+# Sources: Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide,
+# family 17h.
 CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
-# Dense floating-point operations per clock and streaming multiprocessor of NVIDIA GPUs, by compute capability: the
-# whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
+# Dense floating-point operations per clock cycle and streaming multiprocessor of NVIDIA GPUs, by compute capability.
+# Sources: the whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
 GPU_FLOP_PER_CLOCK = {
     "8.0": {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
     "9.0": {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
     "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
 }
 
-# Bytes per second and lane, by generation, without the line code: PCI Express Base Specification.
+# Bytes per second and lane, by PCIe generation, without the encoding overhead. Source: PCI Express Base Specification.
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`value` in the unit of the metric. Nothing exceeds a `certain` limit; others rest on a clock that may rise."""
+    """A limit; `value` is in the unit of the metric.
+
+    No device exceeds a `certain` limit. Any other limit was measured, or depends on a clock that may rise.
+    """
 
     value: float
     source: str
@@ -34,7 +38,7 @@ class Limit:
 
 
 def matmul_limit(device_name: str, dtype: str) -> Limit | None:
-    """The dense peak of a device, from the table [FLOP/s]; None where the table lacks it."""
+    """The dense peak of a device, from the table [FLOP/s]; None if the table does not have it."""
     entry = _entry(device_name)
     if entry is None or dtype not in entry["flop_per_s"]:
         return None
@@ -42,7 +46,7 @@ def matmul_limit(device_name: str, dtype: str) -> Limit | None:
 
 
 def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dtype: str) -> Limit | None:
-    """The dense peak of an NVIDIA GPU at a clock [FLOP/s]; None where its compute capability is unknown."""
+    """The dense peak of an NVIDIA GPU at a clock [FLOP/s]; None if the capability or the `dtype` is unknown."""
     per_clock = GPU_FLOP_PER_CLOCK.get(capability, {}).get(dtype)
     if per_clock is None:
         return None
@@ -51,20 +55,23 @@ def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dty
 
 
 def memory_limit(device_name: str) -> Limit | None:
-    """The memory bandwidth of a device, from the table [bytes/s]; None where the table lacks it."""
+    """The memory bandwidth of a device, from the table [bytes/s]; None if the table does not have it."""
     entry = _entry(device_name)
     return None if entry is None else Limit(entry["bytes_per_s"], entry["source"])
 
 
 def link_limit(generation: int, width: int) -> Limit | None:
-    """The bandwidth of a PCIe link in one direction [bytes/s]; None where the generation is unknown."""
+    """The bandwidth of a PCIe link in one direction [bytes/s]; None if the generation is unknown."""
     if generation not in LANE_BYTES_PER_S:
         return None
     return Limit(width * LANE_BYTES_PER_S[generation], f"PCIe {generation} ×{width} as negotiated under load")
 
 
 def cpu_matmul_limit(cores: int, capability: str, clock_hz: float | None, dtype: str) -> Limit | None:
-    """The peak of `cores` cores at the clock that they report [FLOP/s]. A boost above that clock is not in it."""
+    """The peak of `cores` cores at the reported clock [FLOP/s]. A boost above that clock is not included.
+
+    None if the clock or the capability is unknown, or if `dtype` is not fp32.
+    """
     per_clock = CPU_FLOP_PER_CLOCK.get(capability)
     if per_clock is None or clock_hz is None or dtype != "fp32":
         return None

@@ -1,6 +1,6 @@
-"""In: the losses of a mode and of eager. Out: what the mode computes wrongly, or nothing.
+"""In: the losses of a mode and of eager. Out: what the mode computes wrongly, or an empty text.
 
-A mode that computes another training is no faster way to train.
+The speed of a mode that computes another training does not count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOGITS: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that rounding explains: for the loss of each step, and for the mean of the last losses."""
+    """The largest differences that rounding explains: in the loss of each step, and in the mean of the last losses."""
 
     steps: Sequence[float]
     end: float
@@ -44,9 +44,11 @@ class Limits:
         return cls([ROUNDING[precision]] * steps, NEAR[precision])
 
     def carried(self, eager: Sequence[float], nudged: Sequence[float]) -> Limits:
-        """The limits for a training that multiplies rounding: CARRIED times what it made of a nudge by then.
+        """The limits for a training that multiplies rounding: CARRIED times the deviation of `nudged`, if that is more.
 
-        A wrong step differs from its first update on, before rounding has grown.
+        `nudged` are the losses of `eager` after a change of the weights by one rounding unit. At each step, the largest
+        deviation so far counts. A wrong step still exceeds the limits, because it differs from its first update on,
+        before rounding has grown.
         """
         so_far = itertools.accumulate(differences(nudged, eager), max)
         steps = [max(least, CARRIED * made) for least, made in zip(self.steps, so_far, strict=True)]
@@ -56,9 +58,9 @@ class Limits:
 def problem(
     precision: str, found: Sequence[float], eager: Sequence[float], plain: Sequence[float], limits: Limits
 ) -> str:
-    """What the losses `found` of a mode are too far from, or nothing.
+    """What the losses `found` of a mode differ from by too much, and how much; empty if nothing.
 
-    `eager` are the losses in the same precision, `plain` those in fp32, both operation by operation.
+    `eager` are the losses of eager in the same precision, `plain` those of eager in fp32.
     """
     for step, (loss, other, limit) in enumerate(zip(found, eager, limits.steps, strict=True), 1):
         if not apart(loss, other) <= limit:
@@ -72,31 +74,31 @@ def problem(
 def same_training(precision: str, difference: float, rounding: float) -> bool:
     """Whether rounding explains the largest `difference` between the losses of a mode and of eager.
 
-    `rounding` is the largest difference that a nudge of one rounding unit made, 0 where none was tried.
+    `rounding` is the largest difference that a change of the weights by one rounding unit made; 0 if it was not tried.
     """
     limit = ROUNDING.get(precision, max(ROUNDING.values()))
     return abs(difference) <= max(limit, CARRIED * rounding)
 
 
 def much(loss: float, other: float, limit: float) -> str:
-    """How far a loss is from the `other`, in words."""
+    """How far `loss` is from `other`, in words."""
     if not math.isfinite(loss):
         return f"not finite, but {other:.6g}"
     return f"{loss:.6g}, not {other:.6g}: {apart(loss, other):.3g} of it apart, at most {limit:.3g} is rounding"
 
 
 def end(found: Sequence[float]) -> float:
-    """The mean of the last losses."""
+    """The mean of the last LAST losses."""
     return statistics.fmean(found[-LAST:])
 
 
 def differences(found: Sequence[float], other: Sequence[float]) -> list[float]:
-    """`apart` for each pair of losses."""
+    """The relative difference (`apart`) of each pair of losses."""
     return [apart(one, two) for one, two in zip(found, other, strict=True)]
 
 
 def apart(value: float, other: float) -> float:
-    """The difference as a share of `other`; NaN where one is not finite."""
+    """The difference as a share of `other`; NaN if one of the two is not finite."""
     if not (math.isfinite(value) and math.isfinite(other)):
         return math.nan
     return abs(value - other) / max(abs(other), 1e-6)

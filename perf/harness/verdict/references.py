@@ -1,4 +1,4 @@
-"""In: qualifications of good machines. Out: the references that other machines are held against."""
+"""In: qualifications of good machines. Out: the references that other machines are compared with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from perf.harness.verdict.checks import BUSY_CORES
 
 
 def references_of(runs: Sequence[Run]) -> Spec:
-    """The references of `runs`: of each metric the median over the runs, without the metrics that `left_out` names.
+    """Make references from `runs`: the median of each metric over the runs, without the metrics that `left_out` names.
 
-    Raises RecordError where a run cannot serve, where two runs train to other bits, or where no metric is left.
+    Raises RecordError if a run cannot be a reference, if two runs train to different bits, or if neither a metric nor a
+    digest is left.
     """
     found: dict[tuple[str, str, str, str], list[float]] = {}
     digests: dict[str, str] = {}
@@ -41,7 +42,7 @@ def _reference(key: tuple[str, str, str, str], values: Sequence[float]) -> Refer
 
 
 def why_no_reference(run: Run) -> str | None:
-    """Why no other machine may be held against `run`. None where it may."""
+    """Why `run` cannot be a reference for other machines; None if it can."""
     if run.qualification is None:
         return "not a run of pytest perf/ --perf-profile=qualify"
     if any(check.injected for check in run.checks):
@@ -55,12 +56,15 @@ def why_no_reference(run: Run) -> str | None:
 
 
 def left_out(run: Run) -> list[str]:
-    """The metrics of `run` that cannot be references, each with its reason: other programs used some of the cores."""
+    """The metrics of `run` that cannot be references, each with the reason of its check.
+
+    They are INCONCLUSIVE, or other programs used some of the cores.
+    """
     return [f"{check.name} on {check.device}: {check.reason}" for check in run.checks if _doubtful(check)]
 
 
 def _is_metric(check: Check) -> bool:
-    """Whether `check` has a unit and an interval. Counts and bare ratios have bars of their own."""
+    """Whether `check` has a unit, a value above 0 and an interval. Counts and ratios without a unit have fixed bars."""
     return bool(check.unit) and check.value is not None and check.value > 0 and check.low is not None
 
 
@@ -70,7 +74,7 @@ def _doubtful(check: Check) -> bool:
 
 
 def device_name(run: Run, device: str) -> str:
-    """The model of a device of `run`: `NVIDIA H200`, or the CPU's."""
+    """The model of a device of `run`: `NVIDIA H200`; for `cpu`, the model of the CPU."""
     if device == "cpu":
         return str(run.perf.get("environment", {}).get("cpu_model"))
     facts = run.perf.get("devices", {}).get(device, {})

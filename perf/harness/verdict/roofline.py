@@ -1,4 +1,4 @@
-"""In: the work of a training step, its time, and the limits of its device. Out: its share of them, and what binds it.
+"""In: the work and time of a training step, and the limits of its device. Out: its share of them, and what limits it.
 
 Williams, Waterman and Patterson, Roofline, Communications of the ACM 52(4), 2009.
 """
@@ -13,15 +13,15 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.values import Scalar
 from perf.harness.verdict.limits import Limit
 
-# A step that takes more than three times as long as its limits allow spends most of its time on something else.
+# A step that takes more than three times as long as its limits require spends most of its time on something else.
 FAR = 3.0
 
 
 class BoundBy(StrEnum):
     """What limits a step.
 
-    LAUNCHES: starting its operations takes more than half of the time. CACHES: it is faster than the memory, so part
-    of its bytes stay in a cache. OVERHEAD: none of the others explains its time.
+    LAUNCHES: starting the operations takes more than half of the time. CACHES: the step is faster than the memory
+    allows, so some of its bytes stay in a cache. OVERHEAD: none of the other limits explains the time.
     """
 
     COMPUTE = "compute"
@@ -33,11 +33,11 @@ class BoundBy(StrEnum):
 
 @dataclass(frozen=True)
 class Work:
-    """What one call does: `ops` operations that read and write `bytes` bytes, and `flop` floating-point operations.
+    """The work of one call: `ops` operations that read and write `bytes` bytes, and `flop` floating-point operations.
 
-    `flop` is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, with two for a
-    multiply-add; nothing elementwise, and no optimizer. `convolution_flop` is the part of the convolutions.
-    `uncounted` names what the call does that this counter does not see (`LSTM`): `flop` and `bytes` are then too small.
+    `flop` is the count of `torch.utils.flop_counter`: matrix products, convolutions and attention, without elementwise
+    operations and the optimizer. A multiply-add counts as two. `convolution_flop` is its part for convolutions.
+    `uncounted` names parts of the call that the counter does not see (`LSTM`); `flop` and `bytes` are then too small.
     """
 
     flop: int
@@ -49,7 +49,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Roofline:
-    """`share` is the time that the limits allow ÷ the time taken; where there are FLOP, also achieved ÷ possible."""
+    """How near a step comes to its limits. `share` is the shortest time that the limits allow ÷ the time taken.
+
+    If the step has FLOP, `share` is also the achieved FLOP/s ÷ the possible FLOP/s.
+    """
 
     flop_per_byte: float
     achieved_flop_per_s: float
@@ -61,7 +64,7 @@ class Roofline:
 def roofline(
     work: Work, seconds: float, peak_flop_per_s: float, bytes_per_s: float, launch_s: float | None = None
 ) -> Roofline:
-    """The place of a step of `seconds` under a peak and a bandwidth; `launch_s` is the time to start one operation [s].
+    """Compare a step of `seconds` with a peak and a bandwidth; `launch_s` is the time to start one operation [s].
 
     Raises ValueError unless time, limits and bytes are above 0.
     """
@@ -91,9 +94,10 @@ def _bound(seconds: float, compute_s: float, memory_s: float, launches_s: float)
 
 
 def measured_limit(checks: Sequence[Check], device: str, name: str, physical: Limit | None) -> Limit | None:
-    """What `checks` measured on `device` under `name` (`matmul fp32`), else the physical limit, else None.
+    """The value that `checks` measured on `device` under `name` (`matmul fp32`); without it, the `physical` limit.
 
-    A measurement without a bar counts. An INCONCLUSIVE one does not: the machine was busy, or the measurement is wrong.
+    A measurement without a bar counts. An INCONCLUSIVE measurement does not count, because the machine was busy or the
+    measurement is wrong.
     """
     for check in checks:
         clear = check.verdict is not CheckVerdict.INCONCLUSIVE
@@ -105,7 +109,10 @@ def measured_limit(checks: Sequence[Check], device: str, name: str, physical: Li
 def step_details(
     work: Work, seconds: float, peak: Limit | None, memory: Limit | None, launch: Limit | None
 ) -> dict[str, Scalar]:
-    """What the record keeps about a step, flat. A value that needs an unknown limit, or all the work, is None."""
+    """What the record keeps about a step, as a flat dictionary.
+
+    A value is None if it needs a limit that is unknown, or if it needs the whole work and some work is uncounted.
+    """
     whole = not work.uncounted
     known: dict[str, Scalar] = {
         "flop_per_step": work.flop if whole else None,

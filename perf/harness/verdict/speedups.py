@@ -1,4 +1,4 @@
-"""In: runs. Out: one `Row` per benchmark of ours, compared with the reference device, pipeline and mode."""
+"""In: runs. Out: one `Row` for each Stepwatch benchmark, compared with the reference device, pipeline and mode."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.verdict.marks import Mark, marks
 from perf.harness.workload.benchmarks import MODES, place, timed
 
-# Every training loop begins with this pipeline; the others are compared with it.
+# Every training loop starts with this pipeline. The other pipelines are compared with it.
 PLAIN_PIPELINE = "dataloader"
-# How PyTorch trains by itself.
+# How PyTorch trains by default.
 PLAIN_MODE = dict(zip(MODES, (EAGER, FP32), strict=True))
 
 Key = tuple[Hashable, ...]
 
 
 class UnknownReference(ValueError):
-    """No file has such a device; `str()` is one line that names the devices there are."""
+    """No file has the reference device. `str()` is one line that names the devices in the files."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One benchmark of the run in file `letter` ("" where there is one file).
+    """One benchmark of a run. `letter` names the file of the run; it is "" if there is only one file.
 
-    `speedup` is over the reference device in the same mode, `pipeline_speedup` over the plain pipeline, and
-    `mode_speedup` over eager fp32, on the same device; `full_speedup` is over eager fp32 on the reference device. Each
-    is for the same workload and batch size otherwise, and None where that was not measured.
+    `speedup` is over the reference device in the same mode. `pipeline_speedup` is over the plain pipeline, and
+    `mode_speedup` over eager fp32, both on the same device. `full_speedup` is over eager fp32 on the reference device.
+    The rest of the workload and the batch size are equal. Each is None if that was not measured.
     """
 
     benchmark: Benchmark
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The device, with its file where there are several: `cuda`, `B:cuda`."""
+        """The device, with the letter of its file if there are several files: `cuda`, `B:cuda`."""
         return f"{self.letter}:{self.device or 'unknown'}".removeprefix(":")
 
     @property
@@ -85,41 +85,41 @@ class Row:
 
     @property
     def passes(self) -> Passes:
-        """The times that a ratio is made of: the raw samples, or the median alone, which gives no interval [s]."""
+        """The times from which a ratio is computed [s]: the raw samples, or the median, which gives no interval."""
         return self.benchmark.passes or ((self.summary.median,),)
 
     @property
     def kinds(self) -> TwoKinds | None:
-        """The two kinds of times that its passes have, where there are two."""
+        """The fast and the slow kind of passes; None if the passes are not of two kinds."""
         return two_kinds([statistics.median(samples) for samples in self.passes])
 
     @property
     def samples_per_s(self) -> float | None:
-        """The samples of one call divided by its median time; without these, what the record says."""
+        """The samples of one call divided by the median time. If their number is unknown, the rate in the record."""
         samples = self.benchmark.number("samples_per_iteration")
         return _rate(samples / self.summary.median if samples else self.benchmark.number("samples_per_s"))
 
     @property
     def flop_per_s(self) -> float | None:
-        """The FLOP of the network, as eager fp32 runs it, divided by the time."""
+        """The FLOP of the network in eager fp32, divided by the time of this row; None if unknown."""
         flop, samples_per_s = self.benchmark.number("flop_per_sample"), self.samples_per_s
         return None if flop is None or samples_per_s is None else _rate(flop * samples_per_s)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """Why its time may not be the machine's, worst first."""
+        """Why the time of this row may not be the time of an undisturbed machine, worst first."""
         disturbed = map(self.benchmark.number, ("crowding", "throttled_rounds"))
         spread = scatter(self.benchmark.passes) if self.benchmark.passes else self.summary.spread
         return marks(spread, *disturbed, two_kinds=self.kinds is not None)
 
     @property
     def unsteady(self) -> bool:
-        """Whether its samples scatter too much for a conclusion, or other programs had some of its cores."""
+        """Whether the samples scatter too much for a conclusion, or other programs used some of the cores."""
         return Mark.UNSTEADY in self.marks or Mark.CROWDED in self.marks
 
     @property
     def throttled(self) -> float | None:
-        """The share of its rounds in which the device had slowed itself down; None where the device does not say."""
+        """The share of the rounds in which the device slowed itself down; None if the device does not say."""
         rounds = self.benchmark.number("throttled_rounds")
         return None if rounds is None else min(1.0, rounds / max(1, self.summary.rounds))
 
@@ -138,7 +138,7 @@ class Row:
 
     @property
     def task(self) -> dict[str, Scalar]:
-        """What must be equal for two rows to be compared, apart from mode, batch size and pipeline."""
+        """What must be equal in two rows that are compared, apart from mode, batch size and pipeline."""
         data = self.run.perf.get("data")
         digest = self.benchmark.text("data_digest") or (data.get("digest") if isinstance(data, Mapping) else None)
         return {
@@ -161,9 +161,9 @@ def _rate(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Speedups:
-    """Every row, sorted for reading; the label of the reference device; the benchmarks that are not ours.
+    """All rows, sorted for reading; the label of the reference device; `foreign`: the benchmarks that are not ours.
 
-    `untimed` are those of our benchmarks that ask for memory and not for time.
+    `untimed` are our benchmarks that measure memory, not time.
     """
 
     rows: tuple[Row, ...]
@@ -173,9 +173,9 @@ class Speedups:
 
     @classmethod
     def of(cls, runs: Sequence[Run], reference: str | None = None) -> Speedups:
-        """The rows of `runs` against the device called `reference` (`cuda`, `A:cpu`; None: the first CPU).
+        """Compare the rows of `runs` with the device `reference` (`cuda`, `A:cpu`; None: the first CPU or device).
 
-        Raises UnknownReference.
+        Raises UnknownReference if no file has that device.
         """
         every = [
             Row(benchmark, run, letter, summary_of(benchmark))
@@ -195,7 +195,7 @@ class Speedups:
 
 
 def letters(count: int) -> list[str]:
-    """A name for each of `count` files: A, B, … Z, AA, AB, …; one file needs none."""
+    """A name for each of `count` files: A, B, … Z, AA, AB, …; a single file has an empty name."""
     return [""] if count == 1 else [_letter(number) for number in range(count)]
 
 
@@ -205,7 +205,7 @@ def _letter(number: int) -> str:
 
 
 def summary_of(benchmark: Benchmark) -> Summary:
-    """From the raw samples; without these, from pytest-benchmark's own statistics, the same quantities."""
+    """The summary of the raw samples; if there are none, the same quantities from pytest-benchmark's own statistics."""
     if benchmark.passes:
         return summary(benchmark.passes)
     median, rounds = benchmark.stats["median"], benchmark.stats.get("rounds", 1.0)
@@ -236,7 +236,7 @@ def _index(rows: Sequence[Row]) -> dict[Key, list[Row]]:
 
 
 def _key(row: Row, label: str, **other: str) -> Key:
-    """The work of `row` on the device `label`; with an `other` pipeline, execution or precision, that work."""
+    """The key of the work of `row` on the device `label`. `other` replaces its pipeline, execution or precision."""
     work = {"kind": row.kind, "batch size": row.batch_size, "pipeline": row.pipeline, **row.workload}
     return (label, *(work | other).values())
 
@@ -260,7 +260,7 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -
 
 
 def _only(candidates: Sequence[Row], row: Row) -> Row | None:
-    """The one candidate, or the one timed as `row` is; None where it would be a guess."""
+    """The only candidate, or the only candidate with the timing of `row`; None if the choice would be a guess."""
     if len(candidates) > 1:
         timing = row.benchmark.text("timing")
         candidates = [other for other in candidates if other.benchmark.text("timing") == timing]
@@ -280,5 +280,5 @@ def _order(row: Row) -> tuple[object, ...]:
 
 
 def _place(known: Sequence[str], name: str) -> tuple[int, str]:
-    """The known names in their order, then the others."""
+    """A sort key: the known names in their order, then all other names."""
     return (known.index(name) if name in known else len(known)), name

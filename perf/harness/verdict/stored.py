@@ -1,7 +1,7 @@
-"""In: the median time of a run and those of stored runs. Out: a verdict.
+"""In: the median time of a benchmark in a new run and in stored runs. Out: a verdict.
 
-A stored run is one independent sample: what moves a whole run (clocks, neighbours, memory layout) shows only between
-runs, never within one. So a run is judged by how much the stored ones differ from each other.
+A stored run is one independent sample. Some effects change a whole run (clocks, other programs, memory layout). They
+show only between runs, never within one run. So a run is judged by how much the stored runs differ from each other.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from perf.harness.statistics.intervals import exp, geometric_mean, log_deviation
 from perf.harness.verdict.launches import CONFIDENCE, LEAST_SPREAD, Rule
 from perf.harness.verdict.tally import ALPHA
 
-# Student's t with 4 degrees of freedom is 7.5 where 17 benchmarks share the error rate; with 2 it is 29.
+# If 17 benchmarks share the error rate, Student's t is 8.3 with 4 degrees of freedom (5 runs), and 29 with 2 (3 runs).
 LEAST_RUNS = 5
 SMOKE_REASON = "a smoke run decides nothing"
 
 
 def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, smoke: bool = False) -> Judgement:
-    """The verdict on a benchmark whose median is `head_s` [s], and was `stored_s` in stored runs; NEW in none."""
+    """The verdict on a benchmark. Its median is `head_s` [s], and `stored_s` in stored runs; NEW if there are none."""
     if not stored_s:
         return Judgement(name, Verdict.NEW, head_s=head_s)
     runs = len(stored_s)
@@ -37,20 +37,20 @@ def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, sm
 def judge_all(
     head_s: Mapping[str, float], stored_s: Mapping[str, Sequence[float]], min_effect: float, *, smoke: bool = False
 ) -> list[Judgement]:
-    """A judgement for each benchmark of `head_s`, and MISSING for each that only `stored_s` has."""
+    """A judgement for each benchmark of `head_s`, and MISSING for each benchmark that only `stored_s` has."""
     rule = Rule(len(head_s.keys() & stored_s.keys()), min_effect)
     found = [judge(name, median, stored_s.get(name, ()), rule, smoke=smoke) for name, median in head_s.items()]
     return [*found, *(missing(name, stored_s[name]) for name in stored_s if name not in head_s)]
 
 
 def missing(name: str, stored_s: Sequence[float], reason: str = "") -> Judgement:
-    """What the stored runs have and the new one has not."""
+    """The judgement on a benchmark that the stored runs have and the new run does not have."""
     return Judgement(name, Verdict.MISSING, reason, base_s=geometric_mean(stored_s), launches=len(stored_s))
 
 
 @dataclass(frozen=True)
 class _Prediction:
-    """Where the median of one more run of the same code lies (Hahn and Meeker 1991, section 4.3), on its log."""
+    """The prediction interval of the log median of a new run of the same code (Hahn and Meeker 1991, section 4.3)."""
 
     head_s: float
     stored_s: Sequence[float]
@@ -62,7 +62,7 @@ class _Prediction:
 
     @cached_property
     def spread(self) -> float:
-        """The standard deviation between the logs; 0.06 is 6%."""
+        """The standard deviation of the logs of the stored medians, at least LEAST_SPREAD; 0.06 is 6%."""
         return max(log_deviation(self.stored_s), LEAST_SPREAD)
 
     @property
@@ -75,7 +75,7 @@ class _Prediction:
 
     @property
     def level(self) -> float:
-        """The chance to call one benchmark SLOWER where nothing changed."""
+        """The chance that one benchmark is called SLOWER although nothing changed."""
         return ALPHA / max(1, self.rule.benchmarks)
 
     @property

@@ -1,4 +1,4 @@
-"""In: the records of base runs and of head. Out: judgements, and what a reader must know of the runs besides."""
+"""In: the records of the base runs and of the head run. Out: judgements, and notes on the runs for the reader."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.stored import judge_all, missing
 from perf.harness.workload.benchmarks import timed
 
-# As git shortens a commit, with room for a large repository.
+# The length of a short commit, as git writes it, with room for a large repository.
 SHORT_COMMIT = 10
-# Of a fingerprint's field in a message.
+# A message shows at most this many characters of a field of a fingerprint.
 MAX_VALUE = 60
 
 
 class Incomparable(Exception):
-    """Runs whose difference would be one of machines, versions or settings, or that have no times: `str()` says it."""
+    """The runs cannot be compared: machines, versions or settings differ, or a run has no times. `str()` says why."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The stored runs that head is compared with, under `label`; `fingerprint` is empty where it is not known."""
+    """The stored runs that head is compared with. `label` names them. `fingerprint` is empty if it is unknown."""
 
     label: str
     runs: tuple[Medians, ...]
@@ -37,11 +37,11 @@ class Base:
 
     @classmethod
     def of(cls, label: str, files: Sequence[Run]) -> Base:
-        """Base from files, oldest first, one at least. Raises Incomparable."""
+        """Make a Base from one or more files, oldest first. Raises Incomparable if the files cannot be compared."""
         for file in files:
             check_comparable(files[0], file)
         runs = [run for file in files for run in medians_of(file)]
-        # The same run, given twice or in two baselines, is one sample.
+        # A run that is given twice, or that is in two baselines, is one sample.
         unique = {(run.datetime, tuple(sorted(run.seconds.items()))): run for run in runs}
         return cls(
             label,
@@ -52,7 +52,10 @@ class Base:
         )
 
     def seconds(self, names: Collection[str]) -> dict[str, list[float]]:
-        """The medians of each benchmark over the runs, under those of head's `names` that mean the same one."""
+        """The medians of each benchmark, one for each run that has it.
+
+        If a benchmark moved to another file, the key is its new name, from head's `names`.
+        """
         found: dict[str, list[float]] = {}
         for run in self.runs:
             for name, median in _renamed(run.seconds, names).items():
@@ -61,13 +64,16 @@ class Base:
 
     @property
     def git_ref(self) -> str:
-        """The commit of the newest run, short, or `REF` where it is not known."""
+        """The short commit of the newest run, or `REF` if the commit is unknown."""
         return self.commit[:SHORT_COMMIT] if re.fullmatch(r"[0-9a-f]{7,64}", self.commit) else "REF"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """`skipped` are head's cases that base has neither; `unselected` of base's head was not asked for."""
+    """The result of a comparison. `skipped` are the cases that head skipped and that base does not have either.
+
+    `unselected` is the number of base's benchmarks that head was not asked to measure.
+    """
 
     judgements: tuple[Judgement, ...]
     notes: tuple[str, ...] = ()
@@ -80,7 +86,7 @@ class Compared:
 
 
 def medians_of(run: Run) -> tuple[Medians, ...]:
-    """The runs of a file: one, or those of an accepted baseline; without benchmarks whose times are no result."""
+    """The runs in a file: one, or those of an accepted baseline. Benchmarks that do not measure time are left out."""
     if run.baseline is not None:
         return run.baseline.runs
     measured = (benchmark for benchmark in run.benchmarks if timed(benchmark.text("benchmark")))
@@ -93,7 +99,7 @@ def _median_s(benchmark: Benchmark) -> float:
 
 
 def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
-    """Head against base files. Raises Incomparable."""
+    """Compare head with the base files. Raises Incomparable."""
     base = Base.of("", bases)
     check_comparable(bases[0], head)
     head_s = medians_of(head)[-1].seconds
@@ -113,7 +119,7 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
 
 
 def check_comparable(base: Run, head: Run) -> None:
-    """Raises Incomparable where one is a gate's, or where both have a fingerprint and these differ."""
+    """Raise Incomparable if a gate made one of the runs, or if both runs have a fingerprint and the two differ."""
     for run in (base, head):
         if "gate_run" in run.perf:
             raise Incomparable(
@@ -125,7 +131,7 @@ def check_comparable(base: Run, head: Run) -> None:
 
 
 def differences(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[str]:
-    """`torch: 2.11.0 → 2.15.0` for each field in which two fingerprints differ."""
+    """One text for each field in which two fingerprints differ: `torch: 2.11.0 → 2.15.0`."""
     return [
         f"{key}: {_shown(base, key)} → {_shown(head, key)}"
         for key in dict.fromkeys([*base, *head])
@@ -141,7 +147,7 @@ def _shown(fingerprint: Mapping[str, Scalar], key: str) -> str:
 
 
 def _explained(judgement: Judgement, base_s: Mapping[str, Sequence[float]], cases: Mapping[str, Case]) -> Judgement:
-    """A MISSING one with what became of its case, where head says."""
+    """Add to a MISSING judgement what happened to its case, if head says so. Return any other judgement unchanged."""
     case = cases.get(judgement.name)
     if judgement.verdict is not Verdict.MISSING or case is None:
         return judgement
@@ -162,7 +168,10 @@ def _notes(bases: Sequence[Run], head: Run) -> list[str]:
 
 
 def _renamed(seconds: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
-    """`seconds` under `names`, where a benchmark moved to another file or root and kept a name of its own."""
+    """`seconds`, with the name from `names` for each benchmark that moved to another file or root.
+
+    A moved benchmark is found by its short name, if only one benchmark on each side has that short name.
+    """
     moved = _by_short_name(set(names) - set(seconds))
     here = _by_short_name(set(seconds) - set(names))
     return {
@@ -172,6 +181,6 @@ def _renamed(seconds: Mapping[str, float], names: Collection[str]) -> dict[str, 
 
 
 def _by_short_name(names: Collection[str]) -> dict[str, str]:
-    """Full names by own names, where only one has it."""
+    """The full name for each short name that only one of `names` has."""
     found = Counter(map(short_name, names))
     return {own: name for name in names if found[own := short_name(name)] == 1}

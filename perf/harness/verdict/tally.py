@@ -1,4 +1,4 @@
-"""What the rules have in common: what counts as a change, how sure a verdict is, and what pytest exits with."""
+"""What all rules share: what counts as a change, how certain a verdict is, and the exit codes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from perf.harness.record.judgement import Judgement, Verdict
 
-# The minimum effect is what a user calls a slowdown; these follow from it: 1% and 5% belong to 2.5%. What they find,
-# and what they do not accuse, was simulated (tests/test_gate_paired.py) and measured (perf/results/).
+# The minimum effect is the smallest change that a user calls a slowdown. These two are multiples of the minimum effect:
+# 2.5% gives a margin of 1% and a target of 5%. How many slowdowns they find, and how few false alarms they give, was
+# simulated (tests/test_gate_paired.py) and measured (perf/results/).
 MARGIN, TARGET = 0.4, 2.0
 DEFAULT_MIN_EFFECT = 0.025
-# Over all benchmarks, metrics and looks of one gate, the chance to call unchanged code SLOWER.
+# The chance that one gate calls unchanged code SLOWER, over all its benchmarks, metrics and looks.
 ALPHA = 0.01
 
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
@@ -23,7 +24,7 @@ def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:
 
 
 def exit_code(judgements: Iterable[Judgement]) -> int:
-    """1 where one fails, else 10 where one is INCONCLUSIVE, else 0."""
+    """1 if any judgement is in FAILURES, else 10 if any is INCONCLUSIVE, else 0."""
     found = tally(judgements)
     if any(found[verdict] for verdict in FAILURES):
         return EXIT_FAILED

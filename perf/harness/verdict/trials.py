@@ -1,4 +1,4 @@
-"""One gate of the self-test, in which the truth is known, and what a number of them come to."""
+"""A `Trial` is one gate of the self-test, in which the truth is known. An `Outcome` sums up several trials."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.verdict.tally import tally
 
-# pytest-benchmark's --benchmark-compare-fail=median:5%, for contrast.
+# The limit of pytest-benchmark's --benchmark-compare-fail=median:5%, to show the difference.
 STOCK_RATIO = 1.05
-# A gate must find this share of the planted slowdowns before it may stand in the way of a change.
+# A gate must find this share of the planted slowdowns before it may block a change.
 ENOUGH = 0.95
-# compute: arithmetic of the interpreter; sleep: the core is given up; allocation: memory is taken and written; input:
-# arithmetic where a batch is loaded.
+# compute: Python arithmetic; sleep: the process sleeps and gives up its core; allocation: memory is allocated and
+# written; input: Python arithmetic when a batch is loaded.
 SLOWDOWNS = ("compute", "sleep", "allocation", "input")
 
 
@@ -23,9 +23,9 @@ class Trial:
     """A gate with a slowdown of `share` (0.05 for 5%; 0: none) of `kind` planted in head.
 
     `injected` are the sizes that the slowdown really had, measured in the worker itself. `unplanted` are the benchmarks
-    in which it could not be planted, for it is less than its smallest piece costs: 10% of a step of 0.3 ms is less
-    than the shortest sleep. Nothing is judged of them. `stock` are the ratios that a comparison with a stored run would
-    have seen in the same launches.
+    in which the slowdown could not be planted, because even its smallest piece takes longer: 10% of a step of 0.3 ms is
+    less than the shortest sleep. These benchmarks are not judged. `stock` are the ratios that a comparison with a
+    stored run would have found in the same launches.
     """
 
     kind: str
@@ -40,8 +40,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The trials of one kind and size, summed up. `reached` is the median size planted, `detectable` the median of
-    the smallest slowdowns that would have been found [shares]; None where unknown."""
+    """The summary of the trials of one kind and size.
+
+    `reached` is the median size planted, and `detectable` the median of the smallest slowdowns that would have been
+    found [shares]. Each is None if unknown.
+    """
 
     kind: str
     share: float
@@ -73,7 +76,7 @@ class Outcome:
 
 
 def outcome_of(trials: Sequence[Trial]) -> Outcome:
-    """Raises ValueError for no trials."""
+    """Sum up trials of one kind and size. Raises ValueError if there are none."""
     if not trials:
         raise ValueError("no trials")
     judged = [judgement for trial in trials for judgement in trial.judgements]

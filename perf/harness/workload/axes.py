@@ -1,4 +1,4 @@
-"""What a benchmark varies, and the name of each case that comes of it."""
+"""What a benchmark varies, and the name of each resulting case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from perf.harness.options import EAGER, FP32
 
 
 class Axes(NamedTuple):
-    """One case of a benchmark; None, or the plain way, where it has not the axis.
+    """One case of a benchmark. An axis that the benchmark lacks is None, or the plain way (eager, fp32).
 
     `model` is None in a run of one network.
     """
@@ -23,7 +23,7 @@ class Axes(NamedTuple):
 
     @property
     def id(self) -> str:
-        """What stands in brackets: the baseline's key, and so short and stable; the plain way is not named."""
+        """The name of the case in brackets: short and stable, because baselines use it as key. Omits the plain way."""
         size = f"bs{self.batch_size}" if self.batch_size else None
         execution = self.execution if self.execution != EAGER else None
         precision = self.precision if self.precision != FP32 else None
@@ -33,5 +33,5 @@ class Axes(NamedTuple):
 
 
 def _plain(name: str) -> str:
-    """A network's name without what pytest reads as its own: `package.module.factory`."""
+    """A network's name without characters that mean something to pytest: `package.module.factory`."""
     return re.sub(r"[^\w.-]", "_", name.replace(":", "."))

@@ -1,7 +1,7 @@
-"""Each benchmark, defined once. The run, the gate, the qualification and the report all take it from here.
+"""The definition of each benchmark, which the run, the gate, the qualification and the report all use.
 
-To add a benchmark, add its definition here and a file `perf/test_<name>.py` that measures it. This module needs no
-torch: the report reads it, too.
+To add a benchmark, add its definition here and a file `perf/test_<name>.py` that measures it. This module does not
+import torch, because the report uses it, too.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from data import Batch
     from perf.harness.workload.workload import Trainee
 
-# What a network does with one batch, its images and labels; `units` and `train` take a training step.
+# What a network does with one mini-batch (images, labels). For an epoch, it must be a `model.TrainingStep`.
 Step = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One benchmark. It runs, and stands in the report, in the place that it has in `DEFINITIONS`.
+    """One benchmark. `DEFINITIONS` is the order in which benchmarks run and appear in the report.
 
-    `axes` are what its cases differ in. `step` makes a network ready and gives what it does with one batch; without it,
-    no network computes. With `streams`, the batches come from an input pipeline; without it, they are on the device.
-    The gate slices what these two describe into single steps, unless `not_gated` says why it does not judge them.
+    `axes` are what its cases differ in. `step` prepares a network and returns what the network does with one
+    mini-batch. `step` is None if no network computes, or if the benchmark makes its own step. With `streams`, the
+    mini-batches come from an input pipeline; without it, they are on the device. From `step` and `streams`, the gate
+    cuts the benchmark into single steps. `not_gated` says why the gate does not judge a benchmark.
 
-    `timed` is False where the times are no result. Where `collects` is False, Python collects its garbage between two
-    rounds, not inside one of a millisecond. `bound` is how the report finds what takes the time: from the fixed cost of
-    a `call`, from the phases of an `epoch`, or not at all. `large_images`: the profile `full` also has it for networks
-    of large images.
+    `timed` is False if the times are no result. If `collects` is False, Python collects garbage only between rounds,
+    because a round may take just a millisecond. `bound` is how the report finds what takes the time: from the fixed
+    cost of a `call`, from the phases of an `epoch`, or not at all. With `large_images`, the profile `full` also runs
+    the benchmark for networks of large images.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Definition:
     large_images: bool = False
 
     def on(self, trainee: Trainee, batches: Sequence[Batch]) -> Callable[[], object]:
-        """What a run times as one call, and a gate as one step: the network's step on the next of `batches`."""
+        """A function that makes a step on the next of `batches`. A run times it as one call, the gate as one step."""
         assert self.step is not None
         step, turn = self.step(trainee), itertools.cycle(batches)
 
@@ -84,20 +85,20 @@ BY_NAME: Final = {definition.name: definition for definition in DEFINITIONS}
 
 
 def place(name: str) -> int:
-    """The place of the benchmark `name` in the order; unknown ones come last."""
+    """The place of the benchmark `name` in the order; unknown names come last."""
     return list(BY_NAME).index(name) if name in BY_NAME else len(BY_NAME)
 
 
 def title(name: str) -> str:
-    """The title of the benchmark `name`; an unknown one is called by its name."""
+    """The title of the benchmark `name`; for an unknown benchmark, its name in words."""
     return BY_NAME[name].title if name in BY_NAME else name.replace("_", " ").capitalize()
 
 
 def timed(name: str | None) -> bool:
-    """Whether the times of the benchmark `name` are a result, as those of an unknown one are."""
+    """Whether the times of the benchmark `name` are a result. This is True for an unknown name."""
     return name not in BY_NAME or BY_NAME[name].timed
 
 
 def endless(epochs: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
-    """All of `epochs(0)`, `epochs(1)`, `epochs(2)`, … one after the other."""
+    """The items of `epochs(0)`, `epochs(1)`, `epochs(2)`, … one after the other, without end."""
     return itertools.chain.from_iterable(epochs(number) for number in itertools.count())

@@ -14,7 +14,7 @@ from perf.harness.workload.workload import check_contract, data_name, default_ba
 
 @dataclass(frozen=True)
 class Network:
-    """One network; `data` is there once it is prepared."""
+    """One network of the run. `data` is None until `prepared` reads it."""
 
     recipe: Recipe
     batch_sizes: tuple[int, ...]
@@ -23,7 +23,7 @@ class Network:
 
 
 def networks(settings: Settings) -> dict[str, Network]:
-    """The networks by name, in the order of the option. Raises RecipeError and DataError."""
+    """The networks by name, in the order in which the user listed them. Raises RecipeError and DataError."""
     recipes = [load_recipe(name) for name in settings.models]
     taken = any(map(takes_mnist, recipes))
     return {
@@ -35,7 +35,7 @@ def networks(settings: Settings) -> dict[str, Network]:
 
 
 def prepared(wanted: Mapping[str, Network], settings: Settings) -> dict[str, Network]:
-    """Each network tried once, with its data; data of one shape is read only once.
+    """Run each network once, and read its data. Networks with the same input shape and classes share one data set.
 
     Raises DataError, RecipeError and SettingsError.
     """
@@ -56,12 +56,15 @@ def prepared(wanted: Mapping[str, Network], settings: Settings) -> dict[str, Net
 
 
 def joined(names: Iterable[str]) -> str:
-    """Each name once, with commas between them."""
+    """The distinct names, separated by commas."""
     return ",".join(dict.fromkeys(names))
 
 
 def data_record(wanted: Iterable[Network]) -> dict[str, Any]:
-    """The key `perf.data` of a record: the data set, or `sets` of them where the networks take several."""
+    """The value of `perf.data` in a record: one data set, or a list `sets` if the networks use several.
+
+    Before the data is read, the value has only the names.
+    """
     wanted = list(wanted)
     record = {"name": joined(network.data_name for network in wanted)}
     found = {network.data.digest: network.data for network in wanted if network.data is not None}

@@ -1,4 +1,4 @@
-"""In: the settings. Out: what a run will do, frozen: its networks, devices, facts of the machine, and cases."""
+"""In: the settings. Out: a frozen plan of the run: its networks, its devices, facts about the machine, its cases."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.networks import Network
 from perf.harness.workload.workload import Workload, large_images
 
-# The pipeline that keeps the device busiest: what is compared between devices must not be the loader.
+# The pipeline that keeps the device busiest, because a training run compares devices, not data loaders.
 TRAINING_RUN_PIPELINE = "resident"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run as it was asked for. `networks` are by name, as the user listed them; they have data once `ready`."""
+    """The run that the user asked for. `networks` are by name, in the user's order; they have data only if `ready`."""
 
     settings: Settings
     networks: Mapping[str, Network]
@@ -38,7 +38,7 @@ class Plan:
 
     @classmethod
     def of(cls, settings: Settings) -> Plan:
-        """Everything that can be known before data is read. Raises SettingsError, RecipeError and DataError."""
+        """The plan before any data is read. Raises SettingsError, RecipeError and DataError."""
         check_devices(settings)
         found = networks.networks(settings)
         data = networks.joined(one.data_name for one in found.values())
@@ -60,30 +60,30 @@ class Plan:
         return fingerprint_id(self.fingerprint)
 
     def prepared(self) -> Plan:
-        """This plan with its data read and each network tried once. Raises DataError, RecipeError and SettingsError."""
+        """This plan with its data. Runs each network once. Raises DataError, RecipeError and SettingsError."""
         return replace(self, networks=networks.prepared(self.networks, self.settings))
 
     @property
     def ready(self) -> bool:
-        """Whether the data is there."""
+        """Whether the data of every network has been read."""
         return all(one.data is not None for one in self.networks.values())
 
     def network(self, model: str | None = None) -> Network:
-        """The network of a case; None stands for the only one there is."""
+        """The network called `model`; the first network of the run if `model` is None."""
         return self.networks[self.settings.models[0] if model is None else model]
 
     def why_left_out(self, kind: str, model: str | None) -> str | None:
-        """Why the profile has no benchmark `kind` of this network, or None where it has."""
+        """Why the profile leaves out the benchmark `kind` for the network `model`; None if it does not."""
         profile = self.settings.profile
         if profile.only_steps and not BY_NAME[kind].large_images and large_images(self.network(model).recipe):
             return f"the profile {profile.name} has no {kind.replace('_', ' ')} for networks of large images"
         return None
 
     def axes(self, kind: str) -> list[Axes]:
-        """The cases of the benchmark `kind`; one for each device where the profile leaves it out, to say so.
+        """The cases of the benchmark `kind`. A network that the profile leaves out has one case per device, to say so.
 
-        By default the slow pipelines run only at the first batch size and in the first mode: they load sample by
-        sample, so that batch size and mode change nothing but the length of the run.
+        By default, the slow pipelines run only at the first batch size and in the first mode. They load sample by
+        sample, so the batch size and the mode change only how long the run takes.
         """
         names = BY_NAME[kind].axes
         models = self.settings.models if len(self.networks) > 1 else (None,)
@@ -112,7 +112,10 @@ class Plan:
     def workload(
         self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN, model: str | None = None
     ) -> Workload:
-        """The workload of one case; a training run, which has neither axis, takes the first of each."""
+        """The workload of one case. If `batch_size` is None, it has the first batch size of the network.
+
+        Its pipeline is then the first one that the user named, by default TRAINING_RUN_PIPELINE.
+        """
         of = self.network(model)
         if of.data is None:
             raise RuntimeError("Plan.prepared() comes first")
@@ -122,12 +125,12 @@ class Plan:
         return Workload(of.recipe, of.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
 
     def device_name(self, device: str) -> str:
-        """The model of the device: the GPU's or the CPU's."""
+        """The product name of the device: that of the GPU or of the CPU."""
         facts = self.device_facts[device]
         return str(self.environment["cpu_model"] if device == "cpu" else facts["name"])
 
     def as_record(self) -> dict[str, Any]:
-        """What the plan has of the top-level key `perf` of the JSON."""
+        """The part of the top-level JSON key `perf` that the plan knows."""
         return {
             "fingerprint": dict(self.fingerprint),
             "fingerprint_id": self.fingerprint_id,
@@ -141,9 +144,10 @@ class Plan:
         }
 
     def machine_info(self) -> dict[str, Any]:
-        """pytest-benchmark's `machine_info`: what decides the speed, and nothing that jitters between two runs.
+        """The `machine_info` for pytest-benchmark: what decides the speed, and nothing that varies from run to run.
 
-        Its own has clock readings and the host name in it, and warns at each compare that they differ.
+        pytest-benchmark's own `machine_info` contains clock readings and the host name. It would warn at each
+        comparison that they differ.
         """
         facts = self.environment
         return {
@@ -158,7 +162,7 @@ class Plan:
 
 
 def check_devices(settings: Settings) -> None:
-    """Raises SettingsError for a name that could be a device's, but that this torch does not know."""
+    """Raise SettingsError for a device name that this torch does not know."""
     for option, names in (("device", settings.devices), ("require-device", settings.require_devices)):
         for name in names:
             if name != "all" and not devices.is_known(name):

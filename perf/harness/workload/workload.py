@@ -1,6 +1,6 @@
 """What a benchmark runs: model + data + device + batch size + pipeline, and the live objects built from them.
 
-With `python -m model`, the only place that puts `model` and `data` together.
+Besides `python -m model`, only this module decides which data a model is trained on.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from perf.harness.workload.modes.execution import CapturedStep, executed, functi
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import AutocastStep, autocast, in_precision
 
-# Fewer, and a case would measure a network that has learnt one batch by heart, with the batch in the cache.
+# With fewer mini-batches, a case would measure a network that has memorized them, while they stay in the cache.
 DISTINCT_BATCHES = 32
-# Random images are there to be computed on, not learnt: 40 MB of them, but 32 batches of 8 at least.
+# Random images are there to be computed on, not learnt: 40 MB are enough, but at least 32 mini-batches of 8.
 RANDOM_BYTES, RANDOM_LEAST, RANDOM_MOST = 40_000_000, 256, 60_000
 MNIST_SHAPE, MNIST_CLASSES = (1, 28, 28), 10
 SMALL_BATCHES = (64, 512, 4096)
-# For images above 64×64: a batch of 4096 of them needs hundreds of gigabytes.
+# For images of more than 64×64 pixels: a mini-batch of 4096 of these images needs hundreds of gigabytes.
 LARGE_IMAGE_BATCHES = (8, 32)
-# Two samples: batch normalization refuses to train on one.
+# Two samples, because batch normalization cannot train on one.
 MINIMAL_BATCH = 2
-# Whose times tell what a call costs whatever its batch is.
+# The fixed cost of a call, which does not depend on the batch size, follows from the times at these batch sizes.
 FITTED_BATCHES = (MINIMAL_BATCH, 4, 8)
 
 
 def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
-    """The batch sizes to measure where the user names none; each fits into the random images of that size."""
+    """The batch sizes to measure if the user names none. Random data has at least one full mini-batch of each."""
     sizes = LARGE_IMAGE_BATCHES if large_images(recipe) else SMALL_BATCHES
     return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
 
 
 def large_images(recipe: Recipe) -> bool:
-    """Whether its images have more than 64×64 pixels."""
+    """Whether the images of `recipe` have more than 64×64 pixels."""
     _, height, width = recipe.input_shape
     return height * width > 64 * 64
 
@@ -54,9 +54,10 @@ def _random_samples(recipe: Recipe) -> int:
 
 
 def data_name(recipe: Recipe, settings: Settings, *, elsewhere: bool = False) -> str:
-    """The data set that `load_data` will take, by existence checks alone. Raises DataError and RecipeError.
+    """The name of the data set that `load_data` will use. Only checks which files exist.
 
-    `elsewhere`: another network of the run takes the one that the user has named.
+    `elsewhere` means that another network of the run uses the data set that the user named. Raises DataError, and
+    RecipeError if `recipe` cannot use the named data set.
     """
     if takes_mnist(recipe):
         return resolve(settings.data, settings.data_root)
@@ -70,7 +71,7 @@ def data_name(recipe: Recipe, settings: Settings, *, elsewhere: bool = False) ->
 
 
 def takes_mnist(recipe: Recipe) -> bool:
-    """Whether MNIST's images and classes are those of `recipe`; else it is trained on random images."""
+    """Whether `recipe` has the image size and the classes of MNIST. Any other network trains on random images."""
     return recipe.input_shape == MNIST_SHAPE and recipe.classes == MNIST_CLASSES
 
 
@@ -88,7 +89,7 @@ def load_data(recipe: Recipe, settings: Settings) -> DataSet:
 
 
 def check_contract(recipe: Recipe) -> None:
-    """Run `recipe`'s network once on two samples. Raises RecipeError where it breaks its contract."""
+    """Run `recipe`'s network once on two samples. Raises RecipeError if the network breaks its contract."""
     model = recipe.build()
     images = torch.zeros(MINIMAL_BATCH, *recipe.input_shape)
     try:
@@ -109,7 +110,7 @@ def check_contract(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Workload:
-    """One case. `pipeline` is None where the batches are on the device already (step, inference)."""
+    """One case. `pipeline` is None if the mini-batches are on the device already (training step, inference)."""
 
     recipe: Recipe
     data: DataSet
@@ -125,14 +126,17 @@ class Workload:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of network and images: channels last only where it was made for, on the tensor cores of a GPU."""
+        """The memory format of network and images: channels last only if the recipe wants it, and only on a CUDA GPU.
+
+        Channels last is made for the GPU's tensor cores.
+        """
         wanted = self.recipe.channels_last and self.device.name.startswith("cuda")
         return torch.channels_last if wanted else torch.contiguous_format
 
     def open(self, split: Split, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
-        """The input pipeline over `split`, to be closed by the caller; `pipeline` overrides the workload's.
+        """Open an input pipeline over `split`, which the caller closes. `pipeline` overrides the workload's kind.
 
-        `workers` is how many processes "workers" has.
+        `workers` is the number of processes of a "workers" pipeline.
         """
         return open_pipeline(
             pipeline or self.pipeline or "resident",
@@ -144,7 +148,7 @@ class Workload:
         )
 
     def batches(self, count: int = DISTINCT_BATCHES) -> list[Batch]:
-        """`count` distinct full batches of the training set, on the device; more than one epoch where needed."""
+        """`count` distinct full mini-batches of the training set, on the device, from several epochs if needed."""
         with self.open(self.data.train, "resident") as pipeline:
             full = (batch for batch in endless(pipeline.epoch) if len(batch[1]) == self.batch_size)
             return [
@@ -153,9 +157,9 @@ class Workload:
             ]
 
     def full_batches(self, at_once: int = 1) -> Pipeline:
-        """The workload's pipeline over as much of the training set as makes full batches; the caller closes it.
+        """The workload's pipeline over as much of the training set as fills whole mini-batches; the caller closes it.
 
-        Their number is a multiple of `at_once`, unless there are fewer.
+        The number of mini-batches is a multiple of `at_once`, unless there are fewer than `at_once`.
         """
         train, samples = self.data.train, self.batch_size * at_once
         if len(train) < samples:
@@ -163,21 +167,21 @@ class Workload:
         return self.open(train.first(len(train) - len(train) % samples))
 
     def minimal(self) -> Workload:
-        """The same with the smallest batch."""
+        """This workload with the smallest batch size."""
         return replace(self, batch_size=MINIMAL_BATCH)
 
 
 def placed(recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
-    """A fresh network on `device`, its weights in `memory_format`."""
+    """A fresh network on `device`, with its weights in `memory_format`."""
     model = recipe.build().to(device)
     return model if memory_format is torch.contiguous_format else model.to(memory_format=memory_format)
 
 
 class Trainee:
-    """A network on its device, its training step, and the way back to its first state.
+    """A network on its device, and its training step. `restore` brings back its first state.
 
-    `plain` is the step in the mode's precision, operation by operation; `step` is executed as the mode says.
-    `logits` and `infer` are the same of a forward pass.
+    `plain` runs the step in the mode's precision, operation by operation; `step` runs it in the mode's execution.
+    `logits` runs a forward pass operation by operation; `infer` runs it in the mode's execution.
     """
 
     def __init__(
@@ -205,7 +209,7 @@ class Trainee:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def restore(self) -> None:
-        """Weights, buffers, optimizer and the seed of dropout as they were when built."""
+        """Set weights, buffers, optimizer, gradient scaler and dropout's seed back to their first state."""
         torch.manual_seed(self.seed)
         self.model.load_state_dict(self._weights)
         if isinstance(self.plain, AutocastStep):
@@ -217,22 +221,22 @@ class Trainee:
             self.step.optimizer.zero_grad(set_to_none=True)
 
     def mean_loss(self, batches: Sequence[Batch]) -> float:
-        """The mean training-mode loss over `batches`, without a trace in the network; the same dropout each time."""
+        """The mean loss over `batches` in training mode, with fixed dropout. Weights and buffers do not change."""
         before = copy.deepcopy(self.model.state_dict())
         self.model.train()
         accelerators = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(accelerators, device_type=self.device.type), torch.no_grad():
             torch.manual_seed(self.seed)
             losses = [self.plain.forward(*batch) for batch in batches]
-        self.model.load_state_dict(before)  # batch normalization counts in training mode
+        self.model.load_state_dict(before)  # in training mode, batch normalization changes its buffers
         return math.fsum(loss.item() for loss in losses) / len(losses)
 
     @torch.inference_mode()
     def logits(self, images: Tensor, _labels: Tensor) -> Tensor:
-        """As `infer`, operation by operation."""
+        """Logits (B, classes) of `images` (B, C, H, W), operation by operation; takes the arguments of a step."""
         return self._logits(images)
 
     @torch.inference_mode()
     def infer(self, images: Tensor, _labels: Tensor) -> Tensor:
-        """Logits (B, classes) of `images` (B, C, H, W); called like a step."""
+        """Logits (B, classes) of `images` (B, C, H, W), in the mode's execution; takes the arguments of a step."""
         return self._infer(images)

@@ -1,1 +1,1 @@
-"""Once a second, beside the benchmarks: what the devices and the host do. Sources, sampler, samples, summaries."""
+"""Telemetry: the state of the devices and the host, sampled once a second while the benchmarks run."""

@@ -1,4 +1,4 @@
-"""In: nothing. Out: what the host does: clock, load, memory, and what the hypervisor and the quota take."""
+"""In: nothing. Out: the state of the host: clock, load, memory, and the CPU time that hypervisor and quota take."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import psutil
 from perf.harness.machine import load
 from perf.harness.machine.telemetry.source import Values
 
-# psutil does not know it. Linux kernel documentation, accounting/psi: for how long some task has waited for memory
-# since boot [µs].
+# psutil does not read this file. Linux kernel documentation, accounting/psi: the time since boot for which some task
+# has waited for memory [µs].
 MEMORY_PRESSURE = Path("/proc/pressure/memory")
-# psutil raises one of these on a platform that does not say.
+# psutil raises one of these errors on a platform that does not report a value.
 UNKNOWN = (OSError, NotImplementedError, AttributeError, IndexError)
 
 
@@ -21,12 +21,12 @@ class Host:
     """This machine, or this container."""
 
     def sample(self) -> Values:
-        """What the system says now; a value that it does not know is left out.
+        """The values that the system reports now. A value that the system does not know is left out.
 
         `clock_hz`: the mean of the cores [Hz]. `load_average`: the processes that ran or waited in the last minute.
-        `memory_available_bytes`. `quota_cores`. Seconds since boot, or since the container's start: `others_s` (CPU
-        time of others, from `load.foreign_cpu_s`), `steal_s` (of all cores), `withheld_s` (by the quota) and
-        `memory_stalled_s`.
+        `memory_available_bytes`. `quota_cores`: the container's quota. Seconds since boot, or since the container's
+        start: `others_s` (CPU time of others, from `load.foreign_cpu_s`), `steal_s` (of all cores), `withheld_s` (by
+        the quota) and `memory_stalled_s` (from `memory_stalled_s()`).
         """
         found: Values = {
             "others_s": load.foreign_cpu_s(),
@@ -40,11 +40,11 @@ class Host:
             found["memory_available_bytes"] = psutil.virtual_memory().available
         with contextlib.suppress(*UNKNOWN):
             found["steal_s"] = psutil.cpu_times().steal
-        with contextlib.suppress(*UNKNOWN):  # None or 0 where the machine has no reading
+        with contextlib.suppress(*UNKNOWN):  # None or 0 if the machine reports no clock
             found["clock_hz"] = psutil.cpu_freq().current * 1e6 or None
         return {key: value for key, value in found.items() if value is not None}
 
 
 def memory_stalled_s() -> float | None:
-    """Seconds since boot in which some task waited for memory; None where the kernel does not count them."""
+    """Seconds since boot for which some task waited for memory; None if the kernel does not count them."""
     return load.counted_s(MEMORY_PRESSURE, r"^some .*\btotal=(\d+)$")

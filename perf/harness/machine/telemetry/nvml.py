@@ -1,4 +1,4 @@
-"""In: a device. Out: what NVML says about it. Only this module imports pynvml, the module of nvidia-ml-py."""
+"""In: a device. Out: the values that NVML reports for it. Only this module imports pynvml, from nvidia-ml-py."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from perf.harness.machine import load
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.source import Unreadable, Values
 
-# nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, event types.
+# From nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, event types.
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 XID_EVENTS = 0x8
 GPU_SENSOR = 0
 UNCORRECTED, SINCE_LOADED = 1, 0
 
-# The key in a sample, the function of NVML, its arguments, and the factor from its unit to ours.
+# The key in a sample, NVML's function, its arguments, and the factor from NVML's unit to ours.
 NUMBERS: tuple[tuple[str, str, tuple[int, ...], float], ...] = (
     ("sm_clock_hz", "nvmlDeviceGetClockInfo", (SM_CLOCK,), 1e6),
     ("memory_clock_hz", "nvmlDeviceGetClockInfo", (MEMORY_CLOCK,), 1e6),
@@ -39,20 +39,20 @@ COUNTS: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...] = (
     (("ecc_uncorrected",), "nvmlDeviceGetTotalEccErrors", (UNCORRECTED, SINCE_LOADED)),
     (("remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed"), "nvmlDeviceGetRemappedRows", ()),
 )
-# NVML answers with the mode now and the mode after the next restart; only the first counts.
+# NVML returns the mode now and the mode after the next restart; we use the first.
 MODES = (("ecc", "nvmlDeviceGetEccMode"), ("mig", "nvmlDeviceGetMigMode"))
-# The function has the first name since driver 535, and the second one before.
+# The function has had the first name since driver 535. Before, it had the second name.
 REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
-# "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+# A name such as "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
 MIG = re.compile(r"\bMIG\b")
 PART = "a part of a GPU (MIG); NVML knows the clocks and the power of the whole GPU only"
 
 
 def open_gpu(device: Device) -> Gpu:
-    """The GPU called `device`, found by its UUID. Raises Unreadable.
+    """Open the GPU called `device`, found by its UUID. Raises Unreadable.
 
-    The index does not find it: torch and NVML count differently where CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER is set.
+    We cannot use the index: torch and NVML count differently if CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER is set.
     """
     if torch.device(device.name).type != "cuda" or torch.version.hip:
         raise Unreadable(f"{device.name} is no NVIDIA GPU")
@@ -61,9 +61,9 @@ def open_gpu(device: Device) -> Gpu:
     except ImportError:
         raise Unreadable("nvidia-ml-py is not installed; pip install nvidia-ml-py") from None
     try:
-        pynvml.nvmlInit()  # NVML counts the calls, and ends with the process
+        pynvml.nvmlInit()  # a repeated call does no harm, and NVML ends with the process
         properties = torch.cuda.get_device_properties(device.torch_device)
-        if MIG.search(properties.name):  # here the UUID would be that of the part
+        if MIG.search(properties.name):  # the UUID would be that of the part
             raise Unreadable(f"{device.name} is {PART}")
         gpu = Gpu(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"))
     except pynvml.NVMLError as error:
@@ -83,18 +83,18 @@ class Gpu:
 
     @property
     def is_split(self) -> bool:
-        """Whether it is in MIG mode, where CUDA sees only parts of it."""
+        """Whether the GPU is in MIG mode, in which CUDA sees only parts of the GPU."""
         return bool(self._modes().get("mig"))
 
     def sample(self) -> Values:
-        """What this GPU says now; a value that it does not know is left out. Raises Unreadable where it says nothing.
+        """The values that this GPU reports now, without unknown ones. Raises Unreadable if the GPU reports nothing.
 
         `sm_clock_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`, `power_limit_default_w` [W];
-        `temperature_c` [°C]; `reasons`: the bits of reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
+        `temperature_c` [°C]; `reasons`: the bits in reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
         `pcie_width`, and their highest values with `_limit`; `pcie_replays`; the modes `ecc` and `mig`;
-        `ecc_uncorrected`: since the driver was loaded; `remap_corrected`, `remap_uncorrected`: rows; `remap_pending`,
-        `remap_failed`: 0 or 1; `other_processes`: how many others compute on it; `other_pids`: their numbers, where
-        this container sees them.
+        `ecc_uncorrected`: errors since the driver was loaded; `remap_corrected`, `remap_uncorrected`: rows;
+        `remap_pending`, `remap_failed`: 0 or 1; `other_processes`: the number of other processes that compute on the
+        GPU; `other_pids`: the pids of these processes, if this container sees them.
         """
         found: Values = {}
         for key, function, arguments, unit in NUMBERS:
@@ -112,9 +112,9 @@ class Gpu:
         return found
 
     def xids(self) -> Callable[[], list[int]]:
-        """A function that returns the numbers of the Xid errors that the driver has reported since its last call.
+        """A function that returns the numbers of the Xid errors that the driver reported since the last call.
 
-        Its first call returns the errors since now. Raises Unreadable.
+        The first call returns the errors since the call of `xids`. Raises Unreadable.
         """
         nvml = self._nvml
         try:
@@ -147,7 +147,7 @@ class Gpu:
         foreign = pids - {os.getpid()}
         here = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if here and foreign and os.getpid() not in pids:
-            # We compute on it, too, so one of these is ours: they are the host's numbers, not this container's.
+            # We use this GPU, too, so one of these processes is ours: the pids are the host's, not this container's.
             return {"other_processes": len(foreign) - 1}
         if foreign:
             with contextlib.suppress(OSError):  # a child or a thread has just ended
@@ -155,7 +155,7 @@ class Gpu:
         return {"other_processes": len(foreign), "other_pids": tuple(sorted(foreign))}
 
     def _ask(self, name: str, *arguments: int) -> Any:
-        """The answer of NVML; None where this GPU, or this version of nvidia-ml-py, does not know it."""
+        """The answer of NVML; None if this GPU, or this version of nvidia-ml-py, cannot answer."""
         function: Callable[..., Any] | None = getattr(self._nvml, name, None)
         if function is None:
             return None

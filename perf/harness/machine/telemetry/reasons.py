@@ -1,4 +1,4 @@
-"""In: the bits of NVML that say why a GPU's clocks are not the highest. Out: what each bit means."""
+"""In: NVML's bits that say why a GPU does not run at its highest clocks. Out: the meaning of each bit."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Reason(IntFlag):
     DISPLAY_CLOCK_SETTING = 0x100
 
 
-# The hardware itself halves the clocks, or worse: it is too hot, has too little power, or a signal tells it to.
+# The hardware cuts the clocks to half or less: the GPU is too hot, has too little power, or gets an external signal.
 HARDWARE = Reason.HW_SLOWDOWN | Reason.HW_THERMAL_SLOWDOWN | Reason.HW_POWER_BRAKE_SLOWDOWN
-# The driver or the hardware finds that it is too hot.
+# The driver or the hardware reports that the GPU is too hot.
 THERMAL = Reason.SW_THERMAL_SLOWDOWN | Reason.HW_THERMAL_SLOWDOWN
-# A healthy GPU with proper cooling and power has none of these. The others follow from its settings: every full load
-# reaches the power cap.
+# A healthy GPU with proper cooling and power has none of these reasons. The other reasons come from settings, such as
+# the power cap, which every full load reaches.
 SLOWING = HARDWARE | THERMAL
 
 
 def names(bits: int) -> list[str]:
-    """The name of each bit that is set, as in a record: `hw_slowdown`, or `0x200` for an unknown bit."""
+    """The name of each bit that is set, as in a record: `hw_slowdown`, or `0x200` if the bit is unknown."""
     found = [reason for reason in Reason if reason & bits]
     unknown = bits & ~sum(Reason)
     rest = [1 << place for place in range(unknown.bit_length()) if unknown >> place & 1]

@@ -1,4 +1,4 @@
-"""In: devices. Out: what each of them and the host said, once a second, asked by a thread that else waits."""
+"""In: devices. Out: samples of each device and of the host, taken once a second by a thread that otherwise waits."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from perf.harness.machine.telemetry.source import Sample, Source, Unreadable
 from perf.harness.machine.telemetry.summary import condense
 from perf.harness.record import Scalar
 
-# The host is sampled in every run, under this name: its processes start the work of every device.
+# The host is sampled in every run, under this name, because it starts the work of every device.
 HOST = "cpu"
 
 INTERVAL_S = 1.0
-# A source may take this share of one core. The clocks of 200 cores take 20 ms, so they are asked every 2 s.
+# Sampling a source may take this share of one core. The clocks of 200 cores take 20 ms, so we read them every 2 s.
 MOST_SHARE = 0.01
 # Almost 3 hours of one source, about 20 MB. A longer run drops every second sample of its older half.
 MOST_SAMPLES = 10_000
-# A driver that hangs must not keep pytest from ending. The thread is a daemon, too.
+# A driver that hangs must not keep pytest from ending. For the same reason, the thread is a daemon.
 JOIN_S = 5.0
 
 Clock = Callable[[], float]
 
 
 class Sampler:
-    """Asks each source from `start` to `stop`. A source that raises is not asked again; `reasons` keeps the error.
+    """Samples each source from `start` to `stop`. After an error, a source is not asked again; `reasons` has the error.
 
-    `clock` is the clock of the timed rounds; `cost` is the CPU time of the calling thread [s]; `wait(seconds)` returns
-    whether `stop` was called.
+    `clock` is the clock of the timed rounds; `cost` is the CPU time of the calling thread [s]; `wait(seconds)` waits
+    and returns whether `stop` was called.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Sampler:
 
     @property
     def names(self) -> list[str]:
-        """The sources, and the devices that have none."""
+        """The names of the sources, and of the devices without a source."""
         return list(dict.fromkeys([*self._samples, *self.reasons]))
 
     def start(self) -> None:
-        """Ask each source once, then go on in a thread."""
+        """Ask each source once, then continue in a thread."""
         self.ask()
         self._thread = threading.Thread(target=self._run, name="stepwatch-telemetry", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and ask each source a last time. Does nothing where no thread runs."""
+        """End the thread, and ask each source once more, unless the thread hangs. Does nothing if no thread runs."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -98,7 +98,7 @@ class Sampler:
         at, before = self._clock(), self._cost()
         try:
             values = self._sources[name].sample()
-        except Exception as error:  # no error of a driver may end the run or the other sources
+        except Exception as error:  # an error of a driver must not end the run or the other sources
             known = isinstance(error, Unreadable)
             self.reasons[name] = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
             del self._sources[name]
@@ -115,7 +115,7 @@ class Sampler:
 def sampler_of(
     devices: Iterable[Device], interval_s: float = INTERVAL_S, plant: Callable[[Source], Source] = lambda source: source
 ) -> Sampler:
-    """A sampler of the host and of `devices`, not started yet. `plant` puts a fault into the answers of each."""
+    """A sampler of the host and of `devices`, not started yet. `plant` can put a fault into the answers of a source."""
     sources: dict[str, Source] = {}
     reasons: dict[str, str] = {}
     for device in ({HOST: Device(HOST)} | {device.name: device for device in devices}).values():

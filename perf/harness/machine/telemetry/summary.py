@@ -1,4 +1,4 @@
-"""In: samples of one source. Out: a flat summary for the record, and the rounds in which a GPU slowed down. Pure."""
+"""In: samples of one source. Out: a flat summary for the record, and in how many rounds a GPU was slowed down."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from perf.harness.machine.telemetry.reasons import SLOWING, Reason, names
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.record import Scalar
 
-# A round between two samples is judged by the nearest sample, which may be so far away [s].
+# A round between two samples is judged by the nearest sample, which may be this far away [s].
 NEAR_S = 1.0
 
-# How each value is summarized. A sample is "busy" where the GPU was not idle.
+# How each value is summarized. A sample is "busy" unless the GPU was idle and no reason slowed it.
 SPREAD = ("sm_clock_hz", "memory_clock_hz", "power_w", "temperature_c", "clock_hz")
 RISING = ("energy_j", "steal_s", "withheld_s", "memory_stalled_s")
 NEW = ("ecc_uncorrected", "remap_corrected", "remap_uncorrected", "pcie_replays")
@@ -25,10 +25,10 @@ LAST = ("power_limit_default_w", "ecc", "mig", "pcie_generation_limit", "pcie_wi
 
 
 def condense(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """Median, lowest and highest of values that vary, the rise of counters, the shares of the throttle reasons.
+    """Median, minimum and maximum of values that vary, the rise of counters, and the shares of the throttle reasons.
 
-    The names of the keys have the units. A value that no sample knows is left out. Clocks, power and throttling are
-    of the samples in which the GPU was not idle, `busy_samples`.
+    The names of the keys contain the units. A value that no sample has is left out. Clocks, power, temperature and
+    throttling are from the busy samples only; `busy_samples` is the number of those with known reasons.
     """
     if not samples:
         return {}
@@ -61,13 +61,13 @@ def _idle(sample: Sample) -> bool:
 
 
 def _values(samples: Sequence[Sample], key: str) -> list[float]:
-    """The known values that JSON can hold."""
+    """The known finite values of `key`, which JSON can hold."""
     found = [sample.values[key] for sample in samples if key in sample.values]
     return [value for value in found if math.isfinite(value)]
 
 
 def _risen(samples: Sequence[Sample], key: str, name: str) -> dict[str, Scalar]:
-    """How far a counter rose, from sample to sample: a counter that was reset has not fallen."""
+    """The sum of a counter's increases from sample to sample. A reset of the counter does not count as a decrease."""
     values = _values(samples, key)
     if not values:
         return {}
@@ -75,7 +75,7 @@ def _risen(samples: Sequence[Sample], key: str, name: str) -> dict[str, Scalar]:
 
 
 def _throttling(busy: Sequence[Sample]) -> dict[str, Scalar]:
-    """The share of samples with a reason that slows the GPU, and the share of each reason, bit by bit."""
+    """The share of busy samples with a reason that slows the GPU, and the share of each single reason."""
     masks = [int(sample.values["reasons"]) for sample in busy if "reasons" in sample.values]
     if not masks:
         return {}
@@ -91,7 +91,7 @@ def _throttling(busy: Sequence[Sample]) -> dict[str, Scalar]:
 
 
 def share_with(bits: int, samples: Sequence[Sample]) -> float | None:
-    """The share of samples with one of the throttle reasons `bits`; None where no sample knows its reasons."""
+    """The share of samples with one of the throttle reasons `bits`; None if no sample has known reasons."""
     masks = [int(sample.values["reasons"]) for sample in samples if "reasons" in sample.values]
     return _share(masks, bits) if masks else None
 
@@ -101,7 +101,7 @@ def _share(masks: Sequence[int], bits: int) -> float:
 
 
 def _link(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """The fastest PCIe link seen, as an idle GPU slows it down. A generation is twice as fast as the one before."""
+    """The fastest PCIe link seen, because an idle GPU slows the link. Each generation doubles the speed."""
     links = [
         (sample.values["pcie_generation"], sample.values["pcie_width"])
         for sample in samples
@@ -114,7 +114,7 @@ def _link(samples: Sequence[Sample]) -> dict[str, Scalar]:
 
 
 def _others(samples: Sequence[Sample]) -> dict[str, Scalar]:
-    """How many cores others kept busy, on average from the first sample to the last."""
+    """How many cores others (programs, the hypervisor) kept busy, on average from the first sample to the last."""
     known = [sample for sample in samples if "others_s" in sample.values]
     if len(known) < 2 or known[-1].at <= known[0].at:
         return {}
@@ -123,9 +123,9 @@ def _others(samples: Sequence[Sample]) -> dict[str, Scalar]:
 
 
 def rounds_with(bits: int, rounds: Sequence[tuple[float, float]], samples: Sequence[Sample]) -> int | None:
-    """In how many of the `rounds`, (start, end) [s], a sample had one of the throttle reasons `bits`.
+    """The number of `rounds`, (start, end) [s], in which a sample had one of the throttle reasons `bits`.
 
-    A round without a sample is judged by the nearest sample within NEAR_S. None where no sample knows its reasons.
+    A round without a sample is judged by the nearest sample within NEAR_S. None if no sample has known reasons.
     """
     known = [(sample.at, int(sample.values["reasons"])) for sample in samples if "reasons" in sample.values]
     if not known:

@@ -1,1 +1,1 @@
-"""The hardware checks: the probes, the faults that can be planted, and how one check says its result."""
+"""The hardware checks: the probes, the faults that can be planted, and how a check reports its result."""

@@ -39,9 +39,9 @@ from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
 
-# A good machine may be so much slower than the reference: healthy GPUs of one model differ by 5 to 8%.
+# A good machine may be slower than the reference by this share: healthy GPUs of one model differ by 5 to 8%.
 RATE_SLACK = 0.08
-# The host starts an operation, and its times vary more than a GPU's.
+# The host starts each operation, and a host's times vary more than a GPU's.
 TIME_SLACK = 0.25
 
 
@@ -70,7 +70,7 @@ class Attempt:
         self.spec = spec
         self.done = done  # the checks of this run before this one
         self.fault = fault
-        self.errors = errors  # those that the device counts in this run, or why it counts none
+        self.errors = errors  # the device's error counters in this run, or why it has none
         injected = f"{name}:{fault}" if fault else ""
         self.result = Check(name, device.name, CheckVerdict.INCONCLUSIVE, variant, injected=injected)
         self._between, self._clock, self._wait = readings, clock, wait
@@ -79,7 +79,7 @@ class Attempt:
         self._calls: list[int] = []
 
     def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
-        """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, where these are known."""
+        """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, if these are known."""
         self._judge(measure, unit, Want.MORE, [] if limit is None else [limit_bar(limit, share)], RATE_SLACK)
 
     def time(self, measure: Callable[[], Measured]) -> None:
@@ -100,7 +100,7 @@ class Attempt:
         *,
         ratio: bool = False,
     ) -> None:
-        """Measure, and measure again before anything fails."""
+        """Measure, and measure a second time before the check fails."""
         check = self.result
         other_unit = None
         if self.spec is not None and not ratio:  # a ratio has a bar of its own
@@ -128,7 +128,7 @@ class Attempt:
         )
 
     def _measured(self, measure: Callable[[], Measured]) -> tuple[Repetitions, str]:
-        """What `measure` finds, and what else used the machine meanwhile; the note says what was measured."""
+        """What `measure` finds, with the load of others meanwhile; and the note, which says what was measured."""
         meter, start = Meter(self._clock), self._clock()
         made = measure()
         end = self._clock()
@@ -141,7 +141,7 @@ class Attempt:
         return Repetitions(made.values, meter.read().missing_cores(threads), sharers), made.note
 
     def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
-        """FAIL where the hardware slowed itself down for more than `bar` of the time, in a second measurement, too."""
+        """FAIL if the hardware slowed itself down for more than `bar` of the time, in two measurements."""
         first = self._readings(0)
         known = condense(first)
         if (energy_j := finite(known.get("energy_j"))) is not None and self._calls[0]:
@@ -168,7 +168,7 @@ class Attempt:
         return self._between(*self._spans[number])
 
     def clock(self, dtype: str) -> None:
-        """Add the share of a GPU's peak at the clock that it ran with, where clock and peak are known."""
+        """Add the share of the GPU's peak that was reached, at the measured clock, if clock and peak are known."""
         clock_hz = finite(condense(self._readings(0)).get("sm_clock_hz_median"))
         limit = None if clock_hz is None else _peak_at(self._facts, clock_hz, dtype)
         if clock_hz is None or limit is None or self.result.value is None:
@@ -179,9 +179,9 @@ class Attempt:
         self.result = replace(self.result, note=note, details={"sm_clock_hz": clock_hz, "share_at_clock": share})
 
     def peak(self, dtype: str) -> Limit | None:
-        """The highest rate of matrix products that this device can reach [FLOP/s]; None where it is unknown.
+        """The highest rate of matrix products that this device can reach [FLOP/s]; None if it is unknown.
 
-        Where the table lacks a GPU, its multiprocessors and its highest clock give the peak.
+        If the table lacks a GPU, its multiprocessors and its highest clock give the peak.
         """
         if self.device.asynchronous:
             device = self._facts
@@ -192,13 +192,13 @@ class Attempt:
         return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
 
     def bandwidth(self) -> Limit | None:
-        """The bandwidth of an accelerator's memory [bytes/s]. A CPU's depends on its modules."""
+        """The bandwidth of an accelerator's memory [bytes/s]; None for a CPU, as it depends on the memory modules."""
         return memory_limit(self.device_name) if self.device.asynchronous else None
 
     def roofline(self, work: Work, seconds: float) -> None:
-        """Keep how near `work` in `seconds` comes to the limits that this run measured, or to the physical ones.
+        """Record how near `work` in `seconds` comes to the limits that this run measured, or to the physical limits.
 
-        cuDNN computes convolutions in TF32 unless it is told otherwise.
+        The peak is that of TF32 if most FLOP are convolutions and cuDNN computes these in TF32, which is the default.
         """
         tf32 = self.device.torch_device.type == "cuda" and convolutions_in_tf32()
         dtype = "tf32" if tf32 and 2 * work.convolution_flop > work.flop else "fp32"
@@ -228,7 +228,7 @@ class Attempt:
         )
 
     def golden(self, digest: int, training: str) -> None:
-        """Judge the bits that a `training` ended in on this device by the bits of the same training in the spec."""
+        """Compare the bits at the end of a `training` on this device with those of the same training in the spec."""
         on_cpu = f", {torch.get_num_threads()} threads, {self.plan.environment['cpu_capability']}"
         software = f"torch {torch.__version__}"
         key = f"{training}, {self.device_name}{'' if self.device.asynchronous else on_cpu}, {software}"
@@ -247,7 +247,7 @@ class Attempt:
         self._without_bar(CheckVerdict.FAIL, reason, value, unit)
 
     def unclear(self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None) -> None:
-        """INCONCLUSIVE; from `bar` on, a value says nothing."""
+        """INCONCLUSIVE. If there is a `bar`, a value above it says nothing about the machine."""
         self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit)
         self.result = replace(self.result, bar=bar)
 
@@ -262,7 +262,7 @@ class Attempt:
 
 
 def _peak_at(facts: Mapping[str, Scalar], clock_hz: float, dtype: str) -> Limit | None:
-    """The peak of a GPU at a clock, where its architecture is known."""
+    """The peak of a GPU at a clock; None if its architecture is unknown."""
     multiprocessors, capability = facts.get("multiprocessors"), facts.get("capability")
     if not isinstance(multiprocessors, int):
         return None

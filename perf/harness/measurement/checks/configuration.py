@@ -1,4 +1,4 @@
-"""In: what NVML says about a GPU at work. Out: the settings that make it slower or less safe than it could be."""
+"""In: what NVML says about a GPU at work. Out: the settings that make the GPU slower or less safe than possible."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problems(found: Values, device_name: str) -> list[str]:
 
 
 def link(found: Values) -> Limit | None:
-    """The bandwidth of its PCIe link as negotiated; None where NVML does not say."""
+    """The bandwidth of the GPU's PCIe link as negotiated; None if NVML does not say."""
     if "pcie_generation" not in found or "pcie_width" not in found:
         return None
     return link_limit(found["pcie_generation"], found["pcie_width"])

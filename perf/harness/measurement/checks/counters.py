@@ -1,4 +1,4 @@
-"""In: a device. Out: the hardware errors that it has counted since then, from NVML or from the kernel's EDAC."""
+"""In: a device. Out: the hardware errors that it counts during the run, from NVML or from the kernel's EDAC."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FATAL = ("uncorrected", "remap pending", "remap failed")
 XID = re.compile(r"Xid (\d+)")
 # NVIDIA's catalog of Xid errors: a program causes these, or is ended by them; hardware or driver cause the others.
 PROGRAMS_XIDS = (13, 31, 43, 45, 68, 109)
-# Our names of the counters in a sample of NVML.
+# Our names for the counters, with their keys in a sample of NVML.
 OF_NVML = {
     "uncorrected": "ecc_uncorrected",
     "remap corrected": "remap_corrected",
@@ -44,12 +44,12 @@ class ErrorCounters:
         self._before = self._read()
 
     def new(self) -> Counts:
-        """The errors counted since the beginning, and all that are pending or failed. Raises NotCounted."""
+        """The errors counted since the beginning, and all remaps that are pending or failed. Raises NotCounted."""
         return new(self._before, self._read())
 
 
 def _gpu(device: Device) -> Read:
-    """A function that reads the counters of a GPU, and the Xid errors since now. It raises NotCounted."""
+    """A function that reads the counters of a GPU, and the Xid errors from now on. The function raises NotCounted."""
     try:
         gpu = open_gpu(device)
     except Unreadable as error:
@@ -87,7 +87,7 @@ def _edac() -> Counts:
 
 
 def new(before: Counts, after: Counts) -> Counts:
-    """The errors counted from `before` to `after`, and all that are pending or failed."""
+    """The errors counted from `before` to `after`, and all remaps that are pending or failed."""
     standing = {name: after[name] for name in ("remap pending", "remap failed") if after.get(name)}
     return {
         name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)
@@ -95,7 +95,7 @@ def new(before: Counts, after: Counts) -> Counts:
 
 
 def fatal(found: Counts) -> int:
-    """How many of these errors no healthy device has."""
+    """How many of these errors a healthy device never has."""
     return sum(count for name, count in found.items() if name in FATAL or _of_hardware(name))
 
 

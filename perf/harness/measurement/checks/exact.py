@@ -25,8 +25,9 @@ WEIGHT = 0x9E3779B97F4A7C15 - 2**64
 class Accuracy:
     """How exact one result is.
 
-    `error` is the largest error of an element, in units of eps, relative to the exact element or, where that is more,
-    to the root mean square of all. It may be at most `bar`. `bad` counts the elements that are not finite.
+    `error` is the largest error of an element, in units of eps, relative to the exact element or, if that is larger,
+    to the root mean square of all elements. `bar` is the largest `error` allowed. `bad` counts the elements that are
+    not finite.
     """
 
     name: str
@@ -40,9 +41,9 @@ class Accuracy:
 class Operation:
     """`call` on random operands of `shapes`. Its errors, forward and backward, may reach a bar, in units of eps.
 
-    The bar is `fp32` in float32, and `half` in bf16 and fp16, whose sums are in float32. It is four times the largest
-    error seen on CPUs over seeds and numbers of threads, and at least 16. TF32 in the place of float32 errs by
-    thousands.
+    The bar is `fp32` in float32, and `half` in bf16 and fp16, whose sums are in float32. The bar is four times the
+    largest error seen on CPUs over seeds and numbers of threads, and at least 16. TF32 instead of float32 has errors
+    of thousands of eps.
     """
 
     call: Op
@@ -55,9 +56,9 @@ class Operation:
 
 
 def _network(x: Sequence[Tensor]) -> Tensor:
-    """Two layers as large as those of the reference program, but smooth.
+    """Two layers as large as those of the reference program, but with a smooth activation function.
 
-    The gradient of a rectifier jumps where a sum rounds to the other side of 0, and that is no error.
+    The gradient of ReLU jumps if a sum rounds to the other side of 0, which is not an error of the device.
     """
     hidden = functional.gelu(functional.linear(x[0], x[1] / 28))
     return functional.log_softmax(functional.linear(hidden, x[2] / 11), dim=-1)
@@ -81,7 +82,7 @@ def accuracies(
 ) -> list[Accuracy]:
     """How exact each operation is, forward and backward, on `device` in `dtype`, against the CPU in float64.
 
-    Both start from the same rounded operands, so the rounding of the input counts for nothing.
+    Both start from the same rounded operands, so the rounding of the input is not counted as an error.
     """
     found = []
     for name, operation in OPERATIONS.items():
@@ -117,7 +118,7 @@ def _accuracy(name: str, result: Tensor, exact: Tensor, bar: float) -> Accuracy:
 def digest(tensors: Iterable[Tensor]) -> int:
     """A digest of 64 bits: the sum of all words of `tensors`, each multiplied by a weight of its place, modulo 2^64.
 
-    The sum is exact in any order. Unlike an exclusive or, it sees two equal flips and two swapped elements.
+    The sum is exact in any order. Unlike an exclusive or, it changes with two equal bit flips or two swapped elements.
     """
     total = 0
     for place, tensor in enumerate(tensors):

@@ -26,13 +26,13 @@ from perf.harness.measurement.checks.counters import Counts, NotCounted, Read
 
 T = TypeVar("T")
 
-# The device says of every third answer that it is too hot.
+# In every third answer, the device says that it is too hot.
 HOT_EVERY = 3
 # A healthy device's counters, for a device that counts nothing; and what is added to the counters after the first
 # reading, by fault.
 HEALTHY = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
 ERRORS = {"ecc": {"uncorrected": 1}, "xid": {"Xid 79": 1}}
-# A program that is left behind ends by itself after so many seconds.
+# A program that is left behind ends by itself after this time [s].
 PROGRAM_S = 120
 PROGRAM = f"import time\nend = time.monotonic() + {PROGRAM_S}\nwhile time.monotonic() < end: pass"
 

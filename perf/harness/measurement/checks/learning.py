@@ -1,4 +1,4 @@
-"""In: a workload. Out: how many steps it needs to reach an accuracy, seed by seed, and whether that is too many."""
+"""In: a workload. Out: how many steps it needs to reach an accuracy, seed by seed, and whether these are too many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perf.harness.workload.workload import Workload
 REFERENCE = Path(__file__).with_name("learning.json")
 TARGET = 0.80
 EVERY, MOST_STEPS = 10, 2_000
-# A difference counts from this p of the one-sided test on, and from this ratio to the usual steps on.
+# A difference counts if the p of the one-sided test is below LEVEL and the ratio to the usual steps is at least EFFECT.
 LEVEL, EFFECT = 0.05, 1.1
 
 
@@ -32,13 +32,13 @@ class Usual:
 
 @cache
 def usual(model: str, data: str) -> Usual | None:
-    """The usual steps of a network on a data set; None where nobody has measured them."""
+    """The usual steps of a network on a data set; None if nobody has measured them."""
     found = json.loads(REFERENCE.read_text(encoding="utf-8")).get(f"{model} on {data}")
     return None if found is None else Usual(tuple(found["steps"]), found["source"])
 
 
 def steps_to_target(work: Workload, seeds: Sequence[int], slower: bool = False) -> list[int]:
-    """The steps until TARGET of the test set is right, for each seed; more than MOST_STEPS where that never happens.
+    """The steps until the accuracy on the test set reaches TARGET, by seed; more than MOST_STEPS if it never does.
 
     The test set is evaluated every EVERY steps. The seed decides the weights and the order of the samples. `slower`
     halves the learning rate.

@@ -19,7 +19,7 @@ from perf.harness.workload.modes.precision import float32_products
 T = TypeVar("T")
 Fault = Callable[[Callable[[], object]], Callable[[], object]]
 
-# Short measurements find the best shape, and a new one its rate: the best of twelve noisy rates is too high.
+# Short measurements find the best shape. A new measurement finds its rate: the best of twelve noisy rates is too high.
 SHAPE_S, SHAPE_LEAST, RATE_S, RATE_LEAST = 0.15, 3, 2.0, 20
 # After a product that takes this long, no larger one is tried: twenty of them must fit into a few seconds.
 LONGEST_S = 0.1
@@ -48,7 +48,7 @@ WINDOW_S = 0.5
 
 @dataclass(frozen=True)
 class Measured:
-    """Rates or times, repetition by repetition. `note` says of what, `calls` how many calls, where that matters."""
+    """Rates or times, one per repetition. `note` says what was measured; `calls` is the number of calls, if needed."""
 
     values: tuple[float, ...]
     note: str = ""
@@ -103,8 +103,8 @@ def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured
 def operation_start(device: Device, quantile: str, fault: Fault | None = None) -> Measured:
     """The time of one tiny operation, from the call until it is done: the `p50` or `p99` of each 1,000 of 20,000 [s].
 
-    `queued` and `graph`: the share of one operation in the time of a hundred with one wait at their end, which are
-    started one by one or by a CUDA graph.
+    `queued` and `graph`: a hundredth of the time of a hundred operations with one wait at their end, which are started
+    one by one or by a CUDA graph.
     """
     tensor = torch.zeros(1, device=device.torch_device)
 
@@ -135,7 +135,7 @@ def copy(
 ) -> tuple[Measured, int]:
     """The bytes copied in a second to the device (`in`) or from it (`out`), and how many of them arrived wrong.
 
-    `memory` of the host is `pinned` or `pageable`. `corrupt` plants one wrong byte.
+    The `memory` of the host is `pinned` or `pageable`. `corrupt` flips one bit of a copied byte.
     """
     size = ACCELERATOR_COPY_BYTES if device.asynchronous else CPU_BYTES
     here = torch.randint(0, 256, (size,), dtype=torch.uint8, pin_memory=memory == "pinned")
@@ -166,7 +166,7 @@ def sustained(
 ) -> Measured:
     """The rates of a matrix product in the last third of `seconds`, divided by the median rate in the first third.
 
-    `fault(percent)` is how often a call makes the product after so many percent of the time.
+    `fault(percent)` is how many times a call computes the product after that percentage of the time.
     """
     dtype, shape = SUSTAINED[device.asynchronous]
     rows, columns, inner = shape

@@ -26,12 +26,12 @@ PIPELINE_S, CHOICE_S, PIPELINE_LEAST = 1.0, 0.2, 5
 # A 99th percentile needs about a hundred batches. The median of several percentiles is less noisy.
 STALL_BLOCK, STALL_BLOCKS = 100, 10
 SLEEP_S = 0.02
-# More are rarely faster, and the check keeps its minute.
+# More workers are rarely faster, and the check must end within a minute.
 MOST_WORKERS = 16
 
 
 def rate(work: Workload, sleeps: bool) -> Measured:
-    """The samples that training takes in a second; the note says the share of each part of a step."""
+    """The samples per second of training. The note gives the share of each phase of a step in the time."""
     trainee, batches = work.trainee(), work.batches()
     trainee.model.train()
     timer = device_timer(synchronizer(work.device))
@@ -71,7 +71,7 @@ def _parts(work: Workload, trainee: Trainee) -> str:
 
 @dataclass(frozen=True)
 class Loader:
-    """An input pipeline of a kind; with `workers` worker processes where the kind is `workers`."""
+    """An input pipeline of the kind `pipeline`. `workers` is the number of worker processes of a "workers" pipeline."""
 
     pipeline: str
     workers: int = WORKERS
@@ -82,7 +82,7 @@ class Loader:
 
 
 def loaders() -> list[Loader]:
-    """No worker, 1, 2, 4, … up to one for each core and MOST_WORKERS, and data that is on the device already."""
+    """No worker; 1, 2, 4, … workers, at most one per core and MOST_WORKERS; and data that is on the device already."""
     most = min(identity.usable_cores(), MOST_WORKERS)
     counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     return [Loader("dataloader"), *(Loader("workers", count) for count in counts), Loader("resident")]
@@ -125,7 +125,7 @@ def _rates(work: Workload, loader: Loader, sleeps: bool, most_s: float) -> list[
 
 @contextlib.contextmanager
 def _batches(work: Workload, loader: Loader, sleeps: bool) -> Iterator[Callable[[], Batch]]:
-    """A function that returns full batches without end. The first batch, which starts the workers, is gone already."""
+    """A function that returns full mini-batches without end. The first, which starts the workers, is taken before."""
     train = work.data.train
     full = train.first(len(train) - len(train) % work.batch_size)
     with work.open(full, loader.pipeline, loader.workers) as pipeline:

@@ -1,1 +1,1 @@
-"""Two versions measured side by side: sides → link → schedule; in the worker process: worker → subject → visit."""
+"""Two versions measured side by side: sides → link → schedule; in the worker process: worker → slices → visit."""

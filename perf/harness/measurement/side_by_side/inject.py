@@ -1,4 +1,4 @@
-"""A true slowdown of a known size, for the self-test: planted in each step of head, calibrated on the step itself."""
+"""A real slowdown of a known size, for the self-test: planted in each step of head, and calibrated on this step."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from perf.harness.verdict.trials import SLOWDOWNS
 
 Times = Callable[[int], tuple[float, ...]]
 
-# Visits of so many steps and for about so long, for each amount; and how often the amount is mended.
+# For each amount: the number of visits, the steps of a visit, and the total time [s]; and how often the amount is
+# corrected.
 MOST_VISITS, LEAST_VISITS, VISIT_STEPS, VISITS_S, MENDS = 60, 5, 4, 0.3, 2
-# The first two amounts: next to nothing, and enough to be measured.
+# The first two amounts to try: almost nothing, and enough to be measured.
 TRIALS = {"compute": (10.0, 1000.0), "input": (10.0, 1000.0), "sleep": (1e-6, 5e-5), "allocation": (1.0, 200.0)}
-# Calls whose times are kept: more than a calibration makes, few enough to hold for ever.
+# How many of the last calls have their times kept: more than a calibration makes, and few enough to keep in memory.
 KEPT = 1000
 # prctl(2): how late a sleep may end [ns]; 50 µs by default, which is 5% of a step of 1 ms.
 PR_SET_TIMERSLACK, SLACK_NS = 29, 1
-# Memory is taken, written and given back, a page for each unit.
+# Memory is allocated, written and freed, one page for each unit of the amount.
 BLOCK_BYTES = 4096
 
 
 class Extra:
-    """Work of `share` of a step, to be called once in each; none until `calibrate`d."""
+    """Extra work that takes `share` of a step; to be called once in each step. No work until `amount` is set."""
 
     def __init__(self, kind: str, share: float, clock: Clock = time.perf_counter) -> None:
         if kind not in SLOWDOWNS:
@@ -49,17 +50,18 @@ class Extra:
 
     @property
     def typical_s(self) -> float | None:
-        """How long a call took of late, in the middle [s]; None where it was not called."""
+        """The median time of the last calls [s]; None if there were none."""
         return statistics.median(self._took_s) if self._took_s else None
 
     def forget(self) -> None:
-        """Let `typical_s` be of the calls from here on."""
+        """Forget the times so far: `typical_s` is then that of later calls only."""
         self._took_s.clear()
 
     def calibrate(self, times: Times, step_s: float) -> None:
-        """Find the amount that takes `share` of a step, called where it will be called; 0 where the least takes more.
+        """Find the amount that takes `share` of a step; 0 if even the smallest amount takes more.
 
-        Between two steps it finds the caches cold, and takes up to half as long again as on its own.
+        The work is measured between two steps, where it will be called. There the caches are cold, and the work takes
+        up to 1.5 times as long as alone.
         """
         visits = max(LEAST_VISITS, min(MOST_VISITS, int(VISITS_S / (VISIT_STEPS * step_s))))
         self.amount = 0.0
@@ -67,7 +69,7 @@ class Extra:
         aim_s = self._share * plain_s
         low, high = TRIALS[self.kind]
         (low_s, high_s) = (self._cost(times, amount, visits) for amount in (low, high))
-        for _ in range(MENDS):  # a line through two amounts, the farther of which comes closer
+        for _ in range(MENDS):  # a line through two amounts; the higher one is replaced by a closer one
             amount = max(0.0, low + (aim_s - low_s) * (high - low) / (high_s - low_s))
             if amount <= low:
                 break
@@ -75,7 +77,7 @@ class Extra:
         self.amount = amount if amount > low else 0.0
 
     def _cost(self, times: Times, amount: float, visits: int) -> float:
-        """How long a call takes between two steps [s]."""
+        """The median time of a call with this `amount` between two steps [s]."""
         self.amount = amount
         self.forget()
         for _ in range(visits):
@@ -94,11 +96,11 @@ class Extra:
 
     @staticmethod
     def _allocate(amount: float) -> None:
-        bytearray(int(amount * BLOCK_BYTES))  # zeros, written one by one
+        bytearray(int(amount * BLOCK_BYTES))  # this writes a zero to every byte
 
 
 def places(extra: Extra | None) -> tuple[Callable[[], None] | None, Callable[[], None] | None]:
-    """`extra` as the two arguments of `slices.sliced`: in the step, or where a batch is loaded."""
+    """`extra` as the last two arguments of `slices.sliced`: called in each step, or when a mini-batch is loaded."""
     if extra is None:
         return None, None
     return (None, extra) if extra.kind == "input" else (extra, None)

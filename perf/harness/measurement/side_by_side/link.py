@@ -1,4 +1,4 @@
-"""The parent's end of one worker: requests out, replies in, each within a time limit."""
+"""The parent's connection to one worker: it sends requests, and receives each reply within a time limit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from typing import Any
 
 from perf.harness.measurement.side_by_side import worker
 
-# A process that has closed its replies, or was killed, ends at once, unless it waits for a device.
+# How long to wait for the end of a process that has closed its stdout or was killed [s]. It ends at once, unless it
+# waits for a device.
 END_S = 5.0
 CHUNK = 1 << 16
 
 
 class SideError(Exception):
-    """A side answered that it cannot: `str()` is one line, with the place in the side's files. The worker is alive."""
+    """A side replied that it failed: `str()` is one line, with the place in the side's files. The worker is alive."""
 
     def __init__(self, what: str, place: str = "") -> None:
         super().__init__(f"{place}: {what}" if place else what)
@@ -30,11 +31,11 @@ class SideError(Exception):
 
 
 class SideLost(SideError):
-    """A worker that has died, or that does not answer; it has been ended."""
+    """A worker could not start, has died, or does not answer. Its process has been ended."""
 
 
 class Link:
-    """One worker process. It is in a session of its own, so that Ctrl-C reaches the parent alone."""
+    """One worker process. It has a session of its own, so that Ctrl-C reaches only the parent."""
 
     def __init__(self, command: Sequence[str], start: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
@@ -59,7 +60,7 @@ class Link:
         return self._process.pid
 
     def ask(self, do: str, limit_s: float, **arguments: Any) -> dict[str, Any]:
-        """The reply to command `do`. Raises SideError where it says that it cannot, SideLost where none comes."""
+        """The reply to command `do`. Raises SideError if the command failed, SideLost if no reply comes."""
         self.request(do, **arguments)
         return self.reply(limit_s)
 
@@ -67,7 +68,7 @@ class Link:
         self._send({"do": do, "with": arguments})
 
     def reply(self, limit_s: float) -> dict[str, Any]:
-        """The reply to the oldest request without one, as `ask` does."""
+        """The reply to the oldest unanswered request. Raises SideError if it failed, SideLost if no reply comes."""
         line = self._line(limit_s)
         answer: Any = None
         with contextlib.suppress(ValueError):
@@ -80,7 +81,7 @@ class Link:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `reply` says how it died
+        with contextlib.suppress(BrokenPipeError):  # `reply` will say how the worker died
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _line(self, limit_s: float) -> bytes:
@@ -90,7 +91,7 @@ class Link:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._replies:
                 left_s = end - time.monotonic()
-                if left_s <= 0 or not selector.select(left_s):  # one that writes all the time is always ready
+                if left_s <= 0 or not selector.select(left_s):  # output without end is always ready
                     raise self._lost(f"did not answer for {limit_s:g} s")
                 chunk = os.read(self._process.stdout.fileno(), CHUNK)
                 if not chunk:
@@ -114,11 +115,11 @@ class Link:
         return SideLost(f"its process {what}" + (f": {last[:200]}" if last else ""))
 
     def close(self) -> None:
-        """End the worker and what it started. Nothing happens where it has ended."""
+        """End the worker and all processes that it started. Does nothing if the worker has ended."""
         process = self._process
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that it would have to put in order
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a device; nothing ends it sooner
+            os.killpg(process.pid, signal.SIGKILL)  # a worker has nothing to clean up
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a device: nothing can end it now
             process.wait(END_S)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -128,5 +129,5 @@ class Link:
 
 
 def command(python: str) -> list[str]:
-    """The command line of a worker that runs on `python`; -P keeps this folder off its path."""
+    """The command line of a worker that runs on `python`. -P keeps this folder off Python's import path."""
     return [python, "-P", str(Path(worker.__file__).resolve())]

@@ -1,8 +1,8 @@
-"""In: cases, and how to launch a worker of each side. Out: a judgement of each case.
+"""In: cases, and a function that launches a worker of a side. Out: a judgement of each case.
 
-One launch is one fresh pair of workers. It measures all cases that are undecided, in random order: rounds of one short
-visit of each side, in random order too, both on the same core, and the core changes every few rounds. Then the rule
-looks; what it cannot decide yet is launched again.
+One launch is one fresh pair of workers. A launch measures all undecided cases, in random order. Each case has several
+rounds: one short visit of each side, in random order, both on the same core. The core changes every few rounds. After
+the launch, the rule looks at the results. The cases that are still undecided get another launch.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from perf.harness.verdict import launches as paired
 from perf.harness.verdict.launches import Launch, Rule, Visit
 from perf.harness.workload.axes import Axes
 
-# A visit of 6 ms is shorter than a time slice of the scheduler, and hides the first step's cold caches well enough.
+# A visit of 6 ms is shorter than a time slice of the scheduler. The cold first step is a small enough part of it.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
-# Rounds of one case in one launch: for about so long, but never fewer than the rule takes.
+# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs.
 CASE_S = 2.0
-# Both sides meet each core equally often.
+# After this many rounds, the core changes. Both sides run on each core equally often.
 ROUNDS_PER_CORE = 10
-# Time limits of an answer [s]: torch is imported and the data read; a network is built, compiled and warmed up; steps.
+# Time limits of a reply [s]: to import torch and read the data; to build, compile and warm up a network; to make a
+# visit, which may also take VISIT_SLACK times the expected time.
 LOAD_S, PREPARE_S, VISIT_LIMIT_S, VISIT_SLACK = 180.0, 180.0, 30.0, 100
 BASE, HEAD = "base", "head"
 Round = tuple[Visit, Visit]
 
 
 class Worker(Protocol):
-    """`link.Link`, or a fake."""
+    """What a gate needs of a worker: `link.Link`, or a fake in tests."""
 
     def request(self, do: str, **arguments: Any) -> None: ...
     def reply(self, limit_s: float) -> dict[str, Any]: ...
@@ -45,7 +46,7 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Compared:
-    """One benchmark that both sides run."""
+    """One case of a benchmark, which both sides run."""
 
     name: str
     kind: str
@@ -53,12 +54,12 @@ class Compared:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a worker needs to build it."""
+        """The arguments with which a worker builds the case."""
         return {"kind": self.kind, **self.axes._asdict()}
 
 
 class Watcher:
-    """What is told meanwhile; a subclass shows it."""
+    """Receives the progress of a gate; a subclass shows it."""
 
     def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
         """`case` is being measured; `share` of its rounds are done."""
@@ -69,11 +70,11 @@ class Watcher:
     def looked(
         self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
     ) -> None:
-        """The rule has looked after so many launches; `decided` just now."""
+        """The rule has looked at the results after `launches` launches. It has just `decided` these cases."""
 
 
 class _Failed(Exception):
-    """A case cannot be measured: `str()` says why; `lost` where a worker has gone too."""
+    """A case cannot be measured: `str()` says why; `lost` says whether a worker was lost, too."""
 
     def __init__(self, why: str, verdict: Verdict = Verdict.INCONCLUSIVE, lost: bool = False) -> None:
         super().__init__(why)
@@ -82,15 +83,15 @@ class _Failed(Exception):
 
 
 def _failed(failed: Mapping[str, SideError]) -> _Failed:
-    """What the errors of one side, or of both, make of a case."""
-    # A head that fails is a fault of the change; where only base does, nothing can be said about the change.
+    """The failure of a case, from the errors of one side or both."""
+    # If head fails, the change is at fault. If only base fails, nothing can be said about the change.
     side, verdict = (HEAD, Verdict.INVALID) if HEAD in failed else (BASE, Verdict.INCONCLUSIVE)
     lost = any(isinstance(error, SideLost) for error in failed.values())
     return _Failed(f"{side}: {failed[side]}", verdict, lost)
 
 
 class _Stop(Exception):
-    """Nothing more can be measured: `str()` says why, `verdict` what that makes of the undecided."""
+    """Nothing more can be measured: `str()` says why; `verdict` is the verdict for the undecided cases."""
 
     def __init__(self, why: str, verdict: Verdict = Verdict.INCONCLUSIVE) -> None:
         super().__init__(why)
@@ -98,7 +99,7 @@ class _Stop(Exception):
 
 
 class Gate:
-    """One gate. `launch(side)` starts a worker of `base` or `head` and raises SideError where it cannot."""
+    """One gate. `launch(side)` starts a worker of `base` or `head`, and raises SideError if it cannot."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class Gate:
 
     @property
     def others_cores(self) -> float | None:
-        """How many cores other programs used since the gate began; None where it is not known."""
+        """How many cores other programs used since the gate began; None if unknown."""
         now = self._foreign_cpu_s()
         if now is None or self._foreign is None:
             return None
@@ -146,7 +147,7 @@ class Gate:
         return [case for case in self._cases if case.name not in self._decided]
 
     def judgements(self) -> list[Judgement]:
-        """A judgement of each case, in their order; of those that `run` did not come to, INCONCLUSIVE."""
+        """A judgement of each case, in the order of the cases. A case that `run` did not decide is INCONCLUSIVE."""
         return [
             self._decided.get(case.name)
             or paired.give_up(case.name, self._launches[case.name], self._rule, "interrupted")
@@ -154,7 +155,7 @@ class Gate:
         ]
 
     def run(self) -> list[Judgement]:
-        """Launch and look until everything is decided, or the looks or the time are used up."""
+        """Launch and look until every case is decided, or the looks or the time are used up."""
         took, measured = 0.0, 1
         try:
             while todo := self.undecided:
@@ -182,7 +183,7 @@ class Gate:
         )
 
     def _look(self, before: set[str]) -> None:
-        """Decide what can be decided, and tell of what was not `before` this launch."""
+        """Decide the cases that can be decided, and report those that were not decided `before` this launch."""
         for case in self.undecided:
             launches = self._launches[case.name]
             judged = paired.decide(case.name, launches, self._rule)
@@ -199,7 +200,7 @@ class Gate:
         self._decided[case.name] = dataclasses.replace(known, verdict=verdict)
 
     def _launch(self, todo: Sequence[Compared]) -> None:
-        """One more launch of each of `todo`; a worker that is lost costs its case, the rest go on in a new pair."""
+        """One more launch of each case in `todo`. If a worker is lost, its case fails; a new pair measures the rest."""
         rest = self._rng.sample(list(todo), len(todo))
         while rest:
             with self._pair() as pair:
@@ -216,7 +217,7 @@ class Gate:
 
     @contextlib.contextmanager
     def _pair(self) -> Iterator[dict[str, Worker]]:
-        """A fresh worker of each side, the data loaded; both are ended afterwards, whatever happens."""
+        """A fresh worker of each side that has loaded its data. Both are ended afterwards, whatever happens."""
         pair: dict[str, Worker] = {}
         try:
             for side in self._order():
@@ -234,7 +235,7 @@ class Gate:
                 worker.close()
 
     def _check(self, loaded: dict[str, dict[str, Any]]) -> None:
-        """The sides train on the same data, and neither has changed since the first launch."""
+        """Raise _Stop if the sides train on different data, or if a source file changed since the first launch."""
         if loaded[BASE]["data"] != loaded[HEAD]["data"]:
             raise _Stop("base and head train on different data", Verdict.INVALID)
         for side, reply in loaded.items():
@@ -265,12 +266,12 @@ class Gate:
         return launch
 
     def _prepare(self, pair: dict[str, Worker], case: Compared) -> dict[str, dict[str, Any]]:
-        """Build and warm up both, each on a core of its own and at the same time."""
+        """Build and warm up the case on both sides at the same time, each on a core of its own."""
         homes = dict(zip(pair, itertools.cycle(self._cores or [None]), strict=False))
         return self._both(pair, "prepare", PREPARE_S, lambda side: {**case.arguments, "core": homes[side]})
 
     def _check_budget(self, rounds: int, round_s: float) -> None:
-        """Steps so long that not even the first look fits into the whole budget are not begun."""
+        """Raise _Failed if the steps are so long that not even the first look fits into the whole time budget."""
         needed = paired.LOOKS[0] * rounds * round_s
         if needed > self._budget_s:
             raise _Failed(
@@ -293,7 +294,7 @@ class Gate:
         limit_s: float,
         arguments: Callable[[str], dict[str, Any]] = lambda side: {},
     ) -> dict[str, dict[str, Any]]:
-        """The replies of both sides, which work at the same time: this is not timed."""
+        """The replies of both sides. They work at the same time, because this work is not timed."""
         for side, worker in pair.items():
             worker.request(do, **arguments(side))
         replies, failed = {}, {}

@@ -1,4 +1,4 @@
-"""In: a size and a kind of slowdown. Out: what the gate finds of it on this machine, gate after gate."""
+"""In: the kind and the size of a slowdown. Out: what gate after gate finds with this slowdown on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perf.harness.verdict.trials import Trial
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.plan import Plan, check_devices
 
-# What is gated: steps, inference and an epoch; for a slow input, what has an input.
+# The cases that the gate measures: steps, inference and an epoch; for a slow input, the benchmarks with an input.
 STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
 INPUTS = (
     ("epoch", 64, "resident"),
@@ -32,7 +32,7 @@ INPUTS = (
 
 
 def cases(kind: str, device: str) -> list[Compared]:
-    """The benchmarks of a self-test."""
+    """The cases of a self-test that plants a slowdown of this `kind`."""
     return [
         Compared(f"{name}[{axes.id}]", name, axes)
         for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
@@ -41,7 +41,7 @@ def cases(kind: str, device: str) -> list[Compared]:
 
 
 class DeviceUnusable(Exception):
-    """A device on which nothing can be tested: `str()` says which and why."""
+    """A device cannot be tested: `str()` says which device and why."""
 
 
 def settings(device: str) -> Settings:
@@ -61,7 +61,7 @@ def settings(device: str) -> Settings:
 
 
 def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[str], None]) -> Iterator[Trial]:
-    """`gates` gates of this code against itself, with a slowdown of `share` planted in head; none where it is 0."""
+    """Run `gates` gates of this code against itself, with a slowdown of `share` planted in head; 0 plants nothing."""
     todo = cases(kind, settings.devices[0])
     plan = Plan.of(settings)
     inject = {"kind": kind, "share": share} if share else None
@@ -108,7 +108,7 @@ def _one(
 class _Planted:
     """A worker of head that plants the same amount in each launch, as a change of the code would.
 
-    Found anew in each, it would add its own error to the spread between launches.
+    If each launch calibrated its own amount, the calibration error would add to the spread between launches.
     """
 
     def __init__(self, link: Link, amounts: dict[tuple[object, ...], float]) -> None:
@@ -150,7 +150,7 @@ class _Seen(Watcher):
         self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))
 
     def stock_ratios(self) -> Iterator[float]:
-        """Head's median over that of an earlier process of base, as a stored run has it."""
+        """Head's median divided by that of base in the launch before, as in a comparison with a stored run."""
         for launches in self._medians.values():
             for (stored, _), (_, new) in itertools.pairwise(launches):
                 yield new / stored

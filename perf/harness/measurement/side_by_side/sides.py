@@ -1,7 +1,8 @@
 """In: `--perf-against`, `--perf-against-python`, `--perf-model`. Out: base and head: which code, on which Python.
 
-The subject is `model/` and `data/` of this checkout, or, with `--perf-model=package.module:factory`, the project that
-holds that module: then base differs in that project, and `model/` and `data/` are those of this checkout on both sides.
+The subject is the code that is compared: `model/` and `data/` of this checkout. With
+`--perf-model=package.module:factory`, the subject is the project that contains this module, and both sides use
+`model/` and `data/` of this checkout.
 """
 
 from __future__ import annotations
@@ -24,32 +25,33 @@ from perf.harness.options import Settings
 
 SHORT = 10
 INSTALLED = "site-packages"
-# Whether glibc gives the memory of a large batch back to the kernel after each step depends on what the process freed
-# before: of two processes with the same code, one loaded batches of 4,096 in 4.4 ms, the other in 1.6 ms. A worker
-# keeps what it freed; 32 MiB is the largest block that glibc can keep. The user's own settings go first.
+# glibc may give the memory of a large mini-batch back to the kernel after each step. Whether it does depends on what
+# the process freed before: of two processes with the same code, one loaded mini-batches of 4,096 in 4.4 ms, the other
+# in 1.6 ms. So a worker does not give freed memory back to the system. 32 MiB is the largest block that glibc can keep.
+# The user's own settings take precedence.
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 class SideUnusable(Exception):
-    """A side that cannot be measured: `str()` says which option named it, and what to do."""
+    """A side cannot be measured: `str()` says which option named this side, and what to do."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What varies between the sides: the project in `root`, imported from `roots`, first one first."""
+    """The code that differs between the sides: the project in `root`, imported from the folders `roots`, in order."""
 
     root: Path
     roots: tuple[Path, ...]
     module: str | None = None
 
     def at(self, root: Path) -> Subject:
-        """The same of another checkout."""
-        own = {path for path in self.roots if path == CHECKOUT != self.root}  # this checkout, inside of that project
+        """This subject in another checkout, at `root`."""
+        own = {path for path in self.roots if path == CHECKOUT != self.root}  # this checkout, if inside the project
         moved = (path if path in own else root / path.relative_to(self.root) for path in self.roots)
         return Subject(root, tuple(moved), self.module)
 
     def missing(self) -> str:
-        """What `root` lacks for a subject, or nothing."""
+        """Which files or folders the subject lacks; empty if none."""
         if self.module is None:
             lacking = [name for name in ("model", "data") if not (self.root / name / "__init__.py").is_file()]
             return " and ".join(f"{name}/" for name in lacking)
@@ -60,7 +62,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Side:
-    """Base or head: `name` is that word, `title` is what the user sees."""
+    """One side: `name` is "base" or "head", `title` is what the user sees."""
 
     name: str
     title: str
@@ -69,15 +71,15 @@ class Side:
     start: Mapping[str, Any]
 
     def launch(self, inject: Mapping[str, Any] | None = None) -> Link:
-        """A fresh worker process. Raises SideLost."""
+        """Start a fresh worker process. Raises SideLost if it cannot be started."""
         start = {**self.start, "root": str(self.subject.root), "roots": [str(path) for path in self.subject.roots]}
-        # OpenMP reads its own when it is loaded, before torch can be told.
+        # OpenMP reads its number of threads when it is loaded, before torch can set it.
         env = {**KEPT_MEMORY, **os.environ, "OMP_NUM_THREADS": self.start["options"]["threads"]}
         return Link(command(self.python), start | ({"inject": dict(inject)} if inject else {}), env)
 
 
 def subject_of(settings: Settings) -> Subject:
-    """What this process would measure."""
+    """The subject that this process would measure. Raises SideUnusable."""
     module = settings.model.partition(":")[0] if ":" in settings.model else None
     if module is None:
         return Subject(CHECKOUT, (CHECKOUT,))
@@ -90,7 +92,7 @@ def subject_of(settings: Settings) -> Subject:
     project = _repository(root) or root
     if project == CHECKOUT:
         return Subject(CHECKOUT, tuple(dict.fromkeys((CHECKOUT, root))), module)
-    # Ours first: the instrument needs its own `model` and `data`, whatever that project calls its packages.
+    # This checkout first: Stepwatch needs its own `model` and `data`, whatever names the project's packages have.
     return Subject(project, (CHECKOUT, root), module)
 
 
@@ -98,7 +100,7 @@ def subject_of(settings: Settings) -> Subject:
 def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Side, Side]]:
     """Base and head of a gate, on the data set `data_name`. Raises SideUnusable."""
     subject = subject_of(settings)
-    if INSTALLED in subject.roots[-1].parts:  # beside it lies head's torch, which base would import
+    if INSTALLED in subject.roots[-1].parts:  # base would import head's torch from there
         raise SideUnusable(
             f"--perf-model={settings.model}: it is installed in {subject.roots[-1]}; the gate compares checkouts: "
             "run it in the project's own"
@@ -106,7 +108,7 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
     start = {
         "options": settings.for_worker(
             device=",".join(settings.devices),
-            data=data_name if data_name in NAMES else "auto",  # both sides take what head would take
+            data=data_name if data_name in NAMES else "auto",  # both sides use the data set that head would use
             threads=str(threads),
         )
     }
@@ -120,7 +122,7 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
 
 
 def _working_tree(root: Path) -> str:
-    """Head's title: with its commit, where git can say."""
+    """Head's title, with the commit if git knows it."""
     at = ""
     with contextlib.suppress(RefError):
         at = f" at {commit(root, 'HEAD')[:SHORT]}" + (" + uncommitted changes" if changed(root) else "")
@@ -143,7 +145,7 @@ def _base(subject: Subject, against: str | None, held: contextlib.ExitStack) -> 
     short = sha[:SHORT]
     title = short if sha.startswith(against) else f"{against} ({short})"
     base = subject.at(place / subject.root.relative_to(repository))
-    # An older commit may lack a user's model: then all of its benchmarks are new.
+    # An older commit may lack a user's model: then all benchmarks of this model are new.
     return (base if base.module else _complete(base, against)), title
 
 
@@ -154,14 +156,14 @@ def _complete(base: Subject, against: str) -> Subject:
 
 
 def _repository(root: Path) -> Path | None:
-    """As `top_level`, but None where git cannot say: two folders are compared without it."""
+    """The working tree that `root` is in; None if git cannot say, because two folders can be compared without git."""
     with contextlib.suppress(RefError):
         return top_level(root)
     return None
 
 
 def _is_ref(root: Path, against: str) -> bool:
-    """A name without a separator may be both a branch and a folder, `perf` say: the branch is meant."""
+    """Whether `against` is a git ref. A name without "/", such as `perf`, may also be a folder: then the ref counts."""
     repository = _repository(root)
     if "/" in against or against in (".", "..") or repository is None:
         return False
@@ -177,4 +179,4 @@ def _python(name: str | None) -> str:
     found = shutil.which(Path(name).expanduser())
     if found is None:
         raise SideUnusable(f"--perf-against-python={name}: no such program; name a Python with torch, by its path")
-    return str(Path(found).absolute())  # not resolved: a virtual environment's python is a link out of it
+    return str(Path(found).absolute())  # not resolved: the python of a virtual environment is a link out of it

@@ -1,4 +1,4 @@
-"""In: a benchmark's definition and a workload. Out: the same program cut into steps, which a gate runs in visits."""
+"""In: the name of a benchmark and a workload. Out: the same program cut into steps, which a gate runs in visits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
 from perf.harness.workload.workload import Trainee, Workload
 
-# Batches whose mean loss is compared before and after; as many as in the epoch's own benchmark.
+# The number of mini-batches whose mean loss is compared before and after; the same as in the benchmark of an epoch.
 LOSS_BATCHES = 8
-# A self-test plants this: it is called in each step. The benchmark itself plants nothing.
+# Extra work that a self-test plants: it is called in each step or at each load. Any other gate plants nothing.
 Extra = Callable[[], None]
 
 
 @dataclass
 class Sliced:
-    """One benchmark of one side, ready for visits; `close` gives back what it holds."""
+    """One benchmark of one side, ready for visits; `close` releases its resources."""
 
     steps: Steps
     trainee: Trainee | None = None
@@ -32,7 +32,7 @@ class Sliced:
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def problem(self, steps: int) -> str:
-        """What is wrong with the results after `steps` steps, or nothing."""
+        """What is wrong with the results after `steps` steps; empty if nothing is wrong."""
         if self.trainee is None:
             return ""
         if self.loss_first is not None:
@@ -45,7 +45,7 @@ class Sliced:
 
 
 def sliced(name: str, work: Workload, extra: Extra | None = None, extra_input: Extra | None = None) -> Sliced:
-    """The benchmark `name` in slices; `extra` is called in each step, `extra_input` with each batch that is loaded."""
+    """The benchmark `name` cut into steps. `extra` is called in each step, `extra_input` at each load of a batch."""
     definition = BY_NAME[name]
     with contextlib.ExitStack() as held:
         trainee = None if definition.step is None else work.trainee()
@@ -74,10 +74,10 @@ def _epochs(
     extra: Extra | None,
     extra_input: Extra | None,
 ) -> Steps:
-    """Epoch after epoch in slices, from asking for one unit to asking for the next; all units have the same size."""
+    """Epoch after epoch, cut into steps: from one request for a unit to the next. All units have the same size."""
     assert definition.step is not None
     step = definition.step(trainee)
-    assert isinstance(step, TrainingStep)  # an epoch is trained
+    assert isinstance(step, TrainingStep)  # only a training step has epochs
     pipeline = held.enter_context(work.full_batches(steps_in_unit(step, work.pipeline)))
     stream = delayed(delayed(endless(lambda number: units(step, pipeline, number)), extra_input), extra)
 
@@ -98,7 +98,7 @@ def repeated(call: Callable[[], object]) -> Steps:
 
 
 def marked(stream: Iterator[Any], count: int, mark: Mark) -> Iterator[Any]:
-    """The next `count` of `stream`, with a mark each time that one is asked for, and at the end."""
+    """The next `count` items of `stream`, with a mark at each request for an item, and one at the end."""
     for _ in range(count):
         mark()
         yield next(stream)
@@ -118,7 +118,7 @@ def slowed(call: Callable[[], object], extra: Extra | None) -> Callable[[], obje
 
 
 def delayed(stream: Iterator[Any], extra: Extra | None) -> Iterator[Any]:
-    """`stream`, with `extra` called each time that one is asked for."""
+    """`stream`, with `extra` called at each request for an item."""
     if extra is None:
         return stream
 

@@ -1,6 +1,6 @@
-"""In: a function that runs steps. Out: the times of consecutive steps, the cold first one dropped.
+"""In: a function that runs steps. Out: the times of consecutive steps, without the first step.
 
-The first step of every visit finds the caches full of the other side's data, and takes up to twice as long.
+In the first step of every visit, the caches are full of the other side's data, so it takes up to twice as long.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable
 from perf.harness.verdict.launches import Visit
 
 Mark = Callable[[], None]
-# Runs a number of steps, and calls `mark` before the first one and after each.
+# A function that runs a number of steps, and calls `mark` before the first step and after each step.
 Steps = Callable[[int, Mark], None]
 Clock = Callable[[], float]
 
 
 def host_visit(run: Steps, steps: int, clock: Clock = time.perf_counter, cpu: Clock = time.process_time) -> Visit:
-    """`steps` (2 or more) steps of a device that works while the host waits; wall and CPU times, the first dropped."""
+    """Run `steps` (2 or more) steps of a synchronous device. Returns wall and CPU times of all but the first step."""
     wall: list[float] = []
     used: list[float] = []
 
@@ -31,9 +31,10 @@ def host_visit(run: Steps, steps: int, clock: Clock = time.perf_counter, cpu: Cl
 
 
 def device_visit(run: Steps, steps: int, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Visit:
-    """`steps` (2 or more) steps of an asynchronous device: the mean wall time of all but the first, waited for once.
+    """Run `steps` (2 or more) steps of an asynchronous device. Returns the mean wall time of all but the first step.
 
-    Waiting after each step would empty the queue that a training loop keeps full.
+    The host waits only after the first and the last step. A wait after each step would empty the queue that a training
+    loop keeps full.
     """
     marks, times = 0, []
 
@@ -53,12 +54,16 @@ def _laps(stamps: list[float]) -> tuple[float, ...]:
     return tuple(after - before for before, after in itertools.pairwise(stamps[1:]))
 
 
-# Steps before a benchmark is measured: kernels chosen, caches and allocator filled; of slow ones as many as fit.
+# The warm-up, which chooses kernels and fills caches and the allocator: its steps, its time [s], and the steps of each
+# visit. If the steps are slow, only as many run as fit into WARM_S.
 WARM_STEPS, WARM_S, WARM_VISIT = 60, 1.0, 6
 
 
 def warm_step_s(times: Callable[[int], tuple[float, ...]], clock: Clock = time.perf_counter) -> float:
-    """Visit by visit until warm; the first quartile of the later half of the steps [s]: quick steps are quiet ones."""
+    """Make visits until warm. Returns the first quartile of the step times in the later half [s].
+
+    Other programs disturb the quick steps least.
+    """
     begin, seen = clock(), list(times(2))
     while len(seen) < WARM_STEPS and clock() - begin < WARM_S:
         seen += times(WARM_VISIT if clock() - begin < WARM_S / 2 else 2)

@@ -1,8 +1,8 @@
-"""One worker process: builds a benchmark of one side, and runs visits of it, as its parent asks.
+"""One worker process: on request of its parent, it builds a benchmark of one side and runs visits of this benchmark.
 
-Run as a script, by any Python 3.11 or later that has torch: `perf` is imported from this checkout, `model` and `data`
-from the side's own folder. Requests come on stdin and replies go to stdout, a line of JSON each; what the subject
-prints goes to stderr. It ends when stdin does, and on Linux when its parent does.
+Any Python 3.11 or later with torch can run this file as a script. It imports `perf` from this checkout, and looks for
+`model` and `data` in the side's folders first. Requests come on stdin and replies go to stdout, one line of JSON each;
+what the subject prints goes to stderr. The worker ends when stdin ends and, on Linux, when its parent ends.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from perf.harness.measurement.side_by_side.slices import Sliced
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-# An environment may lie inside of the project.
+# A virtual environment may lie inside the project, but its libraries are not the subject.
 LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 NOT_SUBJECT = (CHECKOUT / "perf", *(Path(sysconfig.get_path(name)).resolve() for name in LIBRARIES))
-# prctl(2): the signal that the kernel sends when the parent ends, however it ends.
+# prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int) -> None:
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # the parent ended before the call of prctl
         os._exit(1)
 
 
 def _pin(core: int) -> None:
-    """Let each thread of this process run on `core` only: autograd has one for each GPU."""
+    """Let every thread of this process run only on `core`, because autograd has a thread for each GPU."""
     for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # the thread has just ended
             os.sched_setaffinity(int(thread.name), {core})
 
 
 def _only_perf_from_here(roots: list[str]) -> None:
-    """Let `perf` come from this checkout, and everything else from `roots` first, in their order."""
+    """Import `perf` from this checkout, and search `roots` first for everything else, in their order."""
     sys.path[:] = [str(CHECKOUT), *(entry for entry in sys.path if entry)]
-    import perf.harness  # noqa: F401  its folder is fixed from here on
+    import perf.harness  # noqa: F401  from here on, `perf` means this folder
 
     sys.path[:1] = roots
 
@@ -60,12 +60,12 @@ def _in_subject(path: Path, root: Path) -> bool:
 
 
 def place(error: BaseException, root: Path) -> str:
-    """`model/networks.py:20`: the innermost line of the subject in `root` that `error` comes from, or nothing."""
+    """The innermost line of the subject in `root` that raised `error`, e.g. `model/networks.py:20`; empty if none."""
     found = ""
     seen: TracebackException | None = TracebackException.from_exception(error, lookup_lines=False)
     while seen is not None:
         lines = [(frame.filename, str(frame.lineno)) for frame in seen.stack]
-        if file := getattr(seen, "filename", None):  # of a SyntaxError: its file was never run
+        if file := getattr(seen, "filename", None):  # a SyntaxError: its file never ran
             lines.append((file, str(seen.lineno)))
         for file, line in lines:
             path = Path(file).resolve()
@@ -76,17 +76,17 @@ def place(error: BaseException, root: Path) -> str:
 
 
 def told(error: BaseException) -> str:
-    """`SyntaxError: invalid syntax`: without its place, in one line."""
+    """The error in one line, without its place: `SyntaxError: invalid syntax`."""
     what = error.msg if isinstance(error, SyntaxError) else error
     return f"{type(error).__name__}: {what}".split("\n")[0]
 
 
 class UnknownModel(Exception):
-    """A side has no such model; called as in `model`, of which a side may have an older one."""
+    """A side has no such model. The name is that of `model.UnknownModel`, which a side's older `model` may lack."""
 
 
 class Worker:
-    """The commands, each a method from its arguments to its reply."""
+    """The commands of a worker. Each command is a method: it takes the arguments and returns the reply."""
 
     def __init__(self, start: dict[str, Any]) -> None:
         from perf.harness.options import resolve
@@ -109,7 +109,7 @@ class Worker:
         self._held = contextlib.ExitStack()
 
     def _check_origin(self) -> None:
-        """A model that this side lacks may be found further down the path: the other side's. Raises UnknownModel."""
+        """Raise UnknownModel if this side lacks the model, and Python found the other side's on the import path."""
         name, colon, _ = self._settings.model.partition(":")
         if colon:
             file = Path(str(sys.modules[name].__file__)).resolve()
@@ -117,7 +117,7 @@ class Worker:
                 raise UnknownModel(f"{name} is not in {self._root}, but in {file}")
 
     def cases(self, kinds: list[str]) -> dict[str, Any]:
-        """What this side is, and the axes of its cases of each of `kinds`."""
+        """What this side is, and the axes of its cases of each benchmark in `kinds`."""
         import torch
 
         plan, recipe = self._plan, self._plan.network().recipe
@@ -130,7 +130,7 @@ class Worker:
         }
 
     def _sources(self) -> dict[str, str]:
-        """The digest of each file of the subject that was imported, by its path below the side's root."""
+        """The digest of each imported file of the subject, by its path below the side's root."""
         found = {}
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
@@ -142,11 +142,11 @@ class Worker:
         return found
 
     def load(self) -> dict[str, Any]:
-        """Read the data and try the network."""
+        """Read the data and run the network once. The reply has the digests of data and imported files."""
         self._plan = self._plan.prepared()
         data = self._plan.network().data
         assert data is not None
-        gc.freeze()  # what was imported stays: each collection would look through it again, for a third of a second
+        gc.freeze()  # otherwise, each garbage collection would search all imported objects, for 0.3 s
         return {"data": data.digest, "sources": self._sources()}
 
     def prepare(
@@ -156,9 +156,10 @@ class Worker:
         amount: float | None = None,
         **axes: Any,
     ) -> dict[str, Any]:
-        """Build a benchmark and warm it up, on `core` where one is named; the reply has the time of a step [s].
+        """Build a benchmark and warm it up, on `core` if given; the reply has the time of a step [s].
 
-        Of a planted slowdown, `amount` is what an earlier launch found to be its size; without it, it is found now.
+        For a planted slowdown, `amount` is the amount that an earlier launch found. If it is None, the slowdown is
+        calibrated now.
         """
         from perf.harness.machine import devices, memory
         from perf.harness.measurement.side_by_side import inject, slices
@@ -197,7 +198,7 @@ class Worker:
         return {"step_s": step_s, "amount": extra.amount}
 
     def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
-        """Run `steps` steps, on `core` where one is named."""
+        """Run `steps` steps, on `core` if given. The reply has their wall times and, on a CPU, their CPU times [s]."""
         from perf.harness.measurement.side_by_side.visit import device_visit, host_visit
 
         assert self._sliced is not None
@@ -210,7 +211,10 @@ class Worker:
         return {"wall_s": made.wall_s, "cpu_s": made.cpu_s}
 
     def finish(self) -> dict[str, Any]:
-        """Whether the results of all those steps are right: `problem` is empty then; `extra_s` is what was planted."""
+        """Check the results of all steps, and release the benchmark.
+
+        In the reply, `problem` is empty if the results are right; `extra_s` is the median time of the planted work [s].
+        """
         assert self._sliced is not None
         problem = self._sliced.problem(self._steps)
         extra_s = None if self._extra is None else self._extra.typical_s
@@ -230,7 +234,7 @@ def main() -> None:
     start = json.loads(sys.stdin.readline())
     die_with(start["parent"])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # the subject may print; that is no reply
+    os.dup2(2, 1)  # what the subject prints is not a reply
     _only_perf_from_here(start["roots"])
     worker: Worker | None = None
     for line in sys.stdin:

@@ -1,7 +1,8 @@
 """In: a git ref. Out: a folder with that commit's files, for as long as it is needed.
 
-A worktree, detached and outside of the user's: their files, index and stash are not touched, and no hook is run. A run
-that was killed leaves its worktree behind; the next one removes it, known by a lock that nobody holds any more.
+The folder is a detached worktree outside the user's working tree. The user's files, index and stash are not touched,
+and no hook runs. A run that was killed leaves its worktree behind. The next run removes it, because no process holds
+the lock of this worktree any more.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from filelock import FileLock, Timeout
 
 PREFIX = "stepwatch-base-"
 LOCK = ".lock"
-# Checking out a large repository from a slow disk.
+# The time limit of a git command [s]: long enough to check out a large repository from a slow disk.
 GIT_S = 600
-# The user's to have set, as inside of a hook; git would take them for ours.
+# These variables may be set for the user's own git, for example inside a hook; our git commands must not use them.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
 class RefError(Exception):
-    """A ref, or a repository, that cannot be used: `str()` says which and why."""
+    """A ref or a repository cannot be used: `str()` says which and why."""
 
 
 def top_level(folder: Path) -> Path | None:
-    """The working tree that `folder` is in, or None where it is in none. Raises RefError where git cannot say."""
+    """The working tree that `folder` is in, or None if it is in none. Raises RefError if git cannot say."""
     try:
         return Path(_git(folder, "rev-parse", "--show-toplevel"))
     except RefError as error:
@@ -52,13 +53,13 @@ def commit(repository: Path, ref: str) -> str:
 
 
 def changed(folder: Path) -> bool:
-    """Whether files below `folder` are not as the commit that is checked out has them. Raises RefError."""
-    return bool(_git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc"))  # an import writes them
+    """Whether files below `folder` differ from the commit that is checked out. Raises RefError."""
+    return bool(_git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc"))  # imports write .pyc
 
 
 @contextlib.contextmanager
 def worktree(repository: Path, sha: str) -> Iterator[Path]:
-    """The files of commit `sha` in a folder of their own. Raises RefError."""
+    """A folder with the files of commit `sha`, removed at the end. Raises RefError."""
     sweep(repository)
     place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     with contextlib.ExitStack() as held:
@@ -70,7 +71,7 @@ def worktree(repository: Path, sha: str) -> Iterator[Path]:
 
 
 def sweep(repository: Path) -> None:
-    """Remove the worktrees of runs that were killed."""
+    """Remove the worktrees of runs that were killed. Raises RefError."""
     listed = _git(repository, "worktree", "list", "--porcelain").splitlines()
     for line in listed:
         place = Path(line.removeprefix("worktree "))
@@ -80,14 +81,14 @@ def sweep(repository: Path) -> None:
         try:
             with lock:
                 _remove(repository, place)
-        except (Timeout, OSError):  # a run that is going on, or another user's
+        except (Timeout, OSError):  # it belongs to a run that still goes on, or to another user
             continue
         with contextlib.suppress(OSError):
             _lock(place).unlink(missing_ok=True)
 
 
 def _lock(place: Path) -> Path:
-    """Beside the worktree: in it, it would be seen by whoever looks at the subject's files."""
+    """The lock file, beside the worktree: inside, it would count as one of the subject's files."""
     return place.with_name(place.name + LOCK)
 
 
@@ -101,7 +102,7 @@ def _remove(repository: Path, place: Path) -> None:
 
 def _git(folder: Path, *arguments: str) -> str:
     env = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    env |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # to look at the user's index is not to write it
+    env |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # reading must not write the user's index
     command = ["git", "-c", f"core.hooksPath={os.devnull}", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=env, check=False)

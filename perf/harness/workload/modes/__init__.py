@@ -1,1 +1,1 @@
-"""How a training step is run: in which precision, and compiled or captured."""
+"""How a training step runs: its precision, and whether it is compiled or captured."""

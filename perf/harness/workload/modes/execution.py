@@ -1,4 +1,4 @@
-"""In: a training step. Out: the same step compiled, or captured as a CUDA graph; or why it cannot be."""
+"""In: a training step. Out: the same step compiled or captured as a CUDA graph, or the reason why it cannot be."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from data import Pipeline, ResidentPipeline
 from model import TrainingStep, train_epoch
 
-# Parameters of all the steps on resident data that are one graph. To enter a graph takes Python as long as a small
-# network computes; of a large one, several steps gain nothing, and take minutes to compile.
+# On resident data, one graph contains several steps, with at most this many parameter tensors in total (but at least
+# one step). Python needs as long to enter a graph as a small network needs to compute. For a large network, several
+# steps in one graph gain nothing and take minutes to compile.
 GRAPH_PARAMETERS = 32
-# What kernels, their tuning and the allocator need before a capture, as torch's own examples have it.
+# Warm-up steps before a capture, for the kernels, their tuning and the allocator; as many as in torch's own examples.
 WARM_STEPS = 3
 
 
@@ -30,7 +31,7 @@ class Unsupported(Exception):
 
 
 def why_unsupported(execution: str, device: torch.device) -> str | None:
-    """Why a step cannot be executed so on `device`, or None where it can."""
+    """Why `device` cannot run a step in this `execution`, or None if it can."""
     if execution == "cudagraph" and device.type != "cuda":
         return "only CUDA has graphs"
     return _why_not_compiled(device) if execution == "compile" else None
@@ -38,14 +39,17 @@ def why_unsupported(execution: str, device: torch.device) -> str | None:
 
 @functools.cache
 def _why_not_compiled(device: torch.device) -> str | None:
-    """Asked by compiling the smallest thing there is: it needs a C++ compiler, on a GPU Triton and Python's headers."""
+    """Why torch cannot compile for `device`, or None if it can. To find out, it compiles a tiny function.
+
+    This needs a C++ compiler; on a GPU, it needs Triton and Python's header files.
+    """
     try:
         _load_compiler()
         torch.compiler.reset()
         before = _graphs()
         with untraced():
             torch.compile(lambda x: x + 1)(torch.ones(1, device=device))
-    except Exception as error:  # whatever keeps it from compiling is the reason we are asked for
+    except Exception as error:  # any error that prevents the compilation is the reason
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"torch.compile: {lines[0] if lines else type(error).__name__}"
     return (
@@ -61,24 +65,24 @@ def _graphs() -> int:
 
 
 def graph_break() -> str | None:
-    """Why what was compiled since `compiling(anew=True)` is not one graph, in torch's words; None where it is."""
+    """Why the code compiled since `compiling(anew=True)` is not a single graph, in torch's words; None if it is."""
     from torch._dynamo.utils import counters
 
-    reason = next(iter(counters["graph_break"]), None)  # the others follow from it
+    reason = next(iter(counters["graph_break"]), None)  # the later breaks follow from the first
     return None if reason is None else reason.split("\n")[0]
 
 
 def _load_compiler() -> None:
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of torch 2.11 by itself
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch 2.11 warns about its own code
         import torch._inductor.compile_fx  # noqa: F401
 
 
 @contextlib.contextmanager
 def compiling(*, anew: bool) -> Iterator[None]:
-    """torch's settings while steps are compiled: gradients are a part of the graph, random numbers are eager's.
+    """torch's settings for compiled steps: the graph includes the gradients, and random numbers are those of eager.
 
-    Without the first, each call goes through autograd's own machinery, which takes as long as a small network. `anew`:
-    what was compiled before, here or by earlier runs, is not used.
+    If the graph did not include the gradients, each call would go through autograd, which takes as long as a small
+    network. With `anew`, code that was compiled before, in this process or by earlier runs, is not used.
     """
     _load_compiler()
     import torch._dynamo.config as dynamo
@@ -88,7 +92,7 @@ def compiling(*, anew: bool) -> Iterator[None]:
 
     with contextlib.ExitStack() as settings:
         settings.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # what fp32 means is chosen, and said
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the mode decides about TF32
         if hasattr(dynamo, "trace_autograd_ops"):
             settings.enter_context(dynamo.patch(trace_autograd_ops=True))  # type: ignore[attr-defined, unused-ignore]
         if anew:
@@ -101,9 +105,9 @@ def compiling(*, anew: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """Without what others than torch have put on torch's trace of a compilation, as pytest 9.2 does on every logger.
+    """Remove all handlers but torch's own from torch's log of a compilation; pytest 9.2 adds one to every logger.
 
-    The trace is made where anything listens; pytest would print hundreds of lines of it below a failure.
+    torch writes this log if it has any handler, and pytest would print hundreds of its lines below a failure.
     """
     trace = logging.getLogger("torch.__trace")
     listening = list(trace.handlers)
@@ -119,7 +123,7 @@ Gather = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class WholeStep(TrainingStep):
-    """A training step that runs as one: its parts are there, but are the plain ones."""
+    """A training step that runs as one unit. Its methods `forward`, `backward` and `update` call the plain step."""
 
     def __init__(self, step: TrainingStep) -> None:
         super().__init__(step.model, step.optimizer, step.loss)
@@ -137,18 +141,18 @@ class WholeStep(TrainingStep):
         self.plain.update()
 
     def on(self, pipeline: ResidentPipeline) -> Callable[[Tensor], Tensor]:
-        """`over` the batches of `pipeline`; the same one for the same pipeline."""
+        """`over` for the mini-batches of `pipeline`. The same pipeline always gets the same function."""
         if pipeline not in self._over:
             self._over[pipeline] = self.over(pipeline.gather, pipeline.batch_size)
         return self._over[pipeline]
 
     def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
-        """`in_turn` with this step, so that what gathers a batch is compiled or captured with it."""
+        """`in_turn` with this step. `gather` is compiled or captured together with the step."""
         raise NotImplementedError
 
 
 def in_turn(step: Callable[[Tensor], Tensor], batch_size: int) -> Callable[[Tensor], Tensor]:
-    """From the indices of samples, int64 (N,), to the sum of their losses: a step on each `batch_size` of them."""
+    """A function of sample indices, int64 (N,): it makes a step on each `batch_size` of them, and sums their losses."""
 
     def run(indices: Tensor) -> Tensor:
         return torch.stack([step(part) * len(part) for part in torch.split(indices, batch_size)]).sum()
@@ -161,10 +165,11 @@ Capture = Callable[[Callable[[], Tensor], Callable[[], None]], tuple[Callable[[]
 
 
 def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[Callable[[], None], Tensor]:
-    """Captured after some calls on a stream of its own, which are undone (PyTorch documentation, CUDA semantics).
+    """Capture `call` on a stream of its own, after warm-up calls that `undo` reverts (PyTorch docs, CUDA semantics).
 
-    The stream is of the current GPU: without one, torch captures on a stream of the first GPU that it captured on, and
-    the graph of another GPU is empty. Only this thread is captured: another one may pin memory meanwhile.
+    Returns a function that replays the call, and the tensor that then holds the result. The stream belongs to the
+    current GPU. Without a stream, torch captures on a stream of the first GPU that it captured on, and the graph of
+    another GPU is empty. Only this thread is captured, because another thread may pin memory at the same time.
     """
     stream = _capture_stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
@@ -183,7 +188,7 @@ def capture_cuda(call: Callable[[], Tensor], undo: Callable[[], None]) -> tuple[
 
 @contextlib.contextmanager
 def _no_garbage_collected() -> Iterator[None]:
-    """Garbage is collected before, and not meanwhile: a graph that ends during a capture spoils it."""
+    """Collect garbage first, and none in the block: a CUDA graph that is freed during a capture spoils the capture."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()
@@ -196,12 +201,15 @@ def _no_garbage_collected() -> Iterator[None]:
 
 @functools.cache
 def _capture_stream(gpu: int) -> torch.cuda.Stream:
-    """One for all captures: each stream has a workspace of cuBLAS, of 8 MiB and more."""
+    """One stream per GPU for all captures, because cuBLAS keeps a workspace of 8 MiB or more for each stream."""
     return torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
 
 
 class Graphs:
-    """Calls, each captured at its first input of a shape; `restorer()` gives what undoes calls made from then on."""
+    """Captures each call once for each shape of its inputs, and replays it after that.
+
+    `restorer()` returns a function that undoes all calls made after `restorer()`.
+    """
 
     def __init__(self, capture: Capture, restorer: Callable[[], Callable[[], None]]) -> None:
         self._capture, self._restorer = capture, restorer
@@ -216,11 +224,11 @@ class Graphs:
         for place, tensor in zip(places, inputs, strict=True):
             place.copy_(tensor)
         replay()
-        return result.clone()  # the next replay overwrites it
+        return result.clone()  # the next replay overwrites `result`
 
 
 def is_plain_sgd(optimizer: Optimizer) -> bool:
-    """Whether an update is `parameter -= lr * gradient`, and no more."""
+    """Whether an update is `parameter -= lr * gradient`, and nothing else."""
     more = ("momentum", "weight_decay", "maximize", "differentiable")
     return type(optimizer) is torch.optim.SGD and not any(
         group[key] for group in optimizer.param_groups for key in more
@@ -228,10 +236,10 @@ def is_plain_sgd(optimizer: Optimizer) -> bool:
 
 
 class CompiledStep(WholeStep):
-    """Forward and backward pass are one compiled graph, and SGD without momentum is a part of it; the update of any
-    other optimizer is as it is.
+    """A training step whose forward and backward pass are one compiled graph.
 
-    Where a scaler stands between forward and backward, only forward is compiled.
+    The graph includes the update if the optimizer is plain SGD; any other optimizer runs uncompiled. With a gradient
+    scaler between forward and backward, only forward is compiled.
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -255,7 +263,7 @@ class CompiledStep(WholeStep):
         return torch.compile(self._call(batch), dynamic=False)
 
     def _call(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
-        """What is compiled: as much of a step as can be, from the inputs of `batch` on."""
+        """The function to compile: as much of the step as possible, starting from the inputs of `batch`."""
 
         def forward(*inputs: Tensor) -> Tensor:
             return self.plain.forward(*batch(*inputs))
@@ -293,9 +301,10 @@ class CompiledStep(WholeStep):
 
 
 class CapturedStep(WholeStep):
-    """The whole step is one CUDA graph for each shape of its input, which is copied to where the graph expects it.
+    """A training step that is one CUDA graph for each shape of its input.
 
-    The optimizer's state stays where it is from its first step on, for the graphs have its place in them.
+    Each input is copied to the place that the graph reads. From the first step on, the optimizer's state keeps its
+    place in memory, because the graphs contain its addresses.
     """
 
     def __init__(self, step: TrainingStep, capture: Capture) -> None:
@@ -328,7 +337,7 @@ class CapturedStep(WholeStep):
         return [(state[key], first) for state in states for key, first in state.first.items()]
 
     def _restorer(self) -> Callable[[], None]:
-        """What undoes the steps that are made before a capture: in weights, optimizer and dropout's random numbers."""
+        """A function that undoes the steps made before a capture: it restores weights, optimizer and random numbers."""
         weights = [tensor.clone() for tensor in self.model.state_dict().values()]
         known = [(tensor, tensor.clone()) for tensor, _ in self._optimizer_tensors()]
         device = next(self.model.parameters()).device
@@ -347,9 +356,9 @@ class CapturedStep(WholeStep):
 
 
 class _FirstValues(dict[str, Any]):
-    """An optimizer's state of one parameter; `first` has the first value of each of its tensors.
+    """An optimizer's state for one parameter; `first` holds the first value of each tensor in the state.
 
-    Most begin with zeros; NAdam's product of momenta begins with 1, Rprop's step sizes with the learning rate.
+    Most tensors start at 0. NAdam's product of momenta starts at 1, and Rprop's step sizes start at the learning rate.
     """
 
     def __init__(self, state: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -360,13 +369,13 @@ class _FirstValues(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         if isinstance(value, Tensor) and key not in self.first:
-            # SGD makes this one of the first gradient. Zeros become the same in the first step.
+            # SGD creates this buffer from the first gradient. A buffer of zeros becomes the same in the first step.
             self.first[key] = torch.zeros_like(value) if key == "momentum_buffer" else value.clone()
         super().__setitem__(key, value)
 
 
 def why_not_captured(optimizer: Optimizer) -> str | None:
-    """Why a graph cannot replay the updates of `optimizer`, or None where it can."""
+    """Why a CUDA graph cannot replay the updates of `optimizer`, or None if it can."""
     name = type(optimizer).__name__
     if any(group.get("momentum") and group.get("dampening") for group in optimizer.param_groups):
         return f"{name} with dampening does not damp its first step, and a graph repeats every step alike"
@@ -378,14 +387,14 @@ def why_not_captured(optimizer: Optimizer) -> str | None:
 
 
 def executed(step: TrainingStep, execution: str) -> TrainingStep:
-    """`step`, executed so; `compiling` must be in force while a compiled one runs."""
+    """`step` in this `execution`. A compiled step must run inside `compiling`."""
     if execution == "compile":
         return CompiledStep(step)
     return CapturedStep(step, capture_cuda) if execution == "cudagraph" else step
 
 
 def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Callable[[Tensor], Tensor]:
-    """The same of a function without side effects."""
+    """The function `call`, which has no side effects, in this `execution`. If compiled, run it inside `compiling`."""
     if execution == "compile":
         compiled: Callable[[Tensor], Tensor] = torch.compile(call, dynamic=False)
         return compiled
@@ -394,15 +403,15 @@ def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Calla
 
 
 def steps_in_unit(step: Callable[..., Any], pipeline: str | None) -> int:
-    """How many steps a whole unit of an epoch through the pipeline of that name has."""
+    """How many steps one full unit of `units` contains, for the kind of pipeline `pipeline`."""
     return step.steps_at_once if isinstance(step, WholeStep) and pipeline == "resident" else 1
 
 
 def units(step: TrainingStep, pipeline: Pipeline, number: int) -> Iterable[Any]:
-    """What epoch `number` is made of: its batches.
+    """The units of epoch `number`: its mini-batches, or sample indices for a `WholeStep` on resident data.
 
-    A step that runs as one takes its batches from resident data by itself, several at once. Its units are the indices
-    of the samples of these, so that the host sends nothing else, and never waits.
+    A `WholeStep` gathers several mini-batches at once from resident data. The host sends it only the indices of their
+    samples, and never waits.
     """
     if isinstance(step, WholeStep) and isinstance(pipeline, ResidentPipeline):
         return torch.split(pipeline.order(number), step.steps_at_once * pipeline.batch_size)
@@ -410,7 +419,7 @@ def units(step: TrainingStep, pipeline: Pipeline, number: int) -> Iterable[Any]:
 
 
 def train(step: TrainingStep, pipeline: Pipeline, units: Iterable[Any]) -> Tensor:
-    """Train on `units` of `pipeline`, as `train_epoch` does: the mean loss per sample (scalar, on the device)."""
+    """Train on `units` of `pipeline`, like `train_epoch`. Returns the mean loss per sample (scalar, on the device)."""
     if not isinstance(step, WholeStep) or not isinstance(pipeline, ResidentPipeline):
         return train_epoch(step, units)
     step.model.train()
@@ -422,5 +431,5 @@ def train(step: TrainingStep, pipeline: Pipeline, units: Iterable[Any]) -> Tenso
 
 
 def epoch(step: TrainingStep, pipeline: Pipeline, number: int) -> Tensor:
-    """One epoch: the mean loss per sample (scalar, on the device)."""
+    """Train for epoch `number`. Returns the mean loss per sample (scalar, on the device)."""
     return train(step, pipeline, units(step, pipeline, number))

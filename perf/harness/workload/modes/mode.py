@@ -1,4 +1,4 @@
-"""An execution and a precision together: whether they can be, torch's settings for them, and the step."""
+"""A mode is an execution and a precision: whether a device can run this mode, and torch's settings for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perf.harness.workload.modes.execution import Unsupported
 
 @dataclass(frozen=True)
 class Mode:
-    """How a step is run; the default is the plain way, against which every other is checked."""
+    """How a step runs. The default is the plain way (eager, fp32); every other mode is checked against it."""
 
     execution: str = EAGER
     precision: str = FP32
@@ -24,7 +24,7 @@ class Mode:
         return f"{self.execution} {self.precision}"
 
     def check(self, device: torch.device) -> None:
-        """Raises Unsupported where `device` cannot run it."""
+        """Raise Unsupported if `device` cannot run this mode."""
         reasons = {
             self.precision: precision.why_unsupported(self.precision, device),
             self.execution: execution.why_unsupported(self.execution, device),
@@ -36,7 +36,7 @@ class Mode:
 
     @contextlib.contextmanager
     def active(self, *, anew: bool = False) -> Iterator[None]:
-        """torch's settings for this mode, and those of before afterwards; `anew`: nothing is compiled already."""
+        """Set torch up for this mode, and restore its settings afterwards. `anew`: use no earlier compilation."""
         with contextlib.ExitStack() as settings:
             settings.enter_context(precision.float32_products(tf32=self.precision == "tf32"))
             if self.execution == "compile":

@@ -1,4 +1,4 @@
-"""In: a precision and a device. Out: why it cannot be, torch's settings for it, and the training step in it."""
+"""In: a precision and a device. Out: why the device lacks it, torch's settings for it, and a training step in it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from model import TrainingStep
 
 T = TypeVar("T")
 
-# With torch's 65,536 gradients of small batches overflow, and the first updates are skipped.
+# With torch's default, 65,536, gradients of small mini-batches overflow, and the first updates are skipped.
 FIRST_SCALE = 2.0**10
 AUTOCAST: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def why_unsupported(precision: str, device: torch.device) -> str | None:
-    """Why a step cannot be computed in `precision` on `device`, as torch says, or None where it can."""
+    """Why `device` cannot compute a step in `precision`, according to torch; None if it can."""
     if precision == "tf32":
         if device.type != "cuda":
             return "only CUDA has TF32"
@@ -40,7 +40,7 @@ def why_unsupported(precision: str, device: torch.device) -> str | None:
 
 
 def _why_not_lowered(dtype: torch.dtype, device: torch.device) -> str | None:
-    """torch warns, and computes in float32, where autocast does not know `dtype` on this kind of device."""
+    """Why autocast does not use `dtype`, or None. On a device without `dtype`, torch only warns and uses float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with torch.autocast(device.type, dtype):
@@ -50,7 +50,7 @@ def _why_not_lowered(dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def _why_no_products(dtype: torch.dtype, device: torch.device) -> str | None:
-    """A network's two kinds of products, tried: torch has not all of them in every format on every device."""
+    """Why torch lacks matrix products or convolutions in `dtype` on `device`; None if it has both. Tries both."""
     try:
         square = torch.ones(2, 2, dtype=dtype, device=device)
         torch.mm(square, square)
@@ -61,17 +61,17 @@ def _why_no_products(dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def convolutions_in_tf32() -> bool:
-    """Whether cuDNN computes those of float32 in TF32, as it does unless it is told otherwise."""
+    """Whether cuDNN computes float32 convolutions in TF32, which is torch's default."""
     return str(torch.backends.cudnn.conv.fp32_precision) == "tf32"  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def float32_products(*, tf32: bool) -> Iterator[None]:
-    """Products and convolutions of float32 on tensor cores, in 10 bits of mantissa, or in all of their 23 bits.
+    """Compute float32 products and convolutions in TF32 (10 bits of mantissa, on tensor cores) or in all 23 bits.
 
-    The default of torch is all bits for products, and 10 for convolutions. torch has old settings for this and new
-    ones, for each kind of operation, and fails where it reads an old one that a new one contradicts. A user may have
-    set either: both are set here, and put back.
+    torch's default is 23 bits for products and 10 bits for convolutions. torch has old settings and new settings for
+    each kind of operation. It raises an error when it reads an old setting that contradicts a new one. A user may have
+    set either, so both are set here, and both are restored.
     """
     backends: Any = torch.backends
     operations = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
@@ -94,7 +94,7 @@ def float32_products(*, tf32: bool) -> Iterator[None]:
 
 
 def _unless_contradicted(setting: Callable[[], T]) -> T | None:
-    """An old setting; None where a new one contradicts it."""
+    """The value of an old setting; None if a new setting contradicts it."""
     try:
         return setting()
     except RuntimeError:
@@ -102,10 +102,10 @@ def _unless_contradicted(setting: Callable[[], T]) -> T | None:
 
 
 class AutocastStep(TrainingStep):
-    """A training step whose forward pass is in a lower precision where autocast finds it safe.
+    """A training step whose forward pass uses a lower precision for the operations that autocast considers safe.
 
-    float16 has so few exponents that gradients vanish: a scaler multiplies the loss, and skips the update where a
-    gradient has overflown.
+    float16 has a small range, in which small gradients become 0. So a gradient scaler multiplies the loss, and skips
+    the update if a gradient overflows.
     """
 
     def __init__(self, step: TrainingStep, dtype: torch.dtype, device: torch.device) -> None:
@@ -115,7 +115,7 @@ class AutocastStep(TrainingStep):
         self.reset()
 
     def reset(self) -> None:
-        """Begin with the scale of the beginning."""
+        """Set the scale of the loss back to FIRST_SCALE."""
         if self._dtype is torch.float16:
             self.scaler = torch.amp.GradScaler(self._type, init_scale=FIRST_SCALE)
 
@@ -135,7 +135,7 @@ class AutocastStep(TrainingStep):
 
 
 def autocast(call: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """`call` in `precision`."""
+    """`call` under autocast to `precision`; unchanged for fp32 and tf32."""
     dtype = AUTOCAST.get(precision)
     if dtype is None:
         return call
@@ -148,6 +148,6 @@ def autocast(call: Callable[[Tensor], Tensor], precision: str, device: torch.dev
 
 
 def in_precision(step: TrainingStep, precision: str, device: torch.device) -> TrainingStep:
-    """`step`, computed in `precision`; for fp32 and tf32, `float32_products` must be in force meanwhile."""
+    """`step` in `precision`. For fp32 and tf32, the step must run inside `float32_products`."""
     dtype = AUTOCAST.get(precision)
     return step if dtype is None else AutocastStep(step, dtype, device)
