@@ -81,4 +81,4 @@ def _read_manifest(home: Path) -> tuple[int, dict[str, Content]]:
 
 
 def _remedy(home: Path) -> str:
-    return f"Delete the folder {home} and run again: the digits are made anew in seconds."
+    return f"Delete the folder {home} and run again: the digits are drawn again in a few seconds."

@@ -18,6 +18,6 @@ def system_errors_explained(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"cannot use the data root {root} ({error}). Make room or permission there, or choose another one: "
-            "--perf-data-root=DIR for the benchmarks, --data-root=DIR elsewhere."
+            f"cannot use the data root {root} ({error}). Free disk space or give write permission there, "
+            "or choose another data root: --perf-data-root=DIR for the benchmarks, --data-root=DIR elsewhere."
         ) from error

@@ -38,7 +38,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m model", description=__doc__)
     whole = partial(at_least, int, 1)
     whole.__name__ = "whole number"  # type: ignore[attr-defined]  # argparse quotes it: "invalid whole number value"
-    parser.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps, … (default: the best there is)")
+    parser.add_argument(
+        "--device", default="", help="cpu, cuda, cuda:1, mps, … (default: an accelerator if there is one, else cpu)"
+    )
     parser.add_argument("--data", default="auto", choices=["auto", "mnist", "digits"], help="(default: auto)")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help="(default: data/)")
     parser.add_argument("--epochs", type=whole, default=5, metavar="N", help="(default: 5)")

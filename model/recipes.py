@@ -84,7 +84,7 @@ def _torchvision_recipe(name: str) -> Recipe:
     if name not in known:
         close = difflib.get_close_matches(name, [*NETWORKS, *known], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
-        raise UnknownModel(f"unknown model {name!r}: {hint} (a model of your own is written package.module:factory)")
+        raise UnknownModel(f"unknown model {name!r}: {hint} (write your own model as package.module:factory)")
     build = partial(
         models.get_model,
         name,
@@ -132,7 +132,7 @@ def _import_factory(name: str) -> Callable[[], Any]:
         if package in OWN_PACKAGES:
             hint = f"a package called `{package}` is Stepwatch's own here: import the factory from one of another name"
         else:
-            hint = "run from the folder that holds it, or add that folder to PYTHONPATH"
+            hint = "run from the folder that contains it, or add that folder to PYTHONPATH"
         raise UnknownModel(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
@@ -154,7 +154,7 @@ def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:
     match shape:
         case (int(channels), int(height), int(width)) if min(channels, height, width) > 0:
             return channels, height, width
-    raise RecipeError(f"{name}: `input_shape` must be (channels, height, width) of one sample, not {shape!r}")
+    raise RecipeError(f"{name}: `input_shape` must be (channels, height, width) of one image, not {shape!r}")
 
 
 def _built(name: str, factory: Callable[[], Any]) -> nn.Module:

@@ -87,8 +87,8 @@ def test_the_newest_20_whole_runs_of_the_newest_fingerprint_are_accepted(baselin
         ({"cases": [{"name": "a", "outcome": "slower"}]}, "not a whole run: 1 slower"),
         ({"cases": [{"name": "a", "outcome": "out-of-memory"}]}, "not a whole run: 1 out-of-memory"),
         ({"cases": [{"name": "a", "outcome": "not-run"}]}, "not a whole run: 1 not-run"),
-        ({"profile": "smoke"}, "a smoke run decides nothing"),
-        ({"fingerprint": {}}, "it has no fingerprint, so nobody knows on which machine it was measured"),
+        ({"profile": "smoke"}, "a smoke run is too short for a verdict"),
+        ({"fingerprint": {}}, "it has no fingerprint, so its machine is unknown"),
         ({"fingerprint_id": "../../etc"}, None),
         ({"fingerprint_id": 7}, None),
     ],
@@ -97,14 +97,14 @@ def test_what_is_no_whole_run_is_refused_with_the_reason(baseline, keep, tmp_pat
     (path,) = keep(record(**perf))
     code, out, err = baseline("accept", "0001")
     assert (code, out, err.count("\n")) == (4, "", 1)
-    expected = f"{path}: no baseline: {reason}" if reason else f"{path}: perf.fingerprint_id: not a name of a folder"
+    expected = f"{path}: no baseline: {reason}" if reason else f"{path}: perf.fingerprint_id: not a valid folder name"
     assert err == f"python -m perf: {expected}\n"
     assert list(tmp_path.rglob("baseline-*")) == []
 
 
 def test_a_run_that_was_kept_as_partial_is_refused(baseline, keep):
     keep(record(), prefix="partial")
-    assert baseline("accept")[2].endswith("no whole run there; run pytest perf/ first\n")
+    assert baseline("accept")[2].endswith("no complete run in this folder; run pytest perf/ first\n")
     assert baseline("accept", "partial")[2].endswith("no baseline: not a whole run: it was kept as partial\n")
 
 
@@ -181,7 +181,7 @@ def test_a_bad_name_is_refused(baseline, keep, name):
     for action in ("accept", "show", "remove"):
         code, out, err = baseline(action, f"--name={name}")
         assert (code, out, err.count("\n")) == (4, "", 1)
-        assert "not a name for a baseline" in err
+        assert "not a valid name for a baseline" in err
 
 
 @pytest.mark.parametrize("wanted", ["9", "", "nowhere/run.json", "\x00"])

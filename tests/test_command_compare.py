@@ -82,7 +82,7 @@ def test_the_same_run_given_five_times_is_one_run(compare):
 
 def test_a_smoke_run_decides_nothing(compare):
     code, out, _ = compare(*five(profile="smoke"), record(1.5, number=9, profile="smoke"))
-    assert code == 10 and "a smoke run decides nothing" in out
+    assert code == 10 and "a smoke run is too short for a verdict" in " ".join(out.split())
 
 
 def test_other_fingerprints_are_refused_with_the_fields_that_differ(compare, tmp_path):
@@ -90,7 +90,7 @@ def test_other_fingerprints_are_refused_with_the_fields_that_differ(compare, tmp
     code, out, err = compare(record(fingerprint=other), record(number=9))
     assert (code, out) == (4, "")
     assert err == (
-        f"python -m perf: {tmp_path}/0.json → {tmp_path}/1.json: not comparable, for they differ in "
+        f"python -m perf: {tmp_path}/0.json → {tmp_path}/1.json: cannot be compared, because they differ in "
         "torch: 2.11.0 → 2.15.0, driver: 580 → not recorded\n"
     )
     assert compare(record(), record(fingerprint=other), record(number=9))[0] == 4
@@ -127,6 +127,13 @@ def test_what_a_selected_run_was_not_asked_for_is_not_missing(compare):
     code, out, _ = compare(*five(), record(number=9, names=NAMES[:1], unfit=["1 deselected"]))
     assert code == 0
     assert "not selected 1" in out and "5.json: 1 deselected." in " ".join(out.split())
+
+
+def test_what_failed_in_a_selected_run_is_missing(compare):
+    cases = [{"name": full(NAMES[1]), "outcome": "failed", "reason": "the loss does not fall"}]
+    code, out, _ = compare(*five(), record(number=9, names=NAMES[:1], unfit=["1 deselected"], cases=cases))
+    assert code == 1
+    assert "epoch[cpu-bs64-resident]: failed: the loss does not fall" in out
 
 
 def test_a_run_that_did_not_finish_misses_what_it_did_not_measure(compare):

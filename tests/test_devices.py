@@ -138,7 +138,7 @@ def test_a_torch_without_cuda_is_the_reason(machine, monkeypatch):
         ("Found no NVIDIA driver on your system. Please check", "", "Found no NVIDIA driver on your system"),
         ("No CUDA GPUs are available", "", "hidden by CUDA_VISIBLE_DEVICES=''"),
         ("No CUDA GPUs are available", None, "No CUDA GPUs are available"),
-        (None, None, "CUDA starts but shows no GPU"),
+        (None, None, "CUDA starts but finds no GPU"),
     ],
 )
 def test_the_reason_why_cuda_does_not_start(machine, monkeypatch, torch_says, visible, reason):
@@ -194,7 +194,7 @@ def test_the_peak_of_the_cpu_sees_what_the_case_allocated():
 
 def test_an_allocation_beyond_the_memory_fails_instead_of_killing_the_process():
     if memory.why_unbounded(Device("cpu"), 1):
-        pytest.skip("this system does not limit the memory of a process")
+        pytest.skip("this system cannot limit the memory of a process")
     available = psutil.virtual_memory().available
     with memory.bounded_memory(Device("cpu")), pytest.raises(Exception) as failure:
         [torch.empty(available // 4, dtype=torch.uint8) for _ in range(8)]  # promised only: never written

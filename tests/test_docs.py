@@ -227,7 +227,7 @@ def sentences(text):
 
 NO_GPU = Case("b[cuda]", "skipped", "cuda: Found no NVIDIA driver on your system")
 NO_LIMIT = Case(
-    "c[cpu]", "skipped", "cpu: give --perf-memory-limit=SIZE, as the system and other programs need memory, too"
+    "c[cpu]", "skipped", "cpu: needs --perf-memory-limit=SIZE, because the system and other programs need memory too"
 )
 
 

@@ -106,7 +106,7 @@ def test_a_change_below_the_minimum_effect_is_never_slower():
 
 def test_a_smoke_run_decides_nothing():
     found = judge("step", 9e-3, [1e-3] * 9, ONE, smoke=True)
-    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run decides nothing")
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run is too short for a verdict")
 
 
 def test_a_run_is_judged_over_all_that_it_shares_with_the_stored_ones():
@@ -148,7 +148,7 @@ def test_a_smoke_run_on_either_side_decides_nothing(side):
     smoke = {"perf": {"profile": "smoke"}}
     bases = [run(1e-3, day, **(smoke if side == "base" else {})) for day in range(1, 7)]
     (found,) = compare(bases, run(2e-3, 9, **(smoke if side == "head" else {})), 0.025).judgements
-    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run decides nothing")
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run is too short for a verdict")
     (found,) = compare([run(1e-3, day) for day in range(1, 7)], run(2e-3, 9), 0.025).judgements
     assert found.verdict is Verdict.SLOWER
 

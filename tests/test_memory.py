@@ -191,10 +191,10 @@ def test_on_cuda_the_limit_is_a_share_of_the_memory_and_is_restored_after_a_fail
 def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
     assert memory.why_unbounded(Device("cuda:1"), None) is None
     assert memory.why_unbounded(CPU, 2**30) is None
-    assert memory.why_unbounded(CPU, None).startswith("give --perf-memory-limit=SIZE")
+    assert memory.why_unbounded(CPU, None).startswith("needs --perf-memory-limit=SIZE")
     assert memory.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
     monkeypatch.setattr(memory, "_status_bytes", lambda key: None)
-    assert memory.why_unbounded(CPU, 2**30) == "this system does not limit the memory of a process"
+    assert memory.why_unbounded(CPU, 2**30) == "this system cannot limit the memory of a process"
 
 
 # The search
@@ -250,7 +250,7 @@ def test_a_search_that_takes_too_long_takes_what_it_has(work, monkeypatch):
     tries = Tries(work, lambda: 0.0)
     found = largest(tries.fits, 64, tries.most)
     assert 39_000 < found.size <= 40_000  # of which three steps take two minutes
-    assert tries.problems[found.refused] == "its search would take more than 120 s"
+    assert tries.problems[found.refused] == "the search would take more than 120 s"
 
 
 def test_one_sample_is_no_batch(work):
@@ -284,7 +284,7 @@ def test_a_fresh_step_trains_as_a_benchmarks_does(work):
 def test_without_a_limit_a_cpu_is_not_filled_and_the_reason_says_what_to_give(perf):
     result = perf(LARGEST, MEMORY, "--perf-device=cpu", "-rs")
     result.assert_outcomes(skipped=2)
-    result.stdout.fnmatch_lines(["SKIPPED*: cpu: give --perf-memory-limit=SIZE, as *"])
+    result.stdout.fnmatch_lines(["SKIPPED*: cpu: needs --perf-memory-limit=SIZE, because *"])
 
 
 def test_the_largest_batch_under_a_small_limit(perf, pytester, rlimit):
@@ -334,4 +334,4 @@ def test_the_memory_of_a_step_goes_the_whole_way(perf, pytester, rlimit):
 def test_a_wrong_limit_is_refused_before_anything_is_measured(perf):
     result = perf(LARGEST, "--perf-memory-limit=2 gigs")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --perf-memory-limit: '2 gigs' is not an amount of memory, written like *"])
+    result.stderr.fnmatch_lines(["ERROR: --perf-memory-limit: '2 gigs' is not an amount of memory; write it like *"])

@@ -237,7 +237,7 @@ def test_a_python_that_does_not_exist_is_refused_by_name(opened):
     with pytest.raises(SideUnusable) as caught:
         opened(settled(against_python="/nowhere/python"))
     assert str(caught.value) == (
-        "--perf-against-python=/nowhere/python: no such program; name a Python with torch, by its path"
+        "--perf-against-python=/nowhere/python: no such program; give the path of a Python that has torch"
     )
 
 

@@ -144,7 +144,7 @@ def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured
         (["--benchmark-compare-fail=median:5%"], "--benchmark-compare-fail needs --benchmark-compare*"),
         (["--benchmark-compare", "--benchmark-compare-fail=median:5%"], "NO BASELINE for --benchmark-compare-fail*"),
         (["--perf-model=math:sqrt"], "math:sqrt: the factory raised TypeError*"),
-        (["--benchmark-compare=0007"], "--benchmark-compare=0007: no such run in *; there: none"),
+        (["--benchmark-compare=0007"], "--benchmark-compare=0007: no such run in *; available: none"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_4(perf, pytester, arguments, says):
@@ -181,7 +181,7 @@ def test_parallel_benchmarks_are_refused(pytester, digits_root):
     pytest.importorskip("xdist")
     result = pytester.runpytest_inprocess("-n2", str(STEP), f"--perf-data-root={digits_root}")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: benchmarks that run at the same time measure each other*"])
+    result.stderr.fnmatch_lines(["ERROR: benchmarks that run at the same time disturb each other*"])
 
 
 def test_the_first_compare_has_no_baseline_and_the_second_compares(perf, pytester):
@@ -206,9 +206,9 @@ def test_the_machine_info_is_the_same_in_every_run(perf, pytester):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([PERF, "-k", "step"], "It is no baseline for later runs: 6 deselected."),
-        ([STEP], "It is no baseline for later runs: a part of perf/."),
-        ([f"{STEP}::test_training_step"], "It is no baseline for later runs: a part of perf/."),
+        ([PERF, "-k", "step"], "Later runs are not compared with it: 6 deselected."),
+        ([STEP], "Later runs are not compared with it: a part of perf/."),
+        ([f"{STEP}::test_training_step"], "Later runs are not compared with it: a part of perf/."),
     ],
 )
 def test_a_run_of_some_cases_is_kept_but_never_the_baseline(perf, pytester, arguments, reason):

@@ -143,7 +143,7 @@ def test_a_slow_run_keeps_its_data_and_is_no_baseline(toy, pytester):
     for _ in range(2):  # the second would pass if the first had become the baseline
         result = toy.compare()
         assert result.ret == 1
-        result.stdout.fnmatch_lines(["It is no baseline for later runs: 1 slower."])
+        result.stdout.fnmatch_lines(["Later runs are not compared with it: 1 slower."])
     document = toy.newest()
     assert outcomes(document) == ["slower", "measured"]
     assert [entry["name"] for entry in document["benchmarks"]] == [
@@ -212,7 +212,7 @@ def test_a_smoke_run_decides_nothing(toy):
     assert toy.run("--perf-profile=smoke").ret == 0
     result = toy.compare("--perf-profile=smoke")
     assert result.ret == 10
-    result.stdout.fnmatch_lines(["*: a smoke run decides nothing"])
+    result.stdout.fnmatch_lines(["*: a smoke run is too short for a verdict"])
 
 
 def drop(toy, name="inference"):
@@ -229,7 +229,7 @@ def test_what_the_stored_runs_have_and_this_run_has_not_fails(toy, arguments):
     result.stdout.fnmatch_lines(
         [
             "MISSING: the newest 5 whole runs has it, and this run has no such case",
-            "*It is no baseline for later runs: 1 missing*",
+            "*Later runs are not compared with it: 1 missing*",
             "inference[[]cpu-bs64] *2.00 ms → – *MISSING",
             "compared 1 · missing 1 · new 0",
         ]

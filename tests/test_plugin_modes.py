@@ -33,7 +33,7 @@ def test_each_mode_is_a_case_and_what_cannot_be_is_skipped_with_its_reason(perf,
     result = perf(STEP, "--perf-device=cpu", *axes, "-rs")
     result.assert_outcomes(passed=4, skipped=5)
     result.stdout.fnmatch_lines_random(
-        ["*: tf32 on cpu: only CUDA has TF32", "*: cudagraph on cpu: only CUDA has graphs"]
+        ["*: tf32 on cpu: TF32 needs a CUDA device", "*: cudagraph on cpu: CUDA graphs need a CUDA device"]
     )
     found = benchmarks(pytester)
     assert list(found) == [

@@ -312,7 +312,7 @@ def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
     result.stdout.fnmatch_lines(
         [
             "compared 4 · missing 1 · new 0 *",
-            "FAILED *test_inference[[]cpu-bs128] - *MISSING: base has it, head has not",
+            "FAILED *test_inference[[]cpu-bs128] - *MISSING: base has this benchmark, but head does not",
         ]
     )
 
@@ -364,7 +364,9 @@ def test_nothing_to_judge_is_refused(gate, world, monkeypatch):
     monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate(device="cuda")
     assert (result.ret, world.gates) == (4, [])
-    result.stderr.fnmatch_lines(["ERROR: --perf-against: nothing of this can be judged: *cuda: unplugged*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: --perf-against: none of the selected benchmarks can be judged: *cuda: unplugged*"]
+    )
 
 
 @pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-disable", "--benchmark-skip"])
@@ -449,7 +451,9 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measur
     result = gate(f"--benchmark-json={pytester.path / 'no' / 'where.json'}")
     assert (result.ret, world.gates) == (4, [])
     # Version 5.2 of pytest-benchmark opens it by itself.
-    result.stderr.re_match_lines([".*(cannot be written; name a file in a folder that can|can't open .*where.json.*)$"])
+    result.stderr.re_match_lines(
+        [".*(cannot be written; choose a file in a writable folder|can't open .*where.json.*)$"]
+    )
 
 
 def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
@@ -458,10 +462,10 @@ def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
     result.stdout.fnmatch_lines(["NO BASELINE*"])
 
 
-SYNTAX = "model/networks.py:2: SyntaxError: invalid syntax; mend it first"
+SYNTAX = "model/networks.py:2: SyntaxError: invalid syntax; fix it first"
 ABSENT = (
     "data/__init__.py:1: ModuleNotFoundError: No module named 'nowhere'; "
-    "mend it, or install what it needs: pip install -r requirements.txt"
+    "fix it, or install the missing package: pip install -r requirements.txt"
 )
 
 

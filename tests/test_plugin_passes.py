@@ -23,7 +23,10 @@ def test_two_passes_measure_each_case_twice_and_the_record_says_which_rounds_are
     result = perf(STEP, PERF / "test_epoch.py", *TWO, "--perf-rounds=4")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
-        ["passes    2, each in a process of its own; results are shown in the last", "time: the median of the passes *"]
+        [
+            "passes    2, each in its own process; results appear during the last pass",
+            "time: the median of the passes *",
+        ]
     )
     document = read(kept(pytester)[-1])
     assert not list(validator().iter_errors(document))
@@ -185,13 +188,13 @@ def test_what_looks_into_this_process_has_one_pass(perf, option):
     result = perf(STEP, "--perf-device=cpu", "--perf-passes=2", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     name = option.split("=")[0]
-    result.stderr.fnmatch_lines([f"ERROR: {name} needs --perf-passes=1: more passes are in processes of their own"])
+    result.stderr.fnmatch_lines([f"ERROR: {name} needs --perf-passes=1, because several passes run in other processes"])
 
 
 def test_a_profile_has_its_passes(perf):
     for profile, passes in {"smoke": 3, "standard": 5, "full": 3}.items():
         result = perf(STEP, "--perf-device=cpu", f"--perf-profile={profile}", "--collect-only", quick=False)
-        result.stdout.fnmatch_lines([f"passes    {passes}, each in a process of its own; *"])
+        result.stdout.fnmatch_lines([f"passes    {passes}, each in its own process; *"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])  # SIGINT is ignored below a nohup

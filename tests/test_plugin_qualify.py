@@ -161,7 +161,7 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
         [
             "*Stepwatch: qualification*",
             "QUALIFIED by the checks that were judged: 3 PASS · 1 UNSUPPORTED",
-            "not asked for: *",
+            "not selected: *",
             "Next: Nothing to do for what was judged. These checks were not judged: replay golden.*",
             "Kept as *",
         ]
@@ -171,7 +171,7 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
     assert perf["telemetry"]["cpu"]["samples"] >= 2
     assert perf["qualification"]["verdict"] == "QUALIFIED"
     (reason,) = perf["qualification"]["reasons"]
-    assert reason.startswith("not asked for: preconditions, matmul, memory,")
+    assert reason.startswith("not selected: preconditions, matmul, memory,")
     assert [(one["check"], one["variant"], one["device"]) for one in perf["checks"]] == [
         ("numerics", "fp32", "cpu"), ("numerics", "bf16", "cpu"), ("replay", "self", "cpu"),
         ("replay", "golden", "cpu"),
@@ -494,7 +494,7 @@ def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytest
     assert result.ret == 1
     result.assert_outcomes(failed=2, passed=1, skipped=1)
     (perf,) = records(pytester)
-    assert perf["checks"][0]["reason"] == "it crashed: RuntimeError: the device is gone"
+    assert perf["checks"][0]["reason"] == "the check crashed: RuntimeError: the device is gone"
 
 
 def test_the_record_fits_its_schema_and_is_reported(qualify, pytester, capsys):
@@ -584,17 +584,17 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(qualify, pyt
 def test_options_of_a_qualification_belong_to_one(perf, argument):
     result = perf(argument, PERF)
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*{argument.split('=')[0]} belongs to --perf-profile=qualify*"])
+    result.stderr.fnmatch_lines([f"*{argument.split('=')[0]} works only with --perf-profile=qualify*"])
 
 
 def test_the_folder_of_the_checks_is_refused_without_the_profile(perf):
     result = perf(PERF / "qualification")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*the checks run with --perf-profile=qualify*"])
+    result.stderr.fnmatch_lines(["*checks run only with --perf-profile=qualify*"])
 
 
 def test_anything_but_a_check_is_refused_with_the_profile(perf):
     result = perf("--perf-profile=qualify", PERF / "test_training_step.py")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*test_training_step.py::*: --perf-profile=qualify runs the checks, and nothing*"])
+    result.stderr.fnmatch_lines(["*test_training_step.py::*: --perf-profile=qualify runs only the checks: *"])
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()

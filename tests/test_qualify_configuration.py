@@ -26,10 +26,10 @@ def test_nothing_is_wrong_with_a_gpu_that_is_set_up_well_nor_with_one_that_says_
         ({"power_limit_w": 500.0}, "its power is limited to 500 W; the default is 700 W (nvidia-smi -pl)"),
         (
             {"pcie_generation": 3},
-            "it has PCIe generation 3 under load, but 5 is possible: reseat it, check the slot",
+            "it has PCIe generation 3 under load, but 5 is possible: reseat the GPU and check the slot",
         ),
-        ({"pcie_width": 8}, "it has 8 PCIe lanes under load, but 16 is possible: reseat it, check the slot"),
-        ({"ecc": False}, "ECC is off: nothing corrects or counts errors of its memory (nvidia-smi -e 1)"),
+        ({"pcie_width": 8}, "it has 8 PCIe lanes under load, but 16 is possible: reseat the GPU and check the slot"),
+        ({"ecc": False}, "ECC is off, so memory errors are neither corrected nor counted (nvidia-smi -e 1)"),
     ],
 )
 def test_each_thing_that_is_wrong_is_said(wrong, says):

@@ -254,7 +254,7 @@ def test_a_run_that_did_not_finish_qualifies_nothing():
 
 
 def test_what_was_not_asked_for_is_said():
-    notes = ["cuda was not checked: no driver", "not asked for: replay"]
+    notes = ["cuda was not checked: no driver", "not selected: replay"]
     assert qualification([PASSED], notes=notes).reasons == tuple(notes)
     assert qualification([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)
 

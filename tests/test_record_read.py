@@ -212,8 +212,8 @@ def test_a_newer_file_is_recognized_before_its_fields_are():
         ("", "empty file"),
         (" \n ", "empty file"),
         ("{\n  nope", "line 2, column 3: not JSON: Expecting property name enclosed in double quotes"),
-        ('{"a": NaN}', "NaN is not JSON, and not a measurement"),
-        ('{"a": -Infinity}', "-Infinity is not JSON, and not a measurement"),
+        ('{"a": NaN}', "NaN is not valid JSON"),
+        ('{"a": -Infinity}', "-Infinity is not valid JSON"),
         ('{"a": 1e999}', "holds a number that is too large to be a measurement"),
         pytest.param('{"a": ' + "9" * 5000 + "}", "holds a number that is too large to be a measurement", id="huge"),
         pytest.param("[" * 200_000, "nested too deeply", id="deep lists"),
@@ -306,7 +306,7 @@ def test_the_verdicts_of_a_gate_come_back_as_they_were_written():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"verdict": "BAD"}, r'perf.gate\[0\].verdict: "BAD" is not known to this version of Stepwatch'),
+        ({"verdict": "BAD"}, r'perf.gate\[0\].verdict: "BAD" is unknown to this version of Stepwatch'),
         ({"ratio": -1}, r"perf.gate\[0\].ratio: expected a number above 0, found -1"),
         ({"low": "x"}, r"perf.gate\[0\].low"),
         ({"base_s": 0}, r"perf.gate\[0\].base_s: expected a number of at least 1e-18, found 0"),

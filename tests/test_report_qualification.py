@@ -57,8 +57,7 @@ NOT QUALIFIED: 1 FAIL · 3 PASS · 1 UNSUPPORTED
 
 memory copy on cpu: twice beyond
 
-Next: Attach the file to the ticket. Look into the first reason first: the others may follow from
-it."""
+Next: Attach the file to the ticket. Start with the first reason. It may have caused the others."""
 
 
 def render_qualification(checks, found, *, width):
@@ -193,7 +192,7 @@ STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
     [
         ({"checks": {}}, "perf.checks: expected a list"),
         ({"checks": [1]}, "perf.checks[0]: expected an object"),
-        ({"checks": [CHECK | {"verdict": "GOOD"}]}, 'perf.checks[0].verdict: "GOOD" is not known to this version'),
+        ({"checks": [CHECK | {"verdict": "GOOD"}]}, 'perf.checks[0].verdict: "GOOD" is unknown to this version'),
         ({"checks": [CHECK | {"value": "fast"}]}, 'perf.checks[0].value: expected a number, found "fast"'),
         ({"checks": [CHECK | {"device": None}]}, "perf.checks[0].device: expected a text"),
         ({"checks": [CHECK | {"unit": 3}]}, "perf.checks[0].unit: expected a text"),
@@ -202,7 +201,7 @@ STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
         ({"qualification": []}, "perf.qualification: expected an object"),
         (
             {"qualification": STANDING | {"verdict": "FINE"}},
-            'perf.qualification.verdict: "FINE" is not known to this version',
+            'perf.qualification.verdict: "FINE" is unknown to this version',
         ),
         ({"qualification": STANDING | {"reasons": "no"}}, "perf.qualification.reasons: expected a list"),
         ({"qualification": {"verdict": "QUALIFIED", "reasons": []}}, "perf.qualification.next_action: is missing"),

@@ -22,6 +22,8 @@ from perf.harness.statistics.intervals import Ratio
         (quantities.size(79.2 * 2**30), "79.2 GiB"),
         (quantities.size(12), "12.0 B"),
         (quantities.size(2**20), "1.00 MiB"),
+        (quantities.size(2**30), "1.00 GiB"),
+        (quantities.size(1023.9 * 2**20), "1.00 GiB"),
         (quantities.rate(85432), "85,400"),
         (quantities.rate(9.9949e6), "9,990,000"),
         (quantities.rate(1.97e7), "19.7 M"),

@@ -251,7 +251,7 @@ def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
         ("--kind=heat", "argument --kind: invalid choice: 'heat'"),
         ("--device=toaster", "--device: 'toaster' is not a device; use cpu, cuda, cuda:1, mps, xpu or all"),
         ("--device=cuda", "--device: cuda is absent: unplugged"),
-        ("--device=cpu,cuda", "--device: 'cpu,cuda' is 2 devices; test them one by one"),
+        ("--device=cpu,cuda", "--device: 'cpu,cuda' is 2 devices; test one device at a time"),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_4(argument, says, planned, capsys, monkeypatch):

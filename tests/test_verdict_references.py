@@ -63,6 +63,10 @@ def test_what_was_measured_beside_other_programs_is_no_reference_and_is_named(do
     assert left_out(one) == ["matmul fp32 on cpu: busy"]
 
 
+def test_a_check_that_passed_beside_other_programs_is_named_with_a_reason():
+    assert left_out(run(check(crowding=0.5))) == ["matmul fp32 on cpu: other programs used some of its cores"]
+
+
 def test_a_spec_knows_the_devices_of_its_references_and_of_its_digests():
     spec = references_of([run(check(), trained("0f", "simple_nn on digits, NVIDIA H200, torch 2"))])
     assert [spec.knows(name) for name in ("CPU 1", "NVIDIA H200", "CPU 2")] == [True, True, False]

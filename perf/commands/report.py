@@ -14,9 +14,9 @@ from perf.harness.report import FORMATS, render
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "report",
-        help="print what one or several runs say",
+        help="print the results of one or several runs",
         description="Print what one or several runs say: the JSON files of `pytest perf/ --benchmark-json=FILE`, "
-        "of other machines too.",
+        "also from other machines.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a run")
     parser.add_argument(

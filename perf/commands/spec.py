@@ -26,7 +26,7 @@ def _spec(arguments: argparse.Namespace) -> int:
     files = [path.resolve() for path in arguments.files]
     for path in arguments.files:
         if files.count(path.resolve()) > 1:
-            raise RecordError(str(path), "", "is given more than once: a run does not confirm itself")
+            raise RecordError(str(path), "", "is given more than once; give each run once")
     if arguments.output.resolve() in files:
         raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
     runs = [load(path) for path in arguments.files]

@@ -265,7 +265,7 @@ def _duration(text: str) -> float:
     """Convert `90s`, `10m` or `1h` to seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if found is None or not 0 < (seconds := float(found[1]) * SECONDS[found[2]]) <= LONGEST_S:
-        raise ValueError(f"{text!r} is not a time, written like 90s, 10m or 1h, of 24h at most")
+        raise ValueError(f"{text!r} is not a time; write it like 90s, 10m or 1h (24h at most)")
     return seconds
 
 
@@ -273,7 +273,7 @@ def _size(text: str) -> int:
     """Convert `2GB`, `1.5GiB` or `512MiB` to bytes."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT]i?B)", text.strip())
     if found is None or not 1 <= (size := float(found[1]) * BYTES[found[2]]) < 2**63:
-        raise ValueError(f"{text!r} is not an amount of memory, written like 2GB, 2GiB or 512MiB")
+        raise ValueError(f"{text!r} is not an amount of memory; write it like 2GB, 2GiB or 512MiB")
     return int(size)
 
 
@@ -356,13 +356,13 @@ OPTIONS = (
     Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",
            lambda text: _whole(text, 1), "rounds", "rounds"),
     Option("passes", "N", None,
-           "how often the run goes through all cases, each time in a fresh process; 1 is in pytest's own, for a "
+           "number of passes over all cases, each in a new process; 1 runs in pytest's own process, for a "
            "debugger or a profiler (default: standard 5, smoke and full 3)",
            lambda text: _whole(text, 1), "passes", "passes", parent_only=True),
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1), "threads", "threads"),
     Option("memory-limit", "SIZE", None,
-           "the memory that training may take in largest_batch: 2GB, 2GiB, 512MiB (default: all memory of a GPU; "
+           "memory limit for the benchmark largest_batch: 2GB, 2GiB, 512MiB (default: all memory of a GPU; "
            "without it, a CPU skips memory and largest_batch)",
            _size, "memory_limit", "memory_limit"),
     Option("seed", "N", "0", "seed of weights, shuffling and random images",
@@ -373,19 +373,19 @@ OPTIONS = (
            "gate: measure a git ref, or another checkout, side by side with the working tree",
            _text, "against", parent_only=True),
     Option("against-python", "EXE", None,
-           "gate: measure base with this Python, which may have another torch",
+           "gate: measure base with this Python, for example one with another torch",
            _text, "against_python", parent_only=True),
     Option("gate", "MODE", "fail",
-           "what a SLOWER benchmark does: fail, warn, or off (off also ignores --perf-against)",
+           "what to do if a benchmark is SLOWER: fail, warn, or off (off also ignores --perf-against)",
            lambda text: _one_of(text, ("off", "warn", "fail")), "gate", parent_only=True),
     Option("min-effect", "SHARE", "2.5%",
            "the smallest slowdown that matters; SAME means: a slowdown of twice that size is ruled out",
            effect, "min_effect", parent_only=True),
     Option("time-budget", "TIME", "10m",
-           "how long the gate may take; what is undecided then is INCONCLUSIVE",
+           "how long the gate may take; benchmarks still undecided then are INCONCLUSIVE",
            _duration, "time_budget_s", parent_only=True),
     Option("inconclusive", "MODE", "warn",
-           "what INCONCLUSIVE does where nothing failed: warn exits with 10, fail with 1",
+           "exit code if a benchmark is INCONCLUSIVE and nothing failed: warn gives 10, fail gives 1",
            lambda text: _one_of(text, ("warn", "fail")), "inconclusive", parent_only=True),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
@@ -396,7 +396,7 @@ OPTIONS = (
     Option("check", "LIST", None, "qualify: only these checks (default: all)", _checks, "checks", parent_only=True),
     Option("require-check", "LIST", None, "qualify: fail if one of these checks cannot be judged here",
            _checks, "require_checks", without=(), parent_only=True),
-    Option("inject", "LIST", None, "qualify: plant faults, CHECK:KIND, to see the check fail",
+    Option("inject", "LIST", None, "qualify: plant faults (CHECK:KIND,…) to see that the checks fail",
            _faults, "inject", without={}, parent_only=True),
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ def test_convergence(check: Attempt) -> None:
     work = check.plan.workload(check.device.name, BATCH_SIZE, "resident")
     usual = learning.usual(work.recipe.name, work.data.name)
     if usual is None:
-        check.unsupported(f"nobody has measured how fast {work.recipe.name} learns {work.data.name}")
+        check.unsupported(f"there is no reference for how fast {work.recipe.name} learns {work.data.name}")
         return
     slower = check.fault == "slow"
     steps = learning.steps_to_target(work, SEEDS, slower)
@@ -34,6 +34,6 @@ def test_convergence(check: Attempt) -> None:
     said = "more steps than usual" if found else "no sign of slow learning"
     reason = f"p = {p:.2g} with {len(steps)} seeds: {said}"
     if median > bar and not found:
-        check.unclear(f"more steps than usual, but by less than seeds vary: p = {p:.2g}", median, "steps")
+        check.unclear(f"more steps than usual, but within the variation between seeds: p = {p:.2g}", median, "steps")
     else:
         check.at_most(median, "steps", bar, f"{learning.EFFECT:.0%} of {usual.source}", reason)

@@ -15,7 +15,7 @@ def test_launch(check: Attempt) -> None:
     depends on the host and the driver, and no datasheet has their speed.
     """
     if check.variant == "graph" and check.device.torch_device.type != "cuda":
-        check.unsupported("only CUDA has graphs")
+        check.unsupported("CUDA graphs need a CUDA device")
         return
     fault = faults.twice if check.fault == "slow" else None
     check.time(lambda: probes.operation_start(check.device, check.variant, fault))

@@ -26,4 +26,6 @@ def test_loader(check: Attempt) -> None:
     if check.variant == "stall":
         check.time(lambda: steps.stall(work, sleeps))
     else:
-        check.share(lambda: steps.supply(work, sleeps), BAR, "a loader must be a fifth faster than the step")
+        check.share(
+            lambda: steps.supply(work, sleeps), BAR, "the input pipeline must be 20% faster than the training step"
+        )

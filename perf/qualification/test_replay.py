@@ -49,5 +49,5 @@ def test_replay(check: Attempt) -> None:
         fault = flip if check.fault and replay == REPLAYS // 2 else None
         if exact.trained_digest(trainee, batches, fault) != first:
             differ.append(replay + 1)
-    said = f"other bits in replay {', '.join(map(str, differ))} of {REPLAYS}" if differ else ""
+    said = f"different bits in replay {', '.join(map(str, differ))} of {REPLAYS}" if differ else ""
     check.at_most(len(differ), "mismatches", 0, "the same operations give the same bits", said)

@@ -111,7 +111,7 @@ def _why_no_cuda() -> str:
     except Exception as error:  # any error that prevents CUDA's start is the reason
         reason = str(error).split(". ")[0].strip().rstrip(".")
     else:
-        reason = "CUDA starts but shows no GPU"
+        reason = "CUDA starts but finds no GPU"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and "driver" not in reason:
         return f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}"

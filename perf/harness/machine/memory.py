@@ -80,8 +80,8 @@ def why_unbounded(device: Device, most: int | None) -> str | None:
     if kind != "cpu":
         return None if kind == "cuda" else f"torch limits no memory of {kind}"
     if most is None:
-        return "give --perf-memory-limit=SIZE, as the system and other programs need memory, too"
-    return None if _status_bytes("VmData") else "this system does not limit the memory of a process"
+        return "needs --perf-memory-limit=SIZE, because the system and other programs need memory too"
+    return None if _status_bytes("VmData") else "this system cannot limit the memory of a process"
 
 
 def limit_bytes(device: Device, most: int | None) -> int | None:

@@ -239,6 +239,6 @@ def training_problem(first: float, last: float, steps: int) -> str:
     if steps >= FALLING_STEPS and not last < first:
         return (
             f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
-            "a step that does not train is no training step"
+            "the step does not train the network"
         )
     return ""

@@ -53,7 +53,9 @@ def parity(work: Workload, clock: Callable[[], float]) -> Parity:
     eager = losses(eagerly, STEPS, clock)
     steps = len(eager)
     if broken := [step for step, loss in enumerate(eager, 1) if not math.isfinite(loss)]:
-        raise MeasurementError(f"the loss of step {broken[0]} in {eagerly.mode} is not finite: nothing equals it")
+        raise MeasurementError(
+            f"the loss of step {broken[0]} in {eagerly.mode} is not finite: no mode can be compared with it"
+        )
     found = eager if mode.execution == EAGER else losses(work, steps)
     with PLAIN.active():
         plain = eager if mode.precision == FP32 else losses(replace(work, mode=PLAIN), steps)

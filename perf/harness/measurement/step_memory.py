@@ -147,7 +147,7 @@ class Tries:
         if size < MINIMAL_BATCH:
             return False
         if self._late(size):
-            self.problems[size] = f"its search would take more than {SEARCH_S:.0f} s"
+            self.problems[size] = f"the search would take more than {SEARCH_S:.0f} s"
             return False
         try:
             self.rates[size] = self._rate(size)

@@ -32,7 +32,7 @@ def find(config: pytest.Config, plan: Plan) -> Found:
     option, wanted = config.option, config.option.benchmark_compare
     if option.benchmark_compare_fail and not wanted:
         raise pytest.UsageError(
-            "--benchmark-compare-fail needs --benchmark-compare: what is this run to be compared with?"
+            "--benchmark-compare-fail needs --benchmark-compare, which names the run to compare with"
         )
     folder = Path(str(option.benchmark_storage).removeprefix("file://"))
     if not wanted:
@@ -91,7 +91,7 @@ def _named(wanted: str, folder: Path) -> tuple[str, list[Path]]:
     found = [path for path in sorted(folder.glob("*/*.json")) if beginning and path.name.startswith(beginning)]
     if not found:
         there = ", ".join([*map(name_of, baselines(folder)), *(path.stem for path in _runs(folder))]) or "none"
-        raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; there: {there}")
+        raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; available: {there}")
     return (found[0].name if len(found) == 1 else f"{len(found)} runs {beginning}…"), found
 
 
@@ -106,7 +106,7 @@ def _read(label: str, paths: list[Path], plan: Plan) -> Found:
     if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
-            "To see two machines or settings beside each other: python -m perf report A.json B.json; to judge another "
+            "To show two machines or settings side by side: python -m perf report A.json B.json; to judge another "
             "torch: --perf-against-python=EXE"
         )
     return Found(base=base, newest=files[-1])

@@ -31,7 +31,7 @@ from perf.harness.workload.benchmarks import BY_NAME, place
 
 # The progress on the terminal is updated after each of so many parts of a case's rounds.
 PARTS = 4
-NOT_PINNED = "workers load on cores of their own"
+NOT_PINNED = "its worker processes run on other cores, so the gate cannot pin them"
 
 
 class GatedItem(pytest.Item):
@@ -193,7 +193,9 @@ class SideBySide(Way):
 
     def _missing(self, like: pytest.Item, name: str) -> GatedItem:
         item = self._item(like, name)
-        self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.MISSING, "base has it, head has not")
+        self._judgements[item.nodeid] = Judgement(
+            item.nodeid, Verdict.MISSING, "base has this benchmark, but head does not"
+        )
         return item
 
     def _item(self, like: pytest.Item, name: str, case: Compared | None = None, why_not: str = "") -> GatedItem:
@@ -215,7 +217,7 @@ class SideBySide(Way):
         self._skipped = [Case(item.nodeid, "skipped", item.why_not) for item in items if item.why_not]
         if not cases and not self._judgements:
             reasons = "; ".join(sorted({item.why_not for item in items}))
-            raise pytest.UsageError(f"--perf-against: nothing of this can be judged: {reasons}")
+            raise pytest.UsageError(f"--perf-against: none of the selected benchmarks can be judged: {reasons}")
         if self._invalid:
             found = [Judgement(case.name, Verdict.INVALID, self._invalid) for case in cases]
             self._judgements |= {judged.name: judged for judged in found}

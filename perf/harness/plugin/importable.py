@@ -13,6 +13,6 @@ for package in ("data", "model"):
         importlib.import_module(package)
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError)
-        hint = "mend it, or install what it needs: pip install -r requirements.txt" if missing else "mend it first"
+        hint = "fix it, or install the missing package: pip install -r requirements.txt" if missing else "fix it first"
         where = place(error, CHECKOUT) or package
         raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None

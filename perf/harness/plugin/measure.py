@@ -173,8 +173,8 @@ class Measure(Way):
             return lines
         path, reason = shown(self.config, self._file.path), self.state.why_no_baseline()
         if reason:
-            return [*lines, "", f"Kept as {path}", f"It is no baseline for later runs: {reason}."]
-        last = "Compare the next run with it: the same command and --benchmark-compare"
+            return [*lines, "", f"Kept as {path}", f"Later runs are not compared with it: {reason}."]
+        last = "To compare the next run with it, add --benchmark-compare to the same command"
         return [*lines, "", f"Saved as {path}", last]
 
 

@@ -61,7 +61,7 @@ class InPasses(Measure):
     def header(self) -> list[str]:
         return [
             *super().header(),
-            f"passes    {self.passes}, each in a process of its own; results are shown in the last",
+            f"passes    {self.passes}, each in its own process; results appear during the last pass",
         ]
 
     def loop(self, session: pytest.Session) -> bool:
@@ -182,6 +182,7 @@ class InPasses(Measure):
         where = [f"--rootdir={config.rootpath}", *(["-c", str(config.inipath)] if config.inipath else [])]
         given = {"-p": option.plugins, "-W": option.pythonwarnings or (), "-o": option.override_ini or ()}
         same = [text for flag, values in given.items() for value in values for text in (flag, value)]
+        same += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # a fork has imported its plugins already
         return [*where, *same, "-p", "no:cacheprovider", "-p", "no:xdist", "--capture=fd", *ours]
 
     def _end_pass(self) -> None:

@@ -33,7 +33,7 @@ def check_swallowed(config: pytest.Config) -> None:
     wanted = config.getoption("benchmark_compare", None)
     if isinstance(wanted, str) and (config.invocation_params.dir / wanted.split("::")[0]).is_dir():
         raise pytest.UsageError(
-            f"--benchmark-compare took {wanted!r} for the run to compare with; put the path first: "
+            f"--benchmark-compare took {wanted!r} as the run to compare with; put the path first: "
             f"pytest {wanted} --benchmark-compare"
         )
 
@@ -49,7 +49,7 @@ def measures(config: pytest.Config) -> bool:
 def resolved(config: pytest.Config) -> Plan:
     """Make the plan of the run, and set torch's threads. Raises pytest.UsageError for a user's mistake."""
     if config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("benchmarks that run at the same time measure each other; run perf/ without -n")
+        raise pytest.UsageError("benchmarks that run at the same time disturb each other; run perf/ without -n")
     typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
     ini = {option.name: config.getini(option.ini) for option in OPTIONS}
     if (here := str(config.invocation_params.dir)) not in sys.path:
@@ -111,11 +111,11 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
         ("--perf-full", settings.full),
     ):
         if given:
-            raise pytest.UsageError(f"{flag} belongs to --perf-profile=qualify")
+            raise pytest.UsageError(f"{flag} works only with --perf-profile=qualify")
     for argument in config.args:
         path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
         if CHECKS in (path, *path.parents):
-            raise pytest.UsageError(f"{argument}: the checks run with --perf-profile=qualify")
+            raise pytest.UsageError(f"{argument}: checks run only with --perf-profile=qualify")
 
 
 def is_test_file(path: Path) -> bool:
@@ -163,7 +163,7 @@ def check_json(config: pytest.Config) -> None:
         return
     folder = target.resolve().parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; name a file in a folder that can")
+        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; choose a file in a writable folder")
 
 
 def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:

@@ -101,9 +101,7 @@ class Qualify(Way):
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("check") is None:
-                raise pytest.UsageError(
-                    f"{item.nodeid}: --perf-profile=qualify runs the checks, and nothing else: pytest perf/"
-                )
+                raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use pytest perf/")
         chosen = self.settings.checks
         dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
         if dropped:
@@ -119,7 +117,7 @@ class Qualify(Way):
         self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
         if left_out := [name for name in CHECKS if name not in chosen]:
-            self._notes.append(f"not asked for: {', '.join(left_out)}")
+            self._notes.append(f"not selected: {', '.join(left_out)}")
         for item in session.items:
             marker = item.get_closest_marker("check")
             if marker is not None and not item.get_closest_marker("skip"):
@@ -174,7 +172,7 @@ class Qualify(Way):
             yield
         except Exception as error:
             said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            self._keep(item, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"it crashed: {said}"))
+            self._keep(item, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"the check crashed: {said}"))
             raise
         self._keep(item, attempt.result)
         if missed := self._missed(attempt.result):

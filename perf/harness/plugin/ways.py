@@ -44,5 +44,5 @@ def _passes(config: pytest.Config, settings: Settings) -> int:
     }
     why = next((name for name, given in here.items() if given), None)
     if why and settings.passes and settings.passes > 1:
-        raise pytest.UsageError(f"{why} needs --perf-passes=1: more passes are in processes of their own")
+        raise pytest.UsageError(f"{why} needs --perf-passes=1, because several passes run in other processes")
     return 1 if why else settings.passes or settings.profile.passes

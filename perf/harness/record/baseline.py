@@ -53,7 +53,7 @@ def baseline(storage: Path, name: str) -> Path:
 def checked(name: str) -> str:
     """Return `name` if it can be part of a file name, otherwise raise RecordError."""
     if not re.fullmatch(NAME, name):
-        raise RecordError(repr(name), "", "not a name for a baseline: letters, digits and . _ - only")
+        raise RecordError(repr(name), "", "not a valid name for a baseline: use letters, digits, . _ and -")
     return name
 
 
@@ -77,7 +77,7 @@ def newest_runs(storage: Path) -> list[Path]:
     folders = {path.parent for path in _files(storage, "[0-9]*.json") if numbered(path.parent)}
     runs = sorted((numbered(folder) for folder in folders), key=lambda paths: paths[-1].stat().st_mtime, reverse=True)
     if not runs:
-        raise RecordError(str(storage), "", "no whole run there; run pytest perf/ first")
+        raise RecordError(str(storage), "", "no complete run in this folder; run pytest perf/ first")
     return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 
@@ -85,7 +85,7 @@ def target(storage: Path, run: Run, name: str) -> Path:
     """The path of the baseline `name` for the fingerprint of `run`. Raises RecordError."""
     folder = run.perf.get("fingerprint_id")
     if not isinstance(folder, str) or not re.fullmatch(NAME, folder):
-        raise RecordError(run.source, "perf.fingerprint_id", "not a name of a folder")
+        raise RecordError(run.source, "perf.fingerprint_id", "not a valid folder name")
     inside = storage.name == folder  # --storage names this folder itself
     return (storage if inside else storage / folder) / f"{PREFIX}{checked(name)}.json"
 

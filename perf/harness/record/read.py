@@ -193,7 +193,7 @@ def _why_no_json(text: str, error: msgspec.DecodeError) -> tuple[str, str]:
     """The place and the reason of the error. Python's own decoder gives the line and column."""
 
     def constant(token: str) -> NoReturn:
-        raise ValueError(f"{token} is not JSON, and not a measurement")
+        raise ValueError(f"{token} is not valid JSON")
 
     try:
         json.loads(text, parse_constant=constant)
@@ -255,7 +255,7 @@ def _reason(message: str, found: object) -> str:
     """The `message` of msgspec in plain words; `found` is the value at the place of the error."""
     expected = re.match(r"Expected `([^`]*)`(?:(?: of length)? ([<>]=?) (\S+))?", message)
     if expected is None:
-        wrong = "is not known to this version of Stepwatch" if isinstance(found, str) else "is too large"
+        wrong = "is unknown to this version of Stepwatch" if isinstance(found, str) else "is too large"
         return f"{_quote(found)} {wrong}"
     kinds = expected[1].split(" | ")
     words = "one value" if len(kinds) > 2 else WORDS.get(kinds[0], kinds[0])

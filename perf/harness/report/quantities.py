@@ -56,9 +56,8 @@ def large(value: float, unit: str) -> str:
 
 
 def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
-    rounded = _rounded(value, 3)  # round before the unit is chosen: 999.9 µs is 1.00 ms
-    # Scales such as 1e-3 are inexact as floats, so the comparison allows a rounding error.
-    scale, unit = next(((s, u) for s, u in scales if rounded >= s * (1 - 1e-9)), scales[-1])
+    # Round before the unit is chosen: 999.9 µs is 1.00 ms.
+    scale, unit = next(((s, u) for s, u in scales if _rounded(value / s, 3) >= 1), scales[-1])
     return f"{significant(value / scale)} {unit}"
 
 

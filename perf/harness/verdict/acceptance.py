@@ -29,9 +29,9 @@ def why_partial(run: Run) -> str | None:
 def why_unacceptable(run: Run) -> str | None:
     """Why `run` cannot be accepted as a baseline; None if it can."""
     if not run.fingerprint:
-        return "it has no fingerprint, so nobody knows on which machine it was measured"
+        return "it has no fingerprint, so its machine is unknown"
     if run.smoke:
-        return "a smoke run decides nothing"
+        return "a smoke run is too short for a verdict"
     if partial := why_partial(run):
         return f"not a whole run: {partial}"
     return None if run.benchmarks else "nothing was measured"

@@ -229,7 +229,7 @@ def explanation(checks: Sequence[Check], device: str) -> str:
     return f"unexplained: {', '.join(check.name for check in judged)} passed"
 
 
-FAILED = "Attach the file to the ticket. Look into the first reason first: the others may follow from it."
+FAILED = "Attach the file to the ticket. Start with the first reason. It may have caused the others."
 DRILL = "This run says nothing about the machine. Run it again without --perf-inject."
 AGAIN = "Run it again, and let it finish."
 UNCLEAR = "Stop the other programs on this machine, and run it again."

@@ -60,7 +60,11 @@ def left_out(run: Run) -> list[str]:
 
     They are INCONCLUSIVE, or other programs used some of the cores.
     """
-    return [f"{check.name} on {check.device}: {check.reason}" for check in run.checks if _doubtful(check)]
+    return [
+        f"{check.name} on {check.device}: {check.reason or 'other programs used some of its cores'}"
+        for check in run.checks
+        if _doubtful(check)
+    ]
 
 
 def _is_metric(check: Check) -> bool:

@@ -19,7 +19,7 @@ from perf.harness.verdict.tally import ALPHA
 
 # If 17 benchmarks share the error rate, Student's t is 8.3 with 4 degrees of freedom (5 runs), and 29 with 2 (3 runs).
 LEAST_RUNS = 5
-SMOKE_REASON = "a smoke run decides nothing"
+SMOKE_REASON = "a smoke run is too short for a verdict"
 
 
 def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, smoke: bool = False) -> Judgement:

@@ -105,11 +105,11 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
     head_s = medians_of(head)[-1].seconds
     base_s = base.seconds(head_s)
     judgements = judge_all(head_s, base_s, min_effect, smoke=base.smoke or head.smoke)
-    unselected = 0
-    if head.unfit and head.complete:
-        kept = [judgement for judgement in judgements if judgement.verdict is not Verdict.MISSING]
-        unselected, judgements = len(judgements) - len(kept), kept
     cases = {case.name: case for case in head.cases}
+    unselected = 0
+    if head.unfit and head.complete:  # a case that was selected, and failed, is MISSING all the same
+        kept = [one for one in judgements if one.verdict is not Verdict.MISSING or one.name in cases]
+        unselected, judgements = len(judgements) - len(kept), kept
     return Compared(
         tuple(_explained(judgement, base_s, cases) for judgement in judgements),
         tuple(_notes(bases, head)),
@@ -127,7 +127,9 @@ def check_comparable(base: Run, head: Run) -> None:
                 f"to read it: python -m perf report {run.source}"
             )
     if base.fingerprint and head.fingerprint and (fields := differences(base.fingerprint, head.fingerprint)):
-        raise Incomparable(f"{base.source} → {head.source}: not comparable, for they differ in {', '.join(fields)}")
+        raise Incomparable(
+            f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}"
+        )
 
 
 def differences(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[str]:

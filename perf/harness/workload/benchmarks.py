@@ -67,7 +67,7 @@ def _infer(trainee: Trainee) -> Step:
 
 
 MODES: Final = ("execution", "precision")
-MEMORY: Final = "it asks for memory, not for time"
+MEMORY: Final = "it measures memory, not time"
 DEFINITIONS: Final = (
     Definition("training_step", "Training step", ("device", "batch_size", *MODES),
                step=_train, collects=False, bound="call", large_images=True),
@@ -76,7 +76,7 @@ DEFINITIONS: Final = (
                step=_train, streams=True, bound="epoch"),
     Definition("input_pipeline", "Input pipeline", ("device", "batch_size", "pipeline"), streams=True),
     Definition("training_run", "Training run", ("device",),
-               step=_train, streams=True, not_gated="it is judged by its epochs"),
+               step=_train, streams=True, not_gated="the gate judges the epoch benchmark instead"),
     Definition("memory", "Memory", ("device", "batch_size", *MODES), not_gated=MEMORY, timed=False, large_images=True),
     Definition("largest_batch", "Largest batch", ("device", *MODES),
                not_gated=MEMORY, timed=False, large_images=True),

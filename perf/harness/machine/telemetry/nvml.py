@@ -108,7 +108,7 @@ class Gpu:
             found["reasons"] = int(bits)
         found |= self._modes() | self._others()
         if not found:
-            raise Unreadable(f"NVML: {self._last_error or 'it answers nothing'}")
+            raise Unreadable(f"NVML: {self._last_error or 'it reports no values for this GPU'}")
         return found
 
     def xids(self) -> Callable[[], list[int]]:

@@ -27,9 +27,11 @@ def problems(found: Values, device_name: str) -> list[str]:
     for key, link in (("pcie_generation", "PCIe generation {}"), ("pcie_width", "{} PCIe lanes")):
         now, most = found.get(key), found.get(f"{key}_limit")
         if now is not None and most is not None and now < most:
-            said.append(f"it has {link.format(now)} under load, but {most} is possible: reseat it, check the slot")
+            said.append(
+                f"it has {link.format(now)} under load, but {most} is possible: reseat the GPU and check the slot"
+            )
     if found.get("ecc") is False and CONSUMER not in device_name:
-        said.append("ECC is off: nothing corrects or counts errors of its memory (nvidia-smi -e 1)")
+        said.append("ECC is off, so memory errors are neither corrected nor counted (nvidia-smi -e 1)")
     return said
 
 

@@ -54,7 +54,7 @@ def settings(device: str) -> Settings:
         raise DeviceUnusable(str(error).replace("--perf-device", "--device", 1)) from None
     wanted = devices.expand(made.devices)
     if len(wanted) != 1:
-        raise DeviceUnusable(f"--device: {device!r} is {len(wanted)} devices; test them one by one")
+        raise DeviceUnusable(f"--device: {device!r} is {len(wanted)} devices; test one device at a time")
     if wanted[0].absent:
         raise DeviceUnusable(f"--device: {device} is absent: {wanted[0].absent}")
     return replace(made, devices=(wanted[0].name,))

@@ -178,5 +178,5 @@ def _python(name: str | None) -> str:
         return sys.executable
     found = shutil.which(Path(name).expanduser())
     if found is None:
-        raise SideUnusable(f"--perf-against-python={name}: no such program; name a Python with torch, by its path")
+        raise SideUnusable(f"--perf-against-python={name}: no such program; give the path of a Python that has torch")
     return str(Path(found).absolute())  # not resolved: the python of a virtual environment is a link out of it

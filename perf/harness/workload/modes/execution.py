@@ -33,7 +33,7 @@ class Unsupported(Exception):
 def why_unsupported(execution: str, device: torch.device) -> str | None:
     """Why `device` cannot run a step in this `execution`, or None if it can."""
     if execution == "cudagraph" and device.type != "cuda":
-        return "only CUDA has graphs"
+        return "CUDA graphs need a CUDA device"
     return _why_not_compiled(device) if execution == "compile" else None
 
 

@@ -23,7 +23,7 @@ def why_unsupported(precision: str, device: torch.device) -> str | None:
     """Why `device` cannot compute a step in `precision`, according to torch; None if it can."""
     if precision == "tf32":
         if device.type != "cuda":
-            return "only CUDA has TF32"
+            return "TF32 needs a CUDA device"
         with torch.cuda.device(device):
             supported = torch.cuda.is_tf32_supported()
         return None if supported else f"{torch.cuda.get_device_name(device)} has no TF32"
