@@ -27,8 +27,7 @@ def duel(*pairs, samples=STEADY):
 def test_the_device_that_wins_is_named_from_the_batch_size_on_where_it_does():
     assert duel((2, 1), (8, 2)) == "cuda is faster than cpu at every batch size measured, by 2.00× to 4.00×."
     assert duel((1, 1), (2, 1), (8, 2)) == (
-        "cuda is faster than cpu from batch 2 on, by 2.00× to 4.00×; "
-        "at batch 1, the two show no certain difference."
+        "cuda is faster than cpu from batch 2 on, by 2.00× to 4.00×; at batch 1, the two show no certain difference."
     )
     assert duel((1, 2), (1, 3), (3, 1)) == (
         "cuda is faster than cpu at batch 3, by 3.00×; slower up to batch 2, by 2.00× to 3.00×."
