@@ -54,7 +54,7 @@ STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 
 def pytest_collection_finish():
-    """Each run of pytest within a test collects garbage several times. What was imported stays, and takes 0.2 s each."""
+    """Each run of pytest within a test collects garbage several times: 0.2 s each, for what was imported and stays."""
     gc.collect()
     gc.freeze()
 

@@ -1,20 +1,8 @@
-"""In which passes a case is, and what is kept of all of them."""
+"""What is kept of all passes of a case."""
 
 import pytest
 
-from perf.harness.measurement.passes import numbers_of, of_all
-
-
-def test_a_case_is_in_the_first_and_in_the_last_pass_and_evenly_between():
-    assert numbers_of(5, 30.0, 3.0) == {1, 2, 3, 4, 5}
-    assert numbers_of(5, 30.0, 7.0) == {1, 2, 4, 5}
-    assert numbers_of(5, 30.0, 10.0) == numbers_of(5, 30.0, 60.0) == {1, 3, 5}
-    assert numbers_of(3, 4.0, 1.0) == {1, 2, 3}
-    assert numbers_of(2, 10.0, 1.0) == {1, 2}
-
-
-def test_a_case_that_takes_far_longer_than_it_may_is_in_one_pass():
-    assert numbers_of(5, 30.0, 60.1) == {1}
+from perf.harness.measurement.passes import of_all
 
 
 def info(**rest):
@@ -29,3 +17,8 @@ def test_of_all_passes_a_record_keeps_the_worst_company_and_the_median_of_the_me
     assert found["samples_per_s"] == pytest.approx(32.0)
     assert (found["crowding"], found["warmup_calls"], found["parameters"]) == (0.4, 5, 7)
     assert found["marks"] == "CROWDED UNSTEADY"
+
+
+def test_of_all_passes_a_record_says_whether_one_used_what_another_compiled():
+    infos = {1: info(reuses_compilation=False), 2: info(reuses_compilation=True)}
+    assert of_all(infos, [[1.0], [1.0]])["reuses_compilation"]

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 
 from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
+from perf.harness.plugin import hooks
 from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 from tests.fake_nvml import Nvml
@@ -375,6 +377,19 @@ def test_the_scaler_of_fp16_waits_so_nothing_is_said_of_the_hosts_share(perf, gp
     assert plain["enqueue_s"] > 0
     assert plain["done_s"] >= plain["enqueue_s"]
     assert "enqueue_s" not in scaled
+
+
+def test_an_interrupt_at_an_instruction_without_a_line_leaves_the_report():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    code = interrupted.__code__.replace(co_linetable=b"")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        types.FunctionType(code, {})()
+    with pytest.raises(TypeError):
+        caught.getrepr(funcargs=True)  # as the terminal does
+    hooks.pytest_keyboard_interrupt(caught)
+    assert caught.getrepr(funcargs=True)
 
 
 def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root):

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from perf.harness.measurement.rounds import Pass
+from perf.harness.measurement.side_by_side.link import SideSilent
 from perf.harness.plugin.measure import Measure
 from perf.harness.record.read import load
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
@@ -152,6 +154,105 @@ def test_a_later_pass_knows_what_the_first_has_found(perf, monkeypatch, forks, b
     perf(STEP, *TWO).assert_outcomes(passed=1)
     first, second = [("pass", 1), ("case", None, None)], [("pass", 2), ("case", 0.5, 3)]
     assert FakeLink.asked == ["begin", *first, *between, *second, "closed"]
+
+
+def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
+    FakeLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
+    short = ("--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu")
+    result = perf(STEP, *short, quick=False)
+    result.stdout.fnmatch_lines(["1 case in 3 passes: about 12 s"])
+    assert sum(asked[0] == "case" for asked in FakeLink.asked) == 3
+
+
+class SlowLink(FakeLink):
+    """Its cases take longer than those of a small network."""
+
+    def ask(self, do, limit_s, **arguments):
+        return super().ask(do, limit_s, **arguments) | {"wall_s": 3.0}
+
+
+def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch):
+    SlowLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", SlowLink)
+    monkeypatch.setattr("perf.harness.plugin.passes.START_S", 0.0)
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(
+        ["1 case in 3 passes: about 2 s", "the cases take longer than those of a small network: about 6 s in all"]
+    )
+
+
+class SilentLink(FakeLink):
+    """It measures a case once, and does not answer when it is asked again."""
+
+    def ask(self, do, limit_s, **arguments):
+        if do == "case" and arguments["iterations"]:
+            raise SideSilent(f"its process did not answer for {limit_s} s")
+        return super().ask(do, limit_s, **arguments)
+
+
+def test_a_pass_that_takes_far_longer_than_the_first_is_ended_and_the_first_counts(perf, pytester, monkeypatch):
+    SilentLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", SilentLink)
+    result = perf(STEP, *TWO)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*cpu-bs64*: pass 2 of 2 was ended after 60 s; the earlier ones count"])
+    assert read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]["pass_rounds"] == {"1": 2}
+
+
+class CompiledLink(FakeLink):
+    """It notes whether the folder for what is compiled has been used before, and uses it."""
+
+    folders: list
+
+    def ask(self, do, limit_s, **arguments):
+        if do == "case":
+            folder = Path(arguments["cache"])
+            self.folders.append((folder, folder.exists()))
+            folder.mkdir(parents=True, exist_ok=True)
+        return super().ask(do, limit_s, **arguments)
+
+
+def test_a_later_pass_uses_what_the_first_compiled_and_nothing_stays(perf, monkeypatch):
+    CompiledLink.asked, CompiledLink.folders = [], []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", CompiledLink)
+    perf(STEP, *TWO, "--perf-execution=compile", "--perf-batch-size=16,64").assert_outcomes(passed=2)
+    (one, _), (other, _), *_ = CompiledLink.folders
+    assert CompiledLink.folders == [(one, False), (other, False), (one, True), (other, True)]
+    assert one != other
+    assert not one.parent.exists()
+
+
+REFUSED = """
+import os
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images):
+        {does}
+
+def factory():
+    return Network()
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("return images", "*mine:factory*"),
+        ("os._exit(7)", "pass 1 cannot start: its process ended by itself with exit code 7*"),
+    ],
+)
+def test_a_network_that_cannot_be_used_is_refused_in_one_line_by_the_process_that_measures(perf, pytester, does, says):
+    (pytester.path / "mine.py").write_text(REFUSED.format(does=does))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {says}"])
+    assert "INTERNALERROR" not in result.stdout.str()
 
 
 def test_what_needs_no_second_look_is_left_out_of_later_passes(perf, pytester, monkeypatch):

@@ -31,6 +31,7 @@ BYTES = {"MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "MiB": 2**20, "GiB": 2**30
 # Two launches of the same code differ by about half a percent, so a smaller effect stays hidden. An effect above 50%
 # needs no gate: a stopwatch shows it.
 LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
+LEAST_TARGET = 0.001  # clocks alone change more from one second to the next
 # The checks of a qualification in the order in which they run, each with the faults that `--perf-inject` can plant.
 FAULTS: Final = {
     "preconditions": {"load": "another program keeps every core busy"},
@@ -69,6 +70,8 @@ class Profile:
     many, but at most about `long_s`.
     `defaults` are the texts of options that the user does not give. With `only_steps`, networks of large images get
     only the benchmarks marked `large_images`. A CPU skips each benchmark whose call takes longer than `longest_s`.
+    All passes of a case together take about `whole_s`, start-up included (measured, reference network). Extra passes
+    narrow the intervals to `precision_target`.
     """
 
     name: str
@@ -81,22 +84,25 @@ class Profile:
     only_steps: bool = False
     longest_s: float = math.inf
     passes: int = 1
+    whole_s: float = 0.0
+    precision_target: float | None = None
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
         # 100 batches of 64 are enough for a falling loss. With fewer than 3 rounds, the interval is too wide to use.
-        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, passes=3),
+        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, passes=3, whole_s=1.8),
         # 4 s give a step of 1 ms about 800 rounds in each pass, and the whole suite takes three minutes on 2 cores.
-        Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5),
+        Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5, whole_s=10.0,
+                precision_target=0.02),
         # The data of the smoke run: enough for the checks, which train only to 80% accuracy or not at all.
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
         # One second each, because there are hundreds of cases. On random images, an epoch shows no more than a step.
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
                 defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
-                only_steps=True, passes=3),
+                only_steps=True, passes=3, whole_s=5.0),
     )
 }  # fmt: skip
 
@@ -119,6 +125,7 @@ class Settings:
     profile: Profile
     rounds: int | None
     passes: int | None
+    precision_target: float | None
     threads: int | None
     memory_limit: int | None
     seed: int
@@ -142,6 +149,11 @@ class Settings:
     def model(self) -> str:
         """The networks as typed: one, or several with commas between them."""
         return ",".join(self.models)
+
+    @property
+    def target(self) -> float | None:
+        """The precision that a run aims at, as the user or the profile says; None: the time alone decides."""
+        return self.precision_target or self.profile.precision_target
 
     @property
     def qualifies(self) -> bool:
@@ -277,15 +289,19 @@ def _size(text: str) -> int:
     return int(size)
 
 
-def effect(text: str) -> float:
-    """Convert a minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
+def _percent(text: str, least: float, most: float) -> float:
     try:
         percent = float(text.strip().removesuffix("%"))
     except ValueError:
         percent = math.nan
-    if not text.strip().endswith("%") or not LEAST_EFFECT <= percent / 100 <= MOST_EFFECT:
-        raise ValueError(f"{text!r} is not a share from {LEAST_EFFECT:.1%} to {MOST_EFFECT:.0%}, written like 2.5%")
+    if not text.strip().endswith("%") or not least <= percent / 100 <= most:
+        raise ValueError(f"{text!r} is not a share from {least:.1%} to {most:.0%}, written like 2.5%")
     return percent / 100
+
+
+def effect(text: str) -> float:
+    """A minimum effect as typed: `2.5%` is 0.025. Raises ValueError."""
+    return _percent(text, LEAST_EFFECT, MOST_EFFECT)
 
 
 @dataclass(frozen=True)
@@ -359,6 +375,10 @@ OPTIONS = (
            "number of passes over all cases, each in a new process; 1 runs in pytest's own process, for a "
            "debugger or a profiler (default: standard 5, smoke and full 3)",
            lambda text: _whole(text, 1), "passes", "passes", parent_only=True),
+    Option("precision-target", "SHARE", None,
+           "stop measuring a case when half its 95% interval is this share of its time, and make extra passes for the "
+           "other cases while there is time (default: standard 2%, otherwise none)",
+           lambda text: _percent(text, LEAST_TARGET, MOST_EFFECT), "precision_target", "precision_target"),
     Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
            lambda text: _whole(text, 1), "threads", "threads"),
     Option("memory-limit", "SIZE", None,

@@ -46,6 +46,8 @@ CODE = {
     "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
     "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],
     "measurement/passes.py": ["test_passes.py"],
+    "measurement/timetable.py": ["test_timetable.py"],
+    "measurement/effort.py": ["test_effort.py", "test_measure.py"],
     "measurement/rounds.py": ["test_measure.py"],
 }  # fmt: skip
 ENOUGH = 0.9

@@ -19,8 +19,9 @@ from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import NEAR_S, rounds_with
 from perf.harness.measurement import traffic
+from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.parity import epoch_apart, logits_apart, parity
-from perf.harness.measurement.rounds import ONLY, Effort, Measurement, MeasurementError, Pass
+from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
 from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
@@ -58,6 +59,7 @@ class Bench:
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
         one: Pass = ONLY,
     ) -> None:
+        self._cached = None if one.cache is None else not one.first
         self._first = one.first  # what is measured once is measured in the first pass
         self.definition = definition
         self.workload = workload
@@ -66,10 +68,11 @@ class Bench:
         self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
         self._readings = readings
         device, profile = workload.device, settings.profile
+        precision = None if settings.target is None else settings.target / 2  # the passes differ by more than that
         self.measurement = Measurement(
             benchmark.pedantic,
             devices.synchronizer(device),
-            Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds).share(one.of),
+            Effort(profile.case_s, profile.min_rounds, profile.long_s, settings.rounds, precision).share(one.of),
             asynchronous=device.asynchronous,
             enabled=benchmark.enabled,
             keep=self.keep,
@@ -101,6 +104,8 @@ class Bench:
         """Build a fresh network and call it once, timed as the cold start. Then restore its first state."""
         trainee = self.measurement.cold_start(self.workload.trainee, first)
         self.keep(parameters=trainee.parameters)
+        if self._cached is not None:
+            self.keep(reuses_compilation=self._cached)
         trainee.restore()
         return trainee
 

@@ -1,4 +1,4 @@
-"""In: what each pass found for a case. Out: which passes measure the case, and the result of all passes together."""
+"""In: what each pass found for a case. Out: the result of all passes together."""
 
 from __future__ import annotations
 
@@ -9,25 +9,11 @@ from perf.harness.statistics.intervals import Passes, scatter, summary
 from perf.harness.statistics.kinds import two_kinds
 from perf.harness.verdict.marks import marks
 
-# Two passes give a useless confidence interval: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
-LEAST_PASSES = 3
 # How a record combines these values over all passes. For every other value, it keeps what the first pass found.
 OF_ALL: Mapping[str, Callable[[Sequence[Any]], Any]] = {
-    "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all,
+    "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all, "reuses_compilation": any,
     "warmup_calls": sum, "throttled_rounds": sum, "power_capped_rounds": sum,
 }  # fmt: skip
-
-
-def numbers_of(passes: int, long_s: float, took_s: float) -> set[int]:
-    """The numbers of the passes that measure a case: as many as fit into `long_s`, as far apart as possible.
-
-    At least LEAST_PASSES passes measure it, if there are so many. But if the first pass took more than twice `long_s`
-    (`took_s`), no other pass measures it: such a long time comes from a busy machine, and the result is marked.
-    """
-    if took_s > 2 * long_s:
-        return {1}
-    count = min(passes, max(LEAST_PASSES, int(long_s / took_s)))
-    return {1 + round(turn * (passes - 1) / (count - 1)) for turn in range(count)}
 
 
 def of_all(infos: Mapping[int, Mapping[str, Any]], passes: Passes) -> dict[str, Any]:

@@ -7,17 +7,18 @@ the timed loop and keeps its times.
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from data import Pipeline
 from model import TrainingStep
+from perf.harness.measurement.effort import Effort, StoppingRule
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.statistics.fits import fixed_cost
 
@@ -29,10 +30,6 @@ T = TypeVar("T")
 ROUND_S = 0.01
 # A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
-# The rounds of a case never take longer than this many times the time planned for them.
-TIMES_SHARE = 3.0
-# With more rounds the record grows, but the confidence interval does not shrink: neighbouring rounds are dependent.
-MAX_ROUNDS = 5_000
 # Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
 # Measurements apart from the rounds: the median of up to 30 calls, for about a second [s] at most.
@@ -80,13 +77,14 @@ class Pass:
     """Pass `number` of `of` over all cases.
 
     `call_s`, the time of a call [s], and `iterations`, the calls per round, come from the first pass. In the first pass
-    itself, both are None.
+    itself, both are None. `cache` is the folder for what is compiled: later passes use what the first one compiled.
     """
 
     number: int = 1
     of: int = 1
     call_s: float | None = None
     iterations: int | None = None
+    cache: Path | None = None
 
     @property
     def first(self) -> bool:
@@ -94,35 +92,6 @@ class Pass:
 
 
 ONLY = Pass()
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure a case: exactly `rounds` rounds if the user sets them, else as the profile says.
-
-    The profile asks for `case_s` seconds and at least `min_rounds` rounds. If the rounds are long, only as many run as
-    fit into `long_s` seconds.
-    """
-
-    case_s: float
-    min_rounds: int
-    long_s: float
-    rounds: int | None = None
-
-    def share(self, passes: int) -> Effort:
-        """The effort of one pass, if `passes` passes share this effort."""
-        rounds = None if self.rounds is None else math.ceil(self.rounds / passes)
-        return Effort(self.case_s / passes, math.ceil(self.min_rounds / passes), self.long_s / passes, rounds)
-
-    def rounds_for(self, round_s: float) -> int:
-        """How many rounds to measure, if one takes `round_s` seconds.
-
-        If `min_rounds` is above 1, there are at least two, for an interval, unless one round is longer than `long_s`.
-        """
-        if self.rounds is not None:
-            return self.rounds
-        within_long = max(int(self.long_s / round_s), 2 if round_s <= self.long_s else 1)
-        return max(min(self.min_rounds, within_long), min(MAX_ROUNDS, int(self.case_s / round_s)))
 
 
 @dataclass(frozen=True)
@@ -175,19 +144,6 @@ class _Over(BaseException):
     """Ends the rounds of a case. It is not an Exception, because `pedantic` counts an Exception as a failure."""
 
 
-@dataclass(frozen=True)
-class StoppingRule:
-    """Decides after every round whether a case has used up its time.
-
-    `most_s` is three times the planned time, because a machine may become slower than it was in the warm-up.
-    """
-
-    most_s: float
-
-    def is_over(self, took_s: float) -> bool:
-        return took_s >= self.most_s
-
-
 class _Rounds:
     """The set-up and teardown that `pedantic` calls between rounds, outside the timed region.
 
@@ -211,8 +167,11 @@ class _Rounds:
         self._readings.append(self._clock())
         self._tick()
         self._readings.append(self._clock())
-        if self._rule.is_over(self._readings[-1] - self._begin):
+        if self._rule.is_over(self._readings[-1] - self._begin, len(self._readings) // 2, self._times):
             raise _Over
+
+    def _times(self) -> list[float]:
+        return [end - start for start, end in self.spans]
 
     @property
     def spans(self) -> list[tuple[float, float]]:
@@ -327,8 +286,8 @@ class Measurement:
     ) -> None:
         rounds = self._effort.rounds_for(round_s)
         self._keep(timing="throughput" if iterations > 1 else "latency")
-        share_s = math.inf if self._effort.rounds else max(self._effort.case_s, rounds * round_s)
-        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), StoppingRule(TIMES_SHARE * share_s))
+        rule = self._effort.stopping_rule(rounds * round_s)
+        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), rule)
         start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
         with contextlib.suppress(_Over):  # every finished round counts
             self._pedantic(

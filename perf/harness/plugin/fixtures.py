@@ -80,7 +80,8 @@ def bench(
         mode.check(workload.device.torch_device)
     except Unsupported as reason:
         pytest.skip(str(reason))
-    with devices.current(workload.device), memory.bounded_memory(workload.device), mode.active(anew=True):
+    active = mode.active(anew=True, cache=way.one.cache)
+    with devices.current(workload.device), memory.bounded_memory(workload.device), active:
         yield Bench(
             BY_NAME[kind(node) or ""],
             workload,

@@ -33,11 +33,10 @@ SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 class Measure(Way):
     """Measures every case. If the user asks, each case is compared with stored runs when it ends.
 
-    `one` is the pass that this process makes. If `elsewhere` is True, other processes make all passes.
+    `one` is the pass that this process makes, unless other processes measure.
     """
 
     one: Pass = ONLY
-    elsewhere = False
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)

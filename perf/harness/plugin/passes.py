@@ -7,9 +7,12 @@ these effects are seen, and not taken for the machine. If a case crashes its pro
 from __future__ import annotations
 
 import builtins
+import hashlib
 import itertools
 import os
 import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +20,16 @@ from typing import Any
 
 import pytest
 
-from perf.harness.measurement.passes import numbers_of, of_all
-from perf.harness.measurement.side_by_side.link import Link, SideError, SideLost
+from perf.harness.measurement.passes import of_all
+from perf.harness.measurement.side_by_side.link import Link, SideError, SideLost, SideSilent
+from perf.harness.measurement.timetable import Taken, Timetable
 from perf.harness.options import OPTIONS
 from perf.harness.plugin import pass_worker, stock
-from perf.harness.plugin.items import kind
+from perf.harness.plugin.items import kind, params
 from perf.harness.plugin.measure import Measure
+from perf.harness.report.quantities import counted, duration
 from perf.harness.statistics.intervals import summary
+from perf.harness.verdict.marks import CROWDED
 from perf.harness.workload.benchmarks import timed
 from perf.harness.workload.plan import Plan
 
@@ -31,6 +37,10 @@ from perf.harness.workload.plan import Plan
 READY_S, FOREVER_S = 600.0, 1e6
 # What the fixtures of a user's own clean up at the end of a pass may take this long.
 END_S = 60.0
+# What a run takes beside its cases: to import, to begin the passes, and to report.
+START_S = 10.0
+# A case whose pass takes this many times as long as its first pass, and this long at least [s], is ended.
+TOO_LONG, LEAST_LIMIT_S = 3, 20.0
 
 
 def can_fork(plan: Plan) -> bool:
@@ -53,10 +63,12 @@ class InPasses(Measure):
         self._forks = can_fork(self.state.plan)
         self._link: Link | None = None
         self._serves = False  # whether the worker is in a pass
-        self._number = 0  # of the current pass
+        self._timetable = Timetable(passes, self.settings.profile.long_s)
+        self._begin = 0.0  # when the first pass began [s of time.monotonic]
+        self._due: set[str] = set()  # the cases of the current pass, by node id
         self._replies: dict[str, list[dict[str, Any]]] = {}
-        self._shares: dict[str, set[int]] = {}  # the passes that measure the case, by node id
         self._warned: set[tuple[str, ...]] = set()
+        self._compiled: tempfile.TemporaryDirectory[str] | None = None
 
     def header(self) -> list[str]:
         return [
@@ -67,19 +79,60 @@ class InPasses(Measure):
     def loop(self, session: pytest.Session) -> bool:
         """Make all passes but the last, which pytest's own loop makes."""
         cases = [item for item in session.items if self._is_ours(item)]
-        self._shares = {item.nodeid: {self.passes} | ({1} if timed(kind(item)) else set()) for item in cases}
+        untimed = {item.nodeid for item in cases if not timed(kind(item))}
+        self._due = {item.nodeid for item in cases} - untimed
+        if cases:
+            self._worker(session)  # it refuses a network that cannot be used
+            self._promise(len(cases))
+        self._begin, limit_s = time.monotonic(), self._timetable.limit_s
         most_failures = session.config.option.maxfail
-        for number in range(1, self.passes):
-            self._number = number
+        while True:
             for place, item in enumerate(cases, start=1):
-                if most_failures and sum(map(self._has_failed, self._shares)) >= most_failures:
+                if most_failures and sum(map(self._has_failed, self._replies)) >= most_failures:
                     break
-                self.progress.say(f"pass {self._number} of {self.passes}, {place}/{len(cases)} {item.name}")
+                self.progress.say(f"{self._pass}, {place}/{len(cases)} {item.name}")
                 self._measure(item)
             self._end_pass()
-        self.progress.say("")
-        self._number = self.passes
-        return False
+            taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._is_measured(item.nodeid)}
+            self._due = self._timetable.next_pass(taken, time.monotonic() - self._begin)
+            if self._timetable.limit_s > limit_s:
+                limit_s = self._timetable.limit_s
+                self._say(f"the cases take longer than those of a small network: about {duration(limit_s)} in all")
+            if self._timetable.is_last:
+                self._due |= untimed
+                self.progress.say("")
+                return False
+
+    @property
+    def _pass(self) -> str:
+        number = self._timetable.number
+        return f"pass {number}" + (f" of {self.passes}" if number <= self.passes else "")
+
+    def _promise(self, cases: int) -> None:
+        """Say how long the run will take, and plan for it. A user who names rounds or passes gets exactly these."""
+        profile, settings = self.settings.profile, self.settings
+        if settings.rounds is not None:
+            return
+        promised_s = START_S + cases * profile.whole_s * self.passes / profile.passes
+        if settings.passes is None:
+            self._timetable.limit_s, self._timetable.target = promised_s, settings.target
+        self._say(f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}")
+
+    def _is_measured(self, name: str) -> bool:
+        return bool(self._replies.get(name)) and not self._has_failed(name)
+
+    def _taken(self, name: str) -> Taken:
+        replies = self._replies[name]
+        seconds = [reply["seconds"] for reply in replies]
+        crowding = replies[-1]["info"].get("crowding") or 0.0
+        width = summary(seconds).spread if len(seconds) > 1 else None
+        return Taken(replies[-1]["wall_s"], len(replies), width, crowding > CROWDED)
+
+    def _say(self, text: str) -> None:
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(text)
 
     @staticmethod
     def _is_ours(item: pytest.Item) -> bool:
@@ -91,23 +144,36 @@ class InPasses(Measure):
     def _measure(self, item: pytest.Item) -> None:
         """Let the worker measure `item` and keep the result, if `item` is in this pass and has not failed before."""
         name = item.nodeid
-        if self._number not in self._shares[name] or self._has_failed(name):
+        if name not in self._due or self._has_failed(name):
             return
         before = self._replies.setdefault(name, [])
-        known: dict[str, Any] = {"iterations": None, "call_s": None}
+        if before and self._timetable.is_late(time.monotonic() - self._begin):
+            return
+        known: dict[str, Any] = {"iterations": None, "call_s": None, "cache": self._cache(item)}
         if before:
-            known = {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
+            known |= {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
         try:
-            reply = self._worker(item.session).ask("case", FOREVER_S, name=name, **known)
+            limit_s = TOO_LONG * max(LEAST_LIMIT_S, before[0]["wall_s"]) if before else FOREVER_S
+            reply = self._worker(item.session).ask("case", limit_s, name=name, **known)
         except SideLost as lost:
             self._link, self._serves = None, False
+            if isinstance(lost, SideSilent):
+                self._say(f"{item.name}: {self._pass} was ended after {duration(limit_s)}; the earlier ones count")
+                self._due.discard(name)
+                return
             reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
         if reply["outcome"] == "measured" and not reply.get("seconds"):
             reply |= {"outcome": "failed", "reason": "nothing was measured"}
-        before.append(reply | {"pass": self._number})
-        if self._number == 1 and reply["outcome"] == "measured":
-            self._shares[name] = numbers_of(self.passes, self.settings.profile.long_s, reply["wall_s"])
+        before.append(reply | {"pass": self._timetable.number})
         self._keep(item)
+
+    def _cache(self, item: pytest.Item) -> str | None:
+        """The folder into which the case compiles: empty in the first pass, and used by the others."""
+        if params(item)["execution"] != "compile":
+            return None
+        if self._compiled is None:
+            self._compiled = tempfile.TemporaryDirectory(prefix="stepwatch-")
+        return str(Path(self._compiled.name, hashlib.sha256(item.nodeid.encode()).hexdigest()[:16]))
 
     def _keep(self, item: pytest.Item) -> None:
         """Put all results of `item` so far into the record, and write it to disk."""
@@ -123,7 +189,7 @@ class InPasses(Measure):
     def call(self, item: pytest.Function) -> bool:
         if not self._is_ours(item):
             return False
-        self.progress.say(f"pass {self._number} of {self.passes}")
+        self.progress.say(self._pass)
         self._measure(item)
         self.progress.say("")
         replies = self._replies[item.nodeid]
@@ -135,9 +201,7 @@ class InPasses(Measure):
         if last["outcome"] == "skipped":
             raise pytest.skip.Exception(last["reason"])
         if last["outcome"] != "measured":
-            raise pytest.fail.Exception(
-                f"{last['text'] or last['reason']}\n(in pass {last['pass']} of {self.passes})", pytrace=False
-            )
+            raise pytest.fail.Exception(f"{last['text'] or last['reason']}\n(in pass {last['pass']})", pytrace=False)
         return True
 
     def _warn(self, found: Sequence[Sequence[Any]]) -> None:
@@ -165,12 +229,13 @@ class InPasses(Measure):
             files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
             arguments = [*files, *self._arguments()]
             try:
-                link.ask("pass", READY_S, number=self._number, of=self.passes, arguments=arguments)
+                link.ask("pass", READY_S, number=self._timetable.number, of=self.passes, arguments=arguments)
             except SideError as error:
+                if not isinstance(error, SideLost):  # what the user has to mend
+                    raise pytest.UsageError(str(error)) from None
                 self._link = None
-                raise pytest.UsageError(
-                    f"pass {self._number} cannot start: {error}; use --perf-passes=1 to measure in this process"
-                ) from None
+                here = "use --perf-passes=1 to measure in this process"
+                raise pytest.UsageError(f"pass {self._timetable.number} cannot start: {error}; {here}") from None
             self._serves = True
         return link
 
@@ -202,4 +267,6 @@ class InPasses(Measure):
 
     def finish(self, session: pytest.Session) -> None:
         self._end_worker()
+        if self._compiled is not None:
+            self._compiled.cleanup()
         super().finish(session)

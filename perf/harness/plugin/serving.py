@@ -9,6 +9,7 @@ import gc
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
@@ -55,13 +56,21 @@ class Serving(Measure):
         self._warnings: list[tuple[str, str, str, int]] = []
         config.pluginmanager.register(self)
 
+    def start(self, session: pytest.Session) -> None:
+        try:
+            super().start(session)
+        except pytest.UsageError as error:
+            self._requests.reply({"error": str(error)})
+            raise
+
     def loop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         gc.collect()
         gc.freeze()  # what was imported stays: to look through it again before and after each case takes 0.4 s
         self._requests.reply({"cases": len(items)})
         for request in self._requests:
-            self.one = Pass(self._requests.number, self._requests.of, request["call_s"], request["iterations"])
+            cache = request["cache"] and Path(request["cache"])
+            self.one = Pass(self._requests.number, self._requests.of, request["call_s"], request["iterations"], cache)
             self._requests.reply(self._run(items[request["name"]]))
         return True
 

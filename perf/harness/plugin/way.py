@@ -21,6 +21,8 @@ class Way:
     Each method has a default, for a way that does not need it.
     """
 
+    elsewhere = False  # whether other processes measure, and try the networks
+
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.state = config.stash[STATE]
@@ -81,7 +83,7 @@ class Way:
         """Read the data and try each network once. Raises pytest.UsageError."""
         self.progress.say("reading the data …")
         try:
-            self.state.plan = self.state.plan.prepared()
+            self.state.plan = self.state.plan.prepared(tried=self.elsewhere)
         except (SettingsError, RecipeError, DataError) as error:
             raise pytest.UsageError(str(error)) from None
         finally:

@@ -38,6 +38,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     crowding: Number = UNSET
     marks: Text = UNSET
     pass_rounds: Mapping[str, int] | UnsetType = UNSET
+    reuses_compilation: bool | UnsetType = UNSET
     cold_starts_s: Mapping[str, float] | UnsetType = UNSET
     throttled_rounds: Whole = UNSET
     power_capped_rounds: Whole = UNSET

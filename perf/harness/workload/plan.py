@@ -59,9 +59,12 @@ class Plan:
     def fingerprint_id(self) -> str:
         return fingerprint_id(self.fingerprint)
 
-    def prepared(self) -> Plan:
-        """This plan with its data. Runs each network once. Raises DataError, RecipeError and SettingsError."""
-        return replace(self, networks=networks.prepared(self.networks, self.settings))
+    def prepared(self, *, tried: bool = False) -> Plan:
+        """This plan with its data. Runs each network once, unless it is `tried` in another process.
+
+        Raises DataError, RecipeError and SettingsError.
+        """
+        return replace(self, networks=networks.prepared(self.networks, self.settings, tried=tried))
 
     @property
     def ready(self) -> bool:

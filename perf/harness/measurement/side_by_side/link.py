@@ -34,6 +34,10 @@ class SideLost(SideError):
     """A worker could not start, has died, or does not answer. Its process has been ended."""
 
 
+class SideSilent(SideLost):
+    """A worker that did not answer in time."""
+
+
 class Link:
     """One worker process. It has a session of its own, so that Ctrl-C reaches only the parent."""
 
@@ -92,7 +96,7 @@ class Link:
             while b"\n" not in self._replies:
                 left_s = end - time.monotonic()
                 if left_s <= 0 or not selector.select(left_s):  # output without end is always ready
-                    raise self._lost(f"did not answer for {limit_s:g} s")
+                    raise SideSilent(self._lost(f"did not answer for {limit_s:g} s").what)
                 chunk = os.read(self._process.stdout.fileno(), CHUNK)
                 if not chunk:
                     raise self._lost(self._how_it_ended())

@@ -6,8 +6,10 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -78,11 +80,29 @@ def _load_compiler() -> None:
 
 
 @contextlib.contextmanager
-def compiling(*, anew: bool) -> Iterator[None]:
+def _kept_cache(folder: Path) -> Iterator[None]:
+    """Compile into `folder`, and use what is there. Nothing that this process has compiled is used."""
+    from torch._inductor.utils import clear_caches
+
+    clear_caches()
+    places = {"TORCHINDUCTOR_CACHE_DIR": str(folder), "TRITON_CACHE_DIR": str(folder / "triton")}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ.update(places)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        clear_caches()
+
+
+@contextlib.contextmanager
+def compiling(*, anew: bool, cache: Path | None = None) -> Iterator[None]:
     """torch's settings for compiled steps: the graph includes the gradients, and random numbers are those of eager.
 
     If the graph did not include the gradients, each call would go through autograd, which takes as long as a small
-    network. With `anew`, code that was compiled before, in this process or by earlier runs, is not used.
+    network. With `anew`, code that was compiled before, in this process or by earlier runs, is not used, unless it lies
+    in the folder `cache`.
     """
     _load_compiler()
     import torch._dynamo.config as dynamo
@@ -98,7 +118,7 @@ def compiling(*, anew: bool) -> Iterator[None]:
         if anew:
             torch.compiler.reset()
             counters.clear()
-            settings.enter_context(fresh_cache())
+            settings.enter_context(fresh_cache() if cache is None else _kept_cache(cache))
         settings.enter_context(inductor.patch(fallback_random=True))  # type: ignore[attr-defined, unused-ignore]
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -35,12 +36,15 @@ class Mode:
                 raise Unsupported(f"{what} on {device.type}: {reason}")
 
     @contextlib.contextmanager
-    def active(self, *, anew: bool = False) -> Iterator[None]:
-        """Set torch up for this mode, and restore its settings afterwards. `anew`: use no earlier compilation."""
+    def active(self, *, anew: bool = False, cache: Path | None = None) -> Iterator[None]:
+        """Set torch up for this mode, and restore its settings afterwards.
+
+        `anew`: use no earlier compilation, but for what lies in the folder `cache`.
+        """
         with contextlib.ExitStack() as settings:
             settings.enter_context(precision.float32_products(tf32=self.precision == "tf32"))
             if self.execution == "compile":
-                settings.enter_context(execution.compiling(anew=anew))
+                settings.enter_context(execution.compiling(anew=anew, cache=cache))
             yield
 
 

@@ -1,0 +1,123 @@
+"""Which cases are in which pass: a run ends when it said, and its widest intervals get the time that is left."""
+
+import pytest
+
+from perf.harness.measurement.timetable import Taken, Timetable
+
+
+def run(timetable, cost, names="abc", width=lambda name, passes: None, crowded=lambda number: False):
+    """The passes of each case, and how long all of them took; `cost(name, number)` is the time of a case in a pass."""
+    made = {name: [] for name in names}
+    taken, elapsed_s, due = {}, 0.0, set(names)
+    while True:
+        for name in sorted(due):
+            if name in taken and timetable.is_late(elapsed_s):
+                continue
+            wall_s = cost(name, timetable.number)
+            elapsed_s += wall_s
+            made[name].append(timetable.number)
+            taken[name] = Taken(wall_s, len(made[name]), width(name, len(made[name])), crowded(timetable.number))
+        if timetable.is_last:
+            return made, elapsed_s
+        due = timetable.next_pass(taken, elapsed_s)
+
+
+def each(passes):
+    return {name: passes for name in "abc"}
+
+
+def test_short_cases_are_in_all_passes():
+    made, _ = run(Timetable(5, long_s=30.0), lambda name, number: 1.0)
+    assert made == each([1, 2, 3, 4, 5])
+
+
+def test_long_cases_are_in_the_first_and_in_the_last_pass_and_evenly_between():
+    costs = {"a": 3.0, "b": 7.0, "c": 10.0, "d": 60.0, "e": 60.1}
+    made, _ = run(Timetable(5, long_s=30.0), lambda name, number: costs[name], names="abcde")
+    assert made == {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 5], "c": [1, 3, 5], "d": [1, 3, 5], "e": [1]}
+
+
+def test_two_passes_are_two():
+    made, _ = run(Timetable(2, long_s=10.0), lambda name, number: 1.0)
+    assert made == each([1, 2])
+
+
+def test_where_time_is_short_the_longest_case_loses_passes_first():
+    costs = {"a": 1.0, "b": 2.0, "c": 5.0}
+    made, took_s = run(Timetable(5, long_s=100.0, limit_s=32.0), lambda name, number: costs[name])
+    assert {name: len(passes) for name, passes in made.items()} == {"a": 5, "b": 5, "c": 3}
+    assert took_s == 30.0
+
+
+def test_a_large_network_is_in_three_passes_and_the_limit_says_how_long_that_takes():
+    timetable = Timetable(5, long_s=100.0, limit_s=20.0)
+    made, took_s = run(timetable, lambda name, number: 10.0)
+    assert made == each([1, 3, 5])
+    assert timetable.limit_s == took_s == 90.0
+
+
+@pytest.mark.parametrize("slower", [2.0, 20.0])
+def test_on_a_crowded_machine_there_are_fewer_passes_and_the_run_ends_in_time(slower):
+    timetable = Timetable(3, long_s=4.0, limit_s=12.0)
+    _, took_s = run(timetable, lambda name, number: slower, crowded=lambda number: True)
+    assert timetable.limit_s == 12.0
+    assert took_s <= max(12.0, 3 * slower)  # each case is measured once
+
+
+def test_a_machine_that_is_busy_from_the_middle_on_gets_fewer_passes():
+    busy = 3  # in the third pass, each case takes nine times as long as it should
+    timetable = Timetable(5, long_s=30.0, limit_s=15.0)
+    made, took_s = run(
+        timetable, lambda name, number: 9.0 if number >= busy else 1.0, crowded=lambda number: number >= busy
+    )
+    assert made == {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2]}  # after 24 s, it is too late for another
+    assert took_s == 24.0
+
+
+def narrows(name, passes):
+    """`a` is narrow at once, `b` after seven passes, `c` never."""
+    return 0.1 if name == "c" or (name == "b" and passes < 7) else 0.001
+
+
+def test_time_that_is_left_goes_to_the_cases_with_wide_intervals_and_never_beyond_twice_the_passes():
+    made, took_s = run(Timetable(5, long_s=30.0, limit_s=100.0, target=0.02), lambda name, number: 1.0, width=narrows)
+    assert made == {"a": [1, 2, 3, 4, 10], "b": [1, 2, 3, 4, 5, 6, 7, 10], "c": list(range(1, 11))}
+    assert took_s == 23.0
+
+
+def test_extra_passes_leave_time_for_the_last_one():
+    made, took_s = run(Timetable(5, long_s=30.0, limit_s=17.0, target=0.02), lambda name, number: 1.0, width=narrows)
+    assert made == {"a": [1, 2, 3, 4, 6], "b": [1, 2, 3, 4, 5, 6], "c": [1, 2, 3, 4, 5, 6]}
+    assert took_s == 17.0
+
+
+def test_the_widest_interval_comes_first_where_not_all_fit():
+    width = {"a": 0.03, "b": 0.2, "c": 0.1}
+    timetable = Timetable(5, long_s=30.0, limit_s=16.5, target=0.02)
+    made, took_s = run(timetable, lambda name, number: 1.0, width=lambda name, passes: width[name])
+    assert {name: len(passes) for name, passes in made.items()} == {"a": 5, "b": 6, "c": 5}
+    assert took_s == 16.0
+
+
+@pytest.mark.parametrize(("target", "crowded"), [(None, False), (0.02, True)])
+def test_there_are_no_extra_passes_without_a_target_or_beside_other_programs(target, crowded):
+    made, _ = run(
+        Timetable(5, long_s=30.0, limit_s=100.0, target=target),
+        lambda name, number: 1.0, width=narrows, crowded=lambda number: crowded,
+    )  # fmt: skip
+    assert made == each([1, 2, 3, 4, 5])
+
+
+def test_a_case_that_fails_is_in_no_further_pass():
+    timetable = Timetable(3, long_s=30.0)
+    assert timetable.next_pass({"a": Taken(1.0, 1)}, 1.0) == {"a"}
+    assert timetable.next_pass({}, 2.0) == set()
+    assert timetable.is_last
+
+
+def test_a_run_is_crowded_where_most_of_its_time_was():
+    quiet, busy = Taken(1.0, 1), Taken(1.1, 1, crowded=True)
+    crowded = Timetable(3, long_s=30.0, limit_s=2.0)
+    assert crowded.next_pass({"a": quiet, "b": busy}, 2.1) == set()
+    quiet_mostly = Timetable(3, long_s=30.0, limit_s=2.0)
+    assert quiet_mostly.next_pass({"a": quiet, "b": Taken(1.0, 1, crowded=True)}, 2.0) == {"a", "b"}
