@@ -17,6 +17,7 @@ def test_training_step(bench: Bench) -> None:
 
     bench.record_losses(loss_first, trainee.mean_loss(batches), bench.measurement.calls)
     bench.enqueue(trainee, step)
+    bench.measurement.one_thread(step)
     bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))
     bench.record_flop(trainee.plain)
     bench.record_bytes(trainee.plain)

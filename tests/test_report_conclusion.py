@@ -49,6 +49,30 @@ def test_the_whole_training_run_gets_its_sentence():
 
 
 @pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        (
+            {64: (1.0, 1.2), 512: (1.8, 1.0), 4096: (1.9, 1.0)},
+            "With 2 threads, the training step is faster than with one from batch 512 on (1.80× to 1.90×), and not at "
+            "batch 64 (0.833×): --perf-threads=auto chooses for all of them.",
+        ),
+        (
+            {64: (1.0, 1.0), 512: (1.0, 1.0)},
+            "With 2 threads, the training step is no faster than with one at every batch size measured (1.00×): "
+            "--perf-threads=1 is as fast, and steadier.",
+        ),
+        ({64: (2.0, 1.0)}, "With 2 threads, the training step is faster than with one at batch 64 (2.00×)."),
+    ],
+)
+def test_from_which_batch_size_on_threads_are_worth_it(times, sentence):
+    steps = [
+        benchmark("training_step", batch=batch, one_thread_s=one, all_threads_s=every)
+        for batch, (one, every) in times.items()
+    ]
+    assert sentence in render([run(*steps, environment={"threads": 2})], width=1000).splitlines()
+
+
+@pytest.mark.parametrize(
     ("kinds", "sentence"),
     [
         ({"training_step"}, "On this CPU the training step reaches 80,000 samples/s at batch 64."),

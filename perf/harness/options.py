@@ -20,6 +20,8 @@ PRECISIONS: Final = (FP32, "tf32", "bf16", "fp16")
 """All bits of float32; products with 10 bits of mantissa on tensor cores; autocast to bfloat16 or to float16."""
 PIPELINES: Final = ("dataloader", "workers", "resident")
 """The names of `data.PIPELINES`, which needs torch; a test holds the two equal."""
+AUTO_THREADS: Final = 0
+"""Stands for the number that is chosen when the run begins, before anything else needs it."""
 DATA_SETS: Final = ("auto", "mnist", "digits")
 """The names of `data.NAMES`, which needs torch; a test holds the two equal."""
 
@@ -202,6 +204,10 @@ def _whole(text: str, minimum: int) -> int:
     return number
 
 
+def _threads(text: str) -> int:
+    return AUTO_THREADS if text.strip() == "auto" else _whole(text, 1)
+
+
 def _devices(text: str) -> tuple[str, ...]:
     for name in (items := _items(text)):
         if not re.fullmatch(r"all|cpu|(?!all\b|cpu\b|meta\b)[a-z]+(:\d{1,4})?", name):
@@ -379,8 +385,10 @@ OPTIONS = (
            "stop measuring a case when half its 95% interval is this share of its time, and make extra passes for the "
            "other cases while there is time (default: standard 2%, otherwise none)",
            lambda text: _percent(text, LEAST_TARGET, MOST_EFFECT), "precision_target", "precision_target"),
-    Option("threads", "N", None, "threads of torch on the CPU (default: torch's own choice)",
-           lambda text: _whole(text, 1), "threads", "threads"),
+    Option("threads", "N|auto", None,
+           "threads of torch on the CPU; auto: the fewest that train nearly as fast as the best number (default: "
+           "torch's own choice)",
+           _threads, "threads", "threads"),
     Option("memory-limit", "SIZE", None,
            "memory limit for the benchmark largest_batch: 2GB, 2GiB, 512MiB (default: all memory of a GPU; "
            "without it, a CPU skips memory and largest_batch)",

@@ -333,6 +333,19 @@ class Measurement:
         returned_s, done_s = self._medians_s(call, self._clock, self.timer) or (None, None)
         self._keep(enqueue_s=returned_s, done_s=done_s)
 
+    def one_thread(self, call: Callable[[], object]) -> None:
+        """Record the median time of a call with one thread and with all: `one_thread_s`, `all_threads_s` [s]."""
+        threads = torch.get_num_threads()
+        if self._asynchronous or threads == 1 or not self._pass.first:
+            return
+        every = self._medians_s(call, self.timer)
+        torch.set_num_threads(1)
+        try:
+            one = self._medians_s(call, self.timer)
+        finally:
+            torch.set_num_threads(threads)
+        self._keep(one_thread_s=one and one[0], all_threads_s=every and every[0])
+
     def overhead(self, calls: Mapping[int, Callable[[], object]]) -> None:
         """Record `overhead_s`, the fixed cost of a call [s], from `calls` by batch size; None if unknown."""
         medians = {size: self._medians_s(call, self.timer) for size, call in calls.items()}

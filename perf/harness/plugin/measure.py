@@ -14,7 +14,7 @@ from perf.harness.machine import devices, memory
 from perf.harness.measurement import rounds
 from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
-from perf.harness.plugin import stock, stored
+from perf.harness.plugin import preflight, stock, stored
 from perf.harness.plugin.items import is_part, kind, parametrize, params
 from perf.harness.plugin.state import end_undecided, kept_in, shown
 from perf.harness.plugin.way import Way
@@ -44,9 +44,11 @@ class Measure(Way):
         self._file: RunFile | None = None
 
     def header(self) -> list[str]:
+        chosen = self.settings.origins.get("threads") == preflight.CHOSEN
+        threads = [f"threads   {self.settings.threads}, chosen by --perf-threads=auto"] if chosen else []
         off = self.settings.against and self.settings.gate == "off"
         ignored = [f"gate      off: --perf-against={self.settings.against} is ignored"] if off else []
-        return [*ignored, *([self._note] if self._note else [])]
+        return [*threads, *ignored, *([self._note] if self._note else [])]
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, self.state.plan)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,7 +17,8 @@ import data
 from data import DataError
 from model import RecipeError
 from perf.harness.machine import devices
-from perf.harness.options import OPTIONS, Settings, SettingsError, resolve
+from perf.harness.measurement import thread_count
+from perf.harness.options import AUTO_THREADS, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import stock
 from perf.harness.workload.plan import Plan
 
@@ -25,6 +28,7 @@ DATA_ROOT = Path(data.__file__).resolve().parent
 # Threads of a gate. Two threads that share their cores with other programs wait for each other. The noise is then 8.9%,
 # which hides all differences.
 GATE_THREADS = 1
+CHOSEN = "chosen"  # the origin of a number of threads that no user has typed
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default, relative to the current folder
 
 
@@ -59,6 +63,8 @@ def resolved(config: pytest.Config) -> Plan:
         if settings.paired and settings.threads is None:
             settings = replace(settings, threads=GATE_THREADS)
         _check_models(settings)
+        if settings.threads == AUTO_THREADS:
+            settings = _with_best_threads(settings)
         if settings.threads is not None:
             config.add_cleanup(partial(torch.set_num_threads, torch.get_num_threads()))
             torch.set_num_threads(settings.threads)
@@ -70,6 +76,22 @@ def resolved(config: pytest.Config) -> Plan:
         if device.absent:
             raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
     return plan
+
+
+def _with_best_threads(settings: Settings) -> Settings:
+    """Choose the number of threads, in another process. Raises SettingsError if that fails."""
+    asked = {"models": settings.models, "sizes": settings.batch_sizes, "path": sys.path}
+    command = [sys.executable, "-P", str(Path(thread_count.__file__).resolve())]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or f"its process ended with exit code {done.returncode}").splitlines()[-1]
+        raise SettingsError(f"--perf-threads=auto: {why}")
+    return replace(
+        settings,
+        threads=json.loads(done.stdout),
+        texts={**settings.texts, "threads": done.stdout.strip()},
+        origins={**settings.origins, "threads": CHOSEN},
+    )
 
 
 def _typed(value: str | bool | None) -> str | None:

@@ -46,6 +46,8 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     samples_per_s: Number = UNSET
     peak_bytes: int | UnsetType | None = UNSET
     enqueue_s: NumberOrNone | UnsetType = UNSET
+    one_thread_s: NumberOrNone | UnsetType = UNSET
+    all_threads_s: NumberOrNone | UnsetType = UNSET
     done_s: NumberOrNone | UnsetType = UNSET
     overhead_s: NumberOrNone | UnsetType = UNSET
     flop_per_sample: int | UnsetType | None = UNSET

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from perf.harness.record.run import finite
 from perf.harness.report import quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
@@ -27,6 +28,7 @@ from perf.harness.report.phrases import (
 from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, duels, grouped, relation
 from perf.harness.verdict.marks import UNSTEADY, Mark
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
+from perf.harness.verdict.thread_gain import gain, worth
 
 # A file name that is one word in a shell and fits into one line of the page.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
@@ -45,6 +47,7 @@ def conclusion(found: Speedups) -> list[Block]:
         *_unsteady(rows),
         *_devices(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
+        *_threads(rows),
         *advice(found),
         *largest_batches(found.untimed),
         *_incomparable(found),
@@ -114,6 +117,34 @@ def _others(cores: float) -> str:
 
 def _rounds(share: float) -> str:
     return f" ({quantities.percent(share)} of the rounds)" if share < 1 else ""
+
+
+def _threads(rows: Sequence[Row]) -> list[str]:
+    """For each network on a CPU: from which batch size on more threads than one are worth it."""
+    steps = [row for row in rows if row.kind == STEP and row.plain and gain(row) is not None]
+    several = several_networks(steps)
+    return [_thread_sentence(group, several) for group in grouped(steps, lambda row: (row.label, row.model))]
+
+
+def _thread_sentence(rows: Sequence[Row], several: bool) -> str:
+    faster, alike = worth(rows)
+    threads = quantities.counted(finite(rows[0].run.perf.get("environment", {}).get("threads")) or 0, "thread")
+    of = f" of {rows[0].model}" if several and rows[0].model else ""
+    if not faster:
+        return (
+            f"With {threads}, the training step{of} is no faster than with one {where(alike, rows)} "
+            f"({_gains(alike)}): --perf-threads=1 is as fast, and steadier."
+        )
+    some = f"With {threads}, the training step{of} is faster than with one {where(faster, rows)} ({_gains(faster)})"
+    if not alike:
+        return f"{some}."
+    return f"{some}, and not {where(alike, rows)} ({_gains(alike)}): --perf-threads=auto chooses for all of them."
+
+
+def _gains(rows: Sequence[Row]) -> str:
+    gains = [gain(row) or 0.0 for row in rows]
+    least, most = quantities.times(min(gains)), quantities.times(max(gains))
+    return least if least == most else f"{least} to {most}"
 
 
 def _invitation(source: str) -> list[Block]:

@@ -1,0 +1,89 @@
+"""In: networks and batch sizes. Out: the number of threads with which a CPU trains them fastest.
+
+Run as a script, in a process of its own: what a network does to it ends nothing else. The request comes on stdin, and
+the number goes to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# With the same time, fewer threads are better: they wait less for each other, and other programs disturb them less.
+WORTH = 1.05
+# The time for one number of threads and one batch size [s]; half of it warms up. Three rounds show a busy moment.
+TRY_S, ROUNDS = 0.4, 3
+
+
+def counts(cores: int) -> list[int]:
+    """The numbers of threads to try: powers of 2, and all `cores`."""
+    return sorted({cores, *(2**power for power in range(cores.bit_length()) if 2**power <= cores)})
+
+
+def fewest(times: Mapping[int, Iterable[float]]) -> int:
+    """The fewest threads that train nearly as fast as the best number; `times` [s] by the number of threads."""
+    means = {threads: math.exp(statistics.fmean(map(math.log, found))) for threads, found in times.items()}
+    best = min(means.values())
+    return min(threads for threads, mean in means.items() if mean <= WORTH * best)
+
+
+def step_s(step: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """The median time of the steps in the second half of TRY_S, of one at least [s]. The first half warms up."""
+    begin = clock()
+    step()
+    while clock() - begin < TRY_S / 2:
+        step()
+    times: list[float] = []
+    while not times or clock() - begin < TRY_S:
+        start = clock()
+        step()
+        times.append(clock() - start)
+    return statistics.median(times)
+
+
+def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Callable[[], object]]:
+    """A training step of each network at each batch size, on random images. Raises RecipeError."""
+    import torch
+
+    from model import TrainingStep, load_recipe
+    from perf.harness.workload.workload import default_batch_sizes
+
+    for name in models:
+        recipe = load_recipe(name)
+        network = recipe.build().train()
+        step = TrainingStep(network, recipe.optimizer(network.parameters()), recipe.loss)
+        for size in sizes or default_batch_sizes(recipe):
+            batch = torch.rand(size, *recipe.input_shape) - 0.5, torch.arange(size) % recipe.classes
+            yield lambda step=step, batch=batch: step(*batch)  # type: ignore[misc]
+
+
+def main() -> int:
+    asked = json.load(sys.stdin)
+    sys.path[:0] = [str(CHECKOUT), *asked["path"]]
+    import torch
+
+    from perf.harness.machine.cpu import physical_cores
+    from perf.harness.machine.identity import cores
+
+    most = min(torch.get_num_threads(), physical_cores(cores()) or torch.get_num_threads())
+    times: dict[int, list[float]] = {threads: [] for threads in counts(most)}
+    for step in _steps(asked["models"], asked["sizes"]):
+        tried: dict[int, list[float]] = {threads: [] for threads in times}
+        for _ in range(ROUNDS):  # in turns: what becomes slower meanwhile, becomes so for all
+            for threads, found in tried.items():
+                torch.set_num_threads(threads)
+                found.append(step_s(step))
+        for threads, found in tried.items():
+            times[threads].append(min(found))
+    print(json.dumps(fewest(times)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""In: the times of training steps with one thread and with all threads. Out: where all threads are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perf.harness.verdict.speedups import Row
+
+# The two medians are of 30 calls each, which differ by less than this for the same code on a quiet machine.
+WORTH = 1.1
+
+
+def gain(row: Row) -> float | None:
+    """How much faster the step is with all threads than with one; None if that was not measured."""
+    one, every = row.benchmark.number("one_thread_s"), row.benchmark.number("all_threads_s")
+    return one / every if one and every else None
+
+
+def worth(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows in which all threads are worth it, and those in which one thread is as fast."""
+    known = [row for row in rows if gain(row) is not None]
+    return [row for row in known if (gain(row) or 0) >= WORTH], [row for row in known if (gain(row) or 0) < WORTH]
