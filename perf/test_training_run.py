@@ -15,10 +15,13 @@ def test_training_run(bench: Bench) -> None:
         trainee = bench.cold_trainee(first=lambda fresh: fresh.step(*next(iter(pipeline.epoch(0)))))
         bench.check_length(trainee, EPOCHS * pipeline.batches)
 
-        def train() -> None:
-            losses[:] = [train_epoch(trainee.step, pipeline.epoch(number)) for number in range(EPOCHS)]
+        def epoch(number: int) -> Tensor:
+            return train_epoch(trainee.step, pipeline.epoch(number))
 
-        bench.measurement.from_start(train, restore=trainee.restore, warm_call=train)
+        def train() -> None:
+            losses[:] = [epoch(number) for number in range(EPOCHS)]
+
+        bench.measurement.from_start(train, restore=trainee.restore, warm_call=lambda: epoch(0), warm_calls=EPOCHS)
         bench.record_rate(EPOCHS * len(work.data.train))
 
     by_epoch = [loss.item() for loss in losses]

@@ -94,7 +94,8 @@ PROFILES = {
     profile.name: profile
     for profile in (
         # 100 batches of 64 are enough for a falling loss. With fewer than 3 rounds, the interval is too wide to use.
-        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, passes=3, whole_s=1.8),
+        Profile("smoke", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, longest_s=20.0, passes=4,
+                whole_s=1.7),
         # 4 s give a step of 1 ms about 800 rounds in each pass, and the whole suite takes three minutes on 2 cores.
         Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5, whole_s=10.0,
                 precision_target=0.02),
@@ -379,7 +380,7 @@ OPTIONS = (
            lambda text: _whole(text, 1), "rounds", "rounds"),
     Option("passes", "N", None,
            "number of passes over all cases, each in a new process; 1 runs in pytest's own process, for a "
-           "debugger or a profiler (default: standard 5, smoke and full 3)",
+           "debugger or a profiler (default: standard 5, smoke 4, full 3)",
            lambda text: _whole(text, 1), "passes", "passes", parent_only=True),
     Option("precision-target", "SHARE", None,
            "stop measuring a case when half its 95% interval is this share of its time, and make extra passes for the "

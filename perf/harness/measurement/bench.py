@@ -36,6 +36,10 @@ from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 FALLING_STEPS = 8
 
 
+# A step that is slower than its limit so many times is not slow by chance.
+TRIES = 3
+
+
 class TooLong(Exception):
     """A case takes longer than the profile allows on a CPU: `str()` names the benchmark and the limit."""
 
@@ -110,15 +114,22 @@ class Bench:
         return trainee
 
     def check_length(self, trainee: Trainee, steps: int = 1) -> None:
-        """Time one step if a call has a time limit, then restore. Raises TooLong if `steps` steps exceed the limit."""
+        """Time a step if a call has a time limit, then restore. Raises TooLong if `steps` steps exceed the limit.
+
+        A step may be slow by chance, so the limit holds for the fastest of TRIES.
+        """
         if self._longest_s == math.inf:
             return
         batch = self.workload.batches(1)[0]
-        start = self.measurement.timer()
-        trainee.step(*batch)
-        took_s = steps * (self.measurement.timer() - start)
+        fastest_s = math.inf
+        for _ in range(TRIES):
+            start = self.measurement.timer()
+            trainee.step(*batch)
+            fastest_s = min(fastest_s, steps * (self.measurement.timer() - start))
+            if fastest_s <= self._longest_s:
+                break
         trainee.restore()
-        if took_s > self._longest_s:
+        if fastest_s > self._longest_s:
             kind = self.definition.title.lower()
             raise TooLong(f"{self.workload.device.name}: a {kind} that takes more than {self._longest_s:g} s")
 

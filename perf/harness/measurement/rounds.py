@@ -32,8 +32,9 @@ ROUND_S = 0.01
 LONG_CALL_S = 1.0
 # Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
-# Measurements apart from the rounds: the median of up to 30 calls, for about a second [s] at most.
-ASIDE_CALLS, ASIDE_S = 30, 1.0
+# Measurements apart from the rounds: the median of up to 30 calls. They take as long as a pass's rounds of the case,
+# within these limits [s].
+ASIDE_CALLS, ASIDE_S = 30, (0.2, 1.0)
 # The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
 LOAD_S = 0.3
 # The shortest time between two progress messages on the terminal, which are written between rounds [s].
@@ -211,6 +212,7 @@ class Measurement:
         self._pedantic = pedantic
         self._synchronize = synchronize
         self._effort = effort
+        self._aside_s = min(max(effort.case_s, ASIDE_S[0]), ASIDE_S[1])
         self._asynchronous = asynchronous
         self._on_round = on_round
         self._clock = clock
@@ -243,13 +245,18 @@ class Measurement:
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
     def from_start(
-        self, call: Callable[[], object], restore: Callable[[], None], warm_call: Callable[[], object]
+        self,
+        call: Callable[[], object],
+        restore: Callable[[], None],
+        warm_call: Callable[[], object],
+        *,
+        warm_calls: int = 1,
     ) -> None:
         """Warm up with one call, then time calls, each from the restored state.
 
-        `warm_call` does the same as `call`, but may record details, because its time is not a result. If an earlier
-        pass found that a call takes LONG_CALL_S or more, there is no warm-up: the first step of such a call warms up
-        the other steps.
+        `warm_call` does the same as `call`, but may record details, because its time is not a result. If it does only a
+        part, `warm_calls` of them make a call. If an earlier pass found that a call takes LONG_CALL_S or more, there is
+        no warm-up: the first step of such a call warms up the other steps.
         """
         restore()
         if not self.enabled:
@@ -257,7 +264,7 @@ class Measurement:
             return
         call_s = self._pass.call_s
         if call_s is None or call_s < LONG_CALL_S:
-            call_s = self._untimed(warm_call, 1)
+            call_s = self._untimed(warm_call, 1) * warm_calls
         self._rounds(call, call_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
@@ -354,13 +361,13 @@ class Measurement:
     def _medians_s(self, call: Callable[[], object], *stops: Clock) -> list[float] | None:
         """The median time from the start of a call to each of `stops` [s]; None if not `enabled`.
 
-        The same number of calls goes first, to warm up. All calls together take up to about 2 × ASIDE_S seconds. The
+        The same number of calls goes first, to warm up. All calls together take up to about 2 × `_aside_s` seconds. The
         device is idle before each call.
         """
         if not self.enabled:
             return None
         begin, warm = self.timer(), 0
-        while warm < ASIDE_CALLS and (warm == 0 or self.timer() - begin < ASIDE_S):
+        while warm < ASIDE_CALLS and (warm == 0 or self.timer() - begin < self._aside_s):
             call()
             warm += 1
         times = []
