@@ -1,7 +1,9 @@
 """Several networks in one run: their cases, their data, what is recorded of them, and what is refused."""
 
+import contextlib
 import itertools
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from model import load_recipe
+from perf.harness.measurement.bench import Bench, TooLong
 from perf.harness.measurement.step_memory import fresh_step, repeated
 from perf.harness.options import PROFILES, SettingsError, resolve
 from perf.harness.workload import networks as network
@@ -183,8 +186,30 @@ def test_a_step_and_a_pass_that_take_too_long_on_a_cpu_are_skipped(perf, monkeyp
     result = perf(PERF, "--perf-device=cpu", "-rs")
     result.assert_outcomes(passed=2, skipped=5)
     result.stdout.fnmatch_lines_random(
-        [f"SKIPPED*cpu: a {kind} that takes more than 0 s" for kind in ("training step", "epoch", "training run")]
+        [
+            f"SKIPPED*cpu: one {kind} takes more than 0 s, the limit of the profile smoke"
+            for kind in ("training step", "epoch", "training run")
+        ]
     )
+
+
+@pytest.mark.parametrize(("slow", "skipped"), [(0, False), (2, False), (3, True)])
+def test_a_step_that_is_slow_by_chance_does_not_skip_its_case(slow, skipped):
+    """A call is 100 steps. The first `slow` steps take 0.3 s, the others 0.1 s; the limit is 20 s."""
+    readings = iter([time for number in range(3) for time in (0.0, 0.3 if number < slow else 0.1)])
+    restored = []
+    trainee = types.SimpleNamespace(step=lambda *batch: None, restore=lambda: restored.append(True))
+    bench = types.SimpleNamespace(
+        _longest_s=20.0,
+        workload=types.SimpleNamespace(batches=lambda count: [()], device=types.SimpleNamespace(name="cpu")),
+        measurement=types.SimpleNamespace(timer=lambda: next(readings)),
+        definition=types.SimpleNamespace(title="Epoch"),
+        info=types.SimpleNamespace(profile="smoke"),
+    )
+    said = pytest.raises(TooLong, match="cpu: one epoch takes more than 20 s") if skipped else contextlib.nullcontext()
+    with said:
+        Bench.check_length(bench, trainee, 100)
+    assert restored
 
 
 def test_a_gpu_has_no_longest_step(perf, gpu, monkeypatch):

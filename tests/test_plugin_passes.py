@@ -200,6 +200,21 @@ def test_a_pass_that_takes_far_longer_than_the_first_is_ended_and_the_first_coun
     assert read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]["pass_rounds"] == {"1": 2}
 
 
+class SlowerLink(FakeLink):
+    """It measures a case once; then the case takes longer than its profile allows."""
+
+    def ask(self, do, limit_s, **arguments):
+        later = do == "case" and arguments["iterations"]
+        return super().ask(do, limit_s, **arguments) | ({"outcome": "skipped", "reason": "too long"} if later else {})
+
+
+def test_a_case_that_is_skipped_in_a_later_pass_keeps_what_it_has(perf, pytester, monkeypatch):
+    SlowerLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", SlowerLink)
+    perf(STEP, *TWO).assert_outcomes(passed=1)
+    assert read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]["pass_rounds"] == {"1": 2}
+
+
 class CompiledLink(FakeLink):
     """It notes whether the folder for what is compiled has been used before, and uses it."""
 

@@ -382,7 +382,7 @@ def test_passes_of_two_kinds_are_said_in_the_row_and_in_a_sentence():
     slow = benchmark("epoch", pipeline="resident", samples=(0.552, 0.55, 0.952, 0.554, 0.948), **PASSES)
     said = render([run(slow)], width=110)
     assert "552 ms or 950 ms (2 of 5)  BIMODAL" in said
-    assert "time: … or … (2 of 5): two of the five passes were of the slower kind." in said
+    assert "time: A or B (2 of 5): of five passes, two were slow and took B." in said
     assert "BIMODAL on cpu: epoch with resident at batch 64 (1.72×). They are fast in some processes, and slow" in said
 
 

@@ -131,7 +131,10 @@ class Bench:
         trainee.restore()
         if fastest_s > self._longest_s:
             kind = self.definition.title.lower()
-            raise TooLong(f"{self.workload.device.name}: a {kind} that takes more than {self._longest_s:g} s")
+            raise TooLong(
+                f"{self.workload.device.name}: one {kind} takes more than {self._longest_s:g} s, "
+                f"the limit of the profile {self.info.profile}"
+            )
 
     def check_parity(self) -> None:
         """Compare the losses of the mode with those of the plain way, before the timed rounds.

@@ -69,7 +69,7 @@ def _on_times(found: Speedups) -> list[str]:
     if any(row.summary.passes > 1 for row in rows):
         notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
     if any(row.kinds for row in rows):
-        notes.append("time: … or … (2 of 5): two of the five passes were of the slower kind.")
+        notes.append("time: A or B (2 of 5): of five passes, two were slow and took B.")
     if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
         notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
