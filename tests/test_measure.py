@@ -224,10 +224,19 @@ def test_laps_fill_the_time_and_are_as_many_as_asked_for_at_least(most_s, least,
     assert laps(lambda: device.launch(1.0), timer, most_s=most_s, least=least) == [1.0] * expected
 
 
-@pytest.mark.parametrize(("call_s", "calls"), [(2**-10, 30 + 30), (0.25, 4 + 4), (2.0, 1 + 1)])
-def test_what_is_measured_aside_is_called_as_often_to_warm_up_as_on_the_clock(call_s, calls):
+@pytest.mark.parametrize(
+    ("case_s", "call_s", "calls"),
+    [
+        (0.5, 2**-10, 30 + 30),
+        (0.5, 0.125, 4 + 4),
+        (4.0, 0.125, 8 + 8),  # a second at most
+        (0.0, 0.125, 2 + 2),  # 0.2 s at least
+        (4.0, 2.0, 1 + 1),
+    ],
+)
+def test_what_is_measured_aside_is_called_as_often_to_warm_up_as_on_the_clock(case_s, call_s, calls):
     device = AsyncDevice(enqueue_s=0.0, now=100.0)
-    made, _ = measurement(device)
+    made, _ = measurement(device, replace(STANDARD, case_s=case_s))
     made.overhead({size: lambda: device.launch(call_s) for size in (2, 4, 8)})
     assert device.now - 100.0 == 3 * calls * call_s
     assert made.found["overhead_s"] == call_s
