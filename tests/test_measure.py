@@ -498,6 +498,36 @@ def test_all_passes_have_as_many_calls_in_a_round():
     assert timed == 2 * 7 + 1  # pytest-benchmark calls once more
 
 
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def with_threads(threads, count, *, asynchronous=False, one=measure.ONLY, enabled=True):
+    """What is found about a call of which half is shared by the threads: 1 s with one, 0.75 s with two."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, asynchronous=asynchronous)
+    made._pass, made.enabled = one, enabled
+    threads(count)
+    made.one_thread(lambda: device.launch(0.5 + 0.5 / torch.get_num_threads()))
+    assert torch.get_num_threads() == count
+    return made.found
+
+
+def test_a_call_is_tried_with_one_thread_and_with_all(threads):
+    assert with_threads(threads, 2) == {"one_thread_s": 1.0, "all_threads_s": 0.75}
+
+
+def test_a_call_is_tried_with_one_thread_where_that_can_say_something(threads):
+    assert with_threads(threads, 1) == {}
+    assert with_threads(threads, 2, asynchronous=True) == {}
+    assert with_threads(threads, 2, one=measure.Pass(2, 3)) == {}
+    assert with_threads(threads, 2, enabled=False) == {"one_thread_s": None, "all_threads_s": None}
+
+
 def test_what_is_looked_at_once_is_not_looked_at_in_a_later_pass():
     _, made, _ = in_a_later_pass()
     made.enqueue(lambda: pytest.fail("called"))

@@ -56,6 +56,18 @@ def test_a_large_network_is_in_three_passes_and_the_limit_says_how_long_that_tak
     assert timetable.limit_s == took_s == 90.0
 
 
+def test_the_limit_rises_after_the_first_pass_only():
+    timetable = Timetable(5, long_s=100.0, limit_s=12.0)
+    run(timetable, lambda name, number: 1.0 if number == 1 else 10.0)
+    assert timetable.limit_s == 12.0
+
+
+def test_the_limit_rises_also_where_the_first_pass_has_used_it_up():
+    timetable = Timetable(3, long_s=100.0, limit_s=0.2)
+    run(timetable, lambda name, number: 0.1)
+    assert timetable.limit_s == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize("slower", [2.0, 20.0])
 def test_on_a_crowded_machine_there_are_fewer_passes_and_the_run_ends_in_time(slower):
     timetable = Timetable(3, long_s=4.0, limit_s=12.0)
@@ -97,6 +109,17 @@ def test_the_widest_interval_comes_first_where_not_all_fit():
     made, took_s = run(timetable, lambda name, number: 1.0, width=lambda name, passes: width[name])
     assert {name: len(passes) for name, passes in made.items()} == {"a": 5, "b": 6, "c": 5}
     assert took_s == 16.0
+
+
+def test_a_case_without_an_interval_is_in_no_extra_pass():
+    """It takes too long for a second pass."""
+    costs = {"a": 1.0, "b": 1.0, "c": 7.0}
+    made, _ = run(
+        Timetable(5, long_s=3.0, limit_s=100.0, target=0.02), lambda name, number: costs[name],
+        width=lambda name, passes: 0.1 if passes > 1 else None,
+    )  # fmt: skip
+    assert made["c"] == [1]
+    assert made["a"] == [1, 3, 5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize(("target", "crowded"), [(None, False), (0.02, True)])
