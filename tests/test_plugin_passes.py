@@ -161,8 +161,8 @@ def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
     monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
     short = ("--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu")
     result = perf(STEP, *short, quick=False)
-    result.stdout.fnmatch_lines(["1 case in 3 passes: about 12 s"])
-    assert sum(asked[0] == "case" for asked in FakeLink.asked) == 3
+    result.stdout.fnmatch_lines(["1 case in 4 passes: about 12 s"])
+    assert sum(asked[0] == "case" for asked in FakeLink.asked) == 4
 
 
 class SlowLink(FakeLink):
@@ -178,7 +178,7 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
     monkeypatch.setattr("perf.harness.plugin.passes.START_S", 0.0)
     result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
     result.stdout.fnmatch_lines(
-        ["1 case in 3 passes: about 2 s", "the cases take longer than those of a small network: about 6 s in all"]
+        ["1 case in 4 passes: about 2 s", "the cases take longer than those of a small network: about 6 s in all"]
     )
 
 
@@ -307,8 +307,22 @@ def test_what_looks_into_this_process_has_one_pass(perf, option):
     result.stderr.fnmatch_lines([f"ERROR: {name} needs --perf-passes=1, because several passes run in other processes"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--perf-precision-target=1%"], "--perf-precision-target and --perf-rounds exclude each other*"),
+        (["--perf-passes=2", "--perf-profile=qualify"], "--perf-passes and --perf-profile=qualify exclude each other*"),
+        (["--perf-passes=2", "--perf-against=HEAD"], "--perf-passes and --perf-against exclude each other*"),
+    ],
+)
+def test_what_belongs_to_passes_is_refused_where_it_would_be_ignored(perf, arguments, says):
+    result = perf(STEP, *arguments)  # and --perf-rounds
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {says}"])
+
+
 def test_a_profile_has_its_passes(perf):
-    for profile, passes in {"smoke": 3, "standard": 5, "full": 3}.items():
+    for profile, passes in {"smoke": 4, "standard": 5, "full": 3}.items():
         result = perf(STEP, "--perf-device=cpu", f"--perf-profile={profile}", "--collect-only", quick=False)
         result.stdout.fnmatch_lines([f"passes    {passes}, each in its own process; *"])
 

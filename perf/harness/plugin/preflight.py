@@ -63,6 +63,7 @@ def resolved(config: pytest.Config) -> Plan:
         if settings.paired and settings.threads is None:
             settings = replace(settings, threads=GATE_THREADS)
         _check_models(settings)
+        _check_passes(settings)
         if settings.threads == AUTO_THREADS:
             settings = _with_best_threads(settings)
         if settings.threads is not None:
@@ -111,6 +112,23 @@ def _check_models(settings: Settings) -> None:
             raise pytest.UsageError(
                 f"{flag} judges one network, and --perf-model names {len(settings.models)}: name one"
             )
+
+
+def _check_passes(settings: Settings) -> None:
+    """Refuse what is typed for passes where there are none, or where the user sets the rounds.
+
+    What an ini file says is for the runs that measure.
+    """
+    typed = {name: settings.origins.get(name) == f"--perf-{name}" for name in ("passes", "precision-target")}
+    typed["passes"] = typed["passes"] and settings.passes != 1
+    for name, given in typed.items():
+        if given and (settings.paired or settings.qualifies):
+            other = "--perf-against" if settings.paired else "--perf-profile=qualify"
+            raise pytest.UsageError(f"--perf-{name} and {other} exclude each other: only a measuring run has passes")
+    if settings.precision_target is not None and settings.rounds is not None:
+        raise pytest.UsageError(
+            "--perf-precision-target and --perf-rounds exclude each other: all rounds that you set are made"
+        )
 
 
 def _check_checks(config: pytest.Config, settings: Settings) -> None:
