@@ -212,6 +212,7 @@ def test_a_clock_that_stood_still_in_one_visit_does_no_harm_and_one_that_never_m
     full, still = Visit((1.0, 2.0), (1.0, 1.0)), Visit((1.0, 2.0), (0.0, 0.0))
     assert launch_of([(full, full), (still, still)]).cpu == 0.0
     assert launch_of([(still, still), (still, still)]).cpu is None
+    assert launch_of([(full, full), (full, still)]).cpu == launch_of([(full, full), (still, full)]).cpu == 0.0
 
 
 def test_where_one_launch_lacks_cpu_times_that_metric_alone_is_dropped():

@@ -69,8 +69,29 @@ def test_a_dtype_that_the_table_lacks_has_no_limit():
 def test_a_peak_computed_from_the_clock_agrees_with_the_datasheet(device, multiprocessors, capability, clock_hz, dtype):
     """The makers' figures are of these clocks."""
     computed = gpu_matmul_limit(multiprocessors, capability, clock_hz, dtype)
-    assert computed.value == pytest.approx(matmul_limit(device, dtype).value, rel=0.03)
+    assert computed.value == pytest.approx(
+        matmul_limit(device, dtype).value, rel=0.005 if device != "NVIDIA B200" else 0.03
+    )
     assert computed.source.startswith(f"{multiprocessors} multiprocessors × ")
+
+
+@pytest.mark.parametrize(
+    ("multiprocessors", "capability", "clock_hz", "tflop_per_s"),
+    [(108, "8.0", 1.41e9, 19.5), (132, "9.0", 1.98e9, 67), (148, "10.0", 1.965e9, 75)],
+)
+def test_a_peak_of_float32_agrees_with_what_is_published(multiprocessors, capability, clock_hz, tflop_per_s):
+    """Without tensor cores: cores of a multiprocessor × 2. The boost clocks are those of the datasheets."""
+    computed = gpu_matmul_limit(multiprocessors, capability, clock_hz, "fp32")
+    assert computed.value == pytest.approx(tflop_per_s * 1e12, rel=0.008)
+
+
+@pytest.mark.parametrize(
+    ("generation", "transfers_per_s", "encoding"),
+    [(1, 2.5e9, 8 / 10), (2, 5e9, 8 / 10), (3, 8e9, 128 / 130), (4, 16e9, 128 / 130), (5, 32e9, 128 / 130),
+     (6, 64e9, 242 / 256)],
+)  # fmt: skip
+def test_a_link_has_the_rate_of_its_generation_without_the_encoding(generation, transfers_per_s, encoding):
+    assert link_limit(generation, 1).value == pytest.approx(transfers_per_s * encoding / 8, rel=1e-3)
 
 
 def test_of_an_unknown_architecture_no_peak_is_computed():

@@ -51,6 +51,7 @@ CODE = {
     "measurement/rounds.py": ["test_measure.py"],
 }  # fmt: skip
 ENOUGH = 0.9
+LARGE = 1_000_000
 # A fault may make a loop endless: tests that run for longer count as failed.
 LIMIT_S = 60
 SWAPS: dict[type[ast.AST], type[Any]] = {
@@ -118,8 +119,11 @@ class Changer(ast.NodeTransformer):
         if isinstance(node.value, bool):
             if self._takes(node, f"{node.value} → {not node.value}"):
                 return ast.copy_location(ast.Constant(not node.value), node)
-        elif isinstance(node.value, int | float) and self._takes(node, f"{node.value} → {node.value + 1}"):
-            return ast.copy_location(ast.Constant(node.value + 1), node)
+        elif isinstance(node.value, int | float):
+            # One more is no fault of a rate of a billion bytes per second.
+            wrong = node.value + 1 if abs(node.value) < LARGE else node.value * 2
+            if self._takes(node, f"{node.value} → {wrong}"):
+                return ast.copy_location(ast.Constant(wrong), node)
         return node
 
     def visit_If(self, node: ast.If) -> ast.AST:
