@@ -36,7 +36,8 @@ HARNESS = ROOT / "perf" / "harness"
 # The modules that decide, and the tests that must see their faults. The first pattern that fits a module counts.
 CODE = {
     "statistics/*.py": ["test_fits.py", "test_kinds.py", "test_stats.py", "test_gate_stored.py"],
-    "verdict/parity.py": ["test_verdict_parity.py"],
+    "verdict/parity.py": ["test_verdict_parity.py", "test_verdict_fastest.py"],
+    "verdict/thread_gain.py": ["test_threads.py"],
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],
     "verdict/speedups.py": ["test_verdict_speedups.py", "test_report_modes.py", "test_report_conclusion.py"],
