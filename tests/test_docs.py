@@ -235,12 +235,12 @@ def whole_run():
     """A run with every table of the sample."""
     cold = {"cold_start_s": 0.02, "peak_bytes": 2**30, "pass_rounds": {"1": 2, "2": 2, "3": 1, "4": 1, "5": 1}}
     of_two_kinds = cold | {"samples": (1.0, 1.0, 1.0, 1.0, 1.4, 1.4, 1.0)}
-    gains = {"one_thread_s": 1.4e-3, "all_threads_s": 1e-3}
+    gains, more_gains = ({"one_thread_s": one_s, "all_threads_s": 1e-3} for one_s in (1.4e-3, 1.8e-3))
     at_64, waits = {"samples_per_iteration": 60000}, {"data_wait": 8.0, "copy": 0.5}
     return run(
         benchmark("training_step", seconds=679e-6, overhead_s=500e-6, parameters=101770, flop_per_sample=4e5,
                   **gains, **of_two_kinds),
-        benchmark("training_step", batch=512, seconds=1.3e-3, overhead_s=100e-6, **cold, **gains | {"one_thread_s": 1.8e-3}),
+        benchmark("training_step", batch=512, seconds=1.3e-3, overhead_s=100e-6, **cold, **more_gains),
         benchmark("inference", seconds=232e-6, overhead_s=100e-6, **cold),
         benchmark("epoch", pipeline="dataloader", seconds=14.5, phases_s=waits, phases_wall_s=9.4, **at_64, **cold),
         benchmark("epoch", pipeline="resident", seconds=1.31, phases_s={"data_wait": 0.1, "copy": 0.0},
