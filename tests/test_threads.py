@@ -70,6 +70,17 @@ def test_the_number_comes_from_a_process_of_its_own():
     assert json.loads(done.stdout) == 1  # the tests have one thread
 
 
+def test_what_a_users_module_prints_is_not_the_number(tmp_path):
+    (tmp_path / "noisy.py").write_text(
+        "print('loading')\nfrom torch import nn\n"
+        "def net():\n    print('building')\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    asked = json.dumps({"models": ["noisy:net"], "sizes": [4], "path": [str(tmp_path)]})
+    done = subprocess.run([sys.executable, "-P", threads.__file__], input=asked, capture_output=True, text=True)
+    assert json.loads(done.stdout) == 1
+    assert "loading\nbuilding\n" in done.stderr
+
+
 @pytest.fixture
 def answer(monkeypatch):
     """What the other process prints, and says; its exit code."""

@@ -97,13 +97,13 @@ def narrows(name, passes):
 
 def test_time_that_is_left_goes_to_the_cases_with_wide_intervals_and_never_beyond_twice_the_passes():
     made, took_s = run(Timetable(5, long_s=30.0, limit_s=100.0, target=0.02), lambda name, number: 1.0, width=narrows)
-    assert made == {"a": [1, 2, 3, 4, 10], "b": [1, 2, 3, 4, 5, 6, 7, 10], "c": list(range(1, 11))}
-    assert took_s == 23.0
+    assert made == {"a": [1, 2, 3, 4, 10], "b": [1, 2, 3, 4, 5, 6, 7], "c": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+    assert took_s == 21.0
 
 
 def test_extra_passes_leave_time_for_the_last_one():
     made, took_s = run(Timetable(5, long_s=30.0, limit_s=17.0, target=0.02), lambda name, number: 1.0, width=narrows)
-    assert made == {"a": [1, 2, 3, 4, 6], "b": [1, 2, 3, 4, 5, 6], "c": [1, 2, 3, 4, 5, 6]}
+    assert made == {"a": [1, 2, 3, 4, 7], "b": [1, 2, 3, 4, 5, 6], "c": [1, 2, 3, 4, 5, 6]}
     assert took_s == 17.0
 
 
@@ -123,7 +123,7 @@ def test_a_case_without_an_interval_is_in_no_extra_pass():
         width=lambda name, passes: 0.1 if passes > 1 else None,
     )  # fmt: skip
     assert made["c"] == [1]
-    assert made["a"] == [1, 3, 5, 6, 7, 8, 9, 10]
+    assert made["a"] == [1, 3, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize(("target", "crowded"), [(None, False), (0.02, True)])
@@ -152,7 +152,7 @@ def test_a_run_is_crowded_where_most_of_its_time_was():
 
 @pytest.mark.parametrize("spread", [0.005, 0.01, 0.02, 0.05])
 def test_intervals_that_extra_passes_have_narrowed_contain_the_true_time(spread):
-    """An interval that ends the passes when it is narrow is narrow by chance too often; the last pass mends that."""
+    """A case has no more passes as soon as its interval is narrow, which may be by chance."""
     chance, runs, contained = random.Random(7), 400, 0
     for _ in range(runs):
         times = []

@@ -6,6 +6,7 @@ the number goes to stdout.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import statistics
@@ -13,10 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # With the same time, fewer threads are better: they wait less for each other, and other programs disturb them less.
-WORTH = 1.05
+NEARLY = 1.05
 # The time for one number of threads and one batch size [s]; half of it warms up. Three rounds show a busy moment.
 TRY_S, ROUNDS = 0.4, 3
 
@@ -30,21 +32,15 @@ def fewest(times: Mapping[int, Iterable[float]]) -> int:
     """The fewest threads that train nearly as fast as the best number; `times` [s] by the number of threads."""
     means = {threads: math.exp(statistics.fmean(map(math.log, found))) for threads, found in times.items()}
     best = min(means.values())
-    return min(threads for threads, mean in means.items() if mean <= WORTH * best)
+    return min(threads for threads, mean in means.items() if mean <= NEARLY * best)
 
 
 def step_s(step: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The median time of the steps in the second half of TRY_S, of one at least [s]. The first half warms up."""
-    begin = clock()
-    step()
-    while clock() - begin < TRY_S / 2:
-        step()
-    times: list[float] = []
-    while not times or clock() - begin < TRY_S:
-        start = clock()
-        step()
-        times.append(clock() - start)
-    return statistics.median(times)
+    from perf.harness.measurement.rounds import laps
+
+    laps(step, clock, most_s=TRY_S / 2, least=1)
+    return statistics.median(laps(step, clock, most_s=TRY_S / 2, least=1))
 
 
 def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Callable[[], object]]:
@@ -66,6 +62,13 @@ def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Calla
 def main() -> int:
     asked = json.load(sys.stdin)
     sys.path[:0] = [str(CHECKOUT), *asked["path"]]
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is not the number
+        best = _best(asked)
+    print(json.dumps(best))
+    return 0
+
+
+def _best(asked: dict[str, Any]) -> int:
     import torch
 
     from perf.harness.machine.cpu import physical_cores
@@ -81,8 +84,7 @@ def main() -> int:
                 found.append(step_s(step))
         for threads, found in tried.items():
             times[threads].append(min(found))
-    print(json.dumps(fewest(times)))
-    return 0
+    return fewest(times)
 
 
 if __name__ == "__main__":

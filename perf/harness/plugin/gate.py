@@ -66,7 +66,6 @@ class Shown(Watcher):
 
     def __init__(self, config: pytest.Config) -> None:
         self._progress = config.stash[PROGRESS]
-        self._terminal = config.pluginmanager.getplugin("terminalreporter")
         self._last: tuple[int, str, int] | None = None
 
     def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
@@ -79,13 +78,9 @@ class Shown(Watcher):
     def looked(
         self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
     ) -> None:
-        self._progress.say("")
-        if self._terminal is None:
-            return
         found = " · ".join(f"{number} {verdict}" for verdict, number in tally(decided).items()) or "nothing new"
         left = f"; undecided: {', '.join(short_name(case.name) for case in undecided)}" if undecided else ""
-        self._terminal.ensure_newline()
-        self._terminal.write_line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
+        self._progress.line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
 
 
 class SideBySide(Way):

@@ -67,6 +67,7 @@ class InPasses(Measure):
         self._begin = 0.0  # when the first pass began [s of time.monotonic]
         self._due: set[str] = set()  # the cases of the current pass, by node id
         self._replies: dict[str, list[dict[str, Any]]] = {}
+        self._ended: set[str] = set()  # the cases that have become too slow for more passes
         self._warned: set[tuple[str, ...]] = set()
         self._compiled: tempfile.TemporaryDirectory[str] | None = None
 
@@ -93,11 +94,13 @@ class InPasses(Measure):
                 self.progress.say(f"{self._pass}, {place}/{len(cases)} {item.name}")
                 self._measure(item)
             self._end_pass()
-            taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._is_measured(item.nodeid)}
+            taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._goes_on(item.nodeid)}
             self._due = self._timetable.next_pass(taken, time.monotonic() - self._begin)
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
-                self._say(f"the cases take longer than those of a small network: about {duration(limit_s)} in all")
+                self.progress.line(
+                    f"the cases take longer than those of a small network: about {duration(limit_s)} in all"
+                )
             if self._timetable.is_last:
                 self._due |= untimed
                 self.progress.say("")
@@ -116,10 +119,12 @@ class InPasses(Measure):
         promised_s = START_S + cases * profile.whole_s * self.passes / profile.passes
         if settings.passes is None:
             self._timetable.limit_s, self._timetable.target = promised_s, settings.target
-        self._say(f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}")
+        self.progress.line(
+            f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}"
+        )
 
-    def _is_measured(self, name: str) -> bool:
-        return bool(self._replies.get(name)) and not self._has_failed(name)
+    def _goes_on(self, name: str) -> bool:
+        return bool(self._replies.get(name)) and not self._has_failed(name) and name not in self._ended
 
     def _taken(self, name: str) -> Taken:
         replies = self._replies[name]
@@ -127,12 +132,6 @@ class InPasses(Measure):
         crowding = replies[-1]["info"].get("crowding") or 0.0
         width = summary(seconds).spread if len(seconds) > 1 else None
         return Taken(replies[-1]["wall_s"], len(replies), width, crowding > CROWDED)
-
-    def _say(self, text: str) -> None:
-        terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(text)
 
     @staticmethod
     def _is_ours(item: pytest.Item) -> bool:
@@ -158,12 +157,14 @@ class InPasses(Measure):
         except SideLost as lost:
             self._link, self._serves = None, False
             if isinstance(lost, SideSilent):
-                self._say(f"{item.name}: {self._pass} was ended after {duration(limit_s)}; the earlier ones count")
-                self._due.discard(name)
+                self.progress.line(
+                    f"{item.name}: {self._pass} was ended after {duration(limit_s)}; the earlier ones count"
+                )
+                self._ended.add(name)
                 return
             reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
-        if before and reply["outcome"] == "skipped":  # it has become too slow; the earlier passes count
-            self._due.discard(name)
+        if before and reply["outcome"] == "skipped":  # the earlier passes count
+            self._ended.add(name)
             return
         if reply["outcome"] == "measured" and not reply.get("seconds"):
             reply |= {"outcome": "failed", "reason": "nothing was measured"}

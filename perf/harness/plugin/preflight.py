@@ -125,7 +125,7 @@ def _check_passes(settings: Settings) -> None:
         if given and (settings.paired or settings.qualifies):
             other = "--perf-against" if settings.paired else "--perf-profile=qualify"
             raise pytest.UsageError(f"--perf-{name} and {other} exclude each other: only a measuring run has passes")
-    if settings.precision_target is not None and settings.rounds is not None:
+    if typed["precision-target"] and settings.rounds is not None:
         raise pytest.UsageError(
             "--perf-precision-target and --perf-rounds exclude each other: all rounds that you set are made"
         )

@@ -53,6 +53,13 @@ class Progress:
         if self.active:
             self._show(text)
 
+    def line(self, text: str) -> None:
+        """Print a line that stays, on any output."""
+        self.say("")
+        if (terminal := self._config.pluginmanager.getplugin("terminalreporter")) is not None:
+            terminal.ensure_newline()
+            terminal.write_line(text)
+
     def _show(self, text: str) -> None:
         room = shutil.get_terminal_size().columns - self._config.get_terminal_writer().width_of_current_line - 2
         shown = f" {text[:room]}" if text and room >= LEAST_COLUMNS else ""
