@@ -256,6 +256,16 @@ def test_each_case_of_a_run_compiles_into_an_empty_cache_of_its_own(perf, watch,
     assert len({*used, cache_dir()}) == 3
 
 
+@pytest.mark.parametrize("before", [None, "/somewhere"])
+def test_what_is_compiled_goes_to_the_folder_that_is_named_and_nowhere_else_afterwards(tmp_path, monkeypatch, before):
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
+    with execution.compiling(anew=True, cache=tmp_path / "one"):
+        assert Path(cache_dir()) == tmp_path / "one"
+        assert Path(os.environ["TRITON_CACHE_DIR"]).is_relative_to(tmp_path / "one")
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == os.environ.get("TRITON_CACHE_DIR") == before
+
+
 BURN = """
 import sys, time
 while time.process_time() < 0.4: pass
