@@ -206,7 +206,11 @@ def _whole(text: str, minimum: int) -> int:
 
 
 def _threads(text: str) -> int:
-    return AUTO_THREADS if text.strip() == "auto" else _whole(text, 1)
+    if text.strip() == "auto":
+        return AUTO_THREADS
+    if not re.fullmatch(r"\s*[+-]?\d+\s*", text):
+        raise ValueError(f"{text!r} is neither a whole number nor auto")
+    return _whole(text, 1)
 
 
 def _devices(text: str) -> tuple[str, ...]:
