@@ -69,6 +69,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings(*WARNINGS), append=False)
 
 
+@pytest.fixture(autouse=True)
+def a_tests_own_modules_are_forgotten(tmp_path_factory):
+    """What a test wrote and imported in this process: the next test may write another module of that name."""
+    before = set(sys.modules)
+    yield
+    written = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(written):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def digits_root(tmp_path_factory):
     """A data root with the drawn digits in it, made once."""

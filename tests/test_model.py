@@ -152,7 +152,6 @@ def test_two_builds_of_a_recipe_share_nothing():
 def write_module(folder, monkeypatch, text):
     (folder / "mine.py").write_text(f"from torch import nn\nimport torch\n{text}\n")
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
 
 
 def test_the_attributes_of_a_users_factory_are_its_recipe(tmp_path, monkeypatch):

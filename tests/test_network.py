@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import sys
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,6 @@ def nets(tmp_path, monkeypatch):
         text += f"{name}.input_shape, {name}.classes = (3, 8, 8), 5\n"
     (tmp_path / "mine.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     return "mine:tiny", "mine:wide"
 
 
