@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,15 @@ from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 pytest_plugins = ["pytester"]
 
 TWO = ("--perf-device=cpu", "--perf-passes=2")
+
+
+@pytest.fixture(autouse=True)
+def others(monkeypatch):
+    """How many cores other programs use, as far as these tests are concerned: none, unless a test changes it."""
+    used = [0.0]
+    meter = types.SimpleNamespace(read=lambda: types.SimpleNamespace(missing_cores=lambda threads: used[0]))
+    monkeypatch.setattr("perf.harness.plugin.passes.Meter", lambda: meter)
+    return used
 
 
 def test_two_passes_measure_each_case_twice_and_the_record_says_which_rounds_are_whose(perf, pytester):
@@ -165,6 +175,21 @@ def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
     assert sum(asked[0] == "case" for asked in FakeLink.asked) == 4
 
 
+@pytest.mark.parametrize(
+    ("used", "says"),
+    [
+        (0.2, "1 case in 4 passes: about 14 s"),
+        (0.6, "1 case in 4 passes: about 19 s (other programs use 0.6 of the cores that it needs)"),
+        (None, "1 case in 4 passes: about 12 s"),
+    ],
+)
+def test_beside_other_programs_a_run_promises_less(perf, monkeypatch, others, used, says):
+    others[0] = used
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines([says])
+
+
 class SlowLink(FakeLink):
     """Its cases take longer than those of a small network."""
 
@@ -199,6 +224,14 @@ def test_a_pass_that_takes_far_longer_than_the_first_is_ended_and_the_first_coun
     result.stdout.fnmatch_lines(["*cpu-bs64*: pass 2 of 4 was ended after 60 s; the earlier ones count"])
     assert result.stdout.str().count("was ended") == 1  # it is not tried again
     assert read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]["pass_rounds"] == {"1": 2}
+
+
+def test_beside_other_programs_a_later_pass_takes_no_longer_than_the_run_may_still_take(perf, monkeypatch):
+    SilentLink.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", SilentLink)
+    monkeypatch.setattr("perf.harness.plugin.passes.time", types.SimpleNamespace(monotonic=lambda: 100.0))
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*cpu-bs64*: pass 2 of 4 was ended after 13 s; the earlier ones count"])
 
 
 class SlowerLink(FakeLink):

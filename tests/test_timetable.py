@@ -15,7 +15,7 @@ def run(timetable, cost, names="abc", width=lambda name, passes: None, crowded=l
     taken, elapsed_s, due = {}, 0.0, set(names)
     while True:
         for name in sorted(due):
-            if name in taken and timetable.is_late(elapsed_s):
+            if name in taken and not timetable.until_late_s(elapsed_s):
                 continue
             wall_s = cost(name, timetable.number)
             elapsed_s += wall_s

@@ -64,9 +64,9 @@ class Timetable:
         passes_left = max(1, self.passes - self.number + 1)
         return {name for name, count in more.items() if 2 * count > passes_left}
 
-    def is_late(self, elapsed_s: float) -> bool:
-        """Whether the run must end, even within a pass: it has become much slower than it was."""
-        return elapsed_s > LATE * self.limit_s
+    def until_late_s(self, elapsed_s: float) -> float:
+        """How long the run may still take [s]. At 0 it must end, even within a pass: it has become much slower."""
+        return max(0.0, LATE * self.limit_s - elapsed_s)
 
     def _wanted(self, wall_s: float) -> int:
         """How many of all passes measure a case that takes `wall_s`; one if that is more than twice `long_s`."""

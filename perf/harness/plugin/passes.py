@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from perf.harness.machine.load import Meter
 from perf.harness.measurement.passes import of_all
 from perf.harness.measurement.side_by_side.link import Link, SideError, SideLost, SideSilent
 from perf.harness.measurement.timetable import Taken, Timetable
@@ -39,8 +41,9 @@ READY_S, FOREVER_S = 600.0, 1e6
 END_S = 60.0
 # What a run takes beside its cases: to import, to begin the passes, and to report.
 START_S = 10.0
-# A case whose pass takes this many times as long as its first pass, and this long at least [s], is ended.
-TOO_LONG, LEAST_LIMIT_S = 3, 20.0
+# A case is ended if its pass takes this many times as long as its first pass, and longer than either this [s] or what is
+# left of the run's time.
+TOO_LONG, LEAST_LIMIT_S = 3, 60.0
 
 
 def can_fork(plan: Plan) -> bool:
@@ -65,6 +68,7 @@ class InPasses(Measure):
         self._serves = False  # whether the worker is in a pass
         self._timetable = Timetable(passes, self.settings.profile.long_s)
         self._begin = 0.0  # when the first pass began [s of time.monotonic]
+        self._load: Meter | None = None  # of other programs, while the first worker starts
         self._due: set[str] = set()  # the cases of the current pass, by node id
         self._replies: dict[str, list[dict[str, Any]]] = {}
         self._ended: set[str] = set()  # the cases that have become too slow for more passes
@@ -112,15 +116,21 @@ class InPasses(Measure):
         return f"pass {number}" + (f" of {self.passes}" if number <= self.passes else "")
 
     def _promise(self, cases: int) -> None:
-        """Say how long the run will take, and plan for it. A user who names rounds or passes gets exactly these."""
+        """Say how long the run will take, and plan for it. A user who names rounds or passes gets exactly these.
+
+        Everything but the rounds takes longer beside other programs: measured, as much as the cores that are missing.
+        """
         profile, settings = self.settings.profile, self.settings
         if settings.rounds is not None:
             return
-        promised_s = START_S + cases * profile.whole_s * self.passes / profile.passes
+        threads = torch.get_num_threads()
+        missing = (self._load and self._load.read().missing_cores(threads)) or 0.0
+        promised_s = (START_S + cases * profile.whole_s * self.passes / profile.passes) * (1 + missing / threads)
+        why = f" (other programs use {missing:.1f} of the cores that it needs)" if missing > CROWDED else ""
         if settings.passes is None:
             self._timetable.limit_s, self._timetable.target = promised_s, settings.target
         self.progress.line(
-            f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}"
+            f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}{why}"
         )
 
     def _goes_on(self, name: str) -> bool:
@@ -146,13 +156,14 @@ class InPasses(Measure):
         if name not in self._due or self._has_failed(name):
             return
         before = self._replies.setdefault(name, [])
-        if before and self._timetable.is_late(time.monotonic() - self._begin):
+        left_s = self._timetable.until_late_s(time.monotonic() - self._begin)
+        if before and not left_s:
             return
         known: dict[str, Any] = {"iterations": None, "call_s": None, "cache": self._cache(item)}
         if before:
             known |= {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
         try:
-            limit_s = TOO_LONG * max(LEAST_LIMIT_S, before[0]["wall_s"]) if before else FOREVER_S
+            limit_s = max(TOO_LONG * before[0]["wall_s"], min(left_s, LEAST_LIMIT_S)) if before else FOREVER_S
             reply = self._worker(item.session).ask("case", limit_s, name=name, **known)
         except SideLost as lost:
             self._link, self._serves = None, False
@@ -218,6 +229,7 @@ class InPasses(Measure):
 
     def start(self, session: pytest.Session) -> None:
         if any(map(self._is_ours, session.items)):
+            self._load = Meter()
             self._link = self._new_link()  # it imports, while this process reads the data
         super().start(session)
 
