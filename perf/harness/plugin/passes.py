@@ -41,7 +41,7 @@ READY_S, FOREVER_S = 600.0, 1e6
 END_S = 60.0
 # What a run takes beside its cases: to import, to begin the passes, and to report.
 START_S = 10.0
-# A case is ended if its pass takes this many times as long as its first pass, and longer than either this [s] or what is
+# A case is ended if its pass takes this many times as long as its first pass, and longer than this [s], or than what is
 # left of the run's time.
 TOO_LONG, LEAST_LIMIT_S = 3, 60.0
 
