@@ -2,8 +2,8 @@
 
 from data.choose import NAMES, load, resolve
 from data.errors import DataError
-from data.pipelines import PIPELINES, WORKERS, Batch, Pipeline, ResidentPipeline, open_pipeline, shuffle_order
-from data.sets import DataSet, ImageDataset, Split
+from data.pipelines import PIPELINES, WORKERS, Batch, Order, Pipeline, ResidentPipeline, open_pipeline, shuffle_order
+from data.sets import DataSet, ImageDataset, NotResident, Samples, Split
 from data.synthetic import random_images
 
 __all__ = [
@@ -14,8 +14,11 @@ __all__ = [
     "DataError",
     "DataSet",
     "ImageDataset",
+    "NotResident",
+    "Order",
     "Pipeline",
     "ResidentPipeline",
+    "Samples",
     "Split",
     "load",
     "open_pipeline",

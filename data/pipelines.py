@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from data.sets import Split
+from data.sets import Samples
 
 PIPELINES: Final = ("dataloader", "workers", "resident")
 """The kinds of input pipeline."""
@@ -24,8 +24,8 @@ PIPELINES: Final = ("dataloader", "workers", "resident")
 WORKERS: Final = 2
 """Worker processes of a "workers" pipeline, where nobody says how many."""
 
-Batch = tuple[Tensor, Tensor]
-"""Images float32 (B, C, H, W) and labels int64 (B,)."""
+Batch = tuple[Any, ...]
+"""The arguments of a training step: images float32 (B, C, H, W) and labels int64 (B,); or a user's own mini-batch."""
 
 _GOLDEN: Final = 0x9E3779B9  # 2**32 / golden ratio: modulo 2**32, its multiples lie far apart (Knuth, TAOCP 3, 6.4)
 _UNPINNED: Final = ("cpu", "mps")  # these devices share the host's memory, so pinning gains nothing
@@ -33,7 +33,7 @@ _UNPINNED: Final = ("cpu", "mps")  # these devices share the host's memory, so p
 
 def open_pipeline(
     kind: str,
-    split: Split,
+    split: Samples,
     *,
     batch_size: int,
     device: torch.device,
@@ -75,7 +75,7 @@ class Pipeline(ABC):
 
     kind: str
 
-    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+    def __init__(self, split: Samples, batch_size: int, device: torch.device, seed: int) -> None:
         self.samples = len(split)
         self.batch_size = batch_size
         self.batches = -(-self.samples // batch_size)
@@ -111,16 +111,18 @@ class Pipeline(ABC):
         self.close()
 
 
-class _Order(Sampler[list[int]]):
+class Order(Sampler[list[int]]):
     """The batch sampler of a DataLoader: the indices of each batch of epoch `number`."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+    def __init__(self, samples: int, batch_size: int, seed: int = 0, *, shuffled: bool = True) -> None:
         self.number = 0
-        self._samples, self._batch_size, self._seed = samples, batch_size, seed
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self._shuffled = shuffled
 
     def __iter__(self) -> Iterator[list[int]]:
         # Not a generator: the order is fixed now, even if `number` changes later.
-        return map(Tensor.tolist, torch.split(shuffle_order(self._samples, self._seed, self.number), self._batch_size))
+        order = shuffle_order(self.samples, self.seed, self.number) if self._shuffled else torch.arange(self.samples)
+        return map(Tensor.tolist, torch.split(order, self.batch_size))
 
 
 class DataLoaderPipeline(Pipeline):
@@ -128,28 +130,21 @@ class DataLoaderPipeline(Pipeline):
 
     kind = "dataloader"
 
-    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+    def __init__(self, split: Samples, batch_size: int, device: torch.device, seed: int) -> None:
         super().__init__(split, batch_size, device, seed)
-        self._dataset = split.dataset
-        self._order = _Order(self.samples, batch_size, seed)
+        self._split = split
+        self._order = Order(self.samples, batch_size, seed)
         self._loader = self._new_loader()
 
     def to_device(self, batch: Batch) -> Batch:
-        images, labels = batch
-        return images.to(self.device), labels.to(self.device)
+        return self._split.moved(batch, self.device, non_blocking=False)
 
-    def _new_loader(self, **options: Any) -> DataLoader[Batch]:
-        return DataLoader(
-            self._dataset,  # type: ignore[arg-type]  # a map-style data set need not be derived from Dataset
-            batch_sampler=self._order,
-            # Without a generator, a DataLoader would draw the base seed of its workers from the global generator.
-            generator=torch.Generator().manual_seed(self.seed),
-            **options,
-        )
+    def _new_loader(self, **options: Any) -> DataLoader[Any]:
+        return self._split.loader(self._order, **options)
 
     def _host_batches(self, number: int) -> Iterator[Batch]:
         self._order.number = number
-        return ((images, labels) for images, labels in self._loader)
+        return map(self._split.as_batch, self._loader)
 
 
 class WorkersPipeline(DataLoaderPipeline):
@@ -160,7 +155,7 @@ class WorkersPipeline(DataLoaderPipeline):
 
     kind = "workers"
 
-    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int, *, workers: int) -> None:
+    def __init__(self, split: Samples, batch_size: int, device: torch.device, seed: int, *, workers: int) -> None:
         self._workers = workers
         self._pinned = device.type not in _UNPINNED
         self._running: Any = None  # the DataLoader's iterator, which owns the worker processes
@@ -168,15 +163,14 @@ class WorkersPipeline(DataLoaderPipeline):
         super().__init__(split, batch_size, device, seed)
 
     def to_device(self, batch: Batch) -> Batch:
-        images, labels = batch
-        return images.to(self.device, non_blocking=self._pinned), labels.to(self.device, non_blocking=self._pinned)
+        return self._split.moved(batch, self.device, non_blocking=self._pinned)
 
     def close(self) -> None:
         super().close()
         self._turn += 1
         self._stop_workers()
 
-    def _new_loader(self, **options: Any) -> DataLoader[Batch]:
+    def _new_loader(self, **options: Any) -> DataLoader[Any]:
         return super()._new_loader(
             num_workers=self._workers, persistent_workers=True, pin_memory=self._pinned, **options
         )
@@ -197,7 +191,7 @@ class WorkersPipeline(DataLoaderPipeline):
                 # Python 3.12 warns when a process with threads forks, and every process that uses torch has threads.
                 warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
                 self._running = iter(self._loader)
-            yield from ((images, labels) for images, labels in self._running)
+            yield from map(self._split.as_batch, self._running)
         except Exception:
             self._stop_workers()
             raise
@@ -211,34 +205,28 @@ class WorkersPipeline(DataLoaderPipeline):
 
 
 class ResidentPipeline(Pipeline):
-    """The whole split is copied to the device once, as uint8. The device gathers and normalizes each batch."""
+    """The whole split is copied to the device once. The device gathers each batch. Raises NotResident."""
 
     kind = "resident"
 
-    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+    def __init__(self, split: Samples, batch_size: int, device: torch.device, seed: int) -> None:
         super().__init__(split, batch_size, device, seed)
-        images = split.images if split.images.dim() == 4 else split.images.unsqueeze(1)
-        self._images, self._labels = images.to(device), split.labels.to(device)
-        # A tensor on the device: to divide by a host number, a GPU multiplies by the inverse, which rounds differently.
-        self._grey = torch.tensor(127.5, device=device)
+        self.gather = split.gatherer(device)
 
     def to_device(self, batch: Batch) -> Batch:
         return batch
 
     def close(self) -> None:
         super().close()
-        self._images = self._labels = torch.empty(0)
+        self.gather = _closed
 
     def order(self, number: int) -> Tensor:
         """The order of epoch `number`, int64 (samples,), on the device."""
         return shuffle_order(self.samples, self.seed, number).to(self.device)
 
-    def gather(self, indices: Tensor) -> Batch:
-        """The batch of the samples with these `indices`, int64 (B,), on the device."""
-        # The same bits as the transforms' (x / 255 - 0.5) / 0.5, with one operation less: doubling is exact, so
-        # x / 127.5 - 1 is twice x / 255 - 0.5. index_select is 8 times as fast as indexing.
-        images = self._images.index_select(0, indices).float().div_(self._grey).sub_(1)
-        return images, self._labels.index_select(0, indices)
-
     def _host_batches(self, number: int) -> Iterator[Batch]:
         return map(self.gather, torch.split(self.order(number), self.batch_size))
+
+
+def _closed(indices: Tensor) -> Batch:
+    raise RuntimeError("this resident pipeline is closed: open another one")

@@ -1,6 +1,24 @@
-"""The networks, the training step, the epoch and the evaluation. Plain PyTorch, without pytest."""
+"""The networks, a user's own trainings, the training step, the epoch, the evaluation. Plain PyTorch, without pytest."""
 
-from model.recipes import Recipe, RecipeError, UnknownModel, load_recipe
-from model.training import Batches, TrainingStep, evaluate, train_epoch
+from model.errors import RecipeError, Refused, UnknownModel
+from model.recipes import Recipe, load_recipe
+from model.task import FirstState, Task, TaskStep, UsersStep
+from model.training import Batch, Batches, TrainingStep, Wrapped, evaluate, train_epoch
 
-__all__ = ["Batches", "Recipe", "RecipeError", "TrainingStep", "UnknownModel", "evaluate", "load_recipe", "train_epoch"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "FirstState",
+    "Recipe",
+    "RecipeError",
+    "Refused",
+    "Task",
+    "TaskStep",
+    "TrainingStep",
+    "UnknownModel",
+    "UsersStep",
+    "Wrapped",
+    "evaluate",
+    "load_recipe",
+    "train_epoch",
+]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from data import PIPELINES, DataError, DataSet, load, open_pipeline
 from model.networks import SimpleNN
-from model.recipes import LEARNING_RATE, sgd
+from model.task import LEARNING_RATE, sgd
 from model.training import TrainingStep, evaluate, train_epoch
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"

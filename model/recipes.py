@@ -1,14 +1,14 @@
 """In: a name, as in `--perf-model=NAME`. Out: a `Recipe`: everything needed to train that network.
 
-A name is `simple_nn` (the reference network), `small_cnn`, a torchvision classification model (`resnet18`, …; weights
-are never downloaded), or a user's own `package.module:factory`. docs/your-model.md says what such a factory must do.
+A name is one of our own networks (`simple_nn`, the reference network; `small_cnn`; `tiny_lm`), a model of torchvision
+(`resnet18`, …), timm (`timm:NAME`) or transformers (`hf:NAME`), or a user's own `package.module:name` or
+`path/to/file.py:name`. Weights are never downloaded. docs/your-model.md says what a user's own must do.
 """
 
-import difflib
-import importlib
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,37 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from model import zoo
+from model.errors import RecipeError, Refused
+from model.imports import LIBRARIES, guarded, import_factory, put_back
+from model.language import TinyLM
 from model.networks import SimpleNN, SmallCNN
+from model.task import Parameters, Task, TaskStep, UsersStep, is_task, sgd
+from model.training import TrainingStep
 
-# Our own networks. The first one is the reference network.
+# Our own networks for images. The first one is the reference network.
 NETWORKS: dict[str, type[nn.Module]] = {"simple_nn": SimpleNN, "small_cnn": SmallCNN}
-LEARNING_RATE = 0.01
-IMAGENET_CLASSES = 1000
-# Image sides [pixels] of torchvision's classification models, as published. All models not listed take 224.
-SIDES = {"inception_v3": 299}
-# Auxiliary heads return tuples, and help only in long trainings. Weights start from PyTorch's defaults.
-AUXILIARY = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
-
-# Prefixes of torchvision's models that use patches and attention. All its other models use convolutions.
-TRANSFORMERS = ("vit_", "swin_", "maxvit_")
-
-# A user's package cannot have these names, because Stepwatch's own packages have them.
-OWN_PACKAGES = ("model", "data", "perf")
-
-Parameters = Iterable[nn.Parameter] | Iterator[nn.Parameter]
-
-
-class RecipeError(Exception):
-    """A model that cannot be used: `str()` says which model, why, and what to do."""
-
-
-class UnknownModel(RecipeError):
-    """There is no model with this name."""
-
-
-def sgd(parameters: Parameters, lr: float = LEARNING_RATE) -> Optimizer:
-    """The reference optimizer: SGD without momentum."""
-    return torch.optim.SGD(parameters, lr=lr)
+# Our own trainings of other kinds.
+TASKS: dict[str, Callable[[], object]] = {"tiny_lm": TinyLM}
 
 
 @dataclass(frozen=True)
@@ -57,6 +38,11 @@ class Recipe:
     `build()` gives a fresh module on the CPU. It maps float images (B, *input_shape) to logits (B, classes);
     `loss(logits, labels)` is a scalar; `optimizer(parameters)` returns the optimizer. `channels_last` is True if the
     convolutions run faster on tensor cores when the channels of each pixel lie side by side in memory.
+
+    With `task`, the training is a user's own: `task()` gives a fresh one on the CPU, and has its own network, loss and
+    optimizers; if `brings_data`, also its data. `batch_sizes` are those to measure if the user names none; None: those
+    of its kind. `users` is True for a user's own code. `put_back` names torch's global settings that this code had
+    changed.
     """
 
     name: str
@@ -66,88 +52,116 @@ class Recipe:
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
     optimizer: Callable[[Parameters], Optimizer] = sgd
     channels_last: bool = False
+    task: Callable[[], Task] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    brings_data: bool = False
+    users: bool = False
+    put_back: tuple[str, ...] = field(default=(), compare=False)
+
+    def training(
+        self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+    ) -> TrainingStep:
+        """The training step of a fresh network on `device`, with its weights in `memory_format`."""
+        if self.task is not None:
+            task = self.task()
+            task.networks.to(device)
+            return (TaskStep if task.step is None else UsersStep)(task)
+        model = self.build().to(device)
+        if memory_format is not torch.contiguous_format:
+            model = model.to(memory_format=memory_format)
+        optimizer = self.optimizer(model.parameters())
+        if not isinstance(optimizer, Optimizer):
+            raise Refused(f"{self.name}: `optimizer(parameters)` must return an optimizer, not {optimizer!r}",
+                          "make.optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)")  # fmt: skip
+        return TrainingStep(model, optimizer, self.loss)
 
 
 def load_recipe(name: str) -> Recipe:
     """The recipe for `name`. Raises RecipeError if there is none, or if a user's factory breaks its contract."""
     if name in NETWORKS:
         return Recipe(name, NETWORKS[name])
+    if name in TASKS:
+        return _of_task(name, TASKS[name])
+    library, _, rest = name.partition(":")
+    if library in LIBRARIES and rest:
+        return _of_zoo(name, zoo.of_library(library, rest))
     if ":" in name:
-        return _user_recipe(name)
-    return _torchvision_recipe(name)
+        return _users_recipe(name)
+    return _of_zoo(name, zoo.of_torchvision(name, [*NETWORKS, *TASKS]))
 
 
-def _torchvision_recipe(name: str) -> Recipe:
-    from torchvision import models  # this import takes a second, and the reference network does not need it
-
-    known = [model for model in models.list_models(module=models)]
-    if name not in known:
-        close = difflib.get_close_matches(name, [*NETWORKS, *known], n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
-        raise UnknownModel(f"unknown model {name!r}: {hint} (write your own model as package.module:factory)")
-    build = partial(
-        models.get_model,
-        name,
-        weights=None,
-        num_classes=IMAGENET_CLASSES,
-        **AUXILIARY.get(name, {}),
-    )
-    side = SIDES.get(name, 224)
-    return Recipe(
-        name,
-        build,
-        input_shape=(3, side, side),
-        classes=IMAGENET_CLASSES,
-        channels_last=not name.startswith(TRANSFORMERS),
-    )
+def _of_zoo(name: str, known: zoo.Known) -> Recipe:
+    if known.task is not None:
+        return _of_task(name, known.task)
+    assert known.build is not None
+    return Recipe(name, known.build, known.input_shape, known.classes, channels_last=known.channels_last)
 
 
-def _user_recipe(name: str) -> Recipe:
-    """The recipe for `package.module:factory`. The factory's attributes replace the defaults of `Recipe`."""
-    factory = _import_factory(name)
-    options: dict[str, Any] = {
-        key: getattr(factory, key) for key in ("input_shape", "classes", "loss", "optimizer") if hasattr(factory, key)
-    }
-    if "input_shape" in options:
-        options["input_shape"] = _checked_shape(name, options["input_shape"])
-    classes = options.get("classes", 10)
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
-        raise RecipeError(f"{name}: `classes` must be an integer of 2 or more, not {classes!r}")
+def _of_task(name: str, factory: Callable[[], object]) -> Recipe:
+    def task() -> Task:
+        return Task(name, factory, _made(name, factory))
+
+    sizes = _checked_sizes(name, getattr(factory, "batch_sizes", None))
+    return Recipe(name, lambda: task().networks, task=task, batch_sizes=sizes, brings_data=True)
+
+
+def _users_recipe(name: str) -> Recipe:
+    """The recipe for a user's own training, or for a factory of networks for images, whose attributes replace the
+    defaults of `Recipe`."""
+    changed: list[str] = []
+    with put_back(changed):
+        factory = import_factory(name)
+        _check_attributes(name, factory)
+        made = _made(name, factory)
+    if dtype := next((one for one in changed if one.startswith("torch.set_default_dtype")), None):
+        raise Refused(f"{name}: it sets {dtype}, so that its networks are not in float32, as all precisions need",
+                      f"# without {dtype}")  # fmt: skip
+    options: dict[str, Any] = {"users": True, "put_back": tuple(changed)}
+    places = (made, factory)
+    if (shape := _first(places, "input_shape")) is not None:
+        options["input_shape"] = _checked_shape(name, shape)
+    if (classes := _first(places, "classes")) is not None:
+        options["classes"] = _checked_classes(name, classes)
+    if is_task(factory, made):
+        task = Task(name, factory, made)
+        options |= {"batch_sizes": _checked_sizes(name, task.member("batch_sizes")), "brings_data": task.brings_data}
+        return Recipe(name, lambda: _task(name, factory).networks, task=partial(_task, name, factory), **options)
+    options |= {key: getattr(factory, key) for key in ("loss", "optimizer") if hasattr(factory, key)}
+    Task(name, None, made)  # it refuses what cannot be trained
+    return Recipe(name, partial(_made, name, factory), **options)
+
+
+def _check_attributes(name: str, factory: object) -> None:
+    """Raise RecipeError for an attribute of `factory` that cannot be used."""
+    for key, check in {
+        "input_shape": _checked_shape,
+        "classes": _checked_classes,
+        "batch_sizes": _checked_sizes,
+    }.items():
+        if hasattr(factory, key):
+            check(name, getattr(factory, key))
     for key in ("loss", "optimizer"):
-        if key in options and not callable(options[key]):
-            raise RecipeError(f"{name}: `{key}` must be callable, not {options[key]!r}")
-    return Recipe(name, partial(_built, name, factory), **options)
+        if hasattr(factory, key) and not callable(getattr(factory, key)):
+            raise RecipeError(f"{name}: `{key}` must be callable, not {getattr(factory, key)!r}")
 
 
-def _import_factory(name: str) -> Callable[[], Any]:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise RecipeError(f"{name!r} is not of the form package.module:factory")
+def _task(name: str, factory: Callable[[], object]) -> Task:
+    return Task(name, factory, _made(name, factory))
+
+
+def _made(name: str, factory: Callable[[], Any]) -> Any:
+    """What `factory` returns. torch's global settings stay as they were."""
     try:
-        module = importlib.import_module(module_name)
+        with guarded(name, "making it"), put_back([]):
+            return factory()
+    except RecipeError:
+        raise
     except Exception as error:
-        if not isinstance(error, ModuleNotFoundError) or not f"{module_name}.".startswith(f"{error.name}."):
-            raise RecipeError(f"{name}: importing {module_name!r} raised {_raised(error)}") from error
-        package = module_name.split(".")[0]
-        if package in OWN_PACKAGES:
-            hint = f"a package called `{package}` is Stepwatch's own here: import the factory from one of another name"
-        else:
-            hint = "run from the folder that contains it, or add that folder to PYTHONPATH"
-        raise UnknownModel(f"{name}: cannot import {module_name!r} ({error}); {hint}") from error
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise UnknownModel(f"{name}: {module_name!r} ({module.__file__}) has no {attribute!r}")
-    if not callable(factory):
-        raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
-    return factory  # type: ignore[no-any-return]
+        raise RecipeError(f"{name}: the factory raised {type(error).__name__}: {error}") from error
 
 
-def _raised(error: Exception) -> str:
-    """`error` and its place, such as `ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}"
-    lines = [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith("<frozen ")]
-    return f"{type(error).__name__}: {error}, at {lines[-1].filename}:{lines[-1].lineno}"
+def _first(places: tuple[object, ...], name: str) -> Any:
+    return next((found for place in places if (found := getattr(place, name, None)) is not None), None)
 
 
 def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:
@@ -157,13 +171,15 @@ def _checked_shape(name: str, shape: object) -> tuple[int, int, int]:
     raise RecipeError(f"{name}: `input_shape` must be (channels, height, width) of one image, not {shape!r}")
 
 
-def _built(name: str, factory: Callable[[], Any]) -> nn.Module:
-    try:
-        module = factory()
-    except Exception as error:
-        raise RecipeError(f"{name}: the factory raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise RecipeError(f"{name}: the factory must return a torch.nn.Module, not {type(module).__name__}")
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise RecipeError(f"{name}: the module has no parameters to train")
-    return module
+def _checked_classes(name: str, classes: object) -> int:
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
+        raise RecipeError(f"{name}: `classes` must be an integer of 2 or more, not {classes!r}")
+    return classes
+
+
+def _checked_sizes(name: str, sizes: object) -> tuple[int, ...] | None:
+    if sizes is None:
+        return None
+    if not isinstance(sizes, list | tuple) or not sizes or not all(isinstance(one, int) and one > 1 for one in sizes):
+        raise RecipeError(f"{name}: `batch_sizes` must be whole numbers of 2 or more, such as (16, 64), not {sizes!r}")
+    return tuple(sizes)

@@ -2,10 +2,12 @@
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.workload.workload import finite
 
 
 def test_inference(bench: Bench) -> None:
     work = bench.workload
+    bench.check_predicts()
     trainee = bench.cold_trainee(first=lambda fresh: fresh.infer(*work.batches(1)[0]))
     bench.check_logits()
     batches = work.batches()
@@ -14,7 +16,7 @@ def test_inference(bench: Bench) -> None:
     bench.measurement.run(infer)
     bench.record_rate(work.batch_size)
 
-    if not trainee.infer(*batches[0]).isfinite().all():
+    if not finite(trainee.infer(*batches[0])):
         raise MeasurementError("the network's output is not finite")
     bench.measurement.enqueue(infer)
     bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))

@@ -72,8 +72,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def a_tests_own_modules_are_forgotten(tmp_path_factory):
     """What a test wrote and imported in this process: the next test may write another module of that name."""
-    before = set(sys.modules)
+    before, path = set(sys.modules), list(sys.path)
     yield
+    sys.path[:] = path
     written = str(tmp_path_factory.getbasetemp())
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(written):

@@ -9,6 +9,7 @@ import pytest
 
 from perf.harness.plugin.state import STATE, end_undecided, kept_in
 from perf.harness.record.judgement import Judgement, Verdict
+from tests.conftest import ROOT
 
 OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 UNDECIDED = (Verdict.SAME, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
@@ -28,7 +29,10 @@ class Folder(Server):
 def config(storage):
     state = SimpleNamespace(plan=SimpleNamespace(fingerprint_id="smoke-1234"))
     session = SimpleNamespace(storage=storage)
-    return SimpleNamespace(_benchmarksession=session, rootpath=Path("/project"), stash={STATE: state})
+    called = SimpleNamespace(dir=ROOT)
+    return SimpleNamespace(
+        _benchmarksession=session, rootpath=Path("/project"), stash={STATE: state}, invocation_params=called
+    )
 
 
 def test_a_run_is_kept_in_the_storage_or_beside_the_project_where_that_is_a_server():

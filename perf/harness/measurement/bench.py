@@ -13,6 +13,9 @@ from typing import Any
 import torch
 
 from data import Pipeline, ResidentPipeline
+from model import TaskStep, TrainingStep, UsersStep, evaluate
+from model.imports import raised
+from model.task import facts, whole
 from perf.harness.machine import devices, memory
 from perf.harness.machine.load import crowding, foreign_cpu_s
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
@@ -27,6 +30,8 @@ from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
 from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
+from perf.harness.workload.contract import MINIMAL_BATCH
+from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.execution import epoch, graph_break
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.modes.precision import AutocastStep
@@ -36,6 +41,8 @@ from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 FALLING_STEPS = 8
 
 
+# The metrics of a task are those of so many mini-batches.
+METRIC_BATCHES = 32
 # A step that is slower than its limit so many times is not slow by chance.
 TRIES = 3
 
@@ -69,6 +76,7 @@ class Bench:
         self.workload = workload
         self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
+        self._whole = False  # whether the user has written the step as a whole
         self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
         self._readings = readings
         device, profile = workload.device, settings.profile
@@ -111,7 +119,24 @@ class Bench:
         if self._cached is not None:
             self.keep(reuses_compilation=self._cached)
         trainee.restore()
+        self._keep_training(trainee.fresh)
         return trainee
+
+    def _keep_training(self, step: TrainingStep) -> None:
+        """Record what a task, or a user's own network, trains with, and what of it is not used."""
+        recipe = self.workload.recipe
+        if recipe.task is None and not recipe.users:
+            return
+        self._whole = isinstance(step, UsersStep)
+        found = facts(step) | ({"put back": ", ".join(recipe.put_back)} if recipe.put_back else {})
+        trained = sum(one.numel() for one in step.model.parameters() if one.requires_grad)
+        self.keep(training=found, trained_parameters=trained)
+
+    def check_predicts(self) -> None:
+        """Raises Unsupported if the task does not say what inference is."""
+        make = self.workload.recipe.task
+        if make is not None and not make().can_predict:
+            raise Unsupported("the task has a whole `step`, and neither `predict(batch)` nor `loss(batch)`")
 
     def check_length(self, trainee: Trainee, steps: int = 1) -> None:
         """Time a step if a call has a time limit, then restore. Raises TooLong if `steps` steps exceed the limit.
@@ -196,6 +221,8 @@ class Bench:
 
     def record_rate(self, samples: int) -> None:
         """Record what follows from the timed rounds: rate, memory, load and marks. A call has `samples` samples."""
+        if (unit := self.workload.unit) is not None:
+            self.keep(unit=unit[0], units_per_sample=unit[1])
         self.keep(samples_per_iteration=samples, peak_bytes=memory.peak_bytes(self.workload.device))
         if self.workload.mode.execution == "compile":
             self.keep(graph_break=graph_break())
@@ -220,7 +247,7 @@ class Bench:
                 self.keep(**{key: found})
 
     def record_flop(self, call: Callable[..., object]) -> None:
-        """Record `flop_per_sample` of `call(images, labels)`, counted on the smallest mini-batch.
+        """Record `flop_per_sample` of `call(*batch)`, counted on the smallest mini-batch.
 
         `flop_uncounted` names the operations that cannot be counted. `flop_per_sample` is None if there are any, or if
         no FLOP are found.
@@ -230,11 +257,11 @@ class Bench:
         batch = self.workload.minimal().batches(1)[0]
         work = traffic.work(lambda: call(*batch))
         known = work.flop and not work.uncounted
-        self.keep(flop_per_sample=round(work.flop / len(batch[1])) if known else None)
+        self.keep(flop_per_sample=round(work.flop / MINIMAL_BATCH) if known else None)
         self.keep(flop_uncounted=", ".join(work.uncounted))
 
     def record_bytes(self, call: Callable[..., object]) -> None:
-        """Record `bytes_per_sample` of `call(images, labels)`, counted at the batch size of the workload.
+        """Record `bytes_per_sample` of `call(*batch)`, counted at the batch size of the workload.
 
         The batch size matters, because all samples of a mini-batch share one read of the weights.
         """
@@ -244,11 +271,43 @@ class Bench:
         work = traffic.work(lambda: call(*batch))
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
+    def quality(self, trainee: Trainee) -> dict[str, Any]:
+        """How good the trained network is: its accuracy on the test images, or the metrics of a task on its data.
+
+        Raises MeasurementError if the task's `metrics(batches)` fail.
+        """
+        work = self.workload
+        if work.recipe.task is None:
+            with work.open(work.data.test) as test:
+                return {"accuracy": evaluate(trainee.model, test.epoch())}
+        assert isinstance(trainee.fresh, TaskStep)
+        metrics = trainee.fresh.task.member("metrics")
+        if metrics is None:
+            return {}
+        was_training = trainee.model.training
+        trainee.model.eval()
+        try:
+            with torch.no_grad():
+                found = metrics([whole(batch) for batch in work.batches(METRIC_BATCHES)])
+            numbers = {str(name): float(value) for name, value in found.items()}
+            return {"metrics": {name: value for name, value in numbers.items() if math.isfinite(value)}}
+        except Exception as error:
+            raise MeasurementError(f"`metrics(batches)` raised {raised(error)}") from error
+        finally:
+            trainee.model.train(was_training)
+
     def record_losses(self, first: float, last: float, steps: int) -> None:
-        """Record both losses. Raises MeasurementError if they show that nothing was trained."""
+        """Record both losses. Raises MeasurementError if they show that nothing was trained.
+
+        The losses of a step that the user has written as a whole need not fall: two networks may work against each
+        other. The contract check has seen that it changes the weights.
+        """
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
-        if problem := training_problem(first, last, steps):
+        whole = self._whole
+        if not whole and (problem := training_problem(first, last, steps)):
             raise MeasurementError(problem)
+        if whole and math.isfinite(first) and not math.isfinite(last):
+            raise MeasurementError(f"the loss is not finite: {first:.4g} at first, {last:.4g} at last")
 
 
 def training_problem(first: float, last: float, steps: int) -> str:

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import torch
 
 from data import Pipeline
-from model import TrainingStep
+from model import TrainingStep, UsersStep
+from model.nesting import length
 
 PHASES = ("data_wait", "copy", "forward", "backward", "optimizer", "other")
+WHOLE = "step"  # the phase of a step that the user has written as a whole
 
 
 class Stopwatch(Protocol):
@@ -37,7 +39,7 @@ class HostStopwatch:
 
     def lap(self, name: str) -> None:
         now = self._clock()
-        self._totals[name] += now - self._last
+        self._totals[name] = self._totals.get(name, 0.0) + now - self._last
         self._last = now
 
     def seconds(self) -> dict[str, float]:
@@ -69,12 +71,16 @@ class EventStopwatch:
         torch.accelerator.synchronize(self._device)
         totals = dict.fromkeys(PHASES, 0.0)
         for (_, before), (name, after) in zip(self._events, self._events[1:], strict=False):
-            totals[name] += before.elapsed_time(after) / 1e3  # elapsed_time is in milliseconds
+            seconds = before.elapsed_time(after) / 1e3  # elapsed_time is in milliseconds
+            totals[name] = totals.get(name, 0.0) + seconds
         return totals
 
 
 def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch) -> None:
-    """Run one epoch like `model.train_epoch`, with a lap after each phase. Its total time is never used as a result."""
+    """Run one epoch like `model.train_epoch`, with a lap after each phase. Its total time is never used as a result.
+
+    A step that the user has written as a whole is one phase.
+    """
     step.model.train()
     stopwatch.start()
     batches: Iterator[Any] = iter(pipeline.host_epoch(0))
@@ -83,16 +89,21 @@ def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch
         batch = next(batches, None)
         stopwatch.lap("data_wait")
         if batch is None:
+            step.end_epoch()
             return
-        images, labels = pipeline.to_device(batch)
+        batch = pipeline.to_device(batch)
         stopwatch.lap("copy")
-        step.optimizer.zero_grad(set_to_none=True)
+        if isinstance(step, UsersStep):
+            step(*batch)
+            stopwatch.lap(WHOLE)
+            continue
+        step.zero_grad()
         stopwatch.lap("optimizer")
-        loss = step.forward(images, labels)
+        loss = step.forward(*batch)
         stopwatch.lap("forward")
         step.backward(loss)
         stopwatch.lap("backward")
         step.update()
         stopwatch.lap("optimizer")
-        total += loss.detach() * len(labels)
+        total += loss.detach() * length(batch[-1])
         stopwatch.lap("other")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,12 +13,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from data import Batch
 from model import TrainingStep
+from model.nesting import mapped, tensors
 from perf.harness.machine import memory
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.rounds import Clock, warm_up
+from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.execution import executed
 from perf.harness.workload.modes.precision import in_precision
-from perf.harness.workload.workload import MINIMAL_BATCH, Workload, placed
+from perf.harness.workload.own_data import OwnSamples, OwnSplit, OwnStream, seed_all
+from perf.harness.workload.workload import Workload
 
 # How long to measure the throughput of each batch size that fits [s]: long enough to find its fastest block of steps.
 RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
@@ -35,16 +37,15 @@ SILENT = "99"
 
 def fresh_step(work: Workload) -> TrainingStep:
     """The training step of a fresh network, without the copy of the weights that `Trainee` keeps to restore them."""
-    torch.manual_seed(work.seed)
+    seed_all(work.seed)
     device = work.device.torch_device
-    model = placed(work.recipe, device, work.memory_format)
-    model.train()
-    step = TrainingStep(model, work.recipe.optimizer(model.parameters()), work.recipe.loss)
+    step = work.recipe.training(device, work.memory_format)
+    step.model.train()
     return executed(in_precision(step, work.mode.precision, device), work.mode.execution)
 
 
 def repeated(batch: Batch, size: int) -> Batch:
-    """A mini-batch of `size` samples on the device, which repeats the samples of `batch` in order."""
+    """`size` images and labels on the device: the samples of `batch`, again and again in order."""
     images, labels = batch
     turn = torch.arange(size, device=labels.device) % len(labels)
     return images[turn], labels[turn]
@@ -73,7 +74,7 @@ def account(work: Workload, batch: Batch) -> Account:
     memory.free(work.device)
     before = memory.used_bytes(work.device)
     step = fresh_step(work)
-    batch = repeated(batch, len(batch[1]))
+    batch = mapped(torch.clone, batch)
     step(*batch)
     found = account_of(step, batch, work.device)
     if work.mode.execution == "cudagraph":
@@ -88,15 +89,16 @@ def account_of(step: TrainingStep, batch: Batch, device: Device) -> Account:
     """The memory of `step`, which has run before and runs once more here. `account` explains the parts."""
     gradients = _bytes(p.grad for p in step.model.parameters() if p.grad is not None)
     weights = _bytes([*step.model.parameters(), *step.model.buffers()])
-    optimizer = _bytes(v for s in step.optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
-    step.optimizer.zero_grad(set_to_none=True)
+    states = [state for one in step.optimizers for state in one.state.values()]
+    optimizer = _bytes(value for state in states for value in state.values() if isinstance(value, Tensor))
+    step.zero_grad()
     more = allocated_bytes(lambda: step(*batch), device)
     return Account(
         weight_bytes=weights,
         gradient_bytes=gradients,
         optimizer_bytes=optimizer,
         activation_bytes=None if more is None else max(0, more - gradients),
-        peak_bytes=None if more is None else weights + optimizer + _bytes(batch) + more,
+        peak_bytes=None if more is None else weights + optimizer + _bytes(tensors(batch)) + more,
     )
 
 
@@ -132,12 +134,15 @@ class Tries:
     """
 
     def __init__(self, work: Workload, timer: Clock, most_bytes: int | None = None) -> None:
-        self.most = MOST_ELEMENTS // math.prod(work.recipe.input_shape)
+        self._samples = work.batches(1)[0]
+        largest = max((tensor.numel() for tensor in tensors(self._samples)), default=1)
+        self.most = MOST_ELEMENTS * work.batch_size // max(1, largest)
+        if isinstance(work.data.train, OwnSamples | OwnStream):
+            self.most = min(self.most, len(work.data.train))
         self.rates: dict[int, float] = {}
         self.problems: dict[int, str] = {}
         self._most_bytes = None if work.device.asynchronous else most_bytes
         self._work, self._timer, self._begin = work, timer, timer()
-        self._samples = work.batches(1)[0]
 
     def fits(self, size: int) -> bool:
         """Whether a network can be trained at batch size `size`.
@@ -183,6 +188,8 @@ class Tries:
         return lambda: step(*batch)
 
     def _fresh(self, size: int) -> tuple[TrainingStep, Batch]:
+        if isinstance(self._work.data.train, OwnSplit):
+            return fresh_step(self._work), replace(self._work, batch_size=size).batches(1)[0]
         return fresh_step(self._work), repeated(self._samples, size)
 
     def _late(self, size: int) -> bool:

@@ -44,18 +44,21 @@ def step_s(step: Callable[[], object], clock: Callable[[], float] = time.perf_co
 
 
 def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Callable[[], object]]:
-    """A training step of each network at each batch size, on random images. Raises RecipeError."""
+    """A training step of each network at each batch size, on random images or its own data. Raises RecipeError."""
     import torch
 
-    from model import TrainingStep, load_recipe
-    from perf.harness.workload.workload import default_batch_sizes
+    from model import load_recipe
+    from perf.harness.workload.workload import default_batch_sizes, own_data
 
     for name in models:
         recipe = load_recipe(name)
-        network = recipe.build().train()
-        step = TrainingStep(network, recipe.optimizer(network.parameters()), recipe.loss)
+        step = recipe.training(torch.device("cpu"))
+        step.model.train()
         for size in sizes or default_batch_sizes(recipe):
-            batch = torch.rand(size, *recipe.input_shape) - 0.5, torch.arange(size) % recipe.classes
+            if recipe.brings_data:
+                batch = next(own_data(recipe, 0, size, size).train.full(size))  # type: ignore[attr-defined]
+            else:
+                batch = torch.rand(size, *recipe.input_shape) - 0.5, torch.arange(size) % recipe.classes
             yield lambda step=step, batch=batch: step(*batch)  # type: ignore[misc]
 
 

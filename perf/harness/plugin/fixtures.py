@@ -16,7 +16,7 @@ from perf.harness.plugin.qualify import Qualify
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.plugin.way import WAY
 from perf.harness.workload.benchmarks import BY_NAME
-from perf.harness.workload.modes.execution import Unsupported
+from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.mode import Mode
 
 

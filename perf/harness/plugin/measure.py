@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from data import NotResident
 from perf.harness.machine import devices, memory
 from perf.harness.measurement import rounds
 from perf.harness.measurement.bench import TooLong
@@ -24,7 +25,8 @@ from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import render
 from perf.harness.workload.benchmarks import BY_NAME, place
-from perf.harness.workload.modes.execution import Unsupported, untraced
+from perf.harness.workload.modes.errors import Unsupported
+from perf.harness.workload.modes.execution import untraced
 
 # These outcomes and their reasons are already noted when `ended` is called.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
@@ -104,6 +106,8 @@ class Measure(Way):
                 yield
         except (TooLong, Unsupported) as reason:
             raise pytest.skip.Exception(str(reason)) from None
+        except NotResident as reason:
+            raise pytest.skip.Exception(f"resident: {reason}") from None
         except MeasurementError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:

@@ -19,7 +19,7 @@ from model import RecipeError
 from perf.harness.machine import devices
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, OPTIONS, Settings, SettingsError, resolve
-from perf.harness.plugin import stock
+from perf.harness.plugin import project, stock
 from perf.harness.workload.plan import Plan
 
 PERF = Path(__file__).resolve().parents[2]
@@ -55,11 +55,11 @@ def resolved(config: pytest.Config) -> Plan:
     if config.getoption("dist", "no") != "no":
         raise pytest.UsageError("benchmarks that run at the same time disturb each other; run perf/ without -n")
     typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
-    ini = {option.name: config.getini(option.ini) for option in OPTIONS}
+    ini, ini_file = project.settings(config)
     if (here := str(config.invocation_params.dir)) not in sys.path:
         sys.path.append(here)  # for `--perf-model=package.module:factory`
     try:
-        settings = resolve(typed, ini, str(config.inipath or "the ini file"), DATA_ROOT)
+        settings = resolve(typed, ini, ini_file, DATA_ROOT)
         if settings.paired and settings.threads is None:
             settings = replace(settings, threads=GATE_THREADS)
         _check_models(settings)
@@ -213,7 +213,7 @@ def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:
     """
     base = str(config.option.benchmark_storage)
     if base == DEFAULT_STORAGE:
-        base = f"file://{config.rootpath / '.benchmarks'}"
+        base = f"file://{project.home(config) / '.benchmarks'}"
     if base.startswith("file://") or "://" not in base:
         config.option.benchmark_storage = f"{base.rstrip('/')}/{fingerprint_id}"
     name: str | None = config.option.benchmark_save

@@ -16,7 +16,7 @@ import pytest
 from perf.harness.machine.telemetry.sampler import Sampler, as_record, sampler_of
 from perf.harness.machine.telemetry.source import Sample, Source
 from perf.harness.options import Settings
-from perf.harness.plugin import stock
+from perf.harness.plugin import project, stock
 from perf.harness.plugin.progress import Progress
 from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Run
 from perf.harness.record.judgement import Judgement, Verdict
@@ -89,7 +89,9 @@ PROGRESS = pytest.StashKey[Progress]()
 
 def kept_in(config: pytest.Config) -> tuple[Path, str]:
     """The folder of this run's file, and the part of its name that no other run has: time and process id."""
-    folder = stock.storage_folder(config) or config.rootpath / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
+    folder = (
+        stock.storage_folder(config) or project.home(config) / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
+    )
     return folder, f"{datetime.datetime.now().strftime(STAMP)}_{os.getpid()}"
 
 

@@ -30,6 +30,8 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     precision: str
     profile: str
     parameters: Whole = UNSET
+    trained_parameters: Whole = UNSET
+    training: Mapping[str, str] | UnsetType = UNSET
     cold_start_s: Number = UNSET
     warmup_calls: Whole = UNSET
     warmup_stable: bool | UnsetType = UNSET
@@ -44,6 +46,8 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     power_capped_rounds: Whole = UNSET
     samples_per_iteration: Whole = UNSET
     samples_per_s: Number = UNSET
+    unit: Text = UNSET
+    units_per_sample: Number = UNSET
     peak_bytes: int | UnsetType | None = UNSET
     enqueue_s: NumberOrNone | UnsetType = UNSET
     one_thread_s: NumberOrNone | UnsetType = UNSET
@@ -65,6 +69,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phases_wall_s: Number = UNSET
     epochs: Whole = UNSET
     accuracy: Number = UNSET
+    metrics: Mapping[str, float] | UnsetType = UNSET
     losses: Mapping[str, float] | UnsetType = UNSET
     weight_bytes: Whole = UNSET
     gradient_bytes: Whole = UNSET

@@ -84,6 +84,11 @@ class Benchmark:
         """`info[key]` if it is a finite number, otherwise None."""
         return finite(self.info.get(key))
 
+    def texts(self, key: str) -> dict[str, str]:
+        """The strings in the dictionary `info[key]`; {} if there is no such dictionary."""
+        value = self.info.get(key)
+        return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, Mapping) else {}
+
     def numbers(self, key: str) -> dict[str, float]:
         """The finite numbers in the dictionary `info[key]`; {} if there is no such dictionary."""
         value = self.info.get(key)

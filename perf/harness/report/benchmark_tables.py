@@ -135,6 +135,7 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
         _over_plain(rows, short=piped),
         Column.words("bound by", _cells(rows, _bound_by), spare=1),
         Column("accuracy", _cells(rows, lambda row: _number(row, "accuracy", _accuracy))),
+        *_metrics(rows),
         Column("final loss", _cells(rows, _final_loss), spare=4),
     ]
     return Table(title(rows), _saying(columns))
@@ -251,8 +252,30 @@ def _times(rows: Sequence[Row]) -> list[Column]:
     return [
         Column("time", _cells(rows, _time_of)),
         Column.words("mark", _cells(rows, lambda row: " ".join(row.marks))),
-        Column("samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s)), spare=2),
+        Column(*_rates(rows), spare=2),
     ]
+
+
+def _rates(rows: Sequence[Row]) -> tuple[str, list[str]]:
+    """The title and the cells of the throughput: what all tasks of the table count, or samples."""
+    units = {row.benchmark.text("unit") for row in rows}
+    unit = units.pop() if len(units) == 1 else None
+    if unit is None:
+        return "samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s))
+
+    def rate(row: Row) -> str:
+        per_sample = row.benchmark.number("units_per_sample")
+        known = row.samples_per_s is not None and per_sample is not None
+        return quantities.rate(row.samples_per_s * per_sample) if known else ""  # type: ignore[operator]
+
+    return f"{unit}/s", _cells(rows, rate)
+
+
+def _metrics(rows: Sequence[Row]) -> list[Column]:
+    """One column for each number that a task's `metrics(batches)` gave."""
+    found = [row.benchmark.numbers("metrics") for row in rows]
+    names = dict.fromkeys(name for one in found for name in one)
+    return [Column(name, [_shown(quantities.significant, one.get(name)) for one in found], spare=2) for name in names]
 
 
 def _over_plain(rows: Sequence[Row], *, short: bool = False) -> Column:

@@ -38,6 +38,7 @@ def lines(run: Run) -> list[str]:
         ("set-up", _set_up(run)),
         ("data", _data(run)),
         ("model", _models(run)),
+        *(("training", text) for text in _training(run)),
         ("run", _made(run)),
         ("settings", _settings(run)),
         *(("telemetry", text) for text in _telemetry(run, devices)),
@@ -175,6 +176,22 @@ def _models(run: Run) -> str:
         if uncounted := benchmark.text("flop_uncounted"):
             known.setdefault("flop", f"FLOP not counted: {uncounted}")
     return "; ".join(_listed(name, *known.values()) for name, known in found.items())
+
+
+def _training(run: Run) -> list[str]:
+    """For each task: what it trains with, and what of it is not used."""
+    found = {}
+    for benchmark in run.benchmarks:
+        known, name = benchmark.texts("training"), benchmark.text("model")
+        if known and name and name not in found:
+            said = [f"{subject} {text}" for subject, text in known.items() if subject != "unused"]
+            if (trained := benchmark.number("trained_parameters")) != benchmark.number("parameters") and trained:
+                said.append(f"{quantities.count(trained)} parameters trained")
+            if unit := benchmark.text("unit"):
+                said.append(f"counted in {unit}")
+            unused = [f"{name}, not used: {known['unused']}"] if "unused" in known else []
+            found[name] = [f"{name}: {', '.join(said)}", *unused]
+    return [line for lines in found.values() for line in lines]
 
 
 def _made(run: Run) -> str:

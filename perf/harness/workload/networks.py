@@ -9,7 +9,9 @@ from typing import Any
 from data import DataSet
 from model import Recipe, load_recipe
 from perf.harness.options import Settings, SettingsError
-from perf.harness.workload.workload import check_contract, data_name, default_batch_sizes, load_data, takes_mnist
+from perf.harness.workload.contract import check_contract
+from perf.harness.workload.own_data import OwnSplit
+from perf.harness.workload.workload import data_name, default_batch_sizes, load_data, takes_mnist
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,16 @@ def prepared(wanted: Mapping[str, Network], settings: Settings, *, tried: bool =
     made = {}
     for name, network in wanted.items():
         recipe = network.recipe
-        if not tried:
-            check_contract(recipe)
-        shape = recipe.input_shape, recipe.classes
+        shape = name if recipe.brings_data else (recipe.input_shape, recipe.classes)
         data = read[shape] = read[shape] if shape in read else load_data(recipe, settings)
         if (largest := max(network.batch_sizes)) > len(data.train):
             raise SettingsError(
                 f"batch size {largest} is more than the {len(data.train):,} training samples of {data.name} that "
                 f"{recipe.name} has in the profile {settings.profile.name}; take a smaller one"
             )
+        if not tried:
+            own = data.train if isinstance(data.train, OwnSplit) else None
+            check_contract(recipe, own, network.batch_sizes[0])
         made[name] = replace(network, data=data)
     return made
 

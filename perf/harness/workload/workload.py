@@ -10,18 +10,23 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from data import WORKERS, Batch, DataSet, Pipeline, Split, load, open_pipeline, random_images, resolve
-from model import Recipe, RecipeError, TrainingStep
+from data import WORKERS, Batch, DataError, DataSet, Pipeline, Samples, load, open_pipeline, random_images, resolve
+from model import FirstState, Recipe, RecipeError, UsersStep
+from model.imports import raised
+from model.nesting import tensors
+from model.task import whole
 from perf.harness.machine.devices import Device
 from perf.harness.options import Settings
 from perf.harness.workload.benchmarks import endless
+from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.execution import CapturedStep, executed, function_executed
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import AutocastStep, autocast, in_precision
+from perf.harness.workload.own_data import OwnSplit, digest, of_batches, of_dataset, seed_all
 
 # With fewer mini-batches, a case would measure a network that has memorized them, while they stay in the cache.
 DISTINCT_BATCHES = 32
@@ -31,20 +36,30 @@ MNIST_SHAPE, MNIST_CLASSES = (1, 28, 28), 10
 SMALL_BATCHES = (64, 512, 4096)
 # For images of more than 64×64 pixels: a mini-batch of 4096 of these images needs hundreds of gigabytes.
 LARGE_IMAGE_BATCHES = (8, 32)
-# Two samples, because batch normalization cannot train on one.
-MINIMAL_BATCH = 2
+# For a user's own training, of which nothing is known.
+OWN_BATCHES = (16, 64)
+OWN = "own"
+# The mini-batches of the first batch size in an epoch: of a profile that takes a subset, and where a task only makes
+# mini-batches, whose epochs have no length of their own.
+SUBSET_BATCHES, MADE_BATCHES = 100, 400
 # The fixed cost of a call, which does not depend on the batch size, follows from the times at these batch sizes.
 FITTED_BATCHES = (MINIMAL_BATCH, 4, 8)
 
 
 def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     """The batch sizes to measure if the user names none. Random data has at least one full mini-batch of each."""
+    if recipe.batch_sizes is not None:
+        return recipe.batch_sizes
+    if recipe.task is not None:
+        return OWN_BATCHES
     sizes = LARGE_IMAGE_BATCHES if large_images(recipe) else SMALL_BATCHES
     return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
 
 
 def large_images(recipe: Recipe) -> bool:
-    """Whether the images of `recipe` have more than 64×64 pixels."""
+    """Whether the images of `recipe` have more than 64×64 pixels. A task counts as small: its sizes are its own."""
+    if recipe.task is not None:
+        return False
     _, height, width = recipe.input_shape
     return height * width > 64 * 64
 
@@ -59,6 +74,10 @@ def data_name(recipe: Recipe, settings: Settings, *, elsewhere: bool = False) ->
     `elsewhere` means that another network of the run uses the data set that the user named. Raises DataError, and
     RecipeError if `recipe` cannot use the named data set.
     """
+    if recipe.brings_data:
+        if settings.data != "auto" and not elsewhere:
+            raise RecipeError(f"{recipe.name} brings its own data; leave the data set to `auto`, not {settings.data!r}")
+        return OWN
     if takes_mnist(recipe):
         return resolve(settings.data, settings.data_root)
     if settings.data != "auto" and not elsewhere:
@@ -71,12 +90,19 @@ def data_name(recipe: Recipe, settings: Settings, *, elsewhere: bool = False) ->
 
 
 def takes_mnist(recipe: Recipe) -> bool:
-    """Whether `recipe` has the image size and the classes of MNIST. Any other network trains on random images."""
-    return recipe.input_shape == MNIST_SHAPE and recipe.classes == MNIST_CLASSES
+    """Whether `recipe` has the image size and the classes of MNIST. Any other network trains on random images, unless
+    it brings its own data."""
+    return not recipe.brings_data and recipe.input_shape == MNIST_SHAPE and recipe.classes == MNIST_CLASSES
 
 
 def load_data(recipe: Recipe, settings: Settings) -> DataSet:
-    """The data set for `recipe`, cut to the profile's size. Raises DataError."""
+    """The data set for `recipe`, cut to the profile's size. Raises DataError and RecipeError."""
+    if recipe.brings_data:
+        sizes = settings.batch_sizes or default_batch_sizes(recipe)
+        made = max(sizes[0] * MADE_BATCHES, *sizes)
+        if (train := settings.profile.train_samples) is not None:
+            train = min(train, max(sizes[0] * SUBSET_BATCHES, *sizes))
+        return own_data(recipe, settings.seed, train, made)
     if takes_mnist(recipe):
         data = load(settings.data, settings.data_root)
     else:
@@ -88,24 +114,29 @@ def load_data(recipe: Recipe, settings: Settings) -> DataSet:
     return data.subset(min(train, len(data.train)), min(test, len(data.test)))
 
 
-def check_contract(recipe: Recipe) -> None:
-    """Run `recipe`'s network once on two samples. Raises RecipeError if the network breaks its contract."""
-    model = recipe.build()
-    images = torch.zeros(MINIMAL_BATCH, *recipe.input_shape)
+def own_data(recipe: Recipe, seed: int, most: int | None, made: int) -> DataSet:
+    """The data that a task brings, at most `most` samples of it; it is also what the task is evaluated on.
+
+    An epoch of a task that only makes mini-batches has at most `made` samples.
+
+    Raises RecipeError, and DataError with the reason.
+    """
+    assert recipe.task is not None
+    seed_all(seed)
+    task = recipe.task()
     try:
-        with torch.no_grad():
-            logits = model(images)
+        found = task.data()
+        if isinstance(found, tuple):
+            dataset, collate = found
+            split, note = of_dataset(dataset, collate, seed, most), f"{type(dataset).__name__} of {recipe.name}"
+        else:
+            split, note = of_batches(found, seed, min(made, most or made)), f"batch(size) of {recipe.name}"
+        name = digest(split)
+    except (RecipeError, DataError) as error:
+        raise type(error)(f"{recipe.name}: {str(error).removeprefix(f'{recipe.name}: ')}") from error
     except Exception as error:
-        raise RecipeError(
-            f"{recipe.name}: the network fails on images {tuple(images.shape)} float32: {error}"
-        ) from error
-    expected = (MINIMAL_BATCH, recipe.classes)
-    if not isinstance(logits, Tensor) or logits.shape != expected:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RecipeError(
-            f"{recipe.name}: for images {tuple(images.shape)} the network must return logits {expected}, "
-            f"not {got}; set `input_shape` and `classes` on the factory"
-        )
+        raise RecipeError(f"{recipe.name}: its data cannot be read: {raised(error)}") from error
+    return DataSet(OWN, note, name, 0, (), split, split)
 
 
 @dataclass(frozen=True)
@@ -133,7 +164,7 @@ class Workload:
         wanted = self.recipe.channels_last and self.device.name.startswith("cuda")
         return torch.channels_last if wanted else torch.contiguous_format
 
-    def open(self, split: Split, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
+    def open(self, split: Samples, pipeline: str | None = None, workers: int = WORKERS) -> Pipeline:
         """Open an input pipeline over `split`, which the caller closes. `pipeline` overrides the workload's kind.
 
         `workers` is the number of processes of a "workers" pipeline.
@@ -149,12 +180,31 @@ class Workload:
 
     def batches(self, count: int = DISTINCT_BATCHES) -> list[Batch]:
         """`count` distinct full mini-batches of the training set, on the device, from several epochs if needed."""
+        train, device = self.data.train, self.device.torch_device
+        if isinstance(train, OwnSplit):
+            return [
+                train.moved(batch, device, non_blocking=False)
+                for batch in itertools.islice(train.full(self.batch_size), count)
+            ]
         with self.open(self.data.train, "resident") as pipeline:
             full = (batch for batch in endless(pipeline.epoch) if len(batch[1]) == self.batch_size)
             return [
                 (images.contiguous(memory_format=self.memory_format), labels)
                 for images, labels in itertools.islice(full, count)
             ]
+
+    @property
+    def unit(self) -> tuple[str, float] | None:
+        """What a task counts (`tokens`), and how many of it a sample has; None: samples. Raises RecipeError."""
+        if self.recipe.task is None:
+            return None
+        task = self.recipe.task()
+        if (unit := task.member("unit")) is None or (count := task.member("count")) is None:
+            return None
+        try:
+            return str(unit), float(count(whole(self.batches(1)[0]))) / self.batch_size
+        except Exception as error:
+            raise RecipeError(f"{self.recipe.name}: `count(batch)` raised {raised(error)}") from error
 
     def full_batches(self, at_once: int = 1) -> Pipeline:
         """The workload's pipeline over as much of the training set as fills whole mini-batches; the caller closes it.
@@ -171,17 +221,12 @@ class Workload:
         return replace(self, batch_size=MINIMAL_BATCH)
 
 
-def placed(recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
-    """A fresh network on `device`, with its weights in `memory_format`."""
-    model = recipe.build().to(device)
-    return model if memory_format is torch.contiguous_format else model.to(memory_format=memory_format)
-
-
 class Trainee:
     """A network on its device, and its training step. `restore` brings back its first state.
 
-    `plain` runs the step in the mode's precision, operation by operation; `step` runs it in the mode's execution.
-    `logits` runs a forward pass operation by operation; `infer` runs it in the mode's execution.
+    `fresh` is the step as the recipe has it. `plain` runs it in the mode's precision, operation by operation; `step`
+    runs it in the mode's execution. `logits` runs a forward pass operation by operation; `infer` runs it in the mode's
+    execution.
     """
 
     def __init__(
@@ -194,49 +239,63 @@ class Trainee:
     ) -> None:
         self.device = device
         self.seed = seed
-        torch.manual_seed(seed)
-        self.model = placed(recipe, device, memory_format)
-        step = TrainingStep(self.model, recipe.optimizer(self.model.parameters()), recipe.loss)
-        self.plain = in_precision(step, mode.precision, device)
+        seed_all(seed)
+        self.fresh = fresh = recipe.training(device, memory_format)
+        self.model = fresh.model
+        self.plain = in_precision(fresh, mode.precision, device)
         self.step = executed(self.plain, mode.execution)
-        self._logits = autocast(self.model, mode.precision, device)
-        self._infer = function_executed(self._logits, mode.execution)
+        self._predict = autocast(fresh.predict, mode.precision, device)
+        self._infer = function_executed(self._predict, mode.execution)
         self._weights = copy.deepcopy(self.model.state_dict())
-        self._optimizer = copy.deepcopy(self.step.optimizer.state_dict())
+        self._first = FirstState(fresh)
 
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def restore(self) -> None:
-        """Set weights, buffers, optimizer, gradient scaler and dropout's seed back to their first state."""
-        torch.manual_seed(self.seed)
+        """Set weights, buffers, optimizers, schedulers, scalers and random numbers back to their first state."""
+        seed_all(self.seed)
         self.model.load_state_dict(self._weights)
         if isinstance(self.plain, AutocastStep):
             self.plain.reset()
         if isinstance(self.step, CapturedStep):
-            self.step.restore_optimizer()
+            self.step.restore_optimizers()
+            self._first.restore(leave=self.step.optimizers)
         else:
-            self.step.optimizer.load_state_dict(copy.deepcopy(self._optimizer))
-            self.step.optimizer.zero_grad(set_to_none=True)
+            self._first.restore()
+            self.step.zero_grad()
 
     def mean_loss(self, batches: Sequence[Batch]) -> float:
-        """The mean loss over `batches` in training mode, with fixed dropout. Weights and buffers do not change."""
+        """The mean loss over `batches` in training mode, with fixed dropout. Weights and buffers do not change.
+
+        NaN if the user has written the step as a whole, without a loss.
+        """
+        if isinstance(self.fresh, UsersStep) and not self.fresh.task.has_loss:
+            return math.nan
         before = copy.deepcopy(self.model.state_dict())
         self.model.train()
         accelerators = [] if self.device.type == "cpu" else [self.device]
         with torch.random.fork_rng(accelerators, device_type=self.device.type), torch.no_grad():
-            torch.manual_seed(self.seed)
+            seed_all(self.seed)
             losses = [self.plain.forward(*batch) for batch in batches]
         self.model.load_state_dict(before)  # in training mode, batch normalization changes its buffers
         return math.fsum(loss.item() for loss in losses) / len(losses)
 
     @torch.inference_mode()
-    def logits(self, images: Tensor, _labels: Tensor) -> Tensor:
-        """Logits (B, classes) of `images` (B, C, H, W), operation by operation; takes the arguments of a step."""
-        return self._logits(images)
+    def logits(self, *batch: Any) -> Any:
+        """What inference computes of a mini-batch, operation by operation; takes the arguments of a step.
+
+        For the networks for images: logits (B, classes) of images (B, C, H, W).
+        """
+        return self._predict(*self.plain.inputs(*batch))
 
     @torch.inference_mode()
-    def infer(self, images: Tensor, _labels: Tensor) -> Tensor:
-        """Logits (B, classes) of `images` (B, C, H, W), in the mode's execution; takes the arguments of a step."""
-        return self._infer(images)
+    def infer(self, *batch: Any) -> Any:
+        """What inference computes of a mini-batch, in the mode's execution; takes the arguments of a step."""
+        return self._infer(*self.plain.inputs(*batch))
+
+
+def finite(output: Any) -> bool:
+    """Whether all numbers in `output` are finite. Waits for the device."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors(output) if tensor.is_floating_point())

@@ -142,7 +142,7 @@ def trained_digest(
     trainee.model.train()
     step = trainee.step
     for number, batch in enumerate(batches):
-        step.optimizer.zero_grad(set_to_none=True)
+        step.zero_grad()
         step.backward(step.forward(*batch))
         if between is not None:
             between(number, trainee)

@@ -49,7 +49,7 @@ def steps_to_target(work: Workload, seeds: Sequence[int], slower: bool = False) 
 def _steps(work: Workload, slower: bool) -> int:
     trainee = work.trainee()
     if slower:
-        for group in trainee.step.optimizer.param_groups:
+        for group in (group for one in trainee.step.optimizers for group in one.param_groups):
             group["lr"] /= 2
     trainee.model.train()
     with work.open(work.data.test, "resident") as test, work.full_batches() as train:

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -40,9 +41,9 @@ def rate(work: Workload, sleeps: bool) -> Measured:
     if sleeps:
         forward = trainee.step.forward
 
-        def slow(images: Tensor, labels: Tensor) -> Tensor:
+        def slow(*batch: Any) -> Tensor:
             time.sleep(warm.call_s)
-            return forward(images, labels)
+            return forward(*batch)
 
         trainee.step.forward = slow  # type: ignore[method-assign]
     times = laps(step, timer, most_s=STEP_S, least=STEP_LEAST)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data import NAMES
+from model.imports import users_module
 from perf.harness.measurement.side_by_side.link import Link, command
 from perf.harness.measurement.side_by_side.worker import CHECKOUT
 from perf.harness.measurement.side_by_side.worktree import RefError, changed, commit, top_level, worktree
@@ -80,10 +81,10 @@ class Side:
 
 def subject_of(settings: Settings) -> Subject:
     """The subject that this process would measure. Raises SideUnusable."""
-    module = settings.model.partition(":")[0] if ":" in settings.model else None
+    module = users_module(settings.model)
     if module is None:
         return Subject(CHECKOUT, (CHECKOUT,))
-    found = getattr(importlib.import_module(module), "__file__", None)
+    found = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
     if found is None:
         raise SideUnusable(f"--perf-model={settings.model}: it is in no file, so that it has no other version")
     file = Path(found).resolve()
@@ -110,6 +111,8 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
             device=",".join(settings.devices),
             data=data_name if data_name in NAMES else "auto",  # both sides use the data set that head would use
             threads=str(threads),
+            # A file is imported as a module from its folder, which is another one on each side.
+            model=settings.model if subject.module is None else f"{subject.module}:{settings.model.rpartition(':')[2]}",
         )
     }
     python = _python(settings.against_python)

@@ -13,7 +13,7 @@ from perf.harness.measurement.bench import training_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
-from perf.harness.workload.workload import Trainee, Workload
+from perf.harness.workload.workload import Trainee, Workload, finite
 
 # The number of mini-batches whose mean loss is compared before and after; the same as in the benchmark of an epoch.
 LOSS_BATCHES = 8
@@ -37,8 +37,7 @@ class Sliced:
             return ""
         if self.loss_first is not None:
             return training_problem(self.loss_first, self.trainee.mean_loss(self.loss_batches), steps)
-        finite = self.trainee.infer(*self.loss_batches[0]).isfinite().all().item()
-        return "" if finite else "the network's output is not finite"
+        return "" if finite(self.trainee.infer(*self.loss_batches[0])) else "the network's output is not finite"
 
     def close(self) -> None:
         self.held.close()

@@ -110,8 +110,11 @@ class Worker:
 
     def _check_origin(self) -> None:
         """Raise UnknownModel if this side lacks the model, and Python found the other side's on the import path."""
-        name, colon, _ = self._settings.model.partition(":")
-        if colon:
+        if ":" not in self._settings.model:
+            return
+        from model.imports import users_module
+
+        if (name := users_module(self._settings.model)) is not None:
             file = Path(str(sys.modules[name].__file__)).resolve()
             if not file.is_relative_to(self._root):
                 raise UnknownModel(f"{name} is not in {self._root}, but in {file}")
@@ -124,7 +127,11 @@ class Worker:
         return {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "shapes": f"{'×'.join(map(str, recipe.input_shape))} to {recipe.classes} classes",
+            "shapes": (
+                "its own data"
+                if recipe.brings_data
+                else f"{'×'.join(map(str, recipe.input_shape))} to {recipe.classes} classes"
+            ),
             "cases": {kind: [list(axes) for axes in plan.axes(kind)] for kind in kinds},
             "sources": self._sources(),
         }

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from data import Pipeline, ResidentPipeline
-from model import TrainingStep, train_epoch
+from data import Batch, Pipeline, ResidentPipeline
+from model import TrainingStep, UsersStep, Wrapped, train_epoch
+from model.nesting import mapped, tensors
+from perf.harness.workload.modes.errors import Unsupported
 
 # On resident data, one graph contains several steps, with at most this many parameter tensors in total (but at least
 # one step). Python needs as long to enter a graph as a small network needs to compute. For a large network, several
@@ -26,10 +28,6 @@ from model import TrainingStep, train_epoch
 GRAPH_PARAMETERS = 32
 # Warm-up steps before a capture, for the kernels, their tuning and the allocator; as many as in torch's own examples.
 WARM_STEPS = 3
-
-
-class Unsupported(Exception):
-    """A mode that this device, this torch or this optimizer cannot run: `str()` says why."""
 
 
 def why_unsupported(execution: str, device: torch.device) -> str | None:
@@ -138,27 +136,17 @@ def untraced() -> Iterator[None]:
         trace.handlers = listening
 
 
-Gather = Callable[[Tensor], tuple[Tensor, Tensor]]
+Gather = Callable[[Tensor], Batch]
 """From the indices of samples, int64 (B,), to their batch on the device."""
 
 
-class WholeStep(TrainingStep):
+class WholeStep(Wrapped):
     """A training step that runs as one unit. Its methods `forward`, `backward` and `update` call the plain step."""
 
     def __init__(self, step: TrainingStep) -> None:
-        super().__init__(step.model, step.optimizer, step.loss)
-        self.plain = step
+        super().__init__(step)
         self.steps_at_once = max(1, GRAPH_PARAMETERS // len(list(step.model.parameters())))
         self._over: dict[ResidentPipeline, Callable[[Tensor], Tensor]] = {}
-
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self.plain.forward(images, labels)
-
-    def backward(self, loss: Tensor) -> None:
-        self.plain.backward(loss)
-
-    def update(self) -> None:
-        self.plain.update()
 
     def on(self, pipeline: ResidentPipeline) -> Callable[[Tensor], Tensor]:
         """`over` for the mini-batches of `pipeline`. The same pipeline always gets the same function."""
@@ -233,18 +221,20 @@ class Graphs:
 
     def __init__(self, capture: Capture, restorer: Callable[[], Callable[[], None]]) -> None:
         self._capture, self._restorer = capture, restorer
-        self._known: dict[tuple[object, ...], tuple[list[Tensor], Callable[[], None], Tensor]] = {}
+        self._known: dict[tuple[object, ...], tuple[list[Tensor], Callable[[], None], Any]] = {}
 
-    def __call__(self, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        key = (call, *(tensor.shape for tensor in inputs))
+    def __call__(self, call: Callable[..., Any], *inputs: Any) -> Any:
+        given = list(tensors(inputs))
+        key = (call, *(tensor.shape for tensor in given))
         if key not in self._known:
-            places = [tensor.clone() for tensor in inputs]
-            self._known[key] = (places, *self._capture(lambda: call(*places), self._restorer()))
+            copied = mapped(torch.clone, inputs)
+            places = list(tensors(copied))
+            self._known[key] = (places, *self._capture(lambda: call(*copied), self._restorer()))
         places, replay, result = self._known[key]
-        for place, tensor in zip(places, inputs, strict=True):
+        for place, tensor in zip(places, given, strict=True):
             place.copy_(tensor)
         replay()
-        return result.clone()  # the next replay overwrites `result`
+        return mapped(torch.clone, result)  # the next replay overwrites `result`
 
 
 def is_plain_sgd(optimizer: Optimizer) -> bool:
@@ -266,11 +256,13 @@ class CompiledStep(WholeStep):
         super().__init__(step)
         self._parameters = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
         self._scaled = getattr(step, "scaler", None) is not None
-        self._updates = not self._scaled and is_plain_sgd(step.optimizer)
-        self._compiled = self._compile(lambda images, labels: (images, labels))
+        # A schedule changes the learning rate, which would be compiled anew each time.
+        scheduled = bool(getattr(step, "schedulers", ()))
+        self._updates = not self._scaled and not scheduled and all(map(is_plain_sgd, step.optimizers))
+        self._compiled = self._compile(lambda *batch: batch)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._run(self._compiled, images, labels)
+    def __call__(self, *batch: Any) -> Tensor:
+        return self._run(self._compiled, *batch)
 
     def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
         if self._updates:
@@ -279,24 +271,24 @@ class CompiledStep(WholeStep):
         compiled = self._compile(gather)
         return in_turn(lambda indices: self._run(compiled, indices), batch_size)
 
-    def _compile(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+    def _compile(self, batch: Callable[..., Batch]) -> Callable[..., Any]:
         return torch.compile(self._call(batch), dynamic=False)
 
-    def _call(self, batch: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+    def _call(self, batch: Callable[..., Batch]) -> Callable[..., Any]:
         """The function to compile: as much of the step as possible, starting from the inputs of `batch`."""
 
-        def forward(*inputs: Tensor) -> Tensor:
+        def forward(*inputs: Any) -> Tensor:
             return self.plain.forward(*batch(*inputs))
 
-        def gradients(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        def gradients(*inputs: Any) -> tuple[Tensor, tuple[Tensor | None, ...]]:
             loss = forward(*inputs)
             return loss.detach(), torch.autograd.grad(loss, self._parameters, allow_unused=True)
 
-        def updated(*inputs: Tensor) -> Tensor:
+        def updated(*inputs: Any) -> Tensor:
             loss, found = gradients(*inputs)
             by_parameter = dict(zip(self._parameters, found, strict=True))
             with torch.no_grad():
-                for group in self.optimizer.param_groups:
+                for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                     for parameter in group["params"]:
                         if (gradient := by_parameter.get(parameter)) is not None:
                             parameter.add_(gradient, alpha=-group["lr"])
@@ -304,12 +296,12 @@ class CompiledStep(WholeStep):
 
         return forward if self._scaled else updated if self._updates else gradients
 
-    def _run(self, compiled: Callable[..., Any], *inputs: Tensor) -> Tensor:
+    def _run(self, compiled: Callable[..., Any], *inputs: Any) -> Tensor:
         if self._updates:
             updated: Tensor = compiled(*inputs)
             return updated
         if self._scaled:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.zero_grad()
             loss: Tensor = compiled(*inputs)
             self.backward(loss)
         else:
@@ -330,30 +322,34 @@ class CapturedStep(WholeStep):
     def __init__(self, step: TrainingStep, capture: Capture) -> None:
         super().__init__(step)
         self._graphs = Graphs(capture, self._restorer)
-        if reason := why_not_captured(step.optimizer):
-            raise Unsupported(reason)
-        states = step.optimizer.state
-        states.default_factory = _FirstValues
-        for parameter, state in list(states.items()):
-            states[parameter] = _FirstValues(state)
-        for group in step.optimizer.param_groups:
-            if "capturable" in group:
-                group["capturable"] = True
+        if getattr(step, "schedulers", ()):
+            raise Unsupported("a CUDA graph would repeat the first learning rate, and the task has a scheduler")
+        for optimizer in step.optimizers:
+            if reason := why_not_captured(optimizer):
+                raise Unsupported(reason)
+            states = optimizer.state
+            states.default_factory = _FirstValues
+            for parameter, state in list(states.items()):
+                states[parameter] = _FirstValues(state)
+            for group in optimizer.param_groups:
+                if "capturable" in group:
+                    group["capturable"] = True
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._graphs(self.plain, images, labels)
+    def __call__(self, *batch: Any) -> Tensor:
+        found: Tensor = self._graphs(self.plain, *batch)
+        return found
 
     def over(self, gather: Gather, batch_size: int) -> Callable[[Tensor], Tensor]:
         several = in_turn(lambda indices: self.plain(*gather(indices)), batch_size)
         return lambda indices: self._graphs(several, indices)
 
-    def restore_optimizer(self) -> None:
+    def restore_optimizers(self) -> None:
         for tensor, first in self._optimizer_tensors():
             tensor.copy_(first)
 
     def _optimizer_tensors(self) -> list[tuple[Tensor, Tensor]]:
-        """The tensors of the optimizer's state, each with its first value."""
-        states = self.optimizer.state.values()
+        """The tensors of the optimizers' states, each with its first value."""
+        states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
         return [(state[key], first) for state in states for key, first in state.first.items()]
 
     def _restorer(self) -> Callable[[], None]:
@@ -367,7 +363,7 @@ class CapturedStep(WholeStep):
         def restore() -> None:
             for tensor, before in zip(self.model.state_dict().values(), weights, strict=True):
                 tensor.copy_(before)
-            self.restore_optimizer()
+            self.restore_optimizers()
             for tensor, before in known:
                 tensor.copy_(before)
             random.set_rng_state(numbers)
@@ -407,16 +403,32 @@ def why_not_captured(optimizer: Optimizer) -> str | None:
 
 
 def executed(step: TrainingStep, execution: str) -> TrainingStep:
-    """`step` in this `execution`. A compiled step must run inside `compiling`."""
+    """`step` in this `execution`. A compiled step must run inside `compiling`. Raises Unsupported.
+
+    If the user has written the step as a whole, the forward passes of its networks are compiled, one by one.
+    """
+    if isinstance(step, UsersStep) and execution == "cudagraph":
+        raise Unsupported("cudagraph: a whole `step` cannot be captured, because it may wait for the device")
+    if isinstance(step, UsersStep) and execution == "compile":
+        for network in networks_of(step):
+            network.compile(dynamic=False)
+        return step
     if execution == "compile":
         return CompiledStep(step)
     return CapturedStep(step, capture_cuda) if execution == "cudagraph" else step
 
 
-def function_executed(call: Callable[[Tensor], Tensor], execution: str) -> Callable[[Tensor], Tensor]:
+def networks_of(step: UsersStep) -> list[torch.nn.Module]:
+    """The networks of a task: the task itself, or the modules among its attributes that have parameters."""
+    if isinstance(step.task.made, torch.nn.Module) and type(step.model).forward is not torch.nn.Module.forward:
+        return [step.model]
+    return [module for module in step.model.children() if next(module.parameters(), None) is not None]
+
+
+def function_executed(call: Callable[..., Any], execution: str) -> Callable[..., Any]:
     """The function `call`, which has no side effects, in this `execution`. If compiled, run it inside `compiling`."""
     if execution == "compile":
-        compiled: Callable[[Tensor], Tensor] = torch.compile(call, dynamic=False)
+        compiled: Callable[..., Any] = torch.compile(call, dynamic=False)
         return compiled
     graphs = Graphs(capture_cuda, lambda: lambda: None)
     return functools.partial(graphs, call) if execution == "cudagraph" else call
@@ -447,6 +459,7 @@ def train(step: TrainingStep, pipeline: Pipeline, units: Iterable[Any]) -> Tenso
     for indices in units:
         losses.append(over(indices))
         samples += len(indices)
+    step.end_epoch()
     return torch.stack(losses).sum() / samples
 
 

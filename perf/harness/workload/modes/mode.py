@@ -11,7 +11,7 @@ import torch
 
 from perf.harness.options import EAGER, FP32
 from perf.harness.workload.modes import execution, precision
-from perf.harness.workload.modes.execution import Unsupported
+from perf.harness.workload.modes.errors import Unsupported
 
 
 @dataclass(frozen=True)

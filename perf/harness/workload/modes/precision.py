@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor
 
-from model import TrainingStep
+from model import TrainingStep, UsersStep, Wrapped
+from perf.harness.workload.modes.errors import Unsupported
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def _unless_contradicted(setting: Callable[[], T]) -> T | None:
         return None
 
 
-class AutocastStep(TrainingStep):
+class AutocastStep(Wrapped):
     """A training step whose forward pass uses a lower precision for the operations that autocast considers safe.
 
     float16 has a small range, in which small gradients become 0. So a gradient scaler multiplies the loss, and skips
@@ -109,7 +110,7 @@ class AutocastStep(TrainingStep):
     """
 
     def __init__(self, step: TrainingStep, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(step.model, step.optimizer, step.loss)
+        super().__init__(step)
         self._dtype, self._type = dtype, device.type
         self.scaler: torch.amp.GradScaler | None = None
         self.reset()
@@ -119,9 +120,9 @@ class AutocastStep(TrainingStep):
         if self._dtype is torch.float16:
             self.scaler = torch.amp.GradScaler(self._type, init_scale=FIRST_SCALE)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, *batch: Any) -> Tensor:
         with torch.autocast(self._type, self._dtype):
-            return super().forward(images, labels)
+            return super().forward(*batch)
 
     def backward(self, loss: Tensor) -> None:
         super().backward(loss if self.scaler is None else self.scaler.scale(loss))
@@ -130,24 +131,31 @@ class AutocastStep(TrainingStep):
         if self.scaler is None:
             super().update()
         else:
-            self.scaler.step(self.optimizer)
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
             self.scaler.update()
+            self.schedule()
 
 
-def autocast(call: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+def autocast(call: Callable[..., Any], precision: str, device: torch.device) -> Callable[..., Any]:
     """`call` under autocast to `precision`; unchanged for fp32 and tf32."""
     dtype = AUTOCAST.get(precision)
     if dtype is None:
         return call
 
-    def lower(images: Tensor) -> Tensor:
+    def lower(*inputs: Any) -> Any:
         with torch.autocast(device.type, dtype):
-            return call(images)
+            return call(*inputs)
 
     return lower
 
 
 def in_precision(step: TrainingStep, precision: str, device: torch.device) -> TrainingStep:
-    """`step` in `precision`. For fp32 and tf32, the step must run inside `float32_products`."""
+    """`step` in `precision`. For fp32 and tf32, the step must run inside `float32_products`.
+
+    Raises Unsupported for a lower precision if the user has written the step as a whole.
+    """
     dtype = AUTOCAST.get(precision)
+    if dtype is not None and isinstance(step, UsersStep):
+        raise Unsupported(f"{precision}: the task's own `step` decides about its precision")
     return step if dtype is None else AutocastStep(step, dtype, device)

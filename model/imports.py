@@ -1,0 +1,186 @@
+"""Imports a user's code for `--perf-model=package.module:name` and `--perf-model=path/to/file.py:name`.
+
+What the code does to this process while it is imported is undone or refused, and what it prints is cut short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from model.errors import RecipeError, UnknownModel
+from model.namesakes import CHECKOUT, apart
+
+# The prefixes of names that are no user's modules, with the library that each needs.
+LIBRARIES = {"timm": "timm", "hf": "transformers"}
+# What a user's code may print while it is imported [characters].
+MOST_PRINTED = 2000
+
+
+def import_factory(name: str) -> Callable[[], Any]:
+    """The function or class that `name` means. Raises RecipeError, or UnknownModel if there is none."""
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise RecipeError(f"{name!r} is not of the form package.module:factory or path/to/file.py:factory")
+    module = _imported(name, place)
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise UnknownModel(f"{name}: {place!r} ({module.__file__}) has no {attribute!r}")
+    if not callable(factory):
+        raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
+    return factory  # type: ignore[no-any-return]
+
+
+def is_file(place: str) -> bool:
+    """Whether the first part of a model's name means a file, and not a module."""
+    return place.endswith(".py") or "/" in place or os.sep in place
+
+
+def users_module(name: str) -> str | None:
+    """The name under which the module of the user's model `name` is imported; None if it is no user's model."""
+    place = name.rpartition(":")[0]
+    if not place or place in LIBRARIES:
+        return None
+    return Path(place).stem if is_file(place) else place
+
+
+def folder_of(place: str) -> Path:
+    """The folder from which a user's module, or the file `place`, is imported; the current one if it is nowhere."""
+    if is_file(place):
+        return Path(place).expanduser().resolve().parent
+    first = place.partition(".")[0]
+    for entry in map(Path, (here for here in sys.path if here)):
+        if entry.resolve() != CHECKOUT and ((entry / first).is_dir() or (entry / f"{first}.py").is_file()):
+            return entry
+    return Path.cwd()
+
+
+def _imported(name: str, place: str) -> ModuleType:
+    try:
+        with guarded(name), apart(folder_of(place)):
+            return _from_file(name, place) if is_file(place) else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
+            raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+        hint = "run from the folder that contains it, or add that folder to PYTHONPATH"
+        raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+
+
+def _from_file(name: str, place: str) -> ModuleType:
+    """The module in the file `place`. Its folder is searched for what it imports."""
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        near = f"; there is {path.with_suffix('.py').name}" if path.with_suffix(".py").is_file() else ""
+        raise UnknownModel(f"{name}: there is no file {path}{near}")
+    if path.suffix != ".py":
+        raise RecipeError(f"{name}: {path.name} is no Python file")
+    known = sys.modules.get(path.stem)
+    if known is not None and _is(known, path):
+        return known
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if known is None:
+        sys.modules[path.stem] = module  # for pickle, and for what imports it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if known is None:
+            del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _is(module: ModuleType, path: Path) -> bool:
+    return getattr(module, "__file__", None) is not None and Path(str(module.__file__)).resolve() == path
+
+
+@contextlib.contextmanager
+def guarded(name: str, doing: str = "importing it") -> Iterator[None]:
+    """Around a user's code: it cannot end this process, wait for input, or print without end.
+
+    Raises RecipeError where it tried to end the process.
+    """
+    printed = io.StringIO()
+    try:
+        with Path(os.devnull).open() as nothing, _stdin(nothing), contextlib.redirect_stdout(printed):
+            yield
+    except SystemExit as error:
+        raise RecipeError(f"{name}: {doing} ended the program, with exit code {error.code!r}, at {_line(error)}; "
+                          'put what is run as a program below `if __name__ == "__main__":`') from error  # fmt: skip
+    except KeyboardInterrupt as error:
+        if "raise KeyboardInterrupt" not in (_frame(error).line or ""):  # the user has pressed Ctrl-C
+            raise
+        raise RecipeError(f"{name}: {doing} raised KeyboardInterrupt, at {_line(error)}") from error
+    finally:
+        text = printed.getvalue()
+        if text:
+            more = f"… and {len(text) - MOST_PRINTED:,} more characters\n" if len(text) > MOST_PRINTED else ""
+            sys.stdout.write(text[:MOST_PRINTED] + more)
+
+
+@contextlib.contextmanager
+def _stdin(stream: io.TextIOBase | Any) -> Iterator[None]:
+    before, sys.stdin = sys.stdin, stream
+    try:
+        yield
+    finally:
+        sys.stdin = before
+
+
+@contextlib.contextmanager
+def put_back(found: list[str]) -> Iterator[None]:
+    """Undo what the block changes of torch's global settings; `found` gets a text for each change."""
+    settings: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+        "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
+        "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
+        "torch.set_default_device": (torch.get_default_device, lambda _: torch.set_default_device(None)),
+        "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+        "torch.use_deterministic_algorithms": (
+            torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
+        ),
+    }  # fmt: skip
+    before = {name: read() for name, (read, _) in settings.items()}
+    try:
+        yield
+    finally:
+        for name, (read, write) in settings.items():
+            if (now := read()) != before[name]:
+                found.append(f"{name}({now})")
+                write(before[name])
+
+
+def raised(error: BaseException) -> str:
+    """`error` and its place, such as `ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}"
+    return f"{type(error).__name__}: {error}, at {_line(error)}"
+
+
+def _frame(error: BaseException) -> traceback.FrameSummary:
+    """The innermost line of code that raised `error`, outside of torch and of Python's own libraries if possible."""
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith("<frozen ")]
+    own = [line for line in lines if not any(part in line.filename for part in ("site-packages", "/lib/python"))]
+    return (own or lines)[-1]
+
+
+def _line(error: BaseException) -> str:
+    frame = _frame(error)
+    return f"{frame.filename}:{frame.lineno}"

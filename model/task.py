@@ -1,0 +1,526 @@
+"""In: a user's own training, as an object with the members below. Out: its training step.
+
+A member is an attribute or a method of the object that the user's function or class returned, or of that function or
+class itself. docs/your-model.md says what each of them means. Lightning's and Hugging Face's conventions are
+understood without either library.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from model.errors import RecipeError, Refused
+from model.nesting import tensors
+from model.training import Batch, TrainingStep
+
+LEARNING_RATE = 0.01
+
+# With one of these members, a factory brings a training of its own, and not only a network for images.
+MAKES_A_TASK = ("batch", "dataset", "train_dataloader", "training_step", "step", "predict")
+MEMBERS = (*MAKES_A_TASK, "model", "loss", "optimizers", "optimizer", "configure_optimizers", "collate", "count",
+           "unit", "metrics", "batch_sizes", "input_shape", "classes")  # fmt: skip
+# An attribute of one of these names that cannot be called, such as a counter `step`, is no member.
+CALLED = ("batch", "step", "training_step", "predict", "train_dataloader", "configure_optimizers")
+# What Lightning calls and Stepwatch does not, with what to write instead.
+NOT_CALLED = {
+    "optimizer_step": "write `step(batch)`",
+    "lr_scheduler_step": "write `step(batch)`",
+    "configure_gradient_clipping": "write `step(batch)`",
+    "on_before_optimizer_step": "write `step(batch)`",
+    "on_train_batch_start": "put it into `training_step`",
+    "on_train_batch_end": "put it into `training_step`",
+    "on_train_epoch_end": "epochs are timed without it",
+    "validation_step": "write `metrics(batches)`",
+    "test_step": "write `metrics(batches)`",
+    "val_dataloader": "write `metrics(batches)`",
+    "test_dataloader": "write `metrics(batches)`",
+}  # fmt: skip
+# Modules whose classes have members of their own, which are no members of a task.
+LIBRARIES = ("torch.", "lightning.", "pytorch_lightning.", "lightning_fabric.", "transformers.", "timm.", "builtins")
+
+Parameters = Iterable[nn.Parameter]
+
+
+def sgd(parameters: Parameters, lr: float = LEARNING_RATE) -> Optimizer:
+    """The reference optimizer: SGD without momentum."""
+    return torch.optim.SGD(parameters, lr=lr)
+
+
+class Task:
+    """A user's own training: its networks and what to do with a mini-batch.
+
+    `made` is what the user's function or class `factory` returned. Raises RecipeError if members are missing or wrong.
+    """
+
+    def __init__(self, name: str, factory: object, made: object) -> None:
+        self.name = name
+        self.made = made
+        self._factory = factory
+        self.networks = _networks(name, made)
+        self._network = made if isinstance(made, nn.Module) else getattr(made, "model", None)
+        self.step: Callable[[Any], Any] | None = self._callable("step")
+        self._loss, self.loss_name = self._how_to_lose()
+        self._quiet()
+
+    def member(self, name: str) -> Any:
+        """The member `name` of the object or of its factory; None if neither has it."""
+        if _has(self.made, name):
+            return getattr(self.made, name)
+        # A function of a class is no member of the class: it needs the object.
+        return getattr(self._factory, name) if self._factory is not None and _has(self._factory, name) else None
+
+    def _callable(self, name: str) -> Callable[..., Any] | None:
+        found = self.member(name)
+        if found is not None and not callable(found):
+            raise RecipeError(f"{self.name}: `{name}` must be callable, not {found!r}")
+        return found  # type: ignore[no-any-return]
+
+    def _how_to_lose(self) -> tuple[Callable[[Any], Tensor] | None, str]:
+        """The function from a mini-batch to its loss, and its name; None if only a whole `step` is known."""
+        given = self._callable("loss")
+        if given is not None and required(given) == 1:
+            return given, "loss(batch)"
+        if (training_step := self._callable("training_step")) is not None and given is None:
+            if getattr(self.made, "automatic_optimization", True) is False:
+                raise Refused(f"{self.name}: `training_step` makes its own updates (automatic_optimization = False)",
+                              *STEP_LINES)  # fmt: skip
+            more = (0,) * (required(training_step) - 1)
+            return (lambda batch: _of_training_step(training_step(batch, *more))), "training_step(batch, 0)"
+        if self._network is None and self.step is not None:
+            return None, "step(batch)"
+        if self._network is None:
+            raise Refused(f"{self.name}: it has several networks, and does not say how to train them", *LOSS_LINES)
+        function = given or functional.cross_entropy
+        return self._of_outputs(function), _named(function)
+
+    def _of_outputs(self, loss: Callable[..., Tensor]) -> Callable[[Any], Tensor]:
+        network = self._network
+        assert network is not None
+
+        def of(batch: Any) -> Tensor:
+            if isinstance(batch, Mapping):
+                output = network(**batch)
+                found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+                if found is None:
+                    raise Refused(f"{self.name}: the batch is a dictionary, and what the network returns for it has "
+                                  "no `loss`", *LOSS_LINES)  # fmt: skip
+                self.loss_name = "loss of the network"
+                return found  # type: ignore[no-any-return]
+            if not isinstance(batch, list | tuple) or len(batch) != 2:
+                raise Refused(f"{self.name}: the batch is no pair (input, target), but {described(batch)}, and "
+                              "there is no `loss(batch)`", *LOSS_LINES)  # fmt: skip
+            return loss(network(batch[0]), batch[1])
+
+        return of
+
+    @property
+    def has_loss(self) -> bool:
+        return self._loss is not None
+
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a mini-batch: a scalar tensor. Raises Refused if the task has only a whole `step`."""
+        if self._loss is None:
+            raise Refused(f"{self.name}: it has a `step(batch)`, but no `loss(batch)`", *LOSS_LINES)
+        return self._loss(batch)
+
+    @property
+    def can_predict(self) -> bool:
+        return self.member("predict") is not None or self.has_loss
+
+    def predict(self, batch: Any) -> Any:
+        """What inference computes: `predict(batch)`, the network's output for a pair, or the loss of the batch."""
+        if (own := self.member("predict")) is not None:
+            return own(batch)
+        if self._loss is not None and self._network is not None and self.member("training_step") is None:
+            if isinstance(batch, Mapping) and self.member("loss") is None:
+                return self._network(**batch)
+            loss = self.member("loss")
+            if isinstance(batch, list | tuple) and len(batch) == 2 and (loss is None or required(loss) != 1):
+                return self._network(batch[0])
+        return self.loss(batch)
+
+    def optimized(self) -> tuple[tuple[Optimizer, ...], tuple[tuple[Any, str], ...]]:
+        """The optimizers, and the schedulers with the interval of each ("step" or "epoch").
+
+        The networks must be on their device. Raises RecipeError if a member returns something else.
+        """
+        own, configure, one = map(self.member, ("optimizers", "configure_optimizers", "optimizer"))
+        schedulers: tuple[tuple[Any, str], ...] = ()
+        if own is not None:
+            found, what = own() if callable(own) else own, "optimizers()"
+        elif configure is not None:
+            (found, schedulers), what = _configured(self.name, configure()), "configure_optimizers()"
+        elif one is not None:
+            is_ready = isinstance(one, Optimizer) or not callable(one)
+            found, what = one if is_ready else one(self.networks.parameters()), "optimizer(parameters)"
+        elif self.step is not None:
+            found, what = [each for each in attributes(self.made) if isinstance(each, Optimizer)], "step(batch)"
+        else:
+            found, what = sgd(self.networks.parameters()), ""
+        several = [found] if isinstance(found, Optimizer) else found
+        if not isinstance(several, list | tuple) or not all(isinstance(each, Optimizer) for each in several):
+            raise Refused(f"{self.name}: `{what}` must return an optimizer or several, not {described(found)}",
+                          *OPTIMIZER_LINES)  # fmt: skip
+        if not several and self.step is None:
+            raise Refused(f"{self.name}: `{what}` returns no optimizer", *OPTIMIZER_LINES)
+        for each in several:
+            if self.step is None and needs_closure(each):
+                raise Refused(f"{self.name}: {type(each).__name__} needs a function that computes the loss again",
+                              *CLOSURE_LINES)  # fmt: skip
+        return tuple(several), schedulers
+
+    @property
+    def brings_data(self) -> bool:
+        return any(self.member(name) is not None for name in ("dataset", "train_dataloader", "batch"))
+
+    def data(self) -> tuple[Any, Any] | Callable[[int], Any]:
+        """A data set and its collate (None: torch's), or else the function from a size to a mini-batch.
+
+        Raises Refused if `train_dataloader` returns no loader.
+        """
+        if (dataset := self.member("dataset")) is not None:
+            is_set = hasattr(dataset, "__getitem__") or not callable(dataset)
+            return dataset if is_set else dataset(), self.member("collate")
+        if (make := self.member("train_dataloader")) is not None:
+            loader = make()
+            if not isinstance(loader, DataLoader):
+                raise Refused(f"{self.name}: `train_dataloader` must return a DataLoader, not {described(loader)}",
+                              "def dataset(self):", "    return MyDataset()")  # fmt: skip
+            return loader.dataset, self.member("collate") or loader.collate_fn
+        return self.member("batch")  # type: ignore[no-any-return]
+
+    def unused(self) -> list[str]:
+        """Each member that looks as if it belonged to the training and is not used, with the reason."""
+        has = {name for name in MEMBERS if self.member(name) is not None}
+        found = []
+        if "optimizers" in has:
+            found += [
+                f"`{name}`: `optimizers` is there" for name in ("optimizer", "configure_optimizers") if name in has
+            ]
+        elif {"configure_optimizers", "optimizer"} <= has:
+            found.append("`optimizer`: `configure_optimizers` is there")
+        if "loss" in has and "training_step" in has:
+            found.append("`training_step`: `loss` is there")
+        if "batch" in has and {"dataset", "train_dataloader"} & has:
+            found.append("`batch`: the data set is there")
+        if {"dataset", "train_dataloader"} <= has:
+            found.append("`train_dataloader`: `dataset` is there")
+        if "collate" in has and not {"dataset", "train_dataloader"} & has:
+            found.append("`collate`: there is no `dataset`")
+        if ("unit" in has) != ("count" in has):
+            found.append("`unit`: there is no `count(batch)`" if "unit" in has else "`count`: there is no `unit`")
+        written = own_names(self.made) | own_names(self._factory)
+        found += [f"`{name}`: {instead}" for name, instead in NOT_CALLED.items() if name in written]
+        for name in sorted(written - set(MEMBERS) - set(NOT_CALLED) - {"forward"}):
+            if close := difflib.get_close_matches(
+                name, [each for each in MEMBERS if each not in has], n=1, cutoff=0.82
+            ):
+                found.append(f"`{name}`: did you mean `{close[0]}`?")
+        if self.step is None:
+            loose = [each for each in attributes(self.made) if isinstance(each, LRScheduler | ReduceLROnPlateau)]
+            found += [f"{type(each).__name__}: nothing steps it; return it from `configure_optimizers`, or write `step`"
+                      for each in loose]  # fmt: skip
+        return found
+
+    def _quiet(self) -> None:
+        """Leave out the logging of a LightningModule, which only warns that there is no trainer."""
+        if any(base.__name__ == "LightningModule" for base in type(self.made).__mro__):
+            for name in ("log", "log_dict"):
+                object.__setattr__(self.made, name, lambda *_, **__: None)
+
+
+class TaskStep(TrainingStep):
+    """The training step of a user's own training, built from its loss, its optimizers and its schedulers."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.model = task.networks
+        self.optimizers, self.schedulers = task.optimized()
+        self.loss = functional.cross_entropy  # never called: `forward` asks the task
+
+    def forward(self, *batch: Any) -> Tensor:
+        return self.task.loss(whole(batch))
+
+    def schedule(self) -> None:
+        for scheduler, interval in self.schedulers:
+            if interval == "step":
+                scheduler.step()
+
+    def end_epoch(self) -> None:
+        for scheduler, interval in self.schedulers:
+            if interval == "epoch":
+                scheduler.step()
+
+    def inputs(self, *batch: Any) -> Batch:
+        return (whole(batch),)
+
+    def predict(self, *inputs: Any) -> Any:
+        return self.task.predict(whole(inputs))
+
+
+class UsersStep(TaskStep):
+    """A training step that the user has written as a whole: `step(batch)`, updates included."""
+
+    def __call__(self, *batch: Any) -> Tensor:
+        assert self.task.step is not None
+        return as_loss(self.task.step(whole(batch)))
+
+
+def whole(batch: Batch) -> Any:
+    """The user's mini-batch: a pair of images and labels, or the only argument of a step."""
+    return batch[0] if len(batch) == 1 else batch
+
+
+def as_loss(returned: Any) -> Tensor:
+    """The loss that a whole `step` returned, detached: the sum of its tensors or numbers; 0 if there are none."""
+    found = [one.detach().sum() for one in tensors(returned)]
+    return (
+        torch.stack(found).sum()
+        if found
+        else torch.tensor(float(returned) if isinstance(returned, int | float) else 0.0)
+    )
+
+
+def is_task(factory: object, made: object) -> bool:
+    """Whether these bring a training of their own, and not only a network for images."""
+    if not isinstance(made, nn.Module):
+        return True
+    places = (made, factory)
+    if any(_has(place, name) for place in places for name in MAKES_A_TASK):
+        return True
+    return any(_has(place, "loss") and callable(place.loss) and required(place.loss) == 1 for place in places)  # type: ignore[attr-defined]
+
+
+def _has(place: object, name: str) -> bool:
+    """Whether `place` has a member `name` of its own, and not one of a library's class such as LightningModule."""
+    if name in CALLED and not callable(getattr(place, name, None)):
+        return False
+    if isinstance(place, type):  # what a class has as a function needs an object
+        found = getattr(place, name, None)
+        return found is not None and not inspect.isfunction(found) and _by_user(place, name)
+    if not hasattr(place, name):
+        return False
+    return name in getattr(place, "__dict__", {}) or _registered(place, name) or _by_user(type(place), name)
+
+
+def _registered(place: object, name: str) -> bool:
+    return isinstance(place, nn.Module) and any(
+        name in getattr(place, kind) for kind in ("_modules", "_parameters", "_buffers")
+    )
+
+
+def _by_user(kind: type, name: str) -> bool:
+    """Whether the class that defines `name` is not a library's."""
+    owner = next((base for base in kind.__mro__ if name in base.__dict__), None)
+    return owner is not None and not f"{owner.__module__}.".startswith(LIBRARIES)
+
+
+def own_names(place: object) -> set[str]:
+    """The public names that the user's own classes define, and those set on a function."""
+    kind = place if isinstance(place, type) else type(place)
+    names = {name for base in kind.__mro__ if not f"{base.__module__}.".startswith(LIBRARIES) for name in vars(base)}
+    if inspect.isfunction(place):
+        names = set(vars(place))
+    return {name for name in names if not name.startswith("_")}
+
+
+def required(function: Callable[..., Any]) -> int:
+    """How many arguments `function` needs; of a module, its `forward`."""
+    target = function.forward if isinstance(function, nn.Module) else function
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return 2
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is one.empty for one in parameters)
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether an update of `optimizer` computes the loss again, as that of LBFGS."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def attributes(made: object) -> list[object]:
+    """The attributes of `made`, and what is in those that are lists, tuples or dictionaries."""
+    found: list[object] = []
+    for name, value in list(vars(made).items()) if hasattr(made, "__dict__") else []:
+        if name.startswith("_") and isinstance(made, nn.Module):
+            continue
+        if isinstance(value, Mapping):
+            found += value.values()
+        elif isinstance(value, list | tuple):
+            found += value
+        else:
+            found.append(value)
+    return found
+
+
+def has_state(value: object) -> bool:
+    """Whether `value` can be brought back to an earlier state."""
+    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
+
+
+class FirstState:
+    """The state of everything in a training step but its networks' weights, to be brought back later.
+
+    It has what has a `state_dict` (optimizers, schedulers, scalers), and numbers among the task's attributes.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        holders: list[Any] = list(step.optimizers)
+        self._numbers: dict[str, object] = {}
+        self._made: object = None
+        if isinstance(step, TaskStep):
+            self._made = step.task.made
+            holders += [scheduler for scheduler, _ in step.schedulers]
+            holders += [one for one in attributes(self._made) if has_state(one) and not isinstance(one, nn.Module)]
+            self._numbers = {
+                name: value
+                for name, value in getattr(self._made, "__dict__", {}).items()
+                if isinstance(value, int | float | None) and not name.startswith("_") and name != "training"
+            }
+        distinct = {id(holder): holder for holder in holders}
+        self._states = [(holder, copy.deepcopy(holder.state_dict())) for holder in distinct.values()]
+
+    def restore(self, leave: Sequence[object] = ()) -> None:
+        """Bring everything back, except the objects in `leave`."""
+        for holder, state in self._states:
+            if not any(holder is one for one in leave):
+                holder.load_state_dict(copy.deepcopy(state))
+        for name, value in self._numbers.items():
+            setattr(self._made, name, value)
+
+
+def described(value: object) -> str:
+    """What `value` is, in a few words: `tuple of 3`, `Tensor (64, 10)`, `dict with logits`."""
+    if isinstance(value, Tensor):
+        return f"a Tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with {', '.join(map(str, list(value)[:5])) or 'nothing'}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
+def facts(step: TrainingStep) -> dict[str, str]:
+    """What the report says of the training, by subject: loss, optimizer, scheduler, and what is not used."""
+    rates = [sorted({float(group["lr"]) for group in one.param_groups if "lr" in group}) for one in step.optimizers]
+    optimizers = " and ".join(
+        type(one).__name__ + (f" (lr {', '.join(f'{rate:g}' for rate in found)})" if found else "")
+        for one, found in zip(step.optimizers, rates, strict=True)
+    )
+    if not isinstance(step, TaskStep):
+        return {"loss": _named(step.loss), "optimizer": optimizers}
+    task = step.task
+    schedulers = [f"{type(one).__name__} per {interval}" for one, interval in step.schedulers]
+    if task.step is not None:
+        schedulers = [type(one).__name__ for one in attributes(task.made) if isinstance(one, LRScheduler)]
+    given = [task.member(name) for name in ("optimizers", "optimizer", "configure_optimizers")]
+    default = " as there is no optimizer" if task.step is None and not any(one is not None for one in given) else ""
+    found = {
+        "loss": "step(batch)" if task.step is not None else task.loss_name,
+        "optimizer": optimizers + default,
+        "scheduler": ", ".join(schedulers),
+        "unused": "; ".join(task.unused()),
+    }
+    return {subject: text for subject, text in found.items() if text}
+
+
+def _networks(name: str, made: object) -> nn.Module:
+    """All networks of `made` as one module. Raises Refused if there is none, or nothing to train."""
+    if isinstance(made, nn.Module):
+        networks = made
+    else:
+        networks = nn.Module()
+        for place, value in enumerate(attributes(made)):
+            if isinstance(value, nn.Module):
+                networks.add_module(f"network{place}", value)
+        if not list(networks.children()):
+            raise Refused(
+                f"{name}: the factory must return a torch.nn.Module, or an object with one as an attribute, "
+                f"not {type(made).__name__}", "self.model = MyNetwork()",
+            )  # fmt: skip
+    lazy = [one for one in networks.parameters() if isinstance(one, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise Refused(
+            f"{name}: it has lazy modules, whose parameters do not exist before their first input", *LAZY_LINES
+        )
+    if not any(parameter.requires_grad for parameter in networks.parameters()):
+        raise Refused(f"{name}: the module has no parameters to train", "parameter.requires_grad = True  # of some")
+    return networks
+
+
+def _of_training_step(returned: Any) -> Any:
+    return returned["loss"] if isinstance(returned, Mapping) and "loss" in returned else returned
+
+
+def _configured(name: str, returned: Any) -> tuple[Any, tuple[tuple[Any, str], ...]]:
+    """Optimizers and schedulers of Lightning's `configure_optimizers`, in any of its forms."""
+    if isinstance(returned, Mapping):
+        found = returned.get("lr_scheduler")
+        return returned.get("optimizer"), (() if found is None else (_scheduled(name, found),))
+    if isinstance(returned, list | tuple) and len(returned) == 2 and isinstance(returned[0], list | tuple):
+        return list(returned[0]), tuple(_scheduled(name, one) for one in returned[1])
+    if isinstance(returned, list | tuple) and returned and all(isinstance(one, Mapping) for one in returned):
+        both = [_configured(name, one) for one in returned]
+        return [one for one, _ in both], tuple(scheduler for _, found in both for scheduler in found)
+    return returned, ()
+
+
+def _scheduled(name: str, given: Any) -> tuple[Any, str]:
+    scheduler = given["scheduler"] if isinstance(given, Mapping) else given
+    interval = given.get("interval", "epoch") if isinstance(given, Mapping) else "epoch"
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise Refused(f"{name}: ReduceLROnPlateau waits for a metric, which no benchmark computes while it trains",
+                      "return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 10)]")  # fmt: skip
+    return scheduler, interval
+
+
+def _named(function: Callable[..., Any]) -> str:
+    found = function.func if hasattr(function, "func") else function
+    return str(getattr(found, "__name__", type(found).__name__))
+
+
+LOSS_LINES = (
+    "def loss(self, batch):",
+    "    x, y = batch",
+    "    return torch.nn.functional.cross_entropy(self.model(x), y)",
+)
+OPTIMIZER_LINES = (
+    "def optimizers(self):",
+    "    return torch.optim.AdamW(self.model.parameters(), lr=1e-3)",
+)
+STEP_LINES = (
+    "def step(self, batch):",
+    "    self.optimizer.zero_grad()",
+    "    loss = …",
+    "    loss.backward()",
+    "    self.optimizer.step()",
+    "    return loss",
+)
+CLOSURE_LINES = (
+    "def step(self, batch):",
+    "    def closure():",
+    "        self.optimizer.zero_grad()",
+    "        loss = …",
+    "        loss.backward()",
+    "        return loss",
+    "    return self.optimizer.step(closure)",
+)
+LAZY_LINES = (
+    "network = …",
+    "network(torch.zeros(2, …))  # a batch of two: the lazy modules become real ones",
+    "return network",
+)

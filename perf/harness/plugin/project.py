@@ -1,0 +1,69 @@
+"""The project from which pytest was called: the folder to which records belong, and its settings in an ini file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import iniconfig
+import pytest
+
+from perf.harness.options import OPTIONS
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# The files in which a project may keep pytest's settings, in pytest's order, each with its section.
+FILES = {
+    "pytest.ini": "pytest", ".pytest.ini": "pytest", "pyproject.toml": "", "tox.ini": "pytest",
+    "setup.cfg": "tool:pytest",
+}  # fmt: skip
+
+
+def home(config: pytest.Config) -> Path:
+    """The folder to which records belong: the checkout, or the folder in which pytest was called if it is elsewhere."""
+    called = config.invocation_params.dir
+    return config.rootpath if CHECKOUT in (called, *called.parents) else called
+
+
+def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
+    """The values of the ini file, by the name of the option, and the file's name.
+
+    pytest reads Stepwatch's own file. If it was called from another project, that project's file counts. Raises
+    pytest.UsageError for a file that cannot be read, or a name that is no option.
+    """
+    if config.inipath is None or config.inipath.parent != CHECKOUT or home(config) == config.rootpath:
+        return {option.name: config.getini(option.ini) for option in OPTIONS}, str(config.inipath or "the ini file")
+    given, file = _first(home(config))
+    known = {option.ini: option.name for option in OPTIONS}
+    for name in given:
+        if name.startswith("perf_") and name not in known:
+            raise pytest.UsageError(f"{file}: there is no option {name}; docs/options.md lists all of them")
+    # What is typed as -o perf_…=… counts first.
+    found = {option.name: config.getini(option.ini) or _text(given.get(option.ini, "")) for option in OPTIONS}
+    return found, str(file or "the ini file")
+
+
+def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:
+    """pytest's settings in the first file of `folder`, or of a folder above it, that has any."""
+    for place in (folder, *folder.parents):
+        for name, section in FILES.items():
+            if (file := place / name).is_file() and (values := _read(file, section)):
+                return values, file
+    return {}, None
+
+
+def _read(file: Path, section: str) -> Mapping[str, Any]:
+    try:
+        if file.suffix != ".toml":
+            return dict(iniconfig.IniConfig(str(file)).sections.get(section, {}))
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
+        return found.get("ini_options", found)  # type: ignore[no-any-return]
+    except (OSError, ValueError, iniconfig.ParseError) as error:
+        raise pytest.UsageError(f"{file}: {error}") from None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

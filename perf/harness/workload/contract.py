@@ -1,0 +1,155 @@
+"""In: a recipe and its data. Out: nothing, or in one sentence what prevents that its training is measured.
+
+A user's training makes two steps and one evaluation, at two samples and at its first batch size, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data import Batch, DataError
+from model import Recipe, RecipeError, Refused, TaskStep, TrainingStep, UsersStep
+from model.imports import raised
+from model.nesting import mapped, tensors
+from model.task import CLOSURE_LINES, LOSS_LINES, described, needs_closure, whole
+from perf.harness.workload.own_data import OwnSplit, seed_all
+
+# Two samples, because batch normalization cannot train on one.
+MINIMAL_BATCH = 2
+RESET_LINES = ("def forward(self, x):", "    y, state = self.lstm(x)  # each batch begins with no state")
+RETURN_LINES = ("def forward(self, x):", "    …", "    return logits  # a tensor (batch, classes)")
+INPUT_LINES = ("x = (x - 0.1307) / 0.3081  # not x.sub_(0.1307).div_(0.3081)",)
+GRADIENT_LINES = ("return loss  # without .detach(), .item(), or torch.no_grad() around it",)
+NUMBER_LINES = ('return losses.mean()  # reduction="mean" of a loss of torch',)
+FLOAT_LINES = ("return network.float()",)
+
+
+def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int | None = None) -> None:
+    """Try `recipe`. `data` is what a task brings, and `batch_size` the first to be measured.
+
+    Raises RecipeError if the training breaks its contract.
+    """
+    if recipe.task is None:
+        _check_images(recipe)
+    if not recipe.users:
+        return
+    seed_all(0)
+    step = recipe.training(torch.device("cpu"))
+    _check_floats(recipe.name, step.model)
+    if recipe.task is None and needs_closure(step.optimizer):
+        raise Refused(f"{recipe.name}: {type(step.optimizer).__name__} needs a function that computes the loss again",
+                      *CLOSURE_LINES)  # fmt: skip
+    for size in dict.fromkeys((MINIMAL_BATCH, batch_size or MINIMAL_BATCH)):
+        batch = _batch(recipe, data, size)
+        for number in (1, 2):
+            step.model.train()
+            _try_step(recipe.name, step, batch, f"step {number} at batch size {size}")
+        _try_evaluation(recipe.name, step, batch, size)
+
+
+def _check_images(recipe: Recipe) -> None:
+    """Run the network on two images. Raises RecipeError if it does not return logits."""
+    model = recipe.build()
+    images = torch.zeros(MINIMAL_BATCH, *recipe.input_shape)
+    try:
+        with torch.no_grad():
+            logits = model(images)
+    except Exception as error:
+        raise RecipeError(
+            f"{recipe.name}: the network fails on images {tuple(images.shape)} float32: {error}"
+        ) from error
+    expected = (MINIMAL_BATCH, recipe.classes)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        lines = LOSS_LINES if not isinstance(logits, Tensor) else ("make.input_shape, make.classes = …",)
+        raise Refused(f"{recipe.name}: for images {tuple(images.shape)} the network must return logits {expected}, "
+                      f"not {got}{_more(logits)}", *lines)  # fmt: skip
+
+
+def _more(output: object) -> str:
+    return "" if isinstance(output, Tensor) else f" ({described(output)})"
+
+
+def _batch(recipe: Recipe, data: OwnSplit | None, size: int) -> Batch:
+    """A mini-batch of `size` samples. Raises RecipeError if there is none."""
+    if data is None:
+        images = torch.rand(size, *recipe.input_shape) * 2 - 1
+        return images, torch.arange(size) % recipe.classes
+    try:
+        batch = next(data.full(size))
+    except DataError as error:
+        raise RecipeError(f"{recipe.name}: {error}") from error
+    except Exception as error:
+        raise RecipeError(f"{recipe.name}: a batch of {size} samples cannot be made: {raised(error)}") from error
+    if next(tensors(batch), None) is None:
+        raise Refused(f"{recipe.name}: a batch of {size} samples has no tensor: it is {described(whole(batch))}",
+                      "def batch(self, size):", "    return torch.randn(size, 8), torch.randn(size)")  # fmt: skip
+    return batch
+
+
+def _check_floats(name: str, model: nn.Module) -> None:
+    kinds = {kind: getattr(model, kind)() for kind in ("named_parameters", "named_buffers")}
+    for kind, found in kinds.items():
+        for place, tensor in found:
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                what = kind.removeprefix("named_").removesuffix("s")
+                raise Refused(f"{name}: its {what} {place} is in {tensor.dtype}, and every precision starts from "
+                              "float32", *FLOAT_LINES)  # fmt: skip
+
+
+def _try_step(name: str, step: TrainingStep, batch: Batch, when: str) -> None:
+    before = mapped(torch.clone, batch)
+    weights = [parameter.detach().clone() for parameter in step.model.parameters() if parameter.requires_grad]
+    if isinstance(step, UsersStep):
+        loss = _tried(name, when, lambda: step(*batch))
+    else:
+        step.zero_grad()
+        loss = _tried(name, when, lambda: step.forward(*batch))
+        _check_loss(name, loss, when)
+        _tried(name, when, lambda: step.backward(loss))
+        _tried(name, when, step.update)
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors(loss)):
+        raise RecipeError(f"{name}: the loss of {when} is not finite; lower the learning rate, or look at the data")
+    if any(not torch.equal(one, other) for one, other in zip(tensors(before), tensors(batch), strict=True)):
+        raise Refused(f"{name}: {when} changes its batch in place, which is used again", *INPUT_LINES)
+    after = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
+    if isinstance(step, UsersStep) and all(torch.equal(one, other) for one, other in zip(weights, after, strict=True)):
+        raise Refused(f"{name}: {when} changes no parameter", "loss.backward()", "self.optimizer.step()")
+
+
+def _check_loss(name: str, loss: Any, when: str) -> None:
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        raise Refused(f"{name}: the loss of {when} must be one number, not {described(loss)}", *NUMBER_LINES)
+    if loss.grad_fn is None:
+        raise Refused(f"{name}: the loss of {when} has no gradient", *GRADIENT_LINES)
+
+
+def _tried(name: str, when: str, call: Callable[[], Any]) -> Any:
+    """What `call` returns. Raises RecipeError with the user's line if it raises anything."""
+    try:
+        return call()
+    except RecipeError:
+        raise
+    except Exception as error:
+        said = raised(error)
+        lines = RESET_LINES if "hidden" in str(error) and "size" in str(error) else ()
+        raise Refused(f"{name}: {when} raised {said}", *lines) from error
+
+
+def _try_evaluation(name: str, step: TrainingStep, batch: Batch, size: int) -> None:
+    if isinstance(step, TaskStep) and not step.task.can_predict:
+        return
+    when = f"the evaluation at batch size {size}"
+    step.model.eval()
+    with torch.no_grad():
+        output = _tried(name, when, lambda: step.predict(*step.inputs(*batch)))
+    if not isinstance(step, TaskStep) and not isinstance(output, Tensor):
+        raise Refused(f"{name}: in evaluation, the network returns {described(output)}, and in training logits",
+                      *RETURN_LINES)  # fmt: skip
+    for tensor in tensors(output):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise Refused(f"{name}: {when} returns {tensor.dtype}, and not float32", *FLOAT_LINES)

@@ -1,0 +1,636 @@
+"""A user's own training: what it may bring, what is refused beforehand and how, and that it trains as it is written."""
+
+import builtins
+import itertools
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from data import DataError, NotResident, Order
+from model import FirstState, RecipeError, Task, TaskStep, UsersStep, load_recipe, train_epoch
+from model.nesting import joined, length, mapped, rows, tensors
+from perf.harness.machine.devices import Device
+from perf.harness.workload import own_data
+from perf.harness.workload.contract import check_contract
+from perf.harness.workload.modes.errors import Unsupported
+from perf.harness.workload.modes.mode import Mode
+from perf.harness.workload.workload import Workload, load_data
+from tests.conftest import ROOT, settled
+
+HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional\n"
+NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(784, 64)
+        self.b = nn.Linear(64, 10)
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x.flatten(1))))
+"""
+
+BATCH = "    def batch(self, size):\n        return torch.rand(size, 784), torch.arange(size) % 10\n"
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes a user's file, and returns the beginning of the name of its models."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="mine.py"):
+        (tmp_path / name).write_text(HEAD + text)
+        return f"{name}:"
+
+    return write
+
+
+# Nestings.
+
+
+class Pair(SimpleNamespace):
+    """No container that is known: it stays as it is."""
+
+
+LEAVES = st.builds(lambda n: torch.full((4, n), float(n)), st.integers(1, 3))
+NESTS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3),
+        st.lists(inner, min_size=1, max_size=3).map(tuple),
+        st.dictionaries(st.sampled_from("abc"), inner, min_size=1),
+    ),
+    max_leaves=6,
+)
+
+
+@given(NESTS)
+def test_a_mapped_batch_has_the_same_nesting_and_the_original_stays(batch):
+    before = [tensor.clone() for tensor in tensors(batch)]
+    doubled = mapped(lambda tensor: tensor * 2, batch)
+    assert type(doubled) is type(batch)
+    for one, other, old in zip(tensors(doubled), tensors(batch), before, strict=True):
+        assert one.equal(other * 2)
+        assert other.equal(old)
+
+
+@given(NESTS)
+def test_rows_of_joined_batches_are_those_of_the_parts(batch):
+    other = mapped(lambda tensor: -tensor, batch)
+    whole = joined([batch, other])
+    assert length(whole) == 8
+    for one, first, second in zip(
+        tensors(rows(whole, torch.tensor([1, 6]))), tensors(batch), tensors(other), strict=True
+    ):
+        assert one.equal(torch.stack([first[1], second[2]]))
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ([torch.ones(2, 3), torch.ones(2, 4)], "differ in shape"),
+        ([[torch.ones(2)], [torch.ones(2), torch.ones(2)]], "same nesting"),
+        ([{"a": torch.ones(2), "b": torch.tensor(1.0)}], "no dimension for the samples"),
+        (["text"], "consist of tensors"),
+    ],
+)
+def test_what_does_not_become_one_batch_says_why(parts, why):
+    with pytest.raises(ValueError, match=why):
+        joined(parts)
+
+
+# Trainings.
+
+
+class Adds:
+    """A regression with an optimizer, a scheduler and a counter."""
+
+    def __init__(self):
+        self.model = nn.Linear(3, 1)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
+        self.steps = 0
+
+    def batch(self, size):
+        x = torch.randn(size, 3)
+        return x, x.sum(1, keepdim=True)
+
+    def loss(self, batch):
+        return functional.mse_loss(self.model(batch[0]), batch[1])
+
+
+class Whole(Adds):
+    """The same, with the step written out."""
+
+    def step(self, batch):
+        self.steps += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return loss
+
+
+class Configured(Adds):
+    def __init__(self):
+        super().__init__()
+        del self.optimizer, self.scheduler
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def step_of(kind):
+    torch.manual_seed(0)
+    task = Task("mine", kind, kind())
+    return (TaskStep if task.step is None else UsersStep)(task)
+
+
+def test_a_step_and_the_same_one_made_of_loss_and_optimizers_give_the_same_losses():
+    torch.manual_seed(1)
+    batches = [Adds().batch(8) for _ in range(6)]
+    whole, made = step_of(Whole), step_of(Configured)
+    assert [whole(batch).item() for batch in batches] == [made(batch).item() for batch in batches]
+
+
+@pytest.mark.parametrize("kind", [Whole, Configured])
+def test_everything_comes_back_to_its_first_state(kind):
+    step = step_of(kind)
+    weights = {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
+    first = FirstState(step)
+    torch.manual_seed(1)
+    batches = [Adds().batch(8) for _ in range(5)]
+    losses = [step(batch).item() for batch in batches]
+    step.model.load_state_dict(weights)
+    first.restore()
+    assert step.task.made.steps == 0
+    assert step.optimizer.param_groups[0]["lr"] == 0.1
+    assert [step(batch).item() for batch in batches] == losses
+
+
+def test_a_scheduler_by_epochs_steps_at_the_end_of_each():
+    class ByEpochs(Configured):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+    step = step_of(ByEpochs)
+    for _ in range(2):
+        train_epoch(step, [(Adds().batch(4),)] * 3)
+    assert step.optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+
+
+class Module(nn.Module):
+    """As Lightning has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def training_step(self, batch, index):
+        return {"loss": functional.mse_loss(self.layer(batch[0]), batch[1]), "index": index}
+
+    def configure_optimizers(self):
+        one = torch.optim.Adam([self.layer.weight], lr=0.1)
+        return [{"optimizer": one}, {"optimizer": torch.optim.SGD([self.layer.bias], lr=0.2)}]
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader([1])
+
+    def validation_step(self, batch, index): ...
+
+
+def test_lightnings_conventions_are_understood_without_lightning():
+    step = step_of(Module)
+    batch = Adds().batch(4)
+    assert step(batch).item() == pytest.approx(functional.mse_loss(torch.zeros(1), torch.zeros(1)).item(), abs=20)
+    assert [type(one).__name__ for one in step.optimizers] == ["Adam", "SGD"]
+    assert step.task.unused() == ["`validation_step`: write `metrics(batches)`"]
+
+
+def test_a_dict_is_a_batch_of_hugging_face():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, inputs, labels):
+            output = self.layer(inputs)
+            return SimpleNamespace(loss=functional.mse_loss(output, labels), logits=output)
+
+        def batch(self, size):
+            x, y = Adds().batch(size)
+            return {"inputs": x, "labels": y}
+
+    step = step_of(Network)
+    batch = step.task.made.batch(4)
+    assert step(batch).item() == pytest.approx(functional.mse_loss(torch.zeros(1), torch.zeros(1)).item(), abs=20)
+    assert step.predict(batch).logits.shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("def optimizers(self): return torch.optim.SGD(self.parameters(), 1)\n    def optimizer(self, p): ...",
+         "`optimizer`: `optimizers` is there"),
+        ("def get_batches(self): ...\n    def metric(self, batches): ...", "`metric`: did you mean `metrics`?"),
+        ("unit = 'tokens'", "`unit`: there is no `count(batch)`"),
+        ("def collate(self, samples): ...", "`collate`: there is no `dataset`"),
+        ("def validation_step(self, batch, index): ...", "`validation_step`: write `metrics(batches)`"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused):
+    name = written(NET + BATCH + "    " + text)
+    assert unused in load_recipe(f"{name}Net").task().unused()
+
+
+# Data.
+
+
+def split(count=10, **more):
+    return own_data.of_dataset([(torch.tensor([float(i)]), i) for i in range(count)], None, 0, None, **more)
+
+
+def test_a_users_samples_come_in_the_same_order_through_any_pipeline():
+    cpu = torch.device("cpu")
+    from data import open_pipeline
+
+    found = {}
+    for kind in ("dataloader", "workers", "resident"):
+        with open_pipeline(kind, split(), batch_size=4, device=cpu, seed=3, workers=1) as pipeline:
+            found[kind] = [batch[0][1].tolist() for batch in pipeline.epoch(1)]
+    assert found["dataloader"] == found["workers"] == found["resident"]
+    assert sorted(itertools.chain.from_iterable(found["resident"])) == list(range(10))
+
+
+def test_made_batches_are_the_same_for_the_same_seed_and_differ_from_each_other():
+    made = own_data.of_batches(lambda size: torch.randn(size, 2), 5, 100)
+    first, second = (next(made.full(4))[0] for _ in range(2))
+    stream = made.full(4)
+    assert first.equal(second)
+    assert not next(stream)[0].equal(next(stream)[0])
+    sizes = [len(batch) for batch in made.first(10).loader(Order(10, 4))]
+    assert sizes == [4, 4, 2]
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        number = 0
+        while True:
+            yield torch.tensor([number])
+            number += 1
+
+
+def test_a_stream_without_end_has_epochs_with_one():
+    stream = own_data.of_dataset(Endless(), None, 0, 20)
+    assert len(stream) == 20
+    assert [len(batch) for batch in stream.loader(Order(20, 8))] == [8, 8, 4]
+    workers = stream.loader(Order(20, 8), num_workers=2)
+    assert sum(len(batch) for batch in workers) == 20
+
+
+@pytest.mark.parametrize(
+    ("dataset", "says"),
+    [([], "the data set is empty: its len"), (iter([]), "the data set is empty: iter"), (7, "must return a data set")],
+)
+def test_a_data_set_that_is_none_is_refused(dataset, says):
+    with pytest.raises(DataError, match=re.escape(says)):
+        own_data.of_dataset(dataset, None, 0, None)
+
+
+def test_a_data_set_shorter_than_a_batch_is_refused():
+    with pytest.raises(DataError, match="10 samples, fewer than a batch of 16"):
+        next(split().full(16))
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [([torch.ones(3), torch.ones(4)], "stack"), ([["a"], ["b"]], "cannot become one")],
+)
+def test_samples_that_do_not_become_tensors_are_not_resident(samples, says):
+    uneven = own_data.of_dataset(samples, None, 0, None)
+    with pytest.raises((NotResident, RuntimeError), match=says):
+        uneven.gatherer(torch.device("cpu"))
+
+
+def test_a_digest_is_of_the_samples(digits_root):
+    assert own_data.digest(split()) == own_data.digest(split())
+    assert own_data.digest(split()) != own_data.digest(split(11))
+
+
+# Refusals: what is wrong, and the line that begins what to write.
+
+REFUSED = {
+    "loss of many": (
+        NET + "def make(): return Net()\nmake.loss = nn.CrossEntropyLoss(reduction='none')",
+        "make",
+        "the loss of step 1 at batch size 2 must be one number, not a Tensor (2,)",
+        "return losses.mean()",
+    ),
+    "loss without gradient": (
+        NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum().detach()",
+        "Net",
+        "the loss of step 1 at batch size 2 has no gradient",
+        "return loss  # without",
+    ),
+    "loss that is no number": (
+        NET + BATCH + "    def loss(self, batch): return 1.0",
+        "Net",
+        "must be one number, not float",
+        "return losses.mean()",
+    ),
+    "loss not finite": (
+        NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum() / 0",
+        "Net",
+        "is not finite",
+        None,
+    ),
+    "nothing trainable": (
+        NET + "def make(): return Net().requires_grad_(False)",
+        "make",
+        "no parameters to train",
+        "parameter.requires_grad = True",
+    ),
+    "no optimizer": (
+        NET + BATCH + "    def optimizers(self): return 'Adam'",
+        "Net",
+        "`optimizers()` must return",
+        "def optimizers",
+    ),
+    "no optimizer of a factory": (
+        NET + "def make(): return Net()\nmake.optimizer = lambda p: None",
+        "make",
+        "must return an optimizer, not None",
+        "make.optimizer",
+    ),
+    "in place": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        x.sub_(0.1307).div_(0.3081)\n        return super().forward(x.flatten(1))",
+        "Net",
+        "step 1 at batch size 2 changes its batch in place",
+        "x = (x - 0.1307)",
+    ),
+    "double": (NET + "def make(): return Net().double()", "make", "fails on images", None),
+    "default double": (
+        "torch.set_default_dtype(torch.float64)\n" + NET,
+        "Net",
+        "it sets torch.set_default_dtype(torch.float64)",
+        "# without torch.set_default_dtype",
+    ),
+    "half of a task": (
+        NET + BATCH + "def make(): return Net().bfloat16()\n",
+        "make",
+        "is in torch.bfloat16",
+        "return network.float()",
+    ),
+    "lazy": (
+        "def make(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))",
+        "make",
+        "it has lazy modules",
+        "network = …",
+    ),
+    "closure": (
+        NET + "def make(): return Net()\nmake.optimizer = lambda p: torch.optim.LBFGS(p, lr=0.1)",
+        "make",
+        "LBFGS needs a function that computes the loss again",
+        "def step(self, batch):",
+    ),
+    "exit": (NET + "raise SystemExit(0)", "Net", "importing it ended the program, with exit code 0, at ", None),
+    "command line": (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('x')\np.parse_args()",
+        "Net",
+        "importing it ended the program",
+        None,
+    ),
+    "interrupt": ("raise KeyboardInterrupt", "Net", "importing it raised KeyboardInterrupt", None),
+    "input": ("input()", "Net", "EOFError", None),
+    "argument": (
+        "class Net(nn.Linear):\n    def __init__(self, size): super().__init__(784, size)",
+        "Net",
+        "the factory raised TypeError",
+        None,
+    ),
+    "stateful": (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.r = nn.LSTM(28, 32, batch_first=True); self.o = nn.Linear(32, 10); self.h = None\n"
+        "    def forward(self, x):\n        y, h = self.r(x.squeeze(1), self.h)\n"
+        "        self.h = tuple(t.detach() for t in h)\n        return self.o(y[:, -1])",
+        "Net",
+        "step 1 at batch size 16 raised RuntimeError",
+        "def forward(self, x):",
+    ),
+    "evaluation": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        y = super().forward(x.flatten(1))\n        return y if self.training else (y, y)",
+        "Net",
+        "in evaluation, the network returns a tuple of 2",
+        "def forward(self, x):",
+    ),
+    "dict": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        return {'logits': super().forward(x.flatten(1))}",
+        "Net",
+        "not dict (a dict with logits)",
+        "def loss(self, batch):",
+    ),
+    "step that trains nothing": (
+        NET + BATCH + "    def step(self, batch): return self(batch[0]).sum()",
+        "Net",
+        "step 1 at batch size 2 changes no parameter",
+        "loss.backward()",
+    ),
+    "two networks": (
+        NET + "class Two:\n    def __init__(self): self.a, self.b = Net(), Net()\n" + BATCH,
+        "Two",
+        "does not say how to train them",
+        "def loss(self, batch):",
+    ),
+    "three parts": (
+        NET + "    def batch(self, size): return torch.rand(size, 784), 1, 2\n",
+        "Net",
+        "the batch is no pair (input, target), but a tuple of 3",
+        "def loss(self, batch):",
+    ),
+    "plateau": (
+        NET + BATCH + "    def configure_optimizers(self):\n        o = torch.optim.SGD(self.parameters(), 0.1)\n"
+        "        return [o], [torch.optim.lr_scheduler.ReduceLROnPlateau(o)]",
+        "Net",
+        "waits for a metric",
+        "return [optimizer]",
+    ),
+    "data that raises": (
+        NET + "    def dataset(self): raise OSError('no such disk')",
+        "Net",
+        "its data cannot be read: OSError",
+        None,
+    ),
+    "empty data": (NET + "    def dataset(self): return []", "Net", "the data set is empty", None),
+    "sizes": (NET + BATCH + "    batch_sizes = 8", "Net", "`batch_sizes` must be whole numbers", None),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_measured_is_refused_with_the_lines_to_write(written, digits_root, case):
+    text, attribute, says, line = REFUSED[case]
+    before = torch.get_default_dtype(), torch.get_num_threads(), sys.stdin
+    with pytest.raises((RecipeError, DataError)) as refusal:
+        recipe = load_recipe(written(text) + attribute)
+        own = load_data(recipe, settled(digits_root, data="auto")).train if recipe.brings_data else None
+        check_contract(recipe, own, 16)
+    said = str(refusal.value).splitlines()
+    assert said[0].startswith(f"mine.py:{attribute}: ")
+    assert says in said[0]
+    assert (len(said) > 1) == (line is not None)
+    if line is not None:
+        assert said[0].endswith("; write:")
+        assert said[1].startswith(f"    {line}")
+    assert (torch.get_default_dtype(), torch.get_num_threads(), sys.stdin) == before
+
+
+def test_a_refusal_of_what_ends_the_program_names_the_line(written):
+    name = written("x = 1\nraise SystemExit(3)")
+    with pytest.raises(RecipeError, match=r"with exit code 3, at .*mine\.py:5; put what is run as a program below"):
+        load_recipe(f"{name}Net")
+
+
+def test_what_is_changed_at_import_is_put_back_and_said(written):
+    name = written("torch.set_num_threads(3)\ntorch.set_grad_enabled(False)\n" + NET)
+    threads = torch.get_num_threads()
+    recipe = load_recipe(f"{name}Net")
+    assert recipe.put_back == ("torch.set_num_threads(3)", "torch.set_grad_enabled(False)")
+    assert torch.is_grad_enabled()
+    assert torch.get_num_threads() == threads
+    check_contract(recipe, None, 4)
+
+
+def test_megabytes_that_are_printed_at_import_are_cut_short(written, capsys):
+    load_recipe(written("print('x' * 5_000_000)\n" + NET) + "Net")
+    printed = capsys.readouterr().out
+    assert len(printed) < 3000
+    assert "and 4,998,001 more characters" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere.py:Net", "there is no file "),
+        ("folder/:Net", "there is no file "),
+        ("mine.py:", "is not of the form"),
+        ("mine.py:missing", "has no 'missing'"),
+        ("notes.txt/x:Net", "there is no file "),
+    ],
+)
+def test_a_file_that_is_none_is_refused(written, name, says):
+    written(NET)
+    with pytest.raises(RecipeError, match=re.escape(says)):
+        load_recipe(name)
+
+
+# Modes.
+
+
+def workload(written, text, mode, digits_root):
+    recipe = load_recipe(written(text) + "Net")
+    data = load_data(recipe, settled(digits_root, data="auto"))
+    return Workload(recipe, data, Device("cpu"), 16, None, 0, mode)
+
+
+STEP = NET + BATCH + """
+    def __init_subclass__(cls): ...
+    def loss(self, batch): return functional.cross_entropy(self(batch[0]), batch[1])
+    def step(self, batch):
+        self.optimizer = getattr(self, "optimizer", None) or torch.optim.SGD(self.parameters(), 0.1)
+        self.optimizer.zero_grad()
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+"""  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (Mode("eager", "bf16"), "the task's own `step` decides"),
+        (Mode("cudagraph"), "a whole `step` cannot be captured"),
+    ],
+)
+def test_what_a_whole_step_cannot_do_is_skipped_with_the_reason(written, digits_root, mode, says):
+    with pytest.raises(Unsupported, match=says):
+        workload(written, STEP, mode, digits_root).trainee()
+
+
+def test_a_compiled_whole_step_computes_the_same(written, digits_root):
+    losses = {}
+    for execution in ("eager", "compile"):
+        work = workload(written, STEP, Mode(execution), digits_root)
+        with work.mode.active(anew=True):
+            trainee = work.trainee()
+            losses[execution] = [trainee.step(*batch).item() for batch in work.batches(3)]
+    assert losses["compile"] == pytest.approx(losses["eager"], rel=1e-5)
+
+
+@pytest.mark.parametrize("execution", ["eager", "compile"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tiny_lm_learns_in_each_mode(execution, precision):
+    recipe = load_recipe("tiny_lm")
+    data = own_data.of_batches(recipe.task().member("batch"), 0, 256)
+    work = Workload(recipe, SimpleNamespace(train=data), Device("cpu"), 8, None, 0, Mode(execution, precision))
+    with work.mode.active(anew=True):
+        trainee = work.trainee()
+        assert trainee.parameters == 478_720
+        batches = work.batches(4)
+        first = trainee.mean_loss(batches)
+        for batch in batches * 2:
+            trainee.step(*batch)
+        assert trainee.mean_loss(batches) < first - 0.2
+    assert first == pytest.approx(5.6, abs=0.3)
+
+
+# Packages that are called as Stepwatch's.
+
+
+def test_a_users_packages_may_be_called_model_data_and_perf(tmp_path):
+    for name in ("model", "data", "perf"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"NAME = 'the user\\'s {name}'\n")
+    (tmp_path / "model" / "nets.py").write_text(
+        "import torch\nfrom torch import nn\nfrom data import NAME\nimport perf\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self):\n        super().__init__(4, 2)\n        print(NAME, perf.NAME)\n"
+        "    def batch(self, size):\n        from .late import WIDTH\n"
+        "        return torch.rand(size, WIDTH), torch.arange(size) % 2\n"
+    )
+    (tmp_path / "model" / "late.py").write_text("from data import NAME\nWIDTH = 4 if 'user' in NAME else 5\n")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from model import load_recipe\n"
+        "from perf.harness.workload.contract import check_contract\n"
+        "from perf.harness.workload.own_data import of_batches\n"
+        "recipe = load_recipe('model.nets:Net')\n"
+        "check_contract(recipe, of_batches(recipe.task().member('batch'), 0, 64), 4)\n"
+        "import data, model.nets\n"
+        "print(data.NAME, model.nets.Net.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, ROOT], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the user's data the user's perf\n")
+    assert done.stdout.endswith("the user's data Net\n")
+
+
+def test_without_such_packages_imports_are_as_python_has_them(written):
+    before = builtins.__import__
+    load_recipe(written(NET) + "Net")
+    assert builtins.__import__ is before
+    assert sys.modules["model"].__file__ == str(ROOT / "model" / "__init__.py")
