@@ -1,23 +1,28 @@
-"""`python -m model`: train the reference network, then print its accuracy and the training time."""
+"""`python -m model`: train the reference network, or another one, then print how good it is and the training time."""
 
 import argparse
+import itertools
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
-from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
 
-from data import PIPELINES, DataError, DataSet, load, open_pipeline
-from model.networks import SimpleNN
-from model.task import LEARNING_RATE, sgd
-from model.training import TrainingStep, evaluate, train_epoch
+from data import PIPELINES, DataError, load, open_pipeline
+from model.errors import RecipeError
+from model.nesting import mapped
+from model.recipes import Recipe, load_recipe
+from model.task import LEARNING_RATE, TaskStep
+from model.training import Batches, TrainingStep, evaluate, train_epoch
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
+# An epoch of a task that only makes mini-batches, and what its metrics are computed on.
+MADE_BATCHES, METRIC_BATCHES = 100, 32
 WRONG_USE = 4  # pytest's exit code for a usage error
 INTERRUPTED = 130  # the exit code that shells report for SIGINT: 128 + 2
 
@@ -41,12 +46,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device", default="", help="cpu, cuda, cuda:1, mps, … (default: an accelerator if there is one, else cpu)"
     )
+    parser.add_argument("--model", default="simple_nn", metavar="NAME",
+                        help="a network or a training, as in --perf-model (default: simple_nn)")  # fmt: skip
     parser.add_argument("--data", default="auto", choices=["auto", "mnist", "digits"], help="(default: auto)")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help="(default: data/)")
     parser.add_argument("--epochs", type=whole, default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--batch-size", type=whole, default=64, metavar="N", help="(default: 64)")
-    parser.add_argument("--lr", type=partial(at_least, float, 0.0), default=LEARNING_RATE, metavar="RATE",
-                        help=f"learning rate (default: {LEARNING_RATE})")  # fmt: skip
+    parser.add_argument("--lr", type=partial(at_least, float, 0.0), metavar="RATE",
+                        help=f"learning rate (default: that of the training; of our own {LEARNING_RATE})")  # fmt: skip
     parser.add_argument("--pipeline", default="resident", choices=PIPELINES, help="(default: resident)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     options = parser.parse_args(arguments)
@@ -73,38 +80,89 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def train(options: argparse.Namespace, data: DataSet) -> float:
-    """Train, print the results, and return the last loss. The time covers only training, until the device is done."""
-    device = options.device
+def fresh_step(options: argparse.Namespace, recipe: Recipe) -> TrainingStep:
     torch.manual_seed(options.seed)
-    model = SimpleNN().to(device)
-    step = TrainingStep(model, sgd(model.parameters(), options.lr), functional.cross_entropy)
-    pipeline = partial(open_pipeline, options.pipeline, batch_size=options.batch_size, device=device)
-    seconds = 0.0
-    with pipeline(data.train, seed=options.seed) as training:
-        for epoch in range(options.epochs):
-            synchronize(device)
-            start = time.perf_counter()
-            loss = train_epoch(step, training.epoch(epoch))
-            synchronize(device)
-            seconds += time.perf_counter() - start
-            print(f"Epoch [{epoch + 1}/{options.epochs}], Loss: {loss.item():.4f}", flush=True)
-    with pipeline(data.test, seed=options.seed) as test:
-        accuracy = evaluate(model, test.epoch())
-    print(f"Accuracy on the {len(data.test):,} test images: {accuracy:.2%}")
-    print(f"Training time: {seconds:.2f} s ({options.epochs} epochs on {device}, {options.pipeline} pipeline)")
+    step = recipe.training(options.device)
+    for group in (group for one in step.optimizers for group in one.param_groups if options.lr is not None):
+        group["lr"] = options.lr
+    return step
+
+
+def train(options: argparse.Namespace, step: TrainingStep, epoch: Callable[[int], Batches]) -> float:
+    """Train and print each loss. Returns the last one; the printed time covers only training, until all is done."""
+    device, seconds, loss = options.device, 0.0, torch.tensor(math.nan)
+    for number in range(options.epochs):
+        synchronize(device)
+        start = time.perf_counter()
+        loss = train_epoch(step, epoch(number))
+        synchronize(device)
+        seconds += time.perf_counter() - start
+        print(f"Epoch [{number + 1}/{options.epochs}], Loss: {loss.item():.4f}", flush=True)
+    options.seconds = seconds
     return loss.item()
+
+
+def train_on_images(options: argparse.Namespace, recipe: Recipe) -> float:
+    """Train a network for images of 1×28×28, or raise RecipeError. Returns the last loss."""
+    if (recipe.input_shape, recipe.classes) != ((1, 28, 28), 10):
+        raise RecipeError(f"{recipe.name} takes other images than 1×28×28 in 10 classes: measure it with pytest perf/")
+    data = load(options.data, options.data_root.expanduser())
+    print(f"Data: {data.name}" + (f" ({data.note})" if data.note else ""), flush=True)
+    step = fresh_step(options, recipe)
+    pipeline = partial(open_pipeline, options.pipeline, batch_size=options.batch_size, device=options.device)
+    with pipeline(data.train, seed=options.seed) as training:
+        loss = train(options, step, training.epoch)
+    if not isinstance(step, TaskStep):
+        with pipeline(data.test, seed=options.seed) as test:
+            accuracy = evaluate(step.model, test.epoch())
+        print(f"Accuracy on the {len(data.test):,} test images: {accuracy:.2%}")
+    took(options, f", {options.pipeline} pipeline")
+    return loss
+
+
+def train_task(options: argparse.Namespace, recipe: Recipe) -> float:
+    """Train a task on the data that it brings. Returns the last loss."""
+    step = fresh_step(options, recipe)
+    assert isinstance(step, TaskStep)
+    step.model.train()
+    found = step.task.data()
+
+    def epoch(number: int) -> Batches:
+        if isinstance(found, tuple):
+            dataset, collate = found
+            shuffled = not isinstance(dataset, IterableDataset)
+            batches: Iterable[Any] = DataLoader(dataset, options.batch_size, shuffle=shuffled, collate_fn=collate)
+        else:
+            batches = (found(options.batch_size) for _ in range(MADE_BATCHES))
+        return ((mapped(lambda tensor: tensor.to(options.device), batch),) for batch in batches)
+
+    loss = train(options, step, epoch)
+    if (metrics := step.task.member("metrics")) is not None:
+        step.model.eval()
+        with torch.no_grad():
+            values = metrics([batch for (batch,) in itertools.islice(epoch(0), METRIC_BATCHES)])
+        for name, value in values.items():
+            print(f"{name}: {float(value):.4g}")
+    took(options)
+    return loss
+
+
+def took(options: argparse.Namespace, how: str = "") -> None:
+    print(f"Training time: {options.seconds:.2f} s ({options.epochs} epochs on {options.device}{how})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
-        data = load(options.data, options.data_root.expanduser())
-        print(f"Data: {data.name}" + (f" ({data.note})" if data.note else ""), flush=True)
-        if not math.isfinite(train(options, data)):
-            print(f"python -m model: the loss is not finite; try a lower --lr than {options.lr:g}", file=sys.stderr)
+        recipe = load_recipe(options.model)
+        loss = (train_task if recipe.brings_data else train_on_images)(options, recipe)
+        if not math.isfinite(loss):
+            rate = LEARNING_RATE if options.lr is None else options.lr
+            print(f"python -m model: the loss is not finite; try a lower --lr than {rate:g}", file=sys.stderr)
             return 1
-    except DataError as error:
+    except (DataError, RecipeError) as error:
         print(f"python -m model: {error}", file=sys.stderr)
         return WRONG_USE
     except torch.OutOfMemoryError as error:

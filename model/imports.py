@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,10 +21,13 @@ from typing import Any
 import torch
 
 from model.errors import RecipeError, UnknownModel
-from model.namesakes import CHECKOUT, apart
+from model.namesakes import CHECKOUT, OWN_PACKAGES, apart
 
 # The prefixes of names that are no user's modules, with the library that each needs.
 LIBRARIES = {"timm": "timm", "hf": "transformers"}
+# Parts of the paths of code that is not the user's.
+NOT_USERS = ("site-packages", "/lib/python", *(f"{CHECKOUT / name}{os.sep}" for name in OWN_PACKAGES))
+IN_WORKER = "in DataLoader worker process"
 # What a user's code may print while it is imported [characters].
 MOST_PRINTED = 2000
 
@@ -126,7 +130,8 @@ def guarded(name: str, doing: str = "importing it") -> Iterator[None]:
         raise RecipeError(f"{name}: {doing} ended the program, with exit code {error.code!r}, at {_line(error)}; "
                           'put what is run as a program below `if __name__ == "__main__":`') from error  # fmt: skip
     except KeyboardInterrupt as error:
-        if "raise KeyboardInterrupt" not in (_frame(error).line or ""):  # the user has pressed Ctrl-C
+        frame = _frame(error)
+        if frame is None or "raise KeyboardInterrupt" not in (frame.line or ""):  # the user has pressed Ctrl-C
             raise
         raise RecipeError(f"{name}: {doing} raised KeyboardInterrupt, at {_line(error)}") from error
     finally:
@@ -168,19 +173,30 @@ def put_back(found: list[str]) -> Iterator[None]:
 
 
 def raised(error: BaseException) -> str:
-    """`error` and its place, such as `ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
+    """`error` and the user's line, such as `ZeroDivisionError: division by zero, at /home/me/nets.py:3`."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}"
-    return f"{type(error).__name__}: {error}, at {_line(error)}"
+    text, place = f"{type(error).__name__}: {error}", _line(error)
+    if IN_WORKER in text:  # a DataLoader repeats the traceback of its worker process as text
+        *_, text = text.strip().splitlines()
+        found = [
+            f"{file}:{line}" for file, line in re.findall(r'File "(.*)", line (\d+)', str(error)) if _is_users(file)
+        ]
+        place = found[-1] if found else ""
+    return f"{text}, at {place}" if place else text
 
 
-def _frame(error: BaseException) -> traceback.FrameSummary:
-    """The innermost line of code that raised `error`, outside of torch and of Python's own libraries if possible."""
-    lines = [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith("<frozen ")]
-    own = [line for line in lines if not any(part in line.filename for part in ("site-packages", "/lib/python"))]
-    return (own or lines)[-1]
+def _is_users(file: str) -> bool:
+    """Whether `file` is the user's code, and neither Stepwatch's nor a library's."""
+    return not file.startswith("<") and not any(part in file for part in NOT_USERS)
+
+
+def _frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line of the user's code that raised `error`; None if there is none."""
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if _is_users(line.filename)]
+    return lines[-1] if lines else None
 
 
 def _line(error: BaseException) -> str:
     frame = _frame(error)
-    return f"{frame.filename}:{frame.lineno}"
+    return "" if frame is None else f"{frame.filename}:{frame.lineno}"

@@ -170,6 +170,9 @@ class Detection:
             found["keypoints"] = torch.cat([inside, torch.ones(2, self.keypoints, 1)], dim=2)
         return found
 
+    def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e-4)  # with 0.01, the losses of some networks diverge
+
     def loss(self, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> Tensor:
         return torch.stack(list(self.model(*batch).values())).sum()
 

@@ -1,5 +1,7 @@
 """`python -m perf COMMAND`: work with recorded runs, and try what the gate can detect on this machine.
 
+`python STEPWATCH/perf COMMAND` does the same from any folder.
+
 The commands are in `perf/commands/`, one per module. This module has what they share: options, errors, exit codes.
 """
 
@@ -9,7 +11,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
+
+if __package__ in (None, ""):  # called as `python STEPWATCH/perf`, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from perf.commands import baseline, compare, report, selftest, spec
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE

@@ -138,7 +138,7 @@ FULL = ("--perf-profile=full", "--collect-only", "-q")
 
 def test_the_full_profile_has_defaults_that_the_user_overrides(digits_root):
     full = settled(digits_root, profile="full")
-    assert full.model == "simple_nn,small_cnn,resnet18,resnet50,vit_b_16"
+    assert full.model == "simple_nn,small_cnn,tiny_lm,resnet18,resnet50,vit_b_16"
     assert (full.executions, full.precisions) == (("eager", "compile", "cudagraph"), ("fp32", "tf32", "bf16", "fp16"))
     typed = settled(digits_root, profile="full", model="small_cnn", execution="eager", precision="bf16")
     assert (typed.model, typed.executions, typed.precisions) == ("small_cnn", ("eager",), ("bf16",))

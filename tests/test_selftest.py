@@ -1,7 +1,11 @@
 """The self-test of the gate: what its trials come to, its words, and its command line; nothing is measured."""
 
+import subprocess
+import sys
+
 import pytest
 
+from model import load_recipe
 from perf.__main__ import main
 from perf.harness.measurement.side_by_side import selftest
 from perf.harness.measurement.side_by_side.schedule import Compared
@@ -10,6 +14,7 @@ from perf.harness.report.selftest import one_trial, render_selftest
 from perf.harness.verdict.launches import Visit
 from perf.harness.verdict.trials import Trial, outcome_of
 from perf.harness.workload.axes import Axes
+from tests.conftest import PERF
 
 
 def judged(name, verdict, detectable=1.03):
@@ -77,7 +82,7 @@ class FakeGate:
 def test_only_what_was_planted_is_judged(monkeypatch):
     monkeypatch.setattr(selftest, "Gate", FakeGate)
     inject = {"kind": "sleep", "share": 0.1}
-    todo = selftest.cases("sleep", "cpu")
+    todo = selftest.cases("sleep", "cpu", load_recipe("simple_nn"))
     trial = selftest._one(selftest.settings("cpu"), {}, todo, inject, 0.1, "sleep", lambda line: None)
     assert trial.unplanted == ("inference[cpu-bs64]",)
     assert [one.name for one in trial.judgements] == [case.name for case in todo if case.kind != "inference"]
@@ -152,11 +157,17 @@ def test_one_gate_is_one_line():
 
 
 def test_a_slow_input_is_looked_for_where_there_is_an_input():
-    assert selftest.cases("sleep", "cpu")[0] == Compared(
+    assert selftest.cases("sleep", "cpu", load_recipe("simple_nn"))[0] == Compared(
         "training_step[cpu-bs64]", "training_step", Axes("cpu", 64, None)
     )
-    assert {case.kind for case in selftest.cases("input", "cuda")} == {"epoch", "input_pipeline"}
-    assert all(case.axes.pipeline and case.axes.device == "cuda" for case in selftest.cases("input", "cuda"))
+    assert {case.kind for case in selftest.cases("input", "cuda", load_recipe("simple_nn"))} == {
+        "epoch",
+        "input_pipeline",
+    }
+    assert all(
+        case.axes.pipeline and case.axes.device == "cuda"
+        for case in selftest.cases("input", "cuda", load_recipe("simple_nn"))
+    )
 
 
 class FakeLink:
@@ -264,3 +275,24 @@ def test_a_wrong_argument_is_one_line_and_exit_4(argument, says, planned, capsys
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("python -m perf") and says in last
     assert planned == []
+
+
+def test_a_users_training_is_tested_at_its_own_batch_sizes_and_without_inference_if_it_has_none(tmp_path):
+    (tmp_path / "gan.py").write_text(
+        "from torch import nn\nclass Gan:\n    batch_sizes = (3, 5)\n"
+        "    def __init__(self): self.net = nn.Linear(1, 1)\n"
+        "    def batch(self, size): ...\n    def step(self, batch): ...\n"
+    )
+    found = selftest.cases("sleep", "cpu", load_recipe(f"{tmp_path}/gan.py:Gan"))
+    assert [case.name for case in found] == [
+        "training_step[cpu-bs3]",
+        "training_step[cpu-bs5]",
+        "epoch[cpu-bs3-resident]",
+    ]
+
+
+def test_the_offline_commands_run_from_any_folder(tmp_path):
+    command = [sys.executable, PERF, "report", "nowhere.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "nowhere.json" in done.stderr and "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,14 +17,20 @@ from torch.nn import functional
 
 from data import DataError, NotResident, Order
 from model import FirstState, RecipeError, Task, TaskStep, UsersStep, load_recipe, train_epoch
+from model.imports import raised
 from model.nesting import joined, length, mapped, rows, tensors
 from perf.harness.machine.devices import Device
+from perf.harness.measurement.side_by_side.slices import sliced
+from perf.harness.report import render
 from perf.harness.workload import own_data
 from perf.harness.workload.contract import check_contract
 from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.workload import Workload, load_data
-from tests.conftest import ROOT, settled
+from tests.conftest import ROOT, STEP, settled
+from tests.report_runs import MACHINE, benchmark, run
+
+pytest_plugins = ["pytester"]
 
 HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional\n"
 NET = """
@@ -473,6 +480,18 @@ REFUSED = {
         "its data cannot be read: OSError",
         None,
     ),
+    "uneven data": (
+        NET + "    def dataset(self): return [torch.ones(784), torch.ones(783)]",
+        "Net",
+        "its data cannot be read: RuntimeError: stack expects each tensor to be equal size",
+        "def collate(self, samples):",
+    ),
+    "a batch of 10 GB": (
+        NET + "    def batch(self, size): raise torch.OutOfMemoryError('out of memory')",
+        "Net",
+        "a batch of its data does not fit into memory",
+        None,
+    ),
     "empty data": (NET + "    def dataset(self): return []", "Net", "the data set is empty", None),
     "sizes": (NET + BATCH + "    batch_sizes = 8", "Net", "`batch_sizes` must be whole numbers", None),
 }
@@ -535,6 +554,37 @@ def test_a_file_that_is_none_is_refused(written, name, says):
         load_recipe(name)
 
 
+def test_an_error_in_the_users_code_is_one_line_and_no_other_case_is_lost(perf, pytester):
+    """The data set raises at a sample that not every batch size reaches in its first batches."""
+    text = HEAD + NET + "    def forward(self, x):\n        if len(x) == 32: raise ValueError('not 32')\n"
+    (pytester.path / "mine.py").write_text(text + "        return self.b(torch.relu(self.a(x.flatten(1))))\n")
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine.py:Net", "--perf-batch-size=16,32,64")
+    result.assert_outcomes(passed=2, failed=1)
+    line = text.count("\n")
+    result.stdout.fnmatch_lines([f"mine.py:Net: ValueError: not 32, at {pytester.path}/mine.py:{line}"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_what_a_loaders_worker_raised_has_the_users_line():
+    text = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "/x/site-packages/torch/utils/data/_utils/worker.py", line 3, in loop\n    data = f()\n'
+        '  File "/home/me/mine.py", line 12, in __getitem__\n    raise ValueError("broken")\nValueError: broken\n'
+    )
+    assert raised(ValueError(text)) == "ValueError: broken, at /home/me/mine.py:12"
+
+
+def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(perf, pytester):
+    (pytester.path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nperf_batch_size = 8\n")
+    result = perf(STEP, "--collect-only", "-q", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs8]"])
+    (pytester.path / "pytest.ini").write_text("[pytest]\nperf_batch_sizes = 4\naddopts = --nonsense\n")
+    result = perf(STEP, "--collect-only", "-q", quick=False)
+    result.stderr.fnmatch_lines([f"ERROR: {pytester.path}/pytest.ini: there is no option perf_batch_sizes; *"])
+    (pytester.path / "pytest.ini").write_text("[pytest\n")
+    assert perf(STEP, "--collect-only", quick=False).ret == pytest.ExitCode.USAGE_ERROR
+
+
 # Modes.
 
 
@@ -544,7 +594,7 @@ def workload(written, text, mode, digits_root):
     return Workload(recipe, data, Device("cpu"), 16, None, 0, mode)
 
 
-STEP = NET + BATCH + """
+WHOLE_STEP = NET + BATCH + """
     def __init_subclass__(cls): ...
     def loss(self, batch): return functional.cross_entropy(self(batch[0]), batch[1])
     def step(self, batch):
@@ -566,13 +616,13 @@ STEP = NET + BATCH + """
 )
 def test_what_a_whole_step_cannot_do_is_skipped_with_the_reason(written, digits_root, mode, says):
     with pytest.raises(Unsupported, match=says):
-        workload(written, STEP, mode, digits_root).trainee()
+        workload(written, WHOLE_STEP, mode, digits_root).trainee()
 
 
 def test_a_compiled_whole_step_computes_the_same(written, digits_root):
     losses = {}
     for execution in ("eager", "compile"):
-        work = workload(written, STEP, Mode(execution), digits_root)
+        work = workload(written, WHOLE_STEP, Mode(execution), digits_root)
         with work.mode.active(anew=True):
             trainee = work.trainee()
             losses[execution] = [trainee.step(*batch).item() for batch in work.batches(3)]
@@ -634,3 +684,58 @@ def test_without_such_packages_imports_are_as_python_has_them(written):
     load_recipe(written(NET) + "Net")
     assert builtins.__import__ is before
     assert sys.modules["model"].__file__ == str(ROOT / "model" / "__init__.py")
+
+
+# The gate.
+
+GATED = (
+    NET
+    + """
+    calls = []
+    def dataset(self):
+        self.calls.append("dataset")
+        return [(torch.ones(784) * (i % 2), i % 10) for i in range(64)]
+    def collate(self, samples):
+        self.calls.append("collate")
+        return torch.utils.data.default_collate(samples)
+    def loss(self, batch):
+        self.calls.append("loss")
+        return functional.cross_entropy(self(batch[0]), batch[1])
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "ran"),
+    [
+        ("training_step", None, {"loss"}),
+        ("epoch", "dataloader", {"loss", "collate"}),
+        ("epoch", "resident", {"loss"}),
+        ("input_pipeline", "dataloader", {"collate"}),
+        ("inference", None, {"loss"}),
+    ],
+)
+def test_what_the_gate_times_is_the_users_own_code(written, digits_root, name, pipeline, ran):
+    work = replace(workload(written, GATED, Mode(), digits_root), pipeline=pipeline, batch_size=8)
+    made = sliced(name, work)
+    module = sys.modules["mine"]
+    module.Net.calls.clear()
+    made.steps(4, lambda: None)
+    assert ran <= set(module.Net.calls) <= ran | {"dataset"}
+    assert module.Net.calls.count(sorted(ran)[-1]) == 4
+    made.close()
+
+
+def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():
+    info = {
+        "model": "mine.py:Net", "unit": "tokens", "units_per_sample": 128.0, "samples_per_iteration": 16,
+        "parameters": 10, "trained_parameters": 7, "metrics": {"perplexity": 6.185}, "epochs": 5,
+    }  # fmt: skip
+    unused = "`metric`: did you mean `metrics`?"
+    info["training"] = {"loss": "loss(batch)", "optimizer": "Adam (lr 0.1)", "unused": unused}
+    text = render([run(benchmark("training_run", "cpu", 16, "resident", 2.0, **info), **MACHINE)], width=120)
+    assert re.search(r"tokens/s.*perplexity", text)
+    assert re.search(r"16 +resident +cpu .* 1,020 .* 6\.1[89]", text)  # 16 samples of 128 tokens in 2 s
+    assert "training  mine.py:Net: loss loss(batch), optimizer Adam (lr 0.1), 7 parameters trained" in text
+    assert "counted in tokens" in text
+    assert "mine.py:Net, not used: `metric`: did you mean `metrics`?" in text

@@ -93,8 +93,8 @@ def test_a_lightning_module_is_measured(tmp_path):
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "timm:resnet18"), ("transformers", "hf:distilbert")])
-def test_a_library_s_network_is_measured(tmp_path, library, name):
+def test_a_network_of_a_library_is_measured(tmp_path, library, name):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    found, _ = measured(tmp_path, [name], "-k", "training_step")
+    found, _ = measured(tmp_path, [name], "-k", "training_step", "--perf-batch-size=2")
     assert found[name, "training_step", None]["parameters"] > 10e6

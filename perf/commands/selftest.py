@@ -32,6 +32,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--kind", choices=SLOWDOWNS, default=SLOWDOWNS[0], help="what is planted (default: %(default)s)"
     )
     parser.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--perf-model", metavar="NAME", help="what to train (default: the reference network)")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the table there as well")
     parser.set_defaults(run=_selftest)
@@ -54,11 +55,17 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _selftest(arguments: argparse.Namespace) -> int:
-    from perf.harness.measurement.side_by_side import selftest  # this loads torch, which the other commands do not need
+    # These load torch, which the other commands do not need.
+    from model import RecipeError, load_recipe
+    from perf.harness.measurement.side_by_side import selftest
 
     try:
-        settings = selftest.settings(arguments.device)
-    except selftest.DeviceUnusable as error:
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # for --perf-model=package.module:name
+        settings = selftest.settings(arguments.device, arguments.perf_model)
+        if arguments.perf_model is not None:
+            load_recipe(arguments.perf_model)
+    except (selftest.DeviceUnusable, RecipeError) as error:
         print(f"python -m perf selftest: {error}", file=sys.stderr)
         return EXIT_USAGE
     done: list[Outcome] = []

@@ -103,7 +103,7 @@ PROFILES = {
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
         # One second each, because there are hundreds of cases. On random images, an epoch shows no more than a step.
         Profile("full", None, None, case_s=1.0, min_rounds=3, long_s=10.0, longest_s=30.0,
-                defaults={"model": "simple_nn,small_cnn,resnet18,resnet50,vit_b_16",
+                defaults={"model": "simple_nn,small_cnn,tiny_lm,resnet18,resnet50,vit_b_16",
                           "execution": ",".join(EXECUTIONS), "precision": ",".join(PRECISIONS)},
                 only_steps=True, passes=3, whole_s=5.0),
     )
@@ -369,15 +369,16 @@ OPTIONS = (
     Option("precision", "LIST", FP32, "the precision of the step: fp32, tf32, bf16, fp16",
            lambda text: _choices(text, PRECISIONS), "precisions", "precisions"),
     Option("model", "LIST", "simple_nn",
-           "networks: simple_nn, small_cnn, a torchvision classification model (resnet18, …), or your own "
-           "package.module:factory",
+           "what to train: simple_nn, small_cnn, tiny_lm, a torchvision model (resnet18, …), timm:NAME, hf:NAME, or "
+           "your own path/to/file.py:NAME or package.module:NAME",
            _items, "models", "model"),
     Option("data", "NAME", "auto", "data set: mnist, digits (embedded), or auto: mnist where its files are present",
            lambda text: _one_of(text, DATA_SETS), "data", "data"),
     Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder, "data_root"),
     Option("profile", "NAME", "standard",
            "what to run. smoke: a subset, for a first look. standard: the whole data set. qualify: is the machine "
-           "healthy? full: simple_nn, small_cnn, resnet18, resnet50 and vit_b_16 in every execution and precision; "
+           "healthy? full: simple_nn, small_cnn, tiny_lm, resnet18, resnet50 and vit_b_16 in every execution and "
+           "precision; "
            "hours on a CPU",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))], "profile", "profile"),
     Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data import NotResident
+from model.imports import raised
 from perf.harness.machine import devices, memory
 from perf.harness.measurement import rounds
 from perf.harness.measurement.bench import TooLong
@@ -111,8 +112,13 @@ class Measure(Way):
         except MeasurementError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:
-            if item.nodeid not in self.state.cases or not memory.is_out_of_memory(error):
+            if item.nodeid not in self.state.cases:
                 raise
+            if not memory.is_out_of_memory(error):
+                recipe = self.state.plan.network(params(item)["model"]).recipe
+                if not recipe.users:
+                    raise
+                raise pytest.fail.Exception(f"{recipe.name}: {raised(error)}", pytrace=False) from None
             traceback.clear_frames(error.__traceback__)  # the frames hold the tensors that filled the memory
             message = f"out of memory on {self._where(item)}: {_first_line(error)[:200]}"
             self.state.end(item.nodeid, "out-of-memory", message)

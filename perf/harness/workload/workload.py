@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from data import WORKERS, Batch, DataError, DataSet, Pipeline, Samples, load, open_pipeline, random_images, resolve
-from model import FirstState, Recipe, RecipeError, UsersStep
+from model import FirstState, Recipe, RecipeError, Refused, UsersStep
 from model.imports import raised
 from model.nesting import tensors
 from model.task import whole
 from perf.harness.machine.devices import Device
+from perf.harness.machine.memory import is_out_of_memory
 from perf.harness.options import Settings
 from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.contract import MINIMAL_BATCH
@@ -42,6 +43,7 @@ OWN = "own"
 # The mini-batches of the first batch size in an epoch: of a profile that takes a subset, and where a task only makes
 # mini-batches, whose epochs have no length of their own.
 SUBSET_BATCHES, MADE_BATCHES = 100, 400
+COLLATE_LINES = ("def collate(self, samples):", "    …  # make the samples equally long, then torch.stack")
 # The fixed cost of a call, which does not depend on the batch size, follows from the times at these batch sizes.
 FITTED_BATCHES = (MINIMAL_BATCH, 4, 8)
 
@@ -135,7 +137,10 @@ def own_data(recipe: Recipe, seed: int, most: int | None, made: int) -> DataSet:
     except (RecipeError, DataError) as error:
         raise type(error)(f"{recipe.name}: {str(error).removeprefix(f'{recipe.name}: ')}") from error
     except Exception as error:
-        raise RecipeError(f"{recipe.name}: its data cannot be read: {raised(error)}") from error
+        if is_out_of_memory(error):
+            raise RecipeError(f"{recipe.name}: a batch of its data does not fit into memory") from error
+        lines = COLLATE_LINES if "equal size" in str(error) else ()
+        raise Refused(f"{recipe.name}: its data cannot be read: {raised(error)}", *lines) from error
     return DataSet(OWN, note, name, 0, (), split, split)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import data
+from model import Recipe
 from perf.harness.machine import devices
 from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.link import Link
@@ -20,35 +21,37 @@ from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.trials import Trial
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.plan import Plan, check_devices
+from perf.harness.workload.workload import default_batch_sizes
 
-# The cases that the gate measures: steps, inference and an epoch; for a slow input, the benchmarks with an input.
-STEPS = (("training_step", 64, None), ("training_step", 512, None), ("inference", 64, None), ("epoch", 64, "resident"))
-INPUTS = (
-    ("epoch", 64, "resident"),
-    ("epoch", 512, "resident"),
-    ("input_pipeline", 64, "resident"),
-    ("input_pipeline", 512, "resident"),
-)
+# The cases that the gate measures: steps, inference and an epoch; for a slow input, the benchmarks with an input. Each
+# has a benchmark, the place of its batch size among those of the network, and a pipeline.
+STEPS = (("training_step", 0, None), ("training_step", 1, None), ("inference", 0, None), ("epoch", 0, "resident"))
+INPUTS = (("epoch", 0, "resident"), ("epoch", 1, "resident"), ("input_pipeline", 0, "resident"),
+          ("input_pipeline", 1, "resident"))  # fmt: skip
 
 
-def cases(kind: str, device: str) -> list[Compared]:
-    """The cases of a self-test that plants a slowdown of this `kind`."""
-    return [
-        Compared(f"{name}[{axes.id}]", name, axes)
-        for name, size, pipeline in (INPUTS if kind == "input" else STEPS)
-        for axes in [Axes(device, size, pipeline)]
-    ]
+def cases(kind: str, device: str, recipe: Recipe) -> list[Compared]:
+    """The cases of a self-test that plants a slowdown of this `kind` into the training of `recipe`."""
+    sizes = default_batch_sizes(recipe)
+    infers = recipe.task is None or recipe.task().can_predict
+    wanted = dict.fromkeys(
+        (name, sizes[min(place, len(sizes) - 1)], pipeline)
+        for name, place, pipeline in (INPUTS if kind == "input" else STEPS)
+        if name != "inference" or infers
+    )
+    found = [(name, Axes(device, size, pipeline)) for name, size, pipeline in wanted]
+    return [Compared(f"{name}[{axes.id}]", name, axes) for name, axes in found]
 
 
 class DeviceUnusable(Exception):
     """A device cannot be tested: `str()` says which device and why."""
 
 
-def settings(device: str) -> Settings:
+def settings(device: str, model: str | None = None) -> Settings:
     """The settings of a self-test: the defaults of `pytest perf/`, on one device. Raises DeviceUnusable."""
     root = Path(data.__file__).resolve().parent
     try:
-        made = resolve({"device": device}, {}, "", root)
+        made = resolve({"device": device, "model": model}, {}, "", root)
         check_devices(made)
     except SettingsError as error:
         raise DeviceUnusable(str(error).replace("--perf-device", "--device", 1)) from None
@@ -62,8 +65,8 @@ def settings(device: str) -> Settings:
 
 def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[str], None]) -> Iterator[Trial]:
     """Run `gates` gates of this code against itself, with a slowdown of `share` planted in head; 0 plants nothing."""
-    todo = cases(kind, settings.devices[0])
     plan = Plan.of(settings)
+    todo = cases(kind, settings.devices[0], plan.network().recipe)
     inject = {"kind": kind, "share": share} if share else None
     with sides(settings, plan.network().data_name, 1) as (base, head):
         both = {base.name: base, head.name: head}
