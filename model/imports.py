@@ -6,6 +6,7 @@ What the code does to this process while it is imported is undone or refused, an
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import io
@@ -13,7 +14,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,10 +41,17 @@ def import_factory(name: str) -> Callable[[], Any]:
     module = _imported(name, place)
     factory = getattr(module, attribute, None)
     if factory is None:
-        raise UnknownModel(f"{name}: {place!r} ({module.__file__}) has no {attribute!r}")
+        raise UnknownModel(
+            f"{name}: {place!r} ({module.__file__}) has no {attribute!r}{_meant(attribute, vars(module))}"
+        )
     if not callable(factory):
         raise RecipeError(f"{name}: {attribute!r} must be callable and return a torch.nn.Module, not {factory!r}")
     return factory  # type: ignore[no-any-return]
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def is_file(place: str) -> bool:
@@ -89,8 +97,8 @@ def _from_file(name: str, place: str) -> ModuleType:
     """The module in the file `place`. Its folder is searched for what it imports."""
     path = Path(place).expanduser().resolve()
     if not path.is_file():
-        near = f"; there is {path.with_suffix('.py').name}" if path.with_suffix(".py").is_file() else ""
-        raise UnknownModel(f"{name}: there is no file {path}{near}")
+        files = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UnknownModel(f"{name}: there is no file {path}{_meant(path.name, files)}")
     if path.suffix != ".py":
         raise RecipeError(f"{name}: {path.name} is no Python file")
     known = sys.modules.get(path.stem)

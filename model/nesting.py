@@ -67,7 +67,7 @@ def joined(values: list[Any]) -> Any:
         raise ValueError("they do not all consist of tensors in the same nesting")
     for one in found:
         if any(tensor.dim() == 0 or len(tensor) != len(one[0]) for tensor in one):
-            raise ValueError("some of their tensors have no dimension for the samples")
+            raise ValueError("a tensor has no dimension for the samples")
         if any(tensor.shape[1:] != other.shape[1:] for tensor, other in zip(one, first, strict=True)):
             raise ValueError("their tensors differ in shape")
     together = iter([torch.cat(column) for column in zip(*found, strict=True)])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,13 @@ from torch.optim import Optimizer
 
 from model import zoo
 from model.errors import RecipeError, Refused
-from model.imports import LIBRARIES, guarded, import_factory, put_back
+from model.imports import LIBRARIES, guarded, import_factory, put_back, raised
 from model.language import TinyLM
 from model.networks import SimpleNN, SmallCNN
 from model.task import Parameters, Task, TaskStep, UsersStep, is_task, sgd
 from model.training import TrainingStep
+
+T = TypeVar("T")
 
 # Our own networks for images. The first one is the reference network.
 NETWORKS: dict[str, type[nn.Module]] = {"simple_nn": SimpleNN, "small_cnn": SmallCNN}
@@ -65,15 +67,26 @@ class Recipe:
         if self.task is not None:
             task = self.task()
             task.networks.to(device)
-            return (TaskStep if task.step is None else UsersStep)(task)
+            return self._tried(lambda: (TaskStep if task.step is None else UsersStep)(task))
         model = self.build().to(device)
         if memory_format is not torch.contiguous_format:
             model = model.to(memory_format=memory_format)
-        optimizer = self.optimizer(model.parameters())
+        optimizer = self._tried(lambda: self.optimizer(model.parameters()))
         if not isinstance(optimizer, Optimizer):
             raise Refused(f"{self.name}: `optimizer(parameters)` must return an optimizer, not {optimizer!r}",
                           "make.optimizer = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)")  # fmt: skip
         return TrainingStep(model, optimizer, self.loss)
+
+    def _tried(self, make: Callable[[], T]) -> T:
+        """What `make` returns. Raises RecipeError if the user's code raises anything."""
+        try:
+            return make()
+        except RecipeError:
+            raise
+        except Exception as error:
+            if not self.users:
+                raise
+            raise RecipeError(f"{self.name}: making its optimizers raised {raised(error)}") from error
 
 
 def load_recipe(name: str) -> Recipe:
@@ -126,6 +139,7 @@ def _users_recipe(name: str) -> Recipe:
         task = Task(name, factory, made)
         options |= {"batch_sizes": _checked_sizes(name, task.member("batch_sizes")), "brings_data": task.brings_data}
         return Recipe(name, lambda: _task(name, factory).networks, task=partial(_task, name, factory), **options)
+    options["batch_sizes"] = _checked_sizes(name, _first(places, "batch_sizes"))
     options |= {key: getattr(factory, key) for key in ("loss", "optimizer") if hasattr(factory, key)}
     Task(name, None, made)  # it refuses what cannot be trained
     return Recipe(name, partial(_made, name, factory), **options)

@@ -30,6 +30,8 @@ LEARNING_RATE = 0.01
 MAKES_A_TASK = ("batch", "dataset", "train_dataloader", "training_step", "step", "predict")
 MEMBERS = (*MAKES_A_TASK, "model", "loss", "optimizers", "optimizer", "configure_optimizers", "collate", "count",
            "unit", "metrics", "batch_sizes", "input_shape", "classes")  # fmt: skip
+# With one of these, a network for images says how it is trained.
+TRAINS = ("loss", "optimizers", "optimizer", "configure_optimizers", "metrics", "count")
 # An attribute of one of these names that cannot be called, such as a counter `step`, is no member.
 CALLED = ("batch", "step", "training_step", "predict", "train_dataloader", "configure_optimizers")
 # What Lightning calls and Stepwatch does not, with what to write instead.
@@ -162,8 +164,7 @@ class Task:
         elif configure is not None:
             (found, schedulers), what = _configured(self.name, configure()), "configure_optimizers()"
         elif one is not None:
-            is_ready = isinstance(one, Optimizer) or not callable(one)
-            found, what = one if is_ready else one(self.networks.parameters()), "optimizer(parameters)"
+            found, what = self._of_optimizer(one), "optimizer(parameters)"
         elif self.step is not None:
             found, what = [each for each in attributes(self.made) if isinstance(each, Optimizer)], "step(batch)"
         else:
@@ -199,6 +200,21 @@ class Task:
                               "def dataset(self):", "    return MyDataset()")  # fmt: skip
             return loader.dataset, self.member("collate") or loader.collate_fn
         return self.member("batch")  # type: ignore[no-any-return]
+
+    def _of_optimizer(self, one: Any) -> Any:
+        """What the member `optimizer` gives: it is an optimizer, or returns one, from the parameters or from `self`."""
+        if isinstance(one, Optimizer) or not callable(one):
+            return one
+        written = getattr(type(self.made), "optimizer", None)
+        if inspect.ismethod(one) and inspect.isfunction(written) and required(one) == 0:
+            is_method = next(iter(inspect.signature(written).parameters)) == "self"
+            return one() if is_method else written(self.networks.parameters())  # e.g. a lambda in the class
+        return one(self.networks.parameters())
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The network that takes the inputs of a pair (input, target); None if there are only several."""
+        return self._network
 
     def unused(self) -> list[str]:
         """Each member that looks as if it belonged to the training and is not used, with the reason."""
@@ -297,7 +313,7 @@ def is_task(factory: object, made: object) -> bool:
     if not isinstance(made, nn.Module):
         return True
     places = (made, factory)
-    if any(_has(place, name) for place in places for name in MAKES_A_TASK):
+    if any(_has(place, name) for place in places for name in MAKES_A_TASK) or any(_has(made, name) for name in TRAINS):
         return True
     return any(_has(place, "loss") and callable(place.loss) and required(place.loss) == 1 for place in places)  # type: ignore[attr-defined]
 

@@ -260,6 +260,58 @@ def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused
     assert unused in load_recipe(f"{name}Net").task().unused()
 
 
+METHODS = {
+    "a method with self": "    def optimizer(self): return torch.optim.AdamW(self.parameters(), 0.1)",
+    "a method of parameters": "    def optimizer(self, parameters): return torch.optim.AdamW(parameters, 0.1)",
+    "a function in the class": "    optimizer = lambda parameters: torch.optim.AdamW(parameters, 0.1)",
+    "several": "    def optimizers(self): return torch.optim.AdamW(self.parameters(), 0.1)",
+}
+
+
+@pytest.mark.parametrize("how", METHODS)
+def test_a_network_for_images_trains_as_its_methods_say(written, how):
+    text = (
+        NET + METHODS[how] + "\n    batch_sizes = [16]\n    def loss(self, logits, labels): return logits.sum() * 2\n"
+    )
+    recipe = load_recipe(f"{written(text)}Net")
+    step = recipe.training(torch.device("cpu"))
+    assert recipe.batch_sizes == (16,)
+    assert not recipe.brings_data
+    assert type(step.optimizer) is torch.optim.AdamW
+    images, labels = torch.rand(4, 784), torch.zeros(4).long()
+    assert step.forward(images, labels).equal(step.model(images).sum() * 2)
+    check_contract(recipe, None, 4)
+
+
+def test_an_update_every_few_steps_is_a_training(written, digits_root):
+    text = (
+        NET
+        + BATCH
+        + """
+    steps = 0
+    def step(self, batch):
+        self.steps += 1
+        loss = functional.cross_entropy(self(batch[0]), batch[1])
+        loss.backward()
+        if self.steps % 4 == 0:
+            with torch.no_grad():
+                for parameter in self.parameters(): parameter -= 0.01 * parameter.grad
+            self.zero_grad()
+        return loss
+"""
+    )
+    recipe = load_recipe(f"{written(text)}Net")
+    check_contract(recipe, load_data(recipe, settled(digits_root, data="auto")).train, 4)
+
+
+def test_an_optimizer_that_cannot_be_made_is_refused_with_the_users_line(written):
+    name = written(NET + "    def optimizer(self, parameters): return torch.optim.SGD(parameters, rate=1)")
+    with pytest.raises(
+        RecipeError, match=r"mine\.py:Net: making its optimizers raised TypeError: .*, at .*mine\.py:\d+"
+    ):
+        load_recipe(f"{name}Net").training(torch.device("cpu"))
+
+
 # Data.
 
 
@@ -353,7 +405,7 @@ REFUSED = {
         NET + BATCH + "    def loss(self, batch): return 1.0",
         "Net",
         "must be one number, not float",
-        "return losses.mean()",
+        "return loss  # a tensor",
     ),
     "loss not finite": (
         NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum() / 0",
@@ -452,7 +504,7 @@ REFUSED = {
     "step that trains nothing": (
         NET + BATCH + "    def step(self, batch): return self(batch[0]).sum()",
         "Net",
-        "step 1 at batch size 2 changes no parameter",
+        "32 steps change no parameter",
         "loss.backward()",
     ),
     "two networks": (
@@ -545,6 +597,8 @@ def test_megabytes_that_are_printed_at_import_are_cut_short(written, capsys):
         ("folder/:Net", "there is no file "),
         ("mine.py:", "is not of the form"),
         ("mine.py:missing", "has no 'missing'"),
+        ("mine.py:net", "has no 'net'; did you mean Net?"),
+        ("mime.py:Net", "mime.py; did you mean mine.py?"),
         ("notes.txt/x:Net", "there is no file "),
     ],
 )

@@ -32,6 +32,8 @@ from perf.harness.verdict.thread_gain import gain, worth
 
 # A file name that is one word in a shell and fits into one line of the page.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
+# One thread is much faster where several threads reach less than this share of its rate.
+MUCH = 0.67
 
 
 def conclusion(found: Speedups) -> list[Block]:
@@ -131,9 +133,10 @@ def _thread_sentence(rows: Sequence[Row], several: bool) -> str:
     threads = quantities.counted(finite(rows[0].run.perf.get("environment", {}).get("threads")) or 0, "thread")
     of = f" of {rows[0].model}" if several and rows[0].model else ""
     if not faster:
+        slow = max(gain(row) or 0.0 for row in alike) < MUCH
         return (
             f"With {threads}, the training step{of} is no faster than with one {where(alike, rows)} "
-            f"({_gains(alike)}): --perf-threads=1 is as fast, and steadier."
+            f"({_gains(alike)}): --perf-threads=1 is {'much faster' if slow else 'as fast, and steadier'}."
         )
     some = f"With {threads}, the training step{of} is faster than with one {where(faster, rows)} ({_gains(faster)})"
     if not alike:

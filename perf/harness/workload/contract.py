@@ -25,6 +25,9 @@ RETURN_LINES = ("def forward(self, x):", "    …", "    return logits  # a tens
 INPUT_LINES = ("x = (x - 0.1307) / 0.3081  # not x.sub_(0.1307).div_(0.3081)",)
 GRADIENT_LINES = ("return loss  # without .detach(), .item(), or torch.no_grad() around it",)
 NUMBER_LINES = ('return losses.mean()  # reduction="mean" of a loss of torch',)
+PART_LINES = ("return loss  # a tensor with one number, and nothing else",)
+# Steps of a user's own until one must have changed a parameter.
+MOST_STEPS = 32
 FLOAT_LINES = ("return network.float()",)
 
 
@@ -49,6 +52,8 @@ def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int
             step.model.train()
             _try_step(recipe.name, step, batch, f"step {number} at batch size {size}")
         _try_evaluation(recipe.name, step, batch, size)
+    if isinstance(step, UsersStep):
+        _check_updates(recipe.name, step, _batch(recipe, data, MINIMAL_BATCH))
 
 
 def _check_images(recipe: Recipe) -> None:
@@ -103,7 +108,6 @@ def _check_floats(name: str, model: nn.Module) -> None:
 
 def _try_step(name: str, step: TrainingStep, batch: Batch, when: str) -> None:
     before = mapped(torch.clone, batch)
-    weights = [parameter.detach().clone() for parameter in step.model.parameters() if parameter.requires_grad]
     if isinstance(step, UsersStep):
         loss = _tried(name, when, lambda: step(*batch))
     else:
@@ -116,14 +120,24 @@ def _try_step(name: str, step: TrainingStep, batch: Batch, when: str) -> None:
         raise RecipeError(f"{name}: the loss of {when} is not finite; lower the learning rate, or look at the data")
     if any(not torch.equal(one, other) for one, other in zip(tensors(before), tensors(batch), strict=True)):
         raise Refused(f"{name}: {when} changes its batch in place, which is used again", *INPUT_LINES)
-    after = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
-    if isinstance(step, UsersStep) and all(torch.equal(one, other) for one, other in zip(weights, after, strict=True)):
-        raise Refused(f"{name}: {when} changes no parameter", "loss.backward()", "self.optimizer.step()")
+
+
+def _check_updates(name: str, step: UsersStep, batch: Batch) -> None:
+    """Raise Refused if not even MOST_STEPS steps change a parameter. Some trainings make an update every few steps."""
+    trained = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in trained]
+    step.model.train()
+    for _ in range(MOST_STEPS):
+        _tried(name, "a step", lambda: step(*batch))
+        if not all(torch.equal(one, other) for one, other in zip(before, trained, strict=True)):
+            return
+    raise Refused(f"{name}: {MOST_STEPS} steps change no parameter", "loss.backward()", "self.optimizer.step()")
 
 
 def _check_loss(name: str, loss: Any, when: str) -> None:
     if not isinstance(loss, Tensor) or loss.dim() != 0:
-        raise Refused(f"{name}: the loss of {when} must be one number, not {described(loss)}", *NUMBER_LINES)
+        lines = NUMBER_LINES if isinstance(loss, Tensor) else PART_LINES
+        raise Refused(f"{name}: the loss of {when} must be one number, not {described(loss)}", *lines)
     if loss.grad_fn is None:
         raise Refused(f"{name}: the loss of {when} has no gradient", *GRADIENT_LINES)
 

@@ -52,7 +52,7 @@ def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     """The batch sizes to measure if the user names none. Random data has at least one full mini-batch of each."""
     if recipe.batch_sizes is not None:
         return recipe.batch_sizes
-    if recipe.task is not None:
+    if recipe.brings_data:
         return OWN_BATCHES
     sizes = LARGE_IMAGE_BATCHES if large_images(recipe) else SMALL_BATCHES
     return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
@@ -60,7 +60,7 @@ def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
 
 def large_images(recipe: Recipe) -> bool:
     """Whether the images of `recipe` have more than 64×64 pixels. A task counts as small: its sizes are its own."""
-    if recipe.task is not None:
+    if recipe.brings_data:
         return False
     _, height, width = recipe.input_shape
     return height * width > 64 * 64
