@@ -32,6 +32,8 @@ MEMBERS = (*MAKES_A_TASK, "model", "loss", "optimizers", "optimizer", "configure
            "unit", "metrics", "batch_sizes", "input_shape", "classes")  # fmt: skip
 # With one of these, a network for images says how it is trained.
 TRAINS = ("loss", "optimizers", "optimizer", "configure_optimizers", "metrics", "count")
+# The settings of an optimizer that a report shows, where they are not 0.
+SETTINGS = ("lr", "momentum", "weight_decay")
 # An attribute of one of these names that cannot be called, such as a counter `step`, is no member.
 CALLED = ("batch", "step", "training_step", "predict", "train_dataloader", "configure_optimizers")
 # What Lightning calls and Stepwatch does not, with what to write instead.
@@ -230,6 +232,10 @@ class Task:
             found.append("`training_step`: `loss` is there")
         if "batch" in has and {"dataset", "train_dataloader"} & has:
             found.append("`batch`: the data set is there")
+        if "train_dataloader" in has and "dataset" not in has:
+            found.append(
+                "the batch size, order and workers of `train_dataloader`: --perf-batch-size and the pipelines say"
+            )
         if {"dataset", "train_dataloader"} <= has:
             found.append("`train_dataloader`: `dataset` is there")
         if "collate" in has and not {"dataset", "train_dataloader"} & has:
@@ -432,11 +438,7 @@ def described(value: object) -> str:
 
 def facts(step: TrainingStep) -> dict[str, str]:
     """What the report says of the training, by subject: loss, optimizer, scheduler, and what is not used."""
-    rates = [sorted({float(group["lr"]) for group in one.param_groups if "lr" in group}) for one in step.optimizers]
-    optimizers = " and ".join(
-        type(one).__name__ + (f" (lr {', '.join(f'{rate:g}' for rate in found)})" if found else "")
-        for one, found in zip(step.optimizers, rates, strict=True)
-    )
+    optimizers = " and ".join(map(_set_up, step.optimizers))
     if not isinstance(step, TaskStep):
         return {"loss": _named(step.loss), "optimizer": optimizers}
     task = step.task
@@ -452,6 +454,17 @@ def facts(step: TrainingStep) -> dict[str, str]:
         "unused": "; ".join(task.unused()),
     }
     return {subject: text for subject, text in found.items() if text}
+
+
+def _set_up(optimizer: Optimizer) -> str:
+    """An optimizer with its settings: `SGD (lr 0.01, momentum 0.9)`."""
+    found = {}
+    for key in SETTINGS:
+        values = {float(group[key]) for group in optimizer.param_groups if isinstance(group.get(key), int | float)}
+        if values - {0.0} and not isinstance(optimizer.defaults.get(key), bool):
+            found[key] = " or ".join(f"{value:g}" for value in sorted(values))
+    said = ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in found.items())
+    return type(optimizer).__name__ + (f" ({said})" if said else "")
 
 
 def _networks(name: str, made: object) -> nn.Module:

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 from data import DataError, NotResident, Order
-from model import FirstState, RecipeError, Task, TaskStep, UsersStep, load_recipe, train_epoch
+from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
 from model.imports import raised
 from model.nesting import joined, length, mapped, rows, tensors
+from model.task import facts
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.report import render
@@ -221,7 +222,19 @@ def test_lightnings_conventions_are_understood_without_lightning():
     batch = Adds().batch(4)
     assert step(batch).item() == pytest.approx(functional.mse_loss(torch.zeros(1), torch.zeros(1)).item(), abs=20)
     assert [type(one).__name__ for one in step.optimizers] == ["Adam", "SGD"]
-    assert step.task.unused() == ["`validation_step`: write `metrics(batches)`"]
+    assert step.task.unused() == [
+        "the batch size, order and workers of `train_dataloader`: --perf-batch-size and the pipelines say",
+        "`validation_step`: write `metrics(batches)`",
+    ]
+
+
+def test_the_report_has_the_settings_of_the_optimizers():
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(
+        [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}], momentum=0.9
+    )
+    found = facts(TrainingStep(model, optimizer, functional.cross_entropy))
+    assert found == {"loss": "cross_entropy", "optimizer": "SGD (lr 0.1 or 0.2, momentum 0.9)"}
 
 
 def test_a_dict_is_a_batch_of_hugging_face():

@@ -56,7 +56,7 @@ def test_each_is_measured(run):
         ("sentences.py:Sentences", "loss of the network", "Adam (lr 0.01)"),
         ("table.py:Table", "loss(batch)", "Adam (lr 0.001)"),
         ("gan.py:Gan", "step(batch)", "Adam (lr 0.0002) and Adam (lr 0.0002)"),
-        ("loop.py:Loop", "step(batch)", "AdamW (lr 0.001)"),
+        ("loop.py:Loop", "step(batch)", "AdamW (lr 0.001, weight decay 0.01)"),
     ],
 )
 def test_the_record_says_what_was_trained_with(run, name, loss, optimizer):
