@@ -112,9 +112,10 @@ def train_on_images(options: argparse.Namespace, recipe: Recipe) -> float:
     pipeline = partial(open_pipeline, options.pipeline, batch_size=options.batch_size, device=options.device)
     with pipeline(data.train, seed=options.seed) as training:
         loss = train(options, step, training.epoch)
-    if not isinstance(step, TaskStep):
+    network = step.task.network if isinstance(step, TaskStep) else step.model
+    if network is not None:
         with pipeline(data.test, seed=options.seed) as test:
-            accuracy = evaluate(step.model, test.epoch())
+            accuracy = evaluate(network, test.epoch())
         print(f"Accuracy on the {len(data.test):,} test images: {accuracy:.2%}")
     took(options, f", {options.pipeline} pipeline")
     return loss
@@ -122,6 +123,9 @@ def train_on_images(options: argparse.Namespace, recipe: Recipe) -> float:
 
 def train_task(options: argparse.Namespace, recipe: Recipe) -> float:
     """Train a task on the data that it brings. Returns the last loss."""
+    for flag, typed, default in (("--data", options.data, "auto"), ("--pipeline", options.pipeline, "resident")):
+        if typed != default:
+            raise RecipeError(f"{recipe.name} brings its own data: leave out {flag}={typed}")
     step = fresh_step(options, recipe)
     assert isinstance(step, TaskStep)
     step.model.train()

@@ -111,9 +111,7 @@ def _of_zoo(name: str, known: zoo.Known) -> Recipe:
 
 
 def _of_task(name: str, factory: Callable[[], object]) -> Recipe:
-    def task() -> Task:
-        return Task(name, factory, _made(name, factory))
-
+    task = partial(_task, name, factory)
     sizes = _checked_sizes(name, getattr(factory, "batch_sizes", None))
     return Recipe(name, lambda: task().networks, task=task, batch_sizes=sizes, brings_data=True)
 
@@ -125,7 +123,7 @@ def _users_recipe(name: str) -> Recipe:
     with put_back(changed):
         factory = import_factory(name)
         _check_attributes(name, factory)
-        made = _made(name, factory)
+        made = _made(name, factory, changed)
     if dtype := next((one for one in changed if one.startswith("torch.set_default_dtype")), None):
         raise Refused(f"{name}: it sets {dtype}, so that its networks are not in float32, as all precisions need",
                       f"# without {dtype}")  # fmt: skip
@@ -163,10 +161,10 @@ def _task(name: str, factory: Callable[[], object]) -> Task:
     return Task(name, factory, _made(name, factory))
 
 
-def _made(name: str, factory: Callable[[], Any]) -> Any:
-    """What `factory` returns. torch's global settings stay as they were."""
+def _made(name: str, factory: Callable[[], Any], changed: list[str] | None = None) -> Any:
+    """What `factory` returns. torch's global settings stay as they were; `changed` gets what it had changed of them."""
     try:
-        with guarded(name, "making it"), put_back([]):
+        with guarded(name, "making it"), put_back([] if changed is None else changed):
             return factory()
     except RecipeError:
         raise

@@ -7,10 +7,9 @@ understood without either library.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from model.errors import RecipeError, Refused
+from model.members import attributes, described, has, own_names, required
 from model.nesting import tensors
 from model.training import Batch, TrainingStep
 
@@ -34,8 +34,6 @@ MEMBERS = (*MAKES_A_TASK, "model", "loss", "optimizers", "optimizer", "configure
 TRAINS = ("loss", "optimizers", "optimizer", "configure_optimizers", "metrics", "count")
 # The settings of an optimizer that a report shows, where they are not 0.
 SETTINGS = ("lr", "momentum", "weight_decay")
-# An attribute of one of these names that cannot be called, such as a counter `step`, is no member.
-CALLED = ("batch", "step", "training_step", "predict", "train_dataloader", "configure_optimizers")
 # What Lightning calls and Stepwatch does not, with what to write instead.
 NOT_CALLED = {
     "optimizer_step": "write `step(batch)`",
@@ -50,9 +48,6 @@ NOT_CALLED = {
     "val_dataloader": "write `metrics(batches)`",
     "test_dataloader": "write `metrics(batches)`",
 }  # fmt: skip
-# Modules whose classes have members of their own, which are no members of a task.
-LIBRARIES = ("torch.", "lightning.", "pytorch_lightning.", "lightning_fabric.", "transformers.", "timm.", "builtins")
-
 Parameters = Iterable[nn.Parameter]
 
 
@@ -72,17 +67,19 @@ class Task:
         self.made = made
         self._factory = factory
         self.networks = _networks(name, made)
-        self._network = made if isinstance(made, nn.Module) else getattr(made, "model", None)
+        # The network that takes the input of a pair (input, target); None if there are only several.
+        self.network: nn.Module | None = made if isinstance(made, nn.Module) else getattr(made, "model", None)
+        self._of_network = False  # whether the loss is one of what `network` returns
         self.step: Callable[[Any], Any] | None = self._callable("step")
         self._loss, self.loss_name = self._how_to_lose()
         self._quiet()
 
     def member(self, name: str) -> Any:
         """The member `name` of the object or of its factory; None if neither has it."""
-        if _has(self.made, name):
+        if has(self.made, name):
             return getattr(self.made, name)
         # A function of a class is no member of the class: it needs the object.
-        return getattr(self._factory, name) if self._factory is not None and _has(self._factory, name) else None
+        return getattr(self._factory, name) if self._factory is not None and has(self._factory, name) else None
 
     def _callable(self, name: str) -> Callable[..., Any] | None:
         found = self.member(name)
@@ -101,19 +98,23 @@ class Task:
                               *STEP_LINES)  # fmt: skip
             more = (0,) * (required(training_step) - 1)
             return (lambda batch: _of_training_step(training_step(batch, *more))), "training_step(batch, 0)"
-        if self._network is None and self.step is not None:
+        if self.network is None and self.step is not None:
             return None, "step(batch)"
-        if self._network is None:
+        if self.network is None:
             raise Refused(f"{self.name}: it has several networks, and does not say how to train them", *LOSS_LINES)
         function = given or functional.cross_entropy
+        self._of_network = True
         return self._of_outputs(function), _named(function)
 
     def _of_outputs(self, loss: Callable[..., Tensor]) -> Callable[[Any], Tensor]:
-        network = self._network
+        network = self.network
         assert network is not None
 
         def of(batch: Any) -> Tensor:
             if isinstance(batch, Mapping):
+                if loss is not functional.cross_entropy:
+                    raise Refused(f"{self.name}: `{self.loss_name}` takes output and target, and the batch is a "
+                                  "dictionary", *LOSS_LINES)  # fmt: skip
                 output = network(**batch)
                 found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
                 if found is None:
@@ -146,12 +147,8 @@ class Task:
         """What inference computes: `predict(batch)`, the network's output for a pair, or the loss of the batch."""
         if (own := self.member("predict")) is not None:
             return own(batch)
-        if self._loss is not None and self._network is not None and self.member("training_step") is None:
-            if isinstance(batch, Mapping) and self.member("loss") is None:
-                return self._network(**batch)
-            loss = self.member("loss")
-            if isinstance(batch, list | tuple) and len(batch) == 2 and (loss is None or required(loss) != 1):
-                return self._network(batch[0])
+        if self._of_network and self.network is not None:
+            return self.network(**batch) if isinstance(batch, Mapping) else self.network(batch[0])
         return self.loss(batch)
 
     def optimized(self) -> tuple[tuple[Optimizer, ...], tuple[tuple[Any, str], ...]]:
@@ -213,40 +210,35 @@ class Task:
             return one() if is_method else written(self.networks.parameters())  # e.g. a lambda in the class
         return one(self.networks.parameters())
 
-    @property
-    def network(self) -> nn.Module | None:
-        """The network that takes the inputs of a pair (input, target); None if there are only several."""
-        return self._network
-
     def unused(self) -> list[str]:
         """Each member that looks as if it belonged to the training and is not used, with the reason."""
-        has = {name for name in MEMBERS if self.member(name) is not None}
+        given = {name for name in MEMBERS if self.member(name) is not None}
         found = []
-        if "optimizers" in has:
+        if "optimizers" in given:
             found += [
-                f"`{name}`: `optimizers` is there" for name in ("optimizer", "configure_optimizers") if name in has
+                f"`{name}`: `optimizers` is there" for name in ("optimizer", "configure_optimizers") if name in given
             ]
-        elif {"configure_optimizers", "optimizer"} <= has:
+        elif {"configure_optimizers", "optimizer"} <= given:
             found.append("`optimizer`: `configure_optimizers` is there")
-        if "loss" in has and "training_step" in has:
+        if "loss" in given and "training_step" in given:
             found.append("`training_step`: `loss` is there")
-        if "batch" in has and {"dataset", "train_dataloader"} & has:
+        if "batch" in given and {"dataset", "train_dataloader"} & given:
             found.append("`batch`: the data set is there")
-        if "train_dataloader" in has and "dataset" not in has:
+        if "train_dataloader" in given and "dataset" not in given:
             found.append(
                 "the batch size, order and workers of `train_dataloader`: --perf-batch-size and the pipelines say"
             )
-        if {"dataset", "train_dataloader"} <= has:
+        if {"dataset", "train_dataloader"} <= given:
             found.append("`train_dataloader`: `dataset` is there")
-        if "collate" in has and not {"dataset", "train_dataloader"} & has:
+        if "collate" in given and not {"dataset", "train_dataloader"} & given:
             found.append("`collate`: there is no `dataset`")
-        if ("unit" in has) != ("count" in has):
-            found.append("`unit`: there is no `count(batch)`" if "unit" in has else "`count`: there is no `unit`")
+        if ("unit" in given) != ("count" in given):
+            found.append("`unit`: there is no `count(batch)`" if "unit" in given else "`count`: there is no `unit`")
         written = own_names(self.made) | own_names(self._factory)
         found += [f"`{name}`: {instead}" for name, instead in NOT_CALLED.items() if name in written]
         for name in sorted(written - set(MEMBERS) - set(NOT_CALLED) - {"forward"}):
             if close := difflib.get_close_matches(
-                name, [each for each in MEMBERS if each not in has], n=1, cutoff=0.82
+                name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.82
             ):
                 found.append(f"`{name}`: did you mean `{close[0]}`?")
         if self.step is None:
@@ -307,11 +299,9 @@ def whole(batch: Batch) -> Any:
 def as_loss(returned: Any) -> Tensor:
     """The loss that a whole `step` returned, detached: the sum of its tensors or numbers; 0 if there are none."""
     found = [one.detach().sum() for one in tensors(returned)]
-    return (
-        torch.stack(found).sum()
-        if found
-        else torch.tensor(float(returned) if isinstance(returned, int | float) else 0.0)
-    )
+    if found:
+        return torch.stack(found).sum()
+    return torch.tensor(float(returned) if isinstance(returned, int | float) else 0.0)
 
 
 def is_task(factory: object, made: object) -> bool:
@@ -319,121 +309,15 @@ def is_task(factory: object, made: object) -> bool:
     if not isinstance(made, nn.Module):
         return True
     places = (made, factory)
-    if any(_has(place, name) for place in places for name in MAKES_A_TASK) or any(_has(made, name) for name in TRAINS):
+    if any(has(place, name) for place in places for name in MAKES_A_TASK) or any(has(made, name) for name in TRAINS):
         return True
-    return any(_has(place, "loss") and callable(place.loss) and required(place.loss) == 1 for place in places)  # type: ignore[attr-defined]
-
-
-def _has(place: object, name: str) -> bool:
-    """Whether `place` has a member `name` of its own, and not one of a library's class such as LightningModule."""
-    if name in CALLED and not callable(getattr(place, name, None)):
-        return False
-    if isinstance(place, type):  # what a class has as a function needs an object
-        found = getattr(place, name, None)
-        return found is not None and not inspect.isfunction(found) and _by_user(place, name)
-    if not hasattr(place, name):
-        return False
-    return name in getattr(place, "__dict__", {}) or _registered(place, name) or _by_user(type(place), name)
-
-
-def _registered(place: object, name: str) -> bool:
-    return isinstance(place, nn.Module) and any(
-        name in getattr(place, kind) for kind in ("_modules", "_parameters", "_buffers")
-    )
-
-
-def _by_user(kind: type, name: str) -> bool:
-    """Whether the class that defines `name` is not a library's."""
-    owner = next((base for base in kind.__mro__ if name in base.__dict__), None)
-    return owner is not None and not f"{owner.__module__}.".startswith(LIBRARIES)
-
-
-def own_names(place: object) -> set[str]:
-    """The public names that the user's own classes define, and those set on a function."""
-    kind = place if isinstance(place, type) else type(place)
-    names = {name for base in kind.__mro__ if not f"{base.__module__}.".startswith(LIBRARIES) for name in vars(base)}
-    if inspect.isfunction(place):
-        names = set(vars(place))
-    return {name for name in names if not name.startswith("_")}
-
-
-def required(function: Callable[..., Any]) -> int:
-    """How many arguments `function` needs; of a module, its `forward`."""
-    target = function.forward if isinstance(function, nn.Module) else function
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # written in C
-        return 2
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is one.empty for one in parameters)
+    return any(has(place, "loss") and callable(place.loss) and required(place.loss) == 1 for place in places)  # type: ignore[attr-defined]
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether an update of `optimizer` computes the loss again, as that of LBFGS."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
-
-
-def attributes(made: object) -> list[object]:
-    """The attributes of `made`, and what is in those that are lists, tuples or dictionaries."""
-    found: list[object] = []
-    for name, value in list(vars(made).items()) if hasattr(made, "__dict__") else []:
-        if name.startswith("_") and isinstance(made, nn.Module):
-            continue
-        if isinstance(value, Mapping):
-            found += value.values()
-        elif isinstance(value, list | tuple):
-            found += value
-        else:
-            found.append(value)
-    return found
-
-
-def has_state(value: object) -> bool:
-    """Whether `value` can be brought back to an earlier state."""
-    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
-
-
-class FirstState:
-    """The state of everything in a training step but its networks' weights, to be brought back later.
-
-    It has what has a `state_dict` (optimizers, schedulers, scalers), and numbers among the task's attributes.
-    """
-
-    def __init__(self, step: TrainingStep) -> None:
-        holders: list[Any] = list(step.optimizers)
-        self._numbers: dict[str, object] = {}
-        self._made: object = None
-        if isinstance(step, TaskStep):
-            self._made = step.task.made
-            holders += [scheduler for scheduler, _ in step.schedulers]
-            holders += [one for one in attributes(self._made) if has_state(one) and not isinstance(one, nn.Module)]
-            self._numbers = {
-                name: value
-                for name, value in getattr(self._made, "__dict__", {}).items()
-                if isinstance(value, int | float | None) and not name.startswith("_") and name != "training"
-            }
-        distinct = {id(holder): holder for holder in holders}
-        self._states = [(holder, copy.deepcopy(holder.state_dict())) for holder in distinct.values()]
-
-    def restore(self, leave: Sequence[object] = ()) -> None:
-        """Bring everything back, except the objects in `leave`."""
-        for holder, state in self._states:
-            if not any(holder is one for one in leave):
-                holder.load_state_dict(copy.deepcopy(state))
-        for name, value in self._numbers.items():
-            setattr(self._made, name, value)
-
-
-def described(value: object) -> str:
-    """What `value` is, in a few words: `tuple of 3`, `Tensor (64, 10)`, `dict with logits`."""
-    if isinstance(value, Tensor):
-        return f"a Tensor {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with {', '.join(map(str, list(value)[:5])) or 'nothing'}"
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    return type(value).__name__
 
 
 def facts(step: TrainingStep) -> dict[str, str]:

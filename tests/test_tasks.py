@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from data import DataError, NotResident, Order
 from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
+from model.__main__ import main
 from model.imports import raised
 from model.nesting import joined, length, mapped, rows, tensors
 from model.task import facts
@@ -520,6 +521,13 @@ REFUSED = {
         "32 steps change no parameter",
         "loss.backward()",
     ),
+    "dict and a loss of two": (
+        NET
+        + "    def batch(self, size): return {'x': torch.rand(size, 784)}\n    def loss(self, output, target): ...\n",
+        "Net",
+        "`loss` takes output and target, and the batch is a dictionary",
+        "def loss(self, batch):",
+    ),
     "two networks": (
         NET + "class Two:\n    def __init__(self): self.a, self.b = Net(), Net()\n" + BATCH,
         "Two",
@@ -594,6 +602,30 @@ def test_what_is_changed_at_import_is_put_back_and_said(written):
     assert torch.is_grad_enabled()
     assert torch.get_num_threads() == threads
     check_contract(recipe, None, 4)
+
+
+def test_what_a_constructor_changes_is_put_back_and_said_too(written):
+    made = "def make():\n    torch.set_num_threads(3)\n    return Net()\n"
+    assert load_recipe(written(NET + made) + "make").put_back == ("torch.set_num_threads(3)",)
+    made = "def wide():\n    torch.set_default_dtype(torch.float64)\n    return Net()\n"
+    with pytest.raises(RecipeError, match=r"it sets torch\.set_default_dtype"):
+        load_recipe(written(NET + made, "other.py") + "wide")
+
+
+def test_what_does_not_become_resident_is_skipped_with_the_reason(perf, pytester):
+    text = HEAD + NET + "    def batch(self, size): return torch.rand(size, 784), torch.tensor(1.0)\n"
+    text += "    def loss(self, batch): return (self(batch[0]) * batch[1]).square().sum() * 1e-3\n"
+    (pytester.path / "mine.py").write_text(text)
+    epoch = STEP.with_name("test_epoch.py")
+    result = perf(epoch, "--perf-device=cpu", "--perf-model=mine.py:Net", "--perf-data=auto", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *resident: the mini-batches cannot become one: a tensor has no dimension*"])
+
+
+@pytest.mark.parametrize("option", ["--data=digits", "--pipeline=workers"])
+def test_the_command_ignores_nothing_that_a_task_cannot_use(option, capsys):
+    assert main(["--model=tiny_lm", option]) == 4
+    assert f"tiny_lm brings its own data: leave out {option}" in capsys.readouterr().err
 
 
 def test_megabytes_that_are_printed_at_import_are_cut_short(written, capsys):

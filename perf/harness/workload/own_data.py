@@ -18,12 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from data import DataError, NotResident, Order
+from data import Batch, DataError, NotResident, Order
 from model.nesting import joined, mapped, rows, tensors
 
-Batch = tuple[Any, ...]
 # How many samples become resident at a time.
 CHUNK = 256
 # A data set that takes more than this does not become resident [bytes].
@@ -121,7 +120,7 @@ class OwnStream(OwnSplit):
 
 
 class _Begun(IterableDataset[Any]):
-    """The first `count` samples of a stream. Of several workers, each gives its share of what it has."""
+    """The first `count` samples of a stream. Each of several workers gives its share of them."""
 
     def __init__(self, stream: Iterable[Any], count: int) -> None:
         self._stream, self._count = stream, count
@@ -142,7 +141,7 @@ class MadeBatches(OwnSplit):
 
     def loader(self, order: Order, **options: Any) -> DataLoader[Any]:
         made = _Made(self.make, order.samples, order.batch_size, self.seed)
-        return DataLoader(made, batch_size=None, sampler=_Numbers(order), **_seeded(self.seed), **options)
+        return DataLoader(made, batch_size=None, **_seeded(self.seed), **options)
 
     def full(self, batch_size: int) -> Iterator[Batch]:
         made = _Made(self.make, sys.maxsize, batch_size, self.seed)
@@ -163,19 +162,6 @@ class _Made(Dataset[Any]):
         with torch.random.fork_rng([]):
             seed_all(self._seed * 1_000_003 + number)
             return self._make(size)
-
-
-class _Numbers(Sampler[int]):
-    """The numbers of the mini-batches of an epoch, in the order of their first samples."""
-
-    def __init__(self, order: Order) -> None:
-        self._order = order
-
-    def __len__(self) -> int:
-        return -(-self._order.samples // self._order.batch_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self)))
 
 
 def seed_all(seed: int) -> None:
