@@ -53,10 +53,7 @@ WARNINGS = ("error", *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarnin
 STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 
-def pytest_collection_finish():
-    """Each run of pytest within a test collects garbage several times: 0.2 s each, for what was imported and stays."""
-    gc.collect()
-    gc.freeze()
+FROZEN = [0]  # how many modules were imported when
 
 
 def pytest_sessionfinish():
@@ -67,6 +64,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if TESTS in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings(*WARNINGS), append=False)
+
+
+@pytest.fixture(autouse=True)
+def what_is_imported_is_not_searched_for_garbage(monkeypatch):
+    """A run of pytest in this process collects garbage twice per case: 0.2 s each, for what was imported and stays.
+
+    A run that ends leaves that frozen, as more tests follow.
+    """
+    if len(sys.modules) > FROZEN[-1]:
+        gc.collect()
+        gc.freeze()
+        FROZEN.append(len(sys.modules))
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setattr("gc.unfreeze", lambda: None)
 
 
 @pytest.fixture(autouse=True)

@@ -189,9 +189,12 @@ def test_the_example_of_a_users_model_runs_as_written(tmp_path, digits_root):
     (tmp_path / "tiny.py").write_text(example)
     (command,) = [line for line in commands(page) if "--perf-model=" in line]
     arguments = command.replace("STEPWATCH/perf", str(ROOT / "perf")).split()[3:]
-    quick = ["-k", "bs64 and (step or resident)", "--perf-device=cpu", "--perf-rounds=3", "-p", "no:cacheprovider"]
+    quick = ["-k", "bs64 and (step or resident)", "--perf-device=cpu", "--perf-rounds=3", "--perf-passes=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments, *quick, f"--benchmark-storage={tmp_path / 'kept'}"],
+        [
+            sys.executable, "-m", "pytest", *arguments, *quick, "-p", "no:cacheprovider",
+            f"--benchmark-storage={tmp_path / 'kept'}",
+        ],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

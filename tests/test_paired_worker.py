@@ -34,7 +34,6 @@ class Extra(inject.Extra):
 def worker(digits_root, monkeypatch):
     """Starts a worker; `inject` is what it plants."""
     monkeypatch.setattr(inject, "Extra", Extra)
-    monkeypatch.setattr("gc.freeze", lambda: None)  # of a whole process, and this one runs more tests
     Extra.made = []
     started = []
 

@@ -51,16 +51,12 @@ def test_a_terminal_shows_the_pass(tmp_path, digits_root):
     assert f"\x1b7{ERASE}\x1b8" in written
 
 
-def test_no_progress_line_is_longer_than_the_terminal(tmp_path, digits_root):
-    written = run_on_terminal(50, tmp_path, digits_root)
+def test_no_progress_line_is_longer_than_the_terminal_and_no_color_is_honoured(tmp_path, digits_root):
+    written = run_on_terminal(50, tmp_path, digits_root, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*m", written)
     shown = re.findall(r"\x1b7([^\x1b]*)\x1b\[K\x1b8", written)
     assert any(shown)
     assert max(map(len, shown)) < 50
-
-
-def test_no_color_is_honoured(tmp_path, digits_root):
-    written = run_on_terminal(100, tmp_path, digits_root, NO_COLOR="1")
-    assert not re.search(r"\x1b\[[0-9;]*m", written)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min")])

@@ -85,7 +85,7 @@ def stopped(tmp_path, digits_root, by):
         sys.executable, "-m", "pytest", ROOT / "perf", "-v", "-p", "no:cacheprovider", "--perf-device=cpu",
         "--perf-profile=smoke", "--perf-batch-size=64", "--perf-pipeline=resident", "--perf-rounds=3",
         "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-storage={tmp_path / 'kept'}",
-        f"--benchmark-json={tmp_path / 'out.json'}",
+        f"--benchmark-json={tmp_path / 'out.json'}", "--perf-passes=1",
     ]  # fmt: skip
     process = subprocess.Popen(
         command,

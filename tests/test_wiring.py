@@ -136,7 +136,6 @@ def test_the_overhead_of_a_call_is_measured_with_small_batches(cases):
 @pytest.fixture
 def worker(digits_root, monkeypatch):
     """Starts a worker of the gate in this process; afterwards this process may use all its cores again."""
-    monkeypatch.setattr("gc.freeze", lambda: None)  # of a whole process, and this one runs more tests
     threads, before, started = torch.get_num_threads(), os.sched_getaffinity(0), []
 
     def start(device):

@@ -5,7 +5,6 @@ Requests and replies are lines of JSON. The parent keeps and reports the results
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Iterator
@@ -65,8 +64,6 @@ class Serving(Measure):
 
     def loop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        gc.collect()
-        gc.freeze()  # what was imported stays: to look through it again before and after each case takes 0.4 s
         self._requests.reply({"cases": len(items)})
         for request in self._requests:
             cache = request["cache"] and Path(request["cache"])
