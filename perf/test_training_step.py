@@ -9,6 +9,7 @@ def test_training_step(bench: Bench) -> None:
     bench.check_length(trainee)
     bench.check_parity()
     batches = work.batches()
+    bench.keep_first_losses(trainee, batches)
     loss_first = trainee.mean_loss(batches)
     step = bench.definition.on(trainee, batches)
 

@@ -16,7 +16,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.measurement import parity, rounds
 from perf.harness.measurement.phases import EventStopwatch, epoch_in_phases
-from perf.harness.verdict.parity import ROUNDING, apart
+from perf.harness.verdict.parity import ROUNDING, apart, differs
 from perf.harness.workload.modes import execution
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import float32_products
@@ -188,7 +188,10 @@ def test_the_first_losses_are_those_of_the_cpu(name, digits_root):
     here, there = (Workload(load_recipe(name), data, device, 64, None, 0) for device in (Device("cpu"), GPU))
     with PLAIN.active():
         found = [work.trainee().mean_loss(work.batches(8)) for work in (here, there)]
+        first = [parity.first_losses(work.trainee(), work.batches(8), clock, 60.0) for work in (here, there)]
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert all(one is not None and len(one.losses) == len(parity.COMPARED) for one in first)
+    assert differs(first[0].losses, first[1].losses, [one.rounding for one in first]) is None
 
 
 def test_too_little_memory_is_recognized_and_all_of_it_comes_back():

@@ -294,6 +294,44 @@ def test_of_long_steps_fewer_are_compared():
     assert parity.parity(workload(Mode("eager", "bf16")), lasting()).steps == parity.LEAST_STEPS
 
 
+# The first losses, which another device must have, too
+
+
+def first_losses(work, clock=ticks, longest_s=1.0):
+    trainee = work.trainee()
+    before = {name: value.clone() for name, value in trainee.model.state_dict().items()}
+    found = parity.first_losses(trainee, work.batches(), clock, longest_s)
+    assert all(value.equal(before[name]) for name, value in trainee.model.state_dict().items())
+    return found
+
+
+def test_the_first_losses_are_those_of_a_fresh_network():
+    found = first_losses(workload())
+    expected = parity.losses(workload(), parity.STEPS)
+    assert found.losses == {str(step): expected[step - 1] for step in parity.COMPARED}
+    assert found.rounding.keys() == found.losses.keys()
+    assert 0 < found.rounding["50"] < 1e-5
+    assert list(found.rounding.values()) == sorted(found.rounding.values())
+
+
+def test_a_training_that_multiplies_rounding_says_how_much():
+    work = Workload(Recipe("sensitive", sensitive, optimizer=adam), DATA, Device("cpu"), 32, None, 0)
+    assert first_losses(work).rounding["50"] > ROUNDING["fp32"]
+
+
+def test_of_long_steps_the_first_loss_is_enough():
+    found = first_losses(workload(), lasting())
+    assert (list(found.losses), found.rounding) == (["1"], {"1": 0.0})
+
+
+def test_losses_that_the_random_numbers_of_a_device_decide_are_not_kept():
+    def dropping():
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(784, 10))
+
+    assert first_losses(Workload(Recipe("dropping", dropping), DATA, Device("cpu"), 32, None, 0)) is None
+    assert first_losses(workload(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))) is None
+
+
 def test_wrong_logits_are_caught(monkeypatch):
     assert parity.logits_apart(workload(Mode("eager", "bf16"))) < LOGITS["bf16"]
 

@@ -204,6 +204,28 @@ def test_a_tensor_that_a_network_leaves_on_the_cpu_fails_on_the_device_and_not_o
     assert [entry["extra_info"]["device"] for entry in record["benchmarks"]] == ["cpu"]
 
 
+def test_a_device_that_trains_otherwise_has_no_speedup(perf_on, tmp_path):
+    (tmp_path / "planted.py").write_text(
+        textwrap.dedent("""
+        import torch
+
+        class Larger(torch.nn.Sequential):
+            def forward(self, images):
+                logits = super().forward(images)
+                return logits if images.is_cpu else logits * 1.01
+
+        def network():
+            return Larger(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        network.input_shape, network.classes = (1, 28, 28), 10
+    """)
+    )
+    code, printed, _ = perf_on(STEP, "--perf-model=planted:network")
+    assert code == 0, printed
+    assert "speedup vs cpu" not in printed
+    said = f"No speedup of {NAME} over cpu for training step: {NAME} does not train as cpu does: the loss of step 1 at"
+    assert said in " ".join(printed.split())
+
+
 def test_a_run_that_does_not_wait_for_the_device_fails(perf_on, tmp_path):
     (tmp_path / "planted.py").write_text(
         textwrap.dedent("""

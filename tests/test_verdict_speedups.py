@@ -6,8 +6,9 @@ import pytest
 
 from perf.harness.report import UnknownReference, render
 from perf.harness.verdict.bottleneck import Bottleneck, device_bottleneck, epoch_bottleneck, host_bottleneck
+from perf.harness.verdict.fastest import leads
 from perf.harness.verdict.speedups import Speedups, letters
-from tests.report_runs import benchmark, foreign, run
+from tests.report_runs import benchmark, foreign, run, steps
 
 # What takes most of its time
 
@@ -133,6 +134,79 @@ def test_a_strangers_file_gives_a_median_and_a_spread_only_if_it_has_quartiles()
     assert found(rounds=1, **quartiles) == found(**quartiles) == (2.0, None, 1)
     assert found(rounds=5, q1=1.5) == found(rounds=5, q3=1.5) == found(rounds=5, q1=2.5, q3=1.5) == (2.0, None, 5)
     assert found(rounds=5, q1=2.0, q3=2.0) == (2.0, 0.0, 5)
+
+
+# Another training on another device
+
+LOSSES = {"1": 2.3, "5": 2.0, "50": 1.5}
+
+
+def compared(losses, rounding=None, cpu=LOSSES, seeds=(0, 0), **options):
+    """What of a GPU with these first `losses` has a speedup over a CPU, and the report."""
+    runs = [
+        run(
+            benchmark("training_step", device, step_losses=found, step_losses_rounding=rounding or {}),
+            benchmark("epoch", device, pipeline="resident", execution="cudagraph"),
+            benchmark("epoch", device, pipeline="resident"),
+            benchmark("inference", device, model="other"),
+            settings={"seed": seed},
+        )
+        for device, found, seed in (("cpu", cpu, seeds[0]), ("cuda", losses, seeds[1]))
+    ]
+    rows = Speedups.of(runs, **options)
+    theirs = [row for row in rows.rows if not row.reference]
+    shown = {row.kind for row in theirs if row.speedup is not None or row.full_speedup is not None}
+    return shown, " ".join(render(runs, **options).split())
+
+
+ALL, REFUSED = {"training_step", "epoch", "inference"}, {"inference"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "rounding", "shown"),
+    [
+        (LOSSES, None, ALL),
+        ({**LOSSES, "50": 1.5 * (1 + 0.9e-4)}, None, ALL),
+        ({**LOSSES, "50": 1.5 * (1 + 1.1e-4)}, None, REFUSED),
+        ({**LOSSES, "50": 1.51}, {"50": 3e-3}, ALL),  # rounding is multiplied: by three times as much, it may be
+        ({**LOSSES, "50": 1.51}, {"50": 2e-3}, REFUSED),
+        ({**LOSSES, "50": 1.51}, {"5": 1.0}, REFUSED),
+        ({"1": 2.3}, None, ALL),  # the steps that both have
+        ({"2": 7.0}, None, ALL),
+        ({}, None, ALL),
+        ({"1": float("nan")}, None, ALL),  # no number: not known
+    ],
+)
+def test_a_device_that_trains_otherwise_has_no_speedup(losses, rounding, shown):
+    assert compared(losses, rounding)[0] == shown
+
+
+def test_the_losses_are_said_with_the_step_and_the_batch():
+    assert (
+        "No speedup of B:cuda over A:cpu for training step, epoch: B:cuda does not train as A:cpu does: the loss of "
+        "step 5 at batch 64 is 2.1, not 2: 0.05 of it apart, at most 0.0001 is rounding."
+    ) in compared({**LOSSES, "5": 2.1})[1]
+    other = compared({**LOSSES, "5": 2.1}, reference="cuda")
+    assert other[0] == REFUSED
+    assert "A:cpu does not train as B:cuda does: the loss of step 5 at batch 64 is 2, not 2.1" in other[1]
+
+
+def test_losses_of_another_seed_say_nothing():
+    assert compared({**LOSSES, "5": 2.1}, seeds=(0, 1))[0] == ALL
+
+
+def test_the_lead_of_an_accelerator_that_trains_otherwise_is_not_said():
+    times = {(64, "eager", "fp32"): 1.0, (64, "compile", "fp32"): 0.5}
+
+    def said(losses):
+        runs = [
+            run(*steps(times, "cpu", step_losses=LOSSES)),
+            run(*steps({key: value / 100 for key, value in times.items()}, "cuda", step_losses=losses)),
+        ]
+        return bool(leads(Speedups.of(runs)))
+
+    assert said(LOSSES)
+    assert not said({**LOSSES, "5": 2.1})
 
 
 # Comparing

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from data import Pipeline, ResidentPipeline
+from data import Batch, Pipeline, ResidentPipeline
 from model import TaskStep, TrainingStep, UsersStep, evaluate
 from model.imports import raised
 from model.task import facts, whole
@@ -23,7 +23,7 @@ from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import NEAR_S, rounds_with
 from perf.harness.measurement import traffic
 from perf.harness.measurement.effort import Effort
-from perf.harness.measurement.parity import epoch_apart, logits_apart, parity
+from perf.harness.measurement.parity import epoch_apart, first_losses, logits_apart, parity
 from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
 from perf.harness.record.extra_info import ExtraInfo
@@ -45,6 +45,8 @@ FALLING_STEPS = 8
 METRIC_BATCHES = 32
 # A step that is slower than its limit so many times is not slow by chance.
 TRIES = 3
+# The first losses of a training take this part of the time that the profile gives to a case, or of one step.
+FIRST_LOSSES_PART = 8
 
 
 class TooLong(Exception):
@@ -77,6 +79,7 @@ class Bench:
         self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
         self._whole = False  # whether the user has written the step as a whole
+        self._first_losses_s = settings.profile.case_s / FIRST_LOSSES_PART
         self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
         self._readings = readings
         device, profile = workload.device, settings.profile
@@ -176,6 +179,13 @@ class Bench:
             precision_difference=found.distance,
         )
         memory.free(self.workload.device)
+
+    def keep_first_losses(self, trainee: Trainee, batches: Sequence[Batch]) -> None:
+        """Record the losses of the first steps of the plain way, which another device must have, too. Then restore."""
+        if self.workload.mode != PLAIN or not self._first or not self._benchmark.enabled:
+            return
+        if found := first_losses(trainee, batches, self.measurement.timer, self._first_losses_s):
+            self.keep(step_losses=found.losses, step_losses_rounding=found.rounding)
 
     def check_logits(self) -> None:
         """Compare the logits of a forward pass with those of the plain way. Raises MeasurementError if they differ."""

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from data import Pipeline
+from data import Batch, Pipeline
 from model import train_epoch
 from model.nesting import tensors
 from perf.harness.measurement.rounds import MeasurementError
@@ -20,14 +20,16 @@ from perf.harness.options import EAGER, FP32
 from perf.harness.verdict.parity import EPOCH, LOGITS, Limits, apart, differences, end, much, problem
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.own_data import seed_all
-from perf.harness.workload.workload import Workload
+from perf.harness.workload.workload import Trainee, Workload
 
 STEPS = 50
 # If the steps take long, only as many are compared as fit into LONGEST_S [s], but at least LEAST_STEPS.
 LONGEST_S, LEAST_STEPS = 30.0, 5
 # The rounding unit of each precision; and how many trainings with weights changed by this unit are tried at most.
 EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
-NUDGES = 8
+NUDGES, FEW_NUDGES = 8, 2
+# The steps whose losses are compared between devices.
+COMPARED = (1, 2, 5, 10, 20, STEPS)
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,66 @@ def losses(
     `nudge` is a seed. If given, each weight first changes at random: by one rounding unit up or down, or not at all.
     """
     trainee = work.trainee()
-    trainee.model.train()
     if nudge is not None:
         _nudge(trainee.model, EPSILON[work.mode.precision], nudge)
+    return _losses(trainee, work.batches(), most, clock)
+
+
+def _losses(
+    trainee: Trainee,
+    batches: Sequence[Batch],
+    most: int,
+    clock: Callable[[], float] | None = None,
+    longest_s: float = LONGEST_S,
+    least: int = LEAST_STEPS,
+) -> list[float]:
+    trainee.model.train()
     begin = 0.0 if clock is None else clock()
     found: list[float] = []
-    for batch in itertools.islice(itertools.cycle(work.batches()), most):
+    for batch in itertools.islice(itertools.cycle(batches), most):
         found.append(trainee.step(*batch).item())
-        if clock is not None and len(found) >= LEAST_STEPS and clock() - begin > LONGEST_S:
+        if clock is not None and len(found) >= least and clock() - begin > longest_s:
             break
     return found
+
+
+@dataclass(frozen=True)
+class FirstLosses:
+    """The losses of a fresh network by the number of the step, and how far rounding alone moves them, as a share."""
+
+    losses: Mapping[str, float]
+    rounding: Mapping[str, float]
+
+
+def first_losses(
+    trainee: Trainee, batches: Sequence[Batch], clock: Callable[[], float], longest_s: float
+) -> FirstLosses | None:
+    """The losses of the first steps, with which those on another device are compared; `trainee` is restored.
+
+    There are as many steps as fit into `longest_s` [s], up to STEPS. None if a loss is not finite, or if the training
+    draws random numbers on its device: another device draws others.
+    """
+    trainee.restore()
+    before = _random_state(trainee.device)
+    found = _losses(trainee, batches, STEPS, clock, longest_s, least=1)
+    draws = not torch.equal(before, _random_state(trainee.device))
+    trainee.restore()
+    if draws or not all(map(math.isfinite, found)):
+        return None
+    so_far = [0.0] * len(found)
+    for seed in range(FEW_NUDGES if len(found) > 1 else 0):
+        _nudge(trainee.model, EPSILON[FP32], seed)
+        moved = differences(_losses(trainee, batches, len(found)), found)
+        so_far = list(map(max, so_far, itertools.accumulate(moved, max)))
+        trainee.restore()
+    steps = [step for step in COMPARED if step <= len(found)]
+    return FirstLosses({str(step): found[step - 1] for step in steps}, {str(step): so_far[step - 1] for step in steps})
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """The state of the generator from which an operation on `device` draws."""
+    state: Tensor = torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
+    return state
 
 
 @torch.no_grad()

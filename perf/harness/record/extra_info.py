@@ -57,6 +57,8 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flop_per_sample: int | UnsetType | None = UNSET
     flop_uncounted: Text = UNSET
     bytes_per_sample: NumberOrNone | UnsetType = UNSET
+    step_losses: Mapping[str, float] | UnsetType = UNSET
+    step_losses_rounding: Mapping[str, float] | UnsetType = UNSET
     loss_first: NumberOrNone | UnsetType = UNSET
     loss_last: NumberOrNone | UnsetType = UNSET
     parity_steps: Whole = UNSET

@@ -27,6 +27,7 @@ from perf.harness.report.phrases import (
 )
 from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, duels, grouped, relation
 from perf.harness.verdict.marks import UNSTEADY, Mark
+from perf.harness.verdict.parity import much
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 from perf.harness.verdict.thread_gain import gain, worth
 
@@ -246,7 +247,8 @@ def _incomparable(found: Speedups) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in found.rows:
         if not row.reference and row.speedup is None and not _has_plain(row, found.rows):
-            reason = _why_not(row, [other for other in there if other.kind == row.kind], found.reference or "")
+            others = [other for other in there if other.kind == row.kind]
+            reason = _other_training(found, row) or _why_not(row, others, found.reference or "")
             kinds = reasons.setdefault((row.label, reason), [])
             if (kind := kind_in_words(row)) not in kinds:
                 kinds.append(kind)
@@ -254,6 +256,16 @@ def _incomparable(found: Speedups) -> list[str]:
         f"No speedup of {label} over {found.reference} for {', '.join(kinds)}: {reason}."
         for (label, reason), kinds in reasons.items()
     ]
+
+
+def _other_training(found: Speedups, row: Row) -> str:
+    """Why the training of `row` is not that of the reference device; empty if it is."""
+    if row.trained not in found.unequal:
+        return ""
+    step, differs = found.unequal[row.trained]
+    loss = f"the loss of step {differs.step}{at_batch(step)}"
+    there = much(differs.loss, differs.other, differs.limit)
+    return f"{row.label} does not train as {found.reference} does: {loss} is {there}"
 
 
 def _has_plain(row: Row, rows: Sequence[Row]) -> bool:

@@ -214,6 +214,8 @@ def leads(speedups: Speedups) -> list[Lead]:
     found = []
     for group in grouped((row for row in rows if row.device != "cpu"), _trained):
         same = [row for row in cpus if (row.label, row.task) == (label, group[0].task)]
+        if any(row.trained in speedups.unequal for row in (group[0], *same)):
+            continue
         if lead := _lead(group, {row.batch_size: row for row in sorted(same, key=_speed)}):
             found.append(lead)
     return found

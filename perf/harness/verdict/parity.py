@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,9 @@ NEAR: Final = {"fp32": 5e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
 """The largest relative difference between the mean of the last losses and that in eager fp32. Seen on CPUs: at most 3%
 in bf16, and 0.2% in fp16."""
 LAST = 10
+DEVICES: Final = 1e-4
+"""The same limit for a step's loss in eager fp32 on two devices, which add in different orders. Seen between a CPU and
+an H100: 3e-8 before the first step, 1e-6 after an epoch."""
 EPOCH = 2e-2
 """The same limit for the mean loss of an epoch, over which rounding grows."""
 LOGITS: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
@@ -69,6 +72,30 @@ def problem(
         what = f"the mean of the last losses of {len(found)} steps"
         return f"eager fp32 does: {what} is {much(end(found), end(plain), limits.end)}"
     return ""
+
+
+@dataclass(frozen=True)
+class Differs:
+    """The first step whose `loss` is not the `other` device's: more apart, as a share, than the `limit` of rounding."""
+
+    step: int
+    loss: float
+    other: float
+    limit: float
+
+
+def differs(
+    losses: Mapping[str, float], others: Mapping[str, float], roundings: Sequence[Mapping[str, float]]
+) -> Differs | None:
+    """Where the losses of two devices, by the number of the step, differ by more than rounding explains.
+
+    `roundings` are how far rounding alone moves the losses, on each device. None if no common step differs.
+    """
+    for step in sorted(set(losses) & set(others), key=int):
+        limit = max(DEVICES, *(CARRIED * moved.get(step, 0.0) for moved in roundings))
+        if not apart(losses[step], others[step]) <= limit:
+            return Differs(int(step), losses[step], others[step], limit)
+    return None
 
 
 def same_training(precision: str, difference: float, rounding: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 from perf.harness.record.run import Benchmark, Run, one_line
@@ -14,6 +14,7 @@ from perf.harness.statistics.intervals import Passes, Ratio, Summary, ratio, sca
 from perf.harness.statistics.kinds import TwoKinds, two_kinds
 from perf.harness.verdict.bottleneck import Bottleneck, bottleneck
 from perf.harness.verdict.marks import Mark, marks
+from perf.harness.verdict.parity import Differs, differs
 from perf.harness.workload.benchmarks import MODES, place, timed
 
 # Every training loop starts with this pipeline. The other pipelines are compared with it.
@@ -154,6 +155,16 @@ class Row:
         """The task and the mode."""
         return self.task | dict(zip(PLAIN_MODE, self.mode, strict=True))
 
+    @property
+    def trained(self) -> Key:
+        """What is trained, and on which device."""
+        return (self.label, *(value for name, value in self.task.items() if name != "epochs"))
+
+    @property
+    def step_losses(self) -> dict[str, float]:
+        """The first losses of the training in eager fp32, by the number of the step; {} if unknown."""
+        return {step: loss for step, loss in self.benchmark.numbers("step_losses").items() if step.isdecimal()}
+
 
 def _rate(value: float | None) -> float | None:
     return value if value is not None and 0 < value < math.inf else None
@@ -163,13 +174,15 @@ def _rate(value: float | None) -> float | None:
 class Speedups:
     """All rows, sorted for reading; the label of the reference device; `foreign`: the benchmarks that are not ours.
 
-    `untimed` are our benchmarks that measure memory, not time.
+    `untimed` are our benchmarks that measure memory, not time. `unequal` are the trainings (`Row.trained`) whose losses
+    are not those of the reference device, with the training step that shows it: they have no speedup over it.
     """
 
     rows: tuple[Row, ...]
     reference: str | None
     foreign: tuple[Row, ...]
     untimed: tuple[Row, ...] = ()
+    unequal: Mapping[Key, tuple[Row, Differs]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, runs: Sequence[Run], reference: str | None = None) -> Speedups:
@@ -186,11 +199,13 @@ class Speedups:
         rows = [row for row in ours if timed(row.kind)]
         chosen = _choose(rows, reference)
         index = _index(rows)
+        unequal = _unequal(rows, index, chosen)
         return cls(
-            rows=tuple(sorted((_compared(row, index, chosen) for row in rows), key=_order)),
+            rows=tuple(sorted((_compared(row, index, chosen, row.trained not in unequal) for row in rows), key=_order)),
             reference=chosen,
             foreign=tuple(row for row in every if not row.benchmark.ours),
             untimed=tuple(sorted((row for row in ours if not timed(row.kind)), key=_order)),
+            unequal=unequal,
         )
 
 
@@ -241,8 +256,30 @@ def _key(row: Row, label: str, **other: str) -> Key:
     return (label, *(work | other).values())
 
 
-def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -> Row:
-    """`row` with its speedups."""
+def _unequal(
+    rows: Sequence[Row], index: Mapping[Key, list[Row]], reference: str | None
+) -> dict[Key, tuple[Row, Differs]]:
+    """The trainings whose losses are not those of the reference device, each with its first row that shows it."""
+    found: dict[Key, tuple[Row, Differs]] = {}
+    for row in rows:
+        if reference is None:
+            break
+        other = _only(index.get(_key(row, reference), []), row)
+        if other is None or other is row or row.trained in found or _seed(row) != _seed(other):
+            continue
+        roundings = [one.benchmark.numbers("step_losses_rounding") for one in (row, other)]
+        if difference := differs(row.step_losses, other.step_losses, roundings):
+            found[row.trained] = row, difference
+    return found
+
+
+def _seed(row: Row) -> object:
+    settings = row.run.perf.get("settings")
+    return settings.get("seed") if isinstance(settings, Mapping) else None
+
+
+def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None, equal: bool) -> Row:
+    """`row` with its speedups; without those over the reference device unless its training is `equal` there."""
 
     def over(label: str, **other: str) -> Ratio | None:
         found = _only(index.get(_key(row, label, **other), []), row)
@@ -252,10 +289,10 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None) -
     return replace(
         row,
         reference=here,
-        speedup=None if reference is None or here else over(reference),
+        speedup=None if reference is None or here or not equal else over(reference),
         pipeline_speedup=None if row.pipeline in (None, PLAIN_PIPELINE) else over(row.label, pipeline=PLAIN_PIPELINE),
         mode_speedup=None if row.plain else over(row.label, **PLAIN_MODE),
-        full_speedup=None if reference is None or (here and row.plain) else over(reference, **PLAIN_MODE),
+        full_speedup=None if reference is None or (here and row.plain) or not equal else over(reference, **PLAIN_MODE),
     )
 
 
