@@ -133,6 +133,9 @@ batch: another batch size is a different training. Compare only rows of the same
 Training step, eager fp32: B:cuda is faster than A:cpu at every batch size measured, by 8.00× to
 150×.
 
+Best against best, training simple_nn: B:cuda reaches 81.9 M samples/s at batch 4096 in cudagraph
+bf16, A:cpu reaches 585,000 samples/s at batch 4096 in compile bf16: 140× [138, 142].
+
 On B:cuda the training step of resnet18 in eager fp32 reaches 6,400 samples/s at batch 64.
 
 On B:cuda the training step of simple_nn in eager fp32 reaches 41.0 M samples/s at batch 4096.

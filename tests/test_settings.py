@@ -111,7 +111,7 @@ def test_a_wrong_ini_value_names_the_ini_file():
 
 
 # Nothing is done where these are not given.
-NO_DEFAULT = ("require-device", "against", "against-python", "full", "spec", "require-check", "inject")
+NO_DEFAULT = ("require-device", "tuned-cpu", "against", "against-python", "full", "spec", "require-check", "inject")
 
 
 def test_every_option_says_its_default_in_its_help():

@@ -64,20 +64,23 @@ def test_a_step_that_takes_longer_than_the_time_for_it_is_made_twice():
 
 
 def test_the_number_comes_from_a_process_of_its_own():
-    asked = json.dumps({"models": ["simple_nn"], "sizes": [4], "path": []})
+    asked = json.dumps({"models": ["simple_nn"], "sizes": [4], "path": [], "threads": None})
     done = subprocess.run([sys.executable, "-P", threads.__file__], input=asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == 1  # the tests have one thread
+    answer = json.loads(done.stdout)
+    assert (answer["steps"], answer["loaded"]) == (["simple_nn at batch 4"], None)
+    assert [*answer["times"]] == ["1"]  # the tests have one thread
+    assert answer["times"]["1"][0] > 0
 
 
-def test_what_a_users_module_prints_is_not_the_number(tmp_path):
+def test_what_a_users_module_prints_is_not_the_answer(tmp_path):
     (tmp_path / "noisy.py").write_text(
         "print('loading')\nfrom torch import nn\n"
         "def net():\n    print('building')\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
     )
-    asked = json.dumps({"models": ["noisy:net"], "sizes": [4], "path": [str(tmp_path)]})
+    asked = json.dumps({"models": ["noisy:net"], "sizes": [4], "path": [str(tmp_path)], "threads": [2]})
     done = subprocess.run([sys.executable, "-P", threads.__file__], input=asked, capture_output=True, text=True)
-    assert json.loads(done.stdout) == 1
+    assert [*json.loads(done.stdout)["times"]] == ["2"]
     assert "loading\nbuilding\n" in done.stderr
 
 
@@ -88,13 +91,13 @@ def answer(monkeypatch):
     def set_to(stdout, stderr="", code=0):
         done = subprocess.CompletedProcess([], code, stdout, stderr)
         fake = types.SimpleNamespace(run=lambda *arguments, **options: done)
-        monkeypatch.setattr("perf.harness.plugin.preflight.subprocess", fake)
+        monkeypatch.setattr("perf.harness.plugin.tuned_cpu.subprocess", fake)
 
     return set_to
 
 
 def test_a_run_takes_the_number_and_says_so(perf, pytester, answer):
-    answer("2\n")
+    answer('{"steps": ["a", "b"], "times": {"1": [2.0, 2.0], "2": [1.0, 1.5]}, "loaded": null}')
     result = perf(STEP, "--perf-device=cpu", "--perf-threads=auto")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["threads   2, chosen by --perf-threads=auto"])

@@ -130,6 +130,7 @@ class Settings:
     passes: int | None
     precision_target: float | None
     threads: int | None
+    tuned_cpu: bool
     memory_limit: int | None
     seed: int
     require_devices: tuple[str, ...]
@@ -395,6 +396,10 @@ OPTIONS = (
            "threads of torch on the CPU; auto: the fewest that train nearly as fast as the best number (default: "
            "torch's own choice)",
            _threads, "threads", "threads"),
+    Option("tuned-cpu", None, None,
+           "run the CPU as PyTorch's tuning guide says (physical cores of one NUMA node, tcmalloc or jemalloc if "
+           "installed), and measure first what that is worth",
+           _flag, "tuned_cpu", without=False, parent_only=True),
     Option("memory-limit", "SIZE", None,
            "memory limit for the benchmark largest_batch: 2GB, 2GiB, 512MiB (default: all memory of a GPU; "
            "without it, a CPU skips memory and largest_batch)",

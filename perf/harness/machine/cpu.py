@@ -35,7 +35,7 @@ def set_up(cores: Sequence[int]) -> dict[str, Scalar]:
     return {
         "physical_cores": physical_cores(cores),
         "quota_cores": quota_cores(),
-        "numa_nodes": _joined(node.name for node in NODES.glob("node[0-9]*") if _cpus(node) & set(cores)),
+        "numa_nodes": _joined(nodes(cores)),
         "numa_memory": _found(STATUS, r"^Mems_allowed_list:\s*(\S+)$"),
         "governor": _joined(_text(CPUS / f"cpu{core}" / "cpufreq/scaling_governor") for core in cores),
         "transparent_huge_pages": _found(HUGE_PAGES, r"\[(\w+)\]"),
@@ -56,11 +56,38 @@ def physical_cores(cores: Sequence[int]) -> int | None:
     return len(siblings) if siblings and "" not in siblings else psutil.cpu_count(logical=False)
 
 
+def one_of_each_core(cores: Sequence[int]) -> list[int]:
+    """The first of the logical `cores` of each physical core; all of them if the system does not say."""
+    first: dict[str, int] = {}
+    for core in sorted(cores):
+        first.setdefault(_text(CPUS / f"cpu{core}" / "topology/core_cpus_list") or str(core), core)
+    return sorted(first.values())
+
+
+def nodes(cores: Sequence[int]) -> dict[str, list[int]]:
+    """Which of the `cores` each NUMA node has, without nodes that have none; {} if the system does not say."""
+    found = {node.name: sorted(_cpus(node) & set(cores)) for node in sorted(NODES.glob("node[0-9]*"))}
+    return {name: mine for name, mine in found.items() if mine}
+
+
 def allocator() -> str | None:
-    """The memory allocator of this process; None if the system does not list the libraries of the process."""
-    maps = _text(MAPS)
-    replaced = next((name for name in ALLOCATORS if re.search(rf"/lib{name}[^/\n]*\.so", maps)), None)
-    return (replaced or " ".join(platform.libc_ver()).strip() or None) if maps else None
+    """The memory allocator of this process, and of those that it starts; None if the system does not say."""
+    own = " ".join(platform.libc_ver()).strip() or None
+    return (replaced_allocator() or own) if _text(MAPS) else None
+
+
+def replaced_allocator() -> str | None:
+    """The allocator that replaces the C library's, here or in the processes that this one starts (LD_PRELOAD)."""
+    return loaded_allocator() or _allocator_in(os.environ.get("LD_PRELOAD", ""))
+
+
+def loaded_allocator() -> str | None:
+    """The allocator that this process has loaded instead of the C library's; None if there is none."""
+    return _allocator_in(_text(MAPS))
+
+
+def _allocator_in(files: str) -> str | None:
+    return next((name for name in ALLOCATORS if re.search(rf"\blib{name}[^/\n]*\.so", files)), None)
 
 
 def _cpus(node: Path) -> set[int]:

@@ -1,7 +1,7 @@
-"""In: networks and batch sizes. Out: the number of threads with which a CPU trains them fastest.
+"""In: networks and batch sizes. Out: the times of their training steps on the CPU, with several numbers of threads.
 
 Run as a script, in a process of its own: what a network does to it ends nothing else. The request comes on stdin, and
-the number goes to stdout.
+the times go to stdout.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ def step_s(step: Callable[[], object], clock: Callable[[], float] = time.perf_co
     return statistics.median(laps(step, clock, most_s=TRY_S / 2, least=1))
 
 
-def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Callable[[], object]]:
-    """A training step of each network at each batch size, on random images or its own data. Raises RecipeError."""
+def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A training step of each network at each batch size, by its name, on random images or its own data.
+
+    Raises RecipeError.
+    """
     import torch
 
     from model import load_recipe
@@ -59,35 +62,43 @@ def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[Calla
                 batch = next(own_data(recipe, 0, size, size).train.full(size))  # type: ignore[attr-defined]
             else:
                 batch = torch.rand(size, *recipe.input_shape) - 0.5, torch.arange(size) % recipe.classes
-            yield lambda step=step, batch=batch: step(*batch)  # type: ignore[misc]
+            yield f"{name} at batch {size}", lambda step=step, batch=batch: step(*batch)  # type: ignore[misc]
 
 
 def main() -> int:
     asked = json.load(sys.stdin)
     sys.path[:0] = [str(CHECKOUT), *asked["path"]]
-    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is not the number
-        best = _best(asked)
-    print(json.dumps(best))
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is not the answer
+        answer = _times(asked)
+    print(json.dumps(answer))
     return 0
 
 
-def _best(asked: dict[str, Any]) -> int:
+def _times(asked: dict[str, Any]) -> dict[str, Any]:
+    """The `steps` by name, the `times` of each [s] by the number of threads, and the allocator that was `loaded`.
+
+    `asked` has the names of `models`, batch `sizes` or None, the `path` to import from, and the numbers of `threads` to
+    try; None: from one to as many as there are cores, in ROUNDS rounds.
+    """
     import torch
 
-    from perf.harness.machine.cpu import physical_cores
+    from perf.harness.machine.cpu import loaded_allocator, physical_cores
     from perf.harness.machine.identity import cores
 
     most = min(torch.get_num_threads(), physical_cores(cores()) or torch.get_num_threads())
-    times: dict[int, list[float]] = {threads: [] for threads in counts(most)}
-    for step in _steps(asked["models"], asked["sizes"]):
+    times: dict[int, list[float]] = {threads: [] for threads in asked["threads"] or counts(most)}
+    steps = []
+    for name, step in _steps(asked["models"], asked["sizes"]):
+        steps.append(name)
         tried: dict[int, list[float]] = {threads: [] for threads in times}
-        for _ in range(ROUNDS):  # in turns: what becomes slower meanwhile, becomes so for all
+        rounds = 1 if asked["threads"] else ROUNDS
+        for _ in range(rounds):  # in turns: what becomes slower meanwhile, becomes so for all
             for threads, found in tried.items():
                 torch.set_num_threads(threads)
                 found.append(step_s(step))
         for threads, found in tried.items():
             times[threads].append(min(found))
-    return fewest(times)
+    return {"steps": steps, "times": times, "loaded": loaded_allocator()}
 
 
 if __name__ == "__main__":

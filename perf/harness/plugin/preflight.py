@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -19,7 +17,7 @@ from model import RecipeError
 from perf.harness.machine import devices
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, OPTIONS, Settings, SettingsError, resolve
-from perf.harness.plugin import project, stock
+from perf.harness.plugin import project, stock, tuned_cpu
 from perf.harness.workload.plan import Plan
 
 PERF = Path(__file__).resolve().parents[2]
@@ -64,12 +62,15 @@ def resolved(config: pytest.Config) -> Plan:
             settings = replace(settings, threads=GATE_THREADS)
         _check_models(settings)
         _check_passes(settings)
-        if settings.threads == AUTO_THREADS:
+        tuned = None
+        if settings.tuned_cpu:
+            settings, tuned = tuned_cpu.tuned(config, settings)
+        elif settings.threads == AUTO_THREADS:
             settings = _with_best_threads(settings)
         if settings.threads is not None:
             config.add_cleanup(partial(torch.set_num_threads, torch.get_num_threads()))
             torch.set_num_threads(settings.threads)
-        plan = Plan.of(settings)
+        plan = replace(Plan.of(settings), tuned=tuned)
     except (SettingsError, RecipeError, DataError) as error:
         raise pytest.UsageError(str(error)) from None
     _check_checks(config, settings)
@@ -81,18 +82,8 @@ def resolved(config: pytest.Config) -> Plan:
 
 def _with_best_threads(settings: Settings) -> Settings:
     """Choose the number of threads, in another process. Raises SettingsError if that fails."""
-    asked = {"models": settings.models, "sizes": settings.batch_sizes, "path": sys.path}
-    command = [sys.executable, "-P", str(Path(thread_count.__file__).resolve())]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
-    if done.returncode != 0:
-        why = (done.stderr.strip() or f"its process ended with exit code {done.returncode}").splitlines()[-1]
-        raise SettingsError(f"--perf-threads=auto: {why}")
-    return replace(
-        settings,
-        threads=json.loads(done.stdout),
-        texts={**settings.texts, "threads": done.stdout.strip()},
-        origins={**settings.origins, "threads": CHOSEN},
-    )
+    times = tuned_cpu.step_times(settings, "--perf-threads=auto").times
+    return tuned_cpu.with_threads(settings, thread_count.fewest(times), CHOSEN)
 
 
 def _typed(value: str | bool | None) -> str | None:

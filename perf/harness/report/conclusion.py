@@ -12,6 +12,7 @@ from perf.harness.record.run import finite
 from perf.harness.report import quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
+from perf.harness.report.facts import cpu_state
 from perf.harness.report.layout import INDENT, Block, Fixed, Notes
 from perf.harness.report.phrases import (
     at_batch,
@@ -25,7 +26,17 @@ from perf.harness.report.phrases import (
     smoke,
     where,
 )
-from perf.harness.verdict.fastest import STEP, Relation, Training, all_plain, duels, grouped, relation
+from perf.harness.verdict.fastest import (
+    STEP,
+    Best,
+    Relation,
+    Training,
+    all_plain,
+    best_against_best,
+    duels,
+    grouped,
+    relation,
+)
 from perf.harness.verdict.marks import UNSTEADY, Mark
 from perf.harness.verdict.parity import much
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
@@ -49,6 +60,8 @@ def conclusion(found: Speedups) -> list[Block]:
         *_bimodal(rows),
         *_unsteady(rows),
         *_devices(found),
+        *_bests(found),
+        *_cpus(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
         *_threads(rows),
         *advice(found),
@@ -146,9 +159,7 @@ def _thread_sentence(rows: Sequence[Row], several: bool) -> str:
 
 
 def _gains(rows: Sequence[Row]) -> str:
-    gains = [gain(row) or 0.0 for row in rows]
-    least, most = quantities.times(min(gains)), quantities.times(max(gains))
-    return least if least == most else f"{least} to {most}"
+    return quantities.spanned([gain(row) or 0.0 for row in rows])
 
 
 def _invitation(source: str) -> list[Block]:
@@ -199,11 +210,35 @@ def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> st
     return f"{subject}: {'; '.join(parts)}."
 
 
+def _bests(found: Speedups) -> list[str]:
+    """For each network: the fastest training step of each device against the CPU's, each at its best batch size."""
+    return [_best(one) for one in best_against_best(found)]
+
+
+def _best(one: Best) -> str:
+    def named(row: Row) -> str:
+        return f"{row.label} reaches {rate(row)}{at_batch(row)}{'' if row.plain else f' in {in_mode(row)}'}"
+
+    other = "" if one.row.batch_size == one.base.batch_size else " Another batch size is another training."
+    return (
+        f"{smoke(one.row)}Best against best, training {network(one.row)}: {named(one.row)}, {named(one.base)}: "
+        f"{quantities.ratio(one.gain)}.{other}"
+    )
+
+
+def _cpus(found: Speedups) -> list[str]:
+    """How each CPU that another device is compared with was run: a factor over a badly run CPU is no factor."""
+    compared = {row.label for group in duels(found) for row in group} | {found.reference}
+    cpus = [row for row in found.rows if row.device == "cpu" and row.label in compared]
+    if not any(row.label in compared and row.device != "cpu" for row in found.rows):
+        return []
+    states = {row.label: cpu_state(row.run) for row in cpus}
+    return [f"{label} ran {state}." for label, state in states.items() if state]
+
+
 def _factors(rows: Sequence[Row]) -> str:
     """How many times faster or slower the `rows` are, from the smallest factor to the largest: `2.15× to 4.32×`."""
-    points = sorted(max(row.speedup.point, 1 / row.speedup.point) for row in rows if row.speedup is not None)
-    least, most = quantities.times(points[0]), quantities.times(points[-1])
-    return least if least == most else f"{least} to {most}"
+    return quantities.spanned([max(one.point, 1 / one.point) for row in rows if (one := row.speedup) is not None])
 
 
 def _trainings(rows: Sequence[Row]) -> list[str]:

@@ -36,6 +36,7 @@ def lines(run: Run) -> list[str]:
         *((name, _accelerator(_section(devices, name))) for name in devices if name != "cpu"),
         ("software", _software(run)),
         ("set-up", _set_up(run)),
+        ("tuned", _tuned(run)),
         ("data", _data(run)),
         ("model", _models(run)),
         *(("training", text) for text in _training(run)),
@@ -124,6 +125,37 @@ def _set_up(run: Run) -> str:
         environment.get("openmp_settings"),
         "denormals flushed" if environment.get("denormals") == "flushed" else "",
     )
+
+
+def cpu_state(run: Run) -> str:
+    """How the CPU was run: threads, physical cores, allocator, clock, and whether it was tuned; empty if unknown."""
+    environment = _section(run.perf, "environment")
+    clock = finite(_section(_section(run.perf, "telemetry"), "cpu").get("clock_hz_median"))
+    cores = _counted(environment.get("physical_cores"), "physical core")
+    threads = _counted(environment.get("threads"), "thread")
+    if not threads:
+        return ""
+    how = _listed(
+        f"with {threads}{f' on {cores}' if cores else ''}",
+        _named("allocator", environment.get("allocator")),
+        f"clock {quantities.megahertz(clock)}" if clock else "",
+    )
+    tuned = bool(_section(run.perf, "tuned_cpu"))
+    return f"{how}; {'tuned' if tuned else 'not tuned: --perf-tuned-cpu tries what that is worth'}"
+
+
+def _tuned(run: Run) -> str:
+    """How `--perf-tuned-cpu` runs the CPU, and how many times as fast that makes each training step."""
+    tuned = _section(run.perf, "tuned_cpu")
+    gains = {
+        name: quantities.spanned(numbers)
+        for name, found in _section(tuned, "gains").items()
+        if isinstance(found, list) and (numbers := [one for value in found if (one := finite(value)) is not None])
+    }
+    worth = ", ".join(f"{name} {gain}" for name, gain in gains.items())
+    before = _counted(tuned.get("usual_threads"), "thread")
+    text = f"{tuned.get('how')}; a training step is so many times as fast as with {before} and no tuning: {worth}"
+    return text if gains and before else str(tuned.get("how") or "")
 
 
 def _accelerator(device: Section) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from perf.harness.statistics.intervals import Ratio
 
@@ -97,6 +98,12 @@ def percent(share: float) -> str:
 def times(value: float) -> str:
     """A ratio: 12.3×."""
     return f"{significant(value)}×"
+
+
+def spanned(values: Sequence[float]) -> str:
+    """Ratios from the smallest to the largest: 2.15× to 4.32×."""
+    least, most = times(min(values)), times(max(values))
+    return least if least == most else f"{least} to {most}"
 
 
 def ratio(value: Ratio) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from perf.harness.options import EXECUTIONS, PRECISIONS
-from perf.harness.statistics.intervals import Ratio, ratio
+from perf.harness.statistics.intervals import Passes, Ratio, ratio
 from perf.harness.verdict.parity import same_training
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 
@@ -186,6 +186,40 @@ def _way(rows: Sequence[Row], measured: Sequence[Row]) -> Way:
     if not all_plain(alike):
         return Way(plain, Lack.OTHERS_NOT_FASTER)
     return Way(plain, Lack.OTHERS_NOT_MEASURED if all_plain(tried) else Lack.OTHERS_NOT_STEADY)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The fastest training step of a network on an accelerator, `row`, against the CPU's, `base`: any batch and mode.
+
+    `gain` is the ratio of their samples per second.
+    """
+
+    row: Row
+    base: Row
+    gain: Ratio
+
+
+def best_against_best(speedups: Speedups) -> list[Best]:
+    """One for each network and accelerator that have at least two training steps there, or on the CPU.
+
+    With one on each, the speedup says the same.
+    """
+    rows = [row for row in speedups.rows if row.kind == STEP and _counts(row) and row.trained not in speedups.unequal]
+    found = []
+    for group in grouped((row for row in rows if row.device != "cpu"), _trained):
+        cpus = [row for row in rows if row.device == "cpu" and row.task == group[0].task]
+        base = next(iter(grouped(cpus, lambda row: row.label)), [])
+        if base and len(group) + len(base) > 2:
+            best, other = max(group, key=_speed), max(base, key=_speed)
+            found.append(Best(best, other, ratio(_per_sample(other), _per_sample(best))))
+    return found
+
+
+def _per_sample(row: Row) -> Passes:
+    """The times of `row` for one sample [s]."""
+    samples = row.benchmark.number("samples_per_iteration") or row.batch_size or 1.0
+    return tuple(tuple(seconds / samples for seconds in one) for one in row.passes)
 
 
 @dataclass(frozen=True)

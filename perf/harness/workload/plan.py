@@ -35,6 +35,7 @@ class Plan:
     environment: Mapping[str, Scalar]
     device_facts: Mapping[str, Mapping[str, Scalar]]
     fingerprint: Mapping[str, Scalar]
+    tuned: Mapping[str, Any] | None = None  # how the CPU is tuned, and what that is worth; None: it is not
 
     @classmethod
     def of(cls, settings: Settings) -> Plan:
@@ -144,7 +145,7 @@ class Plan:
             "environment": dict(self.environment),
             "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
             "data": networks.data_record(self.networks.values()),
-        }
+        } | ({"tuned_cpu": dict(self.tuned)} if self.tuned else {})
 
     def machine_info(self) -> dict[str, Any]:
         """The `machine_info` for pytest-benchmark: what decides the speed, and nothing that varies from run to run.
