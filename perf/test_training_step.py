@@ -22,3 +22,4 @@ def test_training_step(bench: Bench) -> None:
     bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))
     bench.record_flop(trainee.plain)
     bench.record_bytes(trainee.plain)
+    bench.record_products()

@@ -61,7 +61,10 @@ def pedantic(timer, samples):
     return run
 
 
-def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_round=None, foreign_cpu_s=lambda: None):
+def measurement(
+    device, effort=None, *, asynchronous=True, enabled=True, on_round=None, foreign_cpu_s=lambda: None,
+    energy_j=lambda: None,
+):  # fmt: skip
     samples, found = [], {}
     made = Measurement(
         pedantic(device_timer(device.synchronize, device.clock), samples),
@@ -72,10 +75,35 @@ def measurement(device, effort=None, *, asynchronous=True, enabled=True, on_roun
         keep=found.update,
         on_round=on_round,
         foreign_cpu_s=foreign_cpu_s,
+        energy_j=energy_j,
         clock=device.clock,
     )
     made.found = found
     return made, samples
+
+
+def test_the_energy_is_that_of_the_timed_rounds_and_of_all_their_calls():
+    """200 W, and a counter that begins anywhere: not that of the warm-up."""
+    device, made_calls = AsyncDevice(), []
+    made, _ = measurement(device, replace(STANDARD, rounds=20), energy_j=lambda: 7.0 + 200 * device.now)
+
+    def call():
+        made_calls.append(device.now)
+        device.launch(1e-3)
+
+    made.run(call)
+    timed = len(made_calls) - made.found["warmup_calls"]
+    assert made.found["energy_calls"] == timed == 20 * 10 + 1  # the last one is for the result
+    assert made.found["energy_j"] == pytest.approx(200 * timed * 1e-3, rel=0.01)
+    assert made.found["energy_s"] == pytest.approx(timed * 1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize("readings", [(None, None), (5.0, 5.0), (5.0, None), (None, 5.0), (5.0, 4.0)])
+def test_a_counter_of_energy_that_is_missing_or_stands_still_says_nothing(readings):
+    device, reading = AsyncDevice(), iter(readings)
+    made, _ = measurement(device, replace(STANDARD, rounds=3), energy_j=lambda: next(reading))
+    made.run(lambda: device.launch(1e-3))
+    assert not {"energy_j", "energy_s", "energy_calls"} & set(made.found)
 
 
 def test_the_timer_waits_for_the_work_and_not_for_the_set_up():

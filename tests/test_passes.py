@@ -19,6 +19,13 @@ def test_of_all_passes_a_record_keeps_the_worst_company_and_the_median_of_the_me
     assert found["marks"] == "CROWDED UNSTEADY"
 
 
+def test_of_all_passes_the_energy_is_that_of_those_that_counted_it():
+    infos = {1: info(energy_j=3.0, energy_s=1.0, energy_calls=10), 2: info(), 3: info(energy_j=5.0, energy_s=1.5,
+             energy_calls=20)}  # fmt: skip
+    found = of_all(infos, [[1.0], [1.0], [1.0]])
+    assert (found["energy_j"], found["energy_s"], found["energy_calls"]) == (8.0, 2.5, 30)
+
+
 def test_of_all_passes_a_record_says_whether_one_used_what_another_compiled():
     infos = {1: info(reuses_compilation=False), 2: info(reuses_compilation=True)}
     assert of_all(infos, [[1.0], [1.0]])["reuses_compilation"]

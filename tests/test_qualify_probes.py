@@ -24,6 +24,26 @@ class Ticks:
         return self.now
 
 
+def test_the_rate_for_a_share_is_that_of_the_faster_square(monkeypatch):
+    taken = {512: 1.0, 1024: 4.0}  # 8 times the work in 4 times the time
+    asked = []
+
+    def times(device, dtype, shape, fault, most_s, least):
+        asked.append(shape)
+        return [taken[shape[0]] * 1e-3] * 3
+
+    monkeypatch.setattr(probes, "_product_s", times)
+    probes.product_rate.cache_clear()
+    rate = probes.product_rate(Device("cpu"), "fp32")
+    assert rate == pytest.approx(2 * 1024**3 / 4e-3)
+    assert probes.product_rate(Device("cpu"), "fp32") == rate
+    assert asked == [(512,) * 3, (1024,) * 3]  # once for a process
+    taken[512] = 1000.0
+    probes.product_rate.cache_clear()
+    assert probes.product_rate(Device("cpu"), "fp32") == pytest.approx(2 * 512**3)  # and then no larger one
+    probes.product_rate.cache_clear()
+
+
 @pytest.fixture
 def timed(monkeypatch):
     """Every call takes 2 seconds; what was called is kept."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import unicodedata
 from dataclasses import replace
 
@@ -118,6 +119,16 @@ On B:cuda the training step reaches 1,020,000 samples/s at batch 1024."""
 
 def test_a_machine_with_a_cpu_gets_its_tables_and_a_conclusion():
     assert render([CPU_RUN]) == CPU_TEXT
+
+
+def test_what_a_step_costs_has_columns_where_it_is_known():
+    costs = {"flop_per_sample": 1e6, "matmul_flop_per_s": 1.28e9, "energy_j": 6.4, "energy_calls": 100, "energy_s": 3.0}
+    text = render([run(benchmark("training_step", seconds=0.1, **costs), benchmark("inference", seconds=0.1))])
+    assert re.search(r"batch .* samples/s +of matmul +J/sample\n-.*\n +64 .* 640 +50% +1\.00 mJ\n", text)
+    assert "of matmul: FLOP/s as a share of this device's own matrix products in that precision" in text
+    assert "J/sample: what the device's counter of energy says" in text
+    plain = render([run(benchmark("training_step", seconds=0.1))])
+    assert "matmul" not in plain and "J/sample" not in plain
 
 
 def test_two_machines_get_letters_and_the_device_that_wins_is_named():

@@ -173,8 +173,7 @@ def test_the_report_says_how_the_cpu_ran_beside_each_factor():
     said = shown(parts, tuned_cpu=tuned)
     assert f"{how} tuned." in said
     assert (
-        "tuned 1 thread on cores 0; a training step is so many times as fast as with 2 threads and no tuning: "
-        "simple_nn at batch 64 0.900× to 1.10×"
+        "tuned 1 thread on cores 0 tuned 0.900× to 1.10× as fast as not tuned, with 2 threads: simple_nn at batch 64 "
     ) in said
     assert "cpu ran" not in shown(parts[:2])
     # 640,000 on the GPU at batch 64 is 1,280,000 at 512; the CPU's best is 256,000.

@@ -124,6 +124,22 @@ def test_a_rate_is_a_number_above_0_or_unknown(info, rate):
     assert row_of().flop_per_s is None and row_of(flop_per_sample=0).flop_per_s is None
 
 
+def test_the_energy_of_a_sample_is_known_from_two_seconds_on():
+    energy = {"energy_j": 640.0, "energy_calls": 100, "energy_s": 2.0, "samples_per_iteration": 64}
+    assert row_of(**energy).j_per_sample == pytest.approx(0.1)
+    assert row_of(**energy | {"energy_s": 1.9}).j_per_sample is None
+    for missing in energy:
+        assert row_of(**energy | {missing: None}).j_per_sample is None
+
+
+def test_a_row_knows_what_it_reaches_of_the_devices_matrix_products():
+    known = {"seconds": 2.0, "samples_per_iteration": 64, "flop_per_sample": 1e9, "matmul_flop_per_s": 64e9}
+    assert row_of(**known).share_of_matmul == pytest.approx(0.5)
+    for missing in ("flop_per_sample", "matmul_flop_per_s"):
+        assert row_of(**known | {missing: None}).share_of_matmul is None
+    assert row_of(**known | {"matmul_flop_per_s": 0}).share_of_matmul is None
+
+
 def test_a_strangers_file_gives_a_median_and_a_spread_only_if_it_has_quartiles():
     def found(**stats):
         [row] = Speedups.of([run(foreign(median=2.0, **stats))]).foreign

@@ -18,10 +18,12 @@ from model.imports import raised
 from model.task import facts, whole
 from perf.harness.machine import devices, memory
 from perf.harness.machine.load import crowding, foreign_cpu_s
+from perf.harness.machine.telemetry.energy import counter
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import NEAR_S, rounds_with
 from perf.harness.measurement import traffic
+from perf.harness.measurement.checks.probes import product_rate
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.parity import epoch_apart, first_losses, logits_apart, parity
 from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
@@ -93,6 +95,7 @@ class Bench:
             keep=self.keep,
             on_round=on_round,
             foreign_cpu_s=foreign_cpu_s,
+            energy_j=counter(device) if benchmark.enabled else lambda: None,
             one=one,
         )
         self.info = ExtraInfo(
@@ -269,6 +272,11 @@ class Bench:
         known = work.flop and not work.uncounted
         self.keep(flop_per_sample=round(work.flop / MINIMAL_BATCH) if known else None)
         self.keep(flop_uncounted=", ".join(work.uncounted))
+
+    def record_products(self) -> None:
+        """Record the rate of this device's matrix products in the precision of the case [FLOP/s]."""
+        if self._first and self._benchmark.enabled:
+            self.keep(matmul_flop_per_s=product_rate(self.workload.device, self.workload.mode.precision))
 
     def record_bytes(self, call: Callable[..., object]) -> None:
         """Record `bytes_per_sample` of `call(*batch)`, counted at the batch size of the workload.

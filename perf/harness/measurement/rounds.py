@@ -197,10 +197,12 @@ class Measurement:
         keep: Callable[..., None],
         on_round: Callable[[int, int, float], None] | None = None,
         foreign_cpu_s: Callable[[], float | None] = lambda: None,
+        energy_j: Callable[[], float | None] = lambda: None,
         clock: Clock = time.perf_counter,
         one: Pass = ONLY,
     ) -> None:
         self._pass = one
+        self._energy_j = energy_j
         self._keep = keep
         self.others_cores: float | None = None  # cores that other programs kept busy, from the cold start to the end
         self._company: tuple[float, float | None] | None = None  # clock and others' CPU time at the start [s]
@@ -296,6 +298,7 @@ class Measurement:
         rule = self._effort.stopping_rule(rounds * round_s)
         watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), rule)
         start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
+        used_j, began = self._energy_j(), self.timer()
         with contextlib.suppress(_Over):  # every finished round counts
             self._pedantic(
                 call,
@@ -307,10 +310,18 @@ class Measurement:
             )
         self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
         self.calls += len(self.rounds) * iterations
+        once_more = len(watch.spans) - len(self.rounds)
+        self._keep_energy(used_j, began, len(self.rounds) * iterations + once_more)
         after, wall_s = self._foreign_cpu_s(), self.timer() - start
         if foreign is not None and after is not None and wall_s >= LOAD_S:
             self.others_cores = max(0.0, (after - foreign) / wall_s)
             self._keep(others_cores=self.others_cores)
+
+    def _keep_energy(self, before_j: float | None, began: float, calls: int) -> None:
+        """Record the energy that the device used in the timed rounds and between them, if its counter has moved."""
+        after_j = self._energy_j()
+        if before_j is not None and after_j is not None and after_j > before_j:
+            self._keep(energy_j=after_j - before_j, energy_s=self.timer() - began, energy_calls=calls)
 
     def _ticker(self, rounds: int, round_s: float) -> Callable[[], None]:
         """A function that shows the progress. It is called between rounds, outside the timed region."""

@@ -56,6 +56,10 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     overhead_s: NumberOrNone | UnsetType = UNSET
     flop_per_sample: int | UnsetType | None = UNSET
     flop_uncounted: Text = UNSET
+    matmul_flop_per_s: Number = UNSET
+    energy_j: Number = UNSET
+    energy_s: Number = UNSET
+    energy_calls: Whole = UNSET
     bytes_per_sample: NumberOrNone | UnsetType = UNSET
     step_losses: Mapping[str, float] | UnsetType = UNSET
     step_losses_rounding: Mapping[str, float] | UnsetType = UNSET

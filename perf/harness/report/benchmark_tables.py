@@ -25,6 +25,10 @@ BOTTLENECKS = {
 INTERVAL = "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more."
 BETWEEN_PASSES = "[…]: 95% interval of the ratio, from how much the passes differ."
 PEAK_MEMORY = "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes."
+OF_MATMUL = (
+    "of matmul: FLOP/s as a share of this device's own matrix products in that precision, measured in the same run."
+)
+ENERGY = "J/sample: what the device's counter of energy says: of a GPU, all of it; of a CPU, all its packages."
 ACTIVATIONS = (
     "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the batch. "
     "peak: all of these together. On a CPU, both count only what torch's allocator takes."
@@ -74,6 +78,10 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
     notes += [text for names, text in BOTTLENECKS.items() if bottlenecks.intersection(names)]
+    if any(row.share_of_matmul for row in found.rows):
+        notes.append(OF_MATMUL)
+    if any(row.j_per_sample for row in found.rows):
+        notes.append(ENERGY)
     if any(row.benchmark.number("peak_bytes") for row in found.rows):
         notes.append(PEAK_MEMORY)
     return notes
@@ -134,6 +142,7 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
         Column(f"vs {PLAIN_PIPELINE}", of_pipeline, spare=3),
         _over_plain(rows, short=piped),
         Column.words("bound by", _cells(rows, _bound_by), spare=1),
+        *_costs(rows),
         Column("accuracy", _cells(rows, lambda row: _number(row, "accuracy", _accuracy))),
         *_metrics(rows),
         Column("final loss", _cells(rows, _final_loss), spare=4),
@@ -147,7 +156,7 @@ def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
     columns = [column for column in _identity(rows) if column.title != "device" or len(labels) > 1]
     columns.sort(key=lambda column: column.title != "batch")
     flop = _cells(rows, lambda row: _shown(lambda value: quantities.large(value, "").rstrip(), row.flop_per_s))
-    columns += [*_times(rows), Column("FLOP/s", flop, spare=3), _over_plain(rows)]
+    columns += [*_times(rows), Column("FLOP/s", flop, spare=3), *_costs(rows), _over_plain(rows)]
     if _across(rows):
         over = _cells(rows, lambda row: _over(row.full_speedup, is_base=row.reference and row.plain, short=True))
         columns.append(Column(f"vs {reference}", over, spare=1))
@@ -269,6 +278,14 @@ def _rates(rows: Sequence[Row]) -> tuple[str, list[str]]:
         return quantities.rate(row.samples_per_s * per_sample) if known else ""  # type: ignore[operator]
 
     return f"{unit}/s", _cells(rows, rate)
+
+
+def _costs(rows: Sequence[Row]) -> list[Column]:
+    """What a step reaches of the device's matrix products, and the energy that a sample takes."""
+    return [
+        Column("of matmul", _cells(rows, lambda row: _shown(quantities.percent, row.share_of_matmul)), spare=7),
+        Column("J/sample", _cells(rows, lambda row: _shown(quantities.joules, row.j_per_sample)), spare=8),
+    ]
 
 
 def _metrics(rows: Sequence[Row]) -> list[Column]:

@@ -94,6 +94,8 @@ COLUMNS: dict[str, Read] = {
     "bound_share": lambda row, _: row.bottleneck.share if row.bottleneck else None,
     **_numbers("enqueue_s", "done_s", "overhead_s", "cold_start_s", "peak_bytes", "parameters", "flop_per_sample"),
     "flop_per_s": lambda row, _: row.flop_per_s,
+    "share_of_matmul": lambda row, _: row.share_of_matmul,
+    "j_per_sample": lambda row, _: row.j_per_sample,
     **_numbers("bytes_per_sample"),
     **_texts("graph_break"),
     **_numbers("parity_steps", "parity_difference", "parity_rounding", "epoch_difference", "precision_difference"),

@@ -36,7 +36,7 @@ def lines(run: Run) -> list[str]:
         *((name, _accelerator(_section(devices, name))) for name in devices if name != "cpu"),
         ("software", _software(run)),
         ("set-up", _set_up(run)),
-        ("tuned", _tuned(run)),
+        *(("tuned", text) for text in _tuned(run)),
         ("data", _data(run)),
         ("model", _models(run)),
         *(("training", text) for text in _training(run)),
@@ -144,7 +144,7 @@ def cpu_state(run: Run) -> str:
     return f"{how}; {'tuned' if tuned else 'not tuned: --perf-tuned-cpu tries what that is worth'}"
 
 
-def _tuned(run: Run) -> str:
+def _tuned(run: Run) -> list[str]:
     """How `--perf-tuned-cpu` runs the CPU, and how many times as fast that makes each training step."""
     tuned = _section(run.perf, "tuned_cpu")
     gains = {
@@ -152,10 +152,9 @@ def _tuned(run: Run) -> str:
         for name, found in _section(tuned, "gains").items()
         if isinstance(found, list) and (numbers := [one for value in found if (one := finite(value)) is not None])
     }
-    worth = ", ".join(f"{name} {gain}" for name, gain in gains.items())
     before = _counted(tuned.get("usual_threads"), "thread")
-    text = f"{tuned.get('how')}; a training step is so many times as fast as with {before} and no tuning: {worth}"
-    return text if gains and before else str(tuned.get("how") or "")
+    worth = [f"{gain} as fast as not tuned, with {before}: {name}" for name, gain in gains.items()]
+    return [str(tuned["how"]), *worth] if "how" in tuned else []
 
 
 def _accelerator(device: Section) -> str:

@@ -12,6 +12,7 @@ NONE = "–"
 # The ratio of a reference to itself.
 ONE = "1×"
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"))
 SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 # Numbers of this size and above are written with an exponent, so that no column becomes wider than the page.
@@ -60,6 +61,11 @@ def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
     # Round before the unit is chosen: 999.9 µs is 1.00 ms.
     scale, unit = next(((s, u) for s, u in scales if _rounded(value / s, 3) >= 1), scales[-1])
     return f"{significant(value / scale)} {unit}"
+
+
+def joules(value: float) -> str:
+    """An energy [J] in the largest unit in which it is 1 or more: 3.20 mJ."""
+    return _scaled(value, JOULES)
 
 
 def megahertz(value: float) -> str:

@@ -22,6 +22,9 @@ PLAIN_PIPELINE = "dataloader"
 # How PyTorch trains by default.
 PLAIN_MODE = dict(zip(MODES, (EAGER, FP32), strict=True))
 
+# A GPU counts its energy anew about ten times a second, so that less time than this [s] says too little.
+ENERGY_S = 2.0
+
 Key = tuple[Hashable, ...]
 
 
@@ -105,6 +108,22 @@ class Row:
         """The FLOP of the network in eager fp32, divided by the time of this row; None if unknown."""
         flop, samples_per_s = self.benchmark.number("flop_per_sample"), self.samples_per_s
         return None if flop is None or samples_per_s is None else _rate(flop * samples_per_s)
+
+    @property
+    def share_of_matmul(self) -> float | None:
+        """The FLOP/s of this row as a share of those of the device's own matrix products; None if unknown."""
+        flop_per_s, most = self.flop_per_s, self.benchmark.number("matmul_flop_per_s")
+        return flop_per_s / most if flop_per_s is not None and most else None
+
+    @property
+    def j_per_sample(self) -> float | None:
+        """The energy for each sample [J]; None if the counter is unknown, or was watched for less than ENERGY_S."""
+        joules, calls, watched_s, samples = map(
+            self.benchmark.number, ("energy_j", "energy_calls", "energy_s", "samples_per_iteration")
+        )
+        if not joules or not calls or not samples or (watched_s or 0.0) < ENERGY_S:
+            return None
+        return joules / (calls * samples)
 
     @property
     def marks(self) -> tuple[Mark, ...]:

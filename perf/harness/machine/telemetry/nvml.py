@@ -111,6 +111,12 @@ class Gpu:
             raise Unreadable(f"NVML: {self._last_error or 'it reports no values for this GPU'}")
         return found
 
+    def energy_j(self) -> float | None:
+        """The energy used since the driver was loaded [J]; None if this GPU does not count it."""
+        (function, unit), *_ = [(name, unit) for key, name, _, unit in NUMBERS if key == "energy_j"]
+        value = self._ask(function)
+        return None if value is None else float(value) * unit
+
     def xids(self) -> Callable[[], list[int]]:
         """A function that returns the numbers of the Xid errors that the driver reported since the last call.
 

@@ -1,0 +1,57 @@
+"""In: a device. Out: a counter of the energy that it has used. Nothing is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from perf.harness.machine.devices import Device
+from perf.harness.machine.telemetry.nvml import open_gpu
+from perf.harness.machine.telemetry.source import Unreadable
+
+# Linux kernel documentation, power/powercap: `intel-rapl:N` is a package of the CPU, also of AMD's. Since Linux 5.10,
+# only root may read its counter, unless the administrator allows it.
+POWERCAP = Path("/sys/class/powercap")
+
+Counter = Callable[[], float | None]
+
+
+def counter(device: Device) -> Counter:
+    """A function that returns the energy used up to now [J], from any zero; None if the device does not count it.
+
+    Of a GPU, all of it, as NVML counts; of a CPU, all packages of the machine.
+    """
+    if not device.asynchronous:
+        return Packages().energy_j
+    try:
+        return open_gpu(device).energy_j
+    except Unreadable:
+        return lambda: None
+
+
+class Packages:
+    """The counters of the packages of the CPU. Each begins at 0 again after some minutes."""
+
+    def __init__(self) -> None:
+        zones = sorted(POWERCAP.glob("intel-rapl:*"))
+        self._packages = [zone for zone in zones if (_text(zone / "name") or "").startswith("package")]
+        self._last: dict[Path, int] = {}
+        self._used_uj = 0
+
+    def energy_j(self) -> float | None:
+        if not self._packages:
+            return None
+        for zone in self._packages:
+            now, most = _text(zone / "energy_uj"), _text(zone / "max_energy_range_uj")
+            if now is None or most is None:
+                return None
+            self._used_uj += (int(now) - self._last.get(zone, int(now))) % (int(most) + 1)
+            self._last[zone] = int(now)
+        return self._used_uj * 1e-6
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
