@@ -12,7 +12,7 @@ def test_largest_batch(bench: Bench) -> None:
     work = bench.workload
     tries = Tries(work, bench.measurement.timer, bench.memory_limit)
     bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())
-    with memory.bounded_memory(work.device, bench.memory_limit):
+    with memory.bounded_memory(work.device, memory.searchable_bytes(work.device, bench.memory_limit)):
         found = largest(tries.fits, work.batch_size, tries.most)
     if not found.size:
         smallest = min(tries.problems)

@@ -212,5 +212,7 @@ def gpu(monkeypatch, plug):
     monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
     monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 100 * 2**20)
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 100 * 2**20)
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (2**33, 2**33))
     monkeypatch.setattr("perf.harness.measurement.step_memory.MOST_ELEMENTS", 1024 * 784)
     return waits

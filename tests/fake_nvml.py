@@ -84,6 +84,9 @@ class Nvml(types.ModuleType):
     def nvmlDeviceGetEccMode(self, handle):
         return self._answer(handle, "ecc", [1, 0])
 
+    def nvmlDeviceGetDefaultEccMode(self, handle):
+        return self._answer(handle, "ecc_default", 1)
+
     def nvmlDeviceGetMigMode(self, handle):
         return self._answer(handle, "mig", [self.mig, 0])
 

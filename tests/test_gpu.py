@@ -17,7 +17,7 @@ from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.measurement import parity, rounds
 from perf.harness.measurement.phases import EventStopwatch, epoch_in_phases
 from perf.harness.verdict.parity import ROUNDING, apart, differs
-from perf.harness.workload.modes import execution
+from perf.harness.workload.modes import captured, execution
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import float32_products
 from perf.harness.workload.workload import Workload
@@ -82,7 +82,7 @@ def test_a_second_gpu_is_captured_after_the_first():
 
 def test_a_graph_that_is_empty_is_an_error():
     with pytest.raises(UserWarning, match="The CUDA Graph is empty"):
-        execution.capture_cuda(lambda: torch.empty(0), lambda: None)
+        captured.capture_cuda(lambda: torch.empty(0), lambda: None)
 
 
 def test_a_step_is_captured_while_another_thread_pins_memory():
@@ -95,7 +95,7 @@ def test_a_step_is_captured_while_another_thread_pins_memory():
 
 WAITS = """
 import torch
-from perf.harness.workload.modes.execution import capture_cuda
+from perf.harness.workload.modes.captured import capture_cuda
 def waits():
     x = torch.ones(2, device="cuda")
     return x * x.sum().item()

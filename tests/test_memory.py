@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import resource
+import types
 import weakref
 
 import pytest
@@ -190,12 +191,36 @@ def test_on_cuda_the_limit_is_a_share_of_the_memory_and_is_restored_after_a_fail
 
 
 def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
+    facts = types.SimpleNamespace(is_integrated=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
     assert memory.why_unbounded(Device("cuda:1"), None) is None
+    facts.is_integrated = 1
+    shares = "needs --perf-memory-limit=SIZE, because it shares the memory of the host"
+    assert memory.why_unbounded(Device("cuda:1"), None) == shares
+    assert memory.why_unbounded(Device("cuda:1"), 2**30) is None
     assert memory.why_unbounded(CPU, 2**30) is None
     assert memory.why_unbounded(CPU, None).startswith("needs --perf-memory-limit=SIZE")
     assert memory.why_unbounded(Device("mps"), 2**30) == "torch limits no memory of mps"
     monkeypatch.setattr(memory, "_status_bytes", lambda key: None)
     assert memory.why_unbounded(CPU, 2**30) == "this system cannot limit the memory of a process"
+
+
+def test_a_search_on_an_accelerator_goes_no_further_than_the_free_memory(monkeypatch):
+    """Where a driver lends memory of the host, more would fit, slowly."""
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 2**30)
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 2**29)
+    assert memory.free_bytes(Device("cuda")) == 5.5 * 2**30
+    assert memory.searchable_bytes(Device("cuda"), None) == 5.5 * 2**30
+    assert memory.searchable_bytes(Device("cuda"), 2**30) == 2**30
+    assert memory.searchable_bytes(Device("cuda"), 2**33) == 5.5 * 2**30
+    assert memory.searchable_bytes(CPU, 2**33) == 2**33 and memory.searchable_bytes(CPU, None) is None
+
+    def unknown(device):
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", unknown)
+    assert memory.searchable_bytes(Device("cuda"), None) is None
 
 
 # The search
@@ -252,6 +277,26 @@ def test_a_search_that_takes_too_long_takes_what_it_has(work, monkeypatch):
     found = largest(tries.fits, 64, tries.most)
     assert 39_000 < found.size <= 40_000  # of which three steps take two minutes
     assert tries.problems[found.refused] == "the search would take more than 120 s"
+
+
+def test_what_compiling_takes_is_not_time_of_the_search_up_to_a_point(work, monkeypatch):
+    """Each size takes 100 s to compile."""
+    now = [0.0]
+
+    def compiling(tries, size):
+        tries._starting_s += 100.0
+        now[0] += 100.0
+        return 1e6
+
+    monkeypatch.setattr(Tries, "_rate", compiling)
+    compiled = dataclasses.replace(work, mode=Mode("compile"))
+    assert [Tries(work, lambda: now[0]).fits(size) for size in (64,)] == [True]
+    eager, tries = Tries(work, lambda: now[0]), Tries(compiled, lambda: now[0])
+    sizes = [64 << power for power in range(8)]
+    assert [eager.fits(size) for size in sizes[:3]] == [True, True, False]
+    now[0] = 0.0
+    tries = Tries(compiled, lambda: now[0])
+    assert [tries.fits(size) for size in sizes] == [True] * 7 + [False]
 
 
 def test_one_sample_is_no_batch(work):

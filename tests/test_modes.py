@@ -23,8 +23,9 @@ from perf.harness.measurement import parity
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.verdict.parity import CARRIED, LOGITS, NEAR, ROUNDING
 from perf.harness.workload.axes import Axes
-from perf.harness.workload.modes import execution
-from perf.harness.workload.modes.execution import Graphs, Unsupported
+from perf.harness.workload.modes import captured, compiled, compiler, execution, whole
+from perf.harness.workload.modes.captured import Graphs
+from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import FIRST_SCALE, AutocastStep, float32_products, in_precision
 from perf.harness.workload.workload import Workload
@@ -86,7 +87,7 @@ def lasting():
 
 def fake_capture(call, undo):
     """What CUDA does, on the CPU: warm up and undo; a replay writes its result to one place."""
-    for _ in range(execution.WARM_STEPS):
+    for _ in range(captured.WARM_STEPS):
         result = call()
     undo()
     place = torch.zeros_like(result)
@@ -127,8 +128,8 @@ def test_compiled_steps_train_as_plain_ones(mode, optimizer):
     [({}, True), ({"momentum": 0.9}, False), ({"weight_decay": 0.1}, False), ({"maximize": True}, False)],
 )
 def test_only_sgd_without_anything_is_compiled_along(options, plain):
-    assert execution.is_plain_sgd(torch.optim.SGD(network().parameters(), lr=0.1, **options)) is plain
-    assert not execution.is_plain_sgd(adam(network().parameters()))
+    assert compiled.is_plain_sgd(torch.optim.SGD(network().parameters(), lr=0.1, **options)) is plain
+    assert not compiled.is_plain_sgd(adam(network().parameters()))
 
 
 def test_a_learning_rate_that_is_changed_is_taken():
@@ -441,7 +442,7 @@ class FakeCuda:
         monkeypatch.setattr(torch.cuda, "stream", self.stream)
         monkeypatch.setattr(torch.cuda, "graph", self.graph)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: self.gpu)
-        execution._capture_stream.cache_clear()
+        captured._capture_stream.cache_clear()
 
     @contextlib.contextmanager
     def stream(self, stream):
@@ -474,8 +475,8 @@ def test_a_capture_is_warmed_up_on_a_stream_of_its_own_which_leaves_no_trace(mon
         streams.append(cuda.current)
         return state.add_(1) * 10
 
-    replay, result = execution.capture_cuda(call, state.zero_)
-    assert streams == [cuda.side] * execution.WARM_STEPS + [cuda.main]
+    replay, result = captured.capture_cuda(call, state.zero_)
+    assert streams == [cuda.side] * captured.WARM_STEPS + [cuda.main]
     assert state.item() == 0
     for number in (1, 2):
         replay()
@@ -486,7 +487,7 @@ def test_each_gpu_has_a_stream_of_its_own_for_captures(monkeypatch):
     state = torch.zeros(1)
     cuda = FakeCuda(monkeypatch, state)
     for cuda.gpu in (0, 1):
-        execution.capture_cuda(lambda: state.add_(1) * 10, state.zero_)
+        captured.capture_cuda(lambda: state.add_(1) * 10, state.zero_)
 
 
 def test_no_garbage_is_collected_during_a_capture(monkeypatch):
@@ -498,15 +499,15 @@ def test_no_garbage_is_collected_during_a_capture(monkeypatch):
         seen.append(gc.isenabled())
         return state.add_(1) * 10
 
-    execution.capture_cuda(call, state.zero_)
-    assert seen == [True] * execution.WARM_STEPS + [False]
+    captured.capture_cuda(call, state.zero_)
+    assert seen == [True] * captured.WARM_STEPS + [False]
     assert gc.isenabled()
 
 
 def test_an_empty_graph_is_no_capture(monkeypatch):
     FakeCuda(monkeypatch, torch.zeros(1))
     with pytest.raises(UserWarning, match="The CUDA Graph is empty"):
-        execution.capture_cuda(lambda: None, lambda: None)
+        captured.capture_cuda(lambda: None, lambda: None)
 
 
 @pytest.mark.parametrize("mode", [Mode("compile"), Mode("cudagraph")])
@@ -549,7 +550,7 @@ def test_an_epoch_with_dropout_drops_the_same():
 def test_of_a_network_of_many_parameters_each_step_is_a_graph():
     deep = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *(nn.Linear(8, 8) for _ in range(20)), nn.Linear(8, 10))
     step = TrainingStep(deep, plain_sgd(deep.parameters()), nn.functional.cross_entropy)
-    assert execution.WholeStep(step).steps_at_once == 1
+    assert whole.WholeStep(step).steps_at_once == 1
 
 
 @pytest.mark.parametrize("wrong", ["the same batch again", "not every batch"])
@@ -565,7 +566,7 @@ def test_an_epoch_of_other_batches_is_caught(monkeypatch, wrong):
 
         return run
 
-    monkeypatch.setattr(execution.CompiledStep, "over", over)
+    monkeypatch.setattr(compiled.CompiledStep, "over", over)
     work = workload(Mode("compile"), pipeline="resident")
     with work.open(work.data.train) as pipeline:
         loss = execution.epoch(work.trainee().step, pipeline, 0)
@@ -603,14 +604,14 @@ def test_a_missing_compiler_is_a_reason(monkeypatch):
         raise RuntimeError("No working C++ compiler found\nand more")
 
     monkeypatch.setattr(torch, "compile", missing)
-    monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
+    monkeypatch.setattr(compiler, "why_not_compiled", compiler.why_not_compiled.__wrapped__)
     with pytest.raises(Unsupported, match=r"^compile on cpu: torch.compile: No working C\+\+ compiler found$"):
         Mode("compile").check(CPU)
 
 
 def test_a_compiler_that_is_turned_off_is_a_reason(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda call: call)
-    monkeypatch.setattr(execution, "_why_not_compiled", execution._why_not_compiled.__wrapped__)
+    monkeypatch.setattr(compiler, "why_not_compiled", compiler.why_not_compiled.__wrapped__)
     with pytest.raises(Unsupported, match=r"^compile on cpu: torch.compile: it is turned off \(TORCH_COMPILE_DIS"):
         Mode("compile").check(CPU)
 
@@ -634,16 +635,16 @@ def test_a_network_that_is_not_one_graph_says_why(network):
     work = Workload(Recipe("one", network), DATA, Device("cpu"), 32, None, 0, mode)
     with mode.active(anew=True):
         work.trainee().step(*work.batches(1)[0])
-        assert ("Tensor.item()" in (execution.graph_break() or "")) is (network is AsksTheHost)
+        assert ("Tensor.item()" in (compiler.graph_break() or "")) is (network is AsksTheHost)
     with mode.active(anew=True):
-        assert execution.graph_break() is None
+        assert compiler.graph_break() is None
 
 
 def test_nobody_else_listens_to_torchs_trace_meanwhile():
     trace, heard = logging.getLogger("torch.__trace"), logging.Handler()
     trace.addHandler(heard)
     try:
-        with pytest.raises(ZeroDivisionError), execution.untraced():
+        with pytest.raises(ZeroDivisionError), compiler.untraced():
             assert heard not in trace.handlers
             raise ZeroDivisionError
         assert heard in trace.handlers

@@ -6,14 +6,14 @@ import jsonschema
 import pytest
 
 from model import TrainingStep
-from perf.harness.workload.modes import execution
+from perf.harness.workload.modes import compiler
 from tests.conftest import PERF, STEP, kept, read
 
 EPOCH, INFERENCE = PERF / "test_epoch.py", PERF / "test_inference.py"
 
 pytest_plugins = ["pytester"]
 
-execution._load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
+compiler.load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
 
 
 def benchmarks(pytester):
@@ -25,7 +25,7 @@ def benchmarks(pytester):
 def uncompiled(monkeypatch):
     """torch.compile leaves its function as it is: what it makes of one is tested elsewhere, and takes seconds."""
     monkeypatch.setattr("torch.compile", lambda call, **options: call)
-    monkeypatch.setattr(execution, "_why_not_compiled", lambda device: None)
+    monkeypatch.setattr(compiler, "why_not_compiled", lambda device: None)
 
 
 def test_each_mode_is_a_case_and_what_cannot_be_is_skipped_with_its_reason(perf, pytester, uncompiled):

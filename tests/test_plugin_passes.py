@@ -107,6 +107,26 @@ def test_what_a_case_does_to_its_process_ends_that_case_alone(perf, pytester, do
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+LOST = "if len(images) == 32: raise torch.AcceleratorError('CUDA error: an illegal memory access')"
+
+
+def test_a_device_that_stops_working_ends_its_process_and_the_next_case_has_a_new_one(perf, pytester):
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=os.getpid(), does=LOST))
+    result = perf(STEP, *TWO, "--perf-model=mine:factory", "--perf-batch-size=16,32,64")
+    result.assert_outcomes(passed=2, failed=1)
+    assert "cpu stopped working: CUDA error: an illegal memory access" in result.stdout.str()
+
+
+def test_in_one_process_the_other_cases_of_that_device_say_why_they_are_not_measured(perf, pytester):
+    (pytester.path / "mine.py").write_text(MODEL.format(parent=0, does=LOST))
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine:factory", "--perf-batch-size=16,32,64")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    said = "not measured, as cpu stopped working: CUDA error: an illegal memory access"
+    assert f"{said} (in test_training_step[cpu-bs32])" in result.stdout.str()
+    outcomes = [case["outcome"] for case in read(kept(pytester)[-1])["perf"]["cases"]]
+    assert outcomes == ["measured", "failed", "failed"]
+
+
 def test_an_ordinary_test_may_have_as_many_threads_as_it_likes(perf, pytester):
     """As the scripts in perf/proof have."""
     (pytester.path / "test_other.py").write_text("import torch\n\ndef test_other():\n    torch.set_num_threads(2)\n")

@@ -369,7 +369,7 @@ def test_an_absent_device_is_skipped_with_its_reason(qualify, monkeypatch):
 def test_every_check_runs_on_each_of_several_gpus(qualify, pytester, gpu, plug, monkeypatch):
     """As far as it can be told without one: both are the CPU under another name."""
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
-    monkeypatch.setattr(probes, "under_copies", lambda device, look: look())
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: [look()])
     plug(Nvml("rows"))
     chosen = ("preconditions", "replay", "errors")
     result = qualify("--perf-batch-size=64", check=",".join(chosen), device="cuda")
@@ -427,7 +427,7 @@ def test_a_loader_is_tried_with_and_without_workers_and_its_stalls_are_times(qua
 
 def test_pinned_copies_are_held_against_the_link_that_was_negotiated(qualify, pytester, gpu, plug, monkeypatch):
     """The fake one's is PCIe 4 with 8 lanes: 15.8 GB/s, of which 10 are too few; of pageable ones nothing is known."""
-    monkeypatch.setattr(probes, "under_copies", lambda device, look: look())
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: [look()])
     monkeypatch.setattr(probes, "copy", lambda *arguments: (probes.Measured((1e10,) * 20), 0))
     plug(Nvml())
     qualify(check="copies", device="cuda")

@@ -3,6 +3,7 @@
 import types
 
 import pytest
+import torch
 
 from perf.harness.machine import load
 from perf.harness.machine.devices import Device
@@ -315,6 +316,7 @@ def gpu(attempt, facts, clock_hz=None):
 
 def test_the_rate_is_also_said_as_a_share_of_the_peak_at_the_clock_that_it_ran_with(attempt, measured):
     one = gpu(attempt, GPU, 1.5e9)
+    one.device_name = "NVIDIA H100 80GB HBM3"
     one.rate(measured(0.9 * 132 * 4096 * 1.5e9), "FLOP/s")
     one.clock("bf16")
     assert one.result.details == {"sm_clock_hz": 1.5e9, "share_at_clock": pytest.approx(0.9)}
@@ -331,9 +333,18 @@ def test_where_clock_or_architecture_are_not_known_nothing_is_said_of_it(attempt
 
 
 def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clock(attempt):
-    assert gpu(attempt, GPU).peak("bf16").value == 132 * 4096 * 1.98e9
+    older = GPU | {"capability": "8.0"}
+    assert gpu(attempt, older).peak("bf16").value == 132 * 2048 * 1.98e9
     assert gpu(attempt, {}).peak("bf16") is None
-    assert gpu(attempt, GPU | {"highest_clock_hz": None}).peak("bf16") is None
+    assert gpu(attempt, older | {"highest_clock_hz": None}).peak("bf16") is None
+
+
+def test_from_hopper_on_and_of_amd_no_peak_is_computed_for_a_gpu_that_the_table_lacks(attempt, monkeypatch):
+    """An H20 is called 9.0, as an H100 is, and has a seventh of its units; an MI250 is called 9.0, too."""
+    assert gpu(attempt, GPU).peak("bf16") is None
+    assert gpu(attempt, GPU | {"capability": "10.0"}).peak("bf16") is None
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert gpu(attempt, GPU | {"capability": "8.0"}).peak("bf16") is None
 
 
 @pytest.mark.parametrize("say", ["fail", "unclear"])

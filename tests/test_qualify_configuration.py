@@ -1,6 +1,7 @@
 """How a GPU is set up, on a fake NVML: what is wrong with it, each thing alone; and what its link carries."""
 
 import sys
+import types
 
 import pytest
 
@@ -28,7 +29,6 @@ def test_nothing_is_wrong_with_a_gpu_that_is_set_up_well_nor_with_one_that_says_
             {"pcie_generation": 3},
             "it has PCIe generation 3 under load, but 5 is possible: reseat the GPU and check the slot",
         ),
-        ({"pcie_width": 8}, "it has 8 PCIe lanes under load, but 16 is possible: reseat the GPU and check the slot"),
         ({"ecc": False}, "ECC is off, so memory errors are neither corrected nor counted (nvidia-smi -e 1)"),
     ],
 )
@@ -38,6 +38,18 @@ def test_each_thing_that_is_wrong_is_said(wrong, says):
 
 def test_a_gpu_that_is_sold_without_ecc_needs_none():
     assert configuration.problems(WELL | {"ecc": False}, "NVIDIA GeForce RTX 4090") == []
+    assert configuration.problems(WELL | {"ecc": False, "ecc_default": 0}, "NVIDIA RTX 6000 Ada Generation") == []
+    assert len(configuration.problems(WELL | {"ecc": False, "ecc_default": 1}, "NVIDIA H200")) == 1
+
+
+def test_fewer_lanes_are_a_doubt_and_no_fault_and_in_a_notebook_not_even_that():
+    fewer = WELL | {"pcie_width": 8}
+    assert configuration.problems(fewer, "NVIDIA H200") == []
+    assert configuration.doubt(fewer, "NVIDIA H200") == (
+        "it has 8 PCIe lanes under load, and says that 16 are possible: check that the slot has so many"
+    )
+    assert configuration.doubt(fewer, "NVIDIA GeForce RTX 4090 Laptop GPU") == ""
+    assert configuration.doubt(WELL, "NVIDIA H200") == configuration.doubt({}, "NVIDIA H200") == ""
 
 
 def test_more_power_than_the_default_is_not_wrong():
@@ -57,8 +69,18 @@ def test_the_link_is_looked_at_while_bytes_are_copied(monkeypatch):
         "torch.empty", lambda *shape, dtype, **rest: seen.append("pinned" if rest else "") or empty(*shape, dtype=dtype)
     )
     monkeypatch.setattr(probes, "synchronizer", lambda device: lambda: seen.append("waited"))
-    assert probes.under_copies(Device("cpu"), lambda: seen.append("looked") or 3) == 3
-    assert seen == ["pinned", "looked", "waited"]
+    assert probes.under_copies(Device("cpu"), lambda: seen.append("looked") or 3) == [3] * probes.LINK_LOOKS
+    assert seen == ["pinned", *["looked", "waited"] * probes.LINK_LOOKS]
+
+
+def test_a_link_that_wakes_up_late_is_seen_awake(monkeypatch):
+    """It sleeps at the first look, and again at the last; it never has the speed of one with the lanes of another."""
+    looks = [{**WELL, "pcie_generation": 1}, WELL, {**WELL, "pcie_generation": 1, "power_limit_w": 600.0}]
+    monkeypatch.setattr(configuration, "open_gpu", lambda device: types.SimpleNamespace(sample=None))
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: looks)
+    assert configuration.at_work(Device("cuda")) == {**WELL, "power_limit_w": 600.0}
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: [{"ecc": True}])
+    assert configuration.at_work(Device("cuda")) == {"ecc": True}
 
 
 def test_where_nvml_is_not_there_it_says_why(monkeypatch):

@@ -122,3 +122,24 @@ def test_a_bit_is_flipped_and_flipped_back(dtype, bits):
 def test_a_twice_done_call_is_done_twice():
     calls = []
     assert faults.twice(lambda: calls.append(1) or len(calls))() == 2
+
+
+def test_a_replay_uses_operations_that_give_the_same_bits_and_leaves_torch_as_it_was():
+    def chosen():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before, seen = chosen(), []
+    torch.backends.cudnn.benchmark = True
+    try:
+        with pytest.raises(ZeroDivisionError), exact.deterministic():
+            seen.append(chosen())
+            raise ZeroDivisionError
+        assert chosen() == (*before[:3], True)
+    finally:
+        torch.backends.cudnn.benchmark = before[3]
+    assert seen == [(True, True, True, False)]

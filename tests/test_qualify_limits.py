@@ -44,7 +44,17 @@ def test_every_figure_is_in_the_unit_that_it_should_be():
 def test_each_device_stands_in_the_table_once():
     names = [entry["name"] for entry in table()]
     assert len(names) == len(set(names))
-    for wanted in ("A100-SXM4-40GB", "A100-SXM4-80GB", "H100 80GB HBM3", "H100 PCIe", "H200", "B200", "L4", "L40S"):
+    for wanted in (
+        "A100-SXM4-40GB",
+        "A100-SXM4-80GB",
+        "H100 80GB HBM3",
+        "H100 PCIe",
+        "H200",
+        "H20",
+        "B200",
+        "L4",
+        "L40S",
+    ):
         assert f"NVIDIA {wanted}" in names
     assert {"NVIDIA A100 80GB PCIe", "NVIDIA GeForce RTX 4090", "AMD Instinct MI300X"} <= set(names)
 
@@ -54,6 +64,14 @@ def test_of_another_device_nothing_is_known(name):
     """Another variant of a device has other limits: none is better than the wrong one."""
     assert matmul_limit(name, "bf16") is None
     assert memory_limit(name) is None
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L4", "NVIDIA L40S", "NVIDIA GeForce RTX 4090"])
+def test_a_gpu_that_boosts_above_its_datasheet_has_no_ceiling_and_a_bar_of_its_own(name):
+    """Healthy ones reach 50 to 70% of their datasheets, or exceed them."""
+    found = matmul_limit(name, "bf16")
+    assert (found.certain, found.share) == (False, 0.45)
+    assert (matmul_limit(H100, "bf16").certain, matmul_limit(H100, "bf16").share) == (True, None)
 
 
 def test_a_dtype_that_the_table_lacks_has_no_limit():

@@ -97,6 +97,17 @@ def test_bytes_read_and_bytes_written_are_both_counted(timed, monkeypatch, patte
     assert probes.memory(CPU, pattern).values == (passes * 4_000 / 2.0,) * 3
 
 
+def test_on_a_small_card_the_three_arrays_fit_into_what_is_free(timed, monkeypatch):
+    """On the meta device, which has no memory to fill."""
+    free = [16_000]
+    monkeypatch.setattr(probes, "free_bytes", lambda device: free[0])
+    monkeypatch.setattr(probes, "ACCELERATOR_BYTES", 8_000)
+    card = Device("meta")
+    assert probes.memory(card, "copy").values == (2 * 4_000 / 2.0,) * 3
+    for free[0] in (None, 10**9):
+        assert probes.memory(card, "copy").values == (2 * 8_000 / 2.0,) * 3
+
+
 def test_arrays_are_four_times_the_largest_cache():
     assert probes.CPU_BYTES >= 4 * 32 * 2**20
     assert probes.ACCELERATOR_BYTES >= 4 * 256 * 10**6

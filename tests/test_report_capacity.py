@@ -36,8 +36,8 @@ batch  device   weights  gradients  optimizer  activations      peak
         ({}, "the largest batch that fits into 2.00 GB is 9000"),
         ({"memory_limit_bytes": None}, "the largest batch that fits into its memory is 9000"),
         (
-            {"limited_by": "its search would take long"},
-            "a batch of 9000 fits into 2.00 GB, and a larger one was not tried: its search would take long",
+            {"limited_by": "the search would take more than 120 s"},
+            "a batch of 9000 fits into 2.00 GB, and a larger one was not tried: the search would take more than 120 s",
         ),
         ({"limited_by": ""}, "a batch of 9000 fits into 2.00 GB, and a larger one was not tried"),
         ({"limited_by": "out of range"}, "a batch of 9000 fits into 2.00 GB, and a larger one failed: out of range"),

@@ -125,6 +125,7 @@ peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the
 takes.
 vs eager fp32: speedup over eager fp32 on the same device.
 vs A:cpu: speedup over eager fp32 on A:cpu.
+fp32: without TF32, also in convolutions, where PyTorch uses it by default.
 bound by: unknown for compiled steps, because their parts cannot be measured one by one.
 FLOP/s: counts the matrix products, convolutions and attention of eager fp32.
 first call: the time to build the network, compile it and make one step.

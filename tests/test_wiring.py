@@ -26,14 +26,14 @@ from perf.harness.measurement.checks import probes, steps
 from perf.harness.measurement.rounds import Measurement
 from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker
 from perf.harness.options import resolve
-from perf.harness.workload.modes import execution
+from perf.harness.workload.modes import compiler
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee
 from tests.conftest import PERF, STEP
 
 pytest_plugins = ["pytester"]
 
-execution._load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
+compiler.load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
 
 WAIT = ("wait",)
 KEPT = ("kept",)
@@ -216,7 +216,7 @@ def test_a_look_under_copies_ends_when_the_copies_have_arrived(events, watch, mo
     monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **rest: torch.zeros(*size, **rest))
     watch(torch.Tensor, "copy_", lambda *arguments: ("copy",))
     probes.under_copies(Device("cuda"), lambda: events.append(("look",)))
-    assert events == [("copy",)] * probes.LINK_COPIES + [("look",), WAIT]
+    assert events == ([("copy",)] * probes.LINK_COPIES + [("look",), WAIT]) * probes.LINK_LOOKS
 
 
 def test_a_check_of_the_step_waits_for_each_step_and_each_batch(events, short, watch, digits_root):
@@ -237,7 +237,7 @@ def test_a_check_of_the_step_waits_for_each_step_and_each_batch(events, short, w
 def test_what_was_compiled_before_is_not_used_again():
     hits = []
     for anew in (False, True):
-        with execution.compiling(anew=anew):
+        with compiler.compiling(anew=anew):
             counters.clear()
             torch.compiler.reset()  # of this process; what earlier ones compiled is in files
             torch.compile(lambda x: 3 * x - 1)(torch.ones(7))
@@ -250,7 +250,7 @@ def test_each_case_of_a_run_compiles_into_an_empty_cache_of_its_own(perf, watch,
     monkeypatch.setattr(
         "torch.compile", lambda call, **options: call
     )  # it takes long; where it would go is the question
-    monkeypatch.setattr(execution, "_why_not_compiled", lambda device: None)
+    monkeypatch.setattr(compiler, "why_not_compiled", lambda device: None)
     used = watch(Measurement, "run", lambda *arguments: cache_dir())
     assert perf(STEP, "--perf-device=cpu", "--perf-execution=compile", "--perf-batch-size=64,128").ret == 0
     assert len({*used, cache_dir()}) == 3
@@ -260,7 +260,7 @@ def test_each_case_of_a_run_compiles_into_an_empty_cache_of_its_own(perf, watch,
 def test_what_is_compiled_goes_to_the_folder_that_is_named_and_nowhere_else_afterwards(tmp_path, monkeypatch, before):
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
-    with execution.compiling(anew=True, cache=tmp_path / "one"):
+    with compiler.compiling(anew=True, cache=tmp_path / "one"):
         assert Path(cache_dir()) == tmp_path / "one"
         assert Path(os.environ["TRITON_CACHE_DIR"]).is_relative_to(tmp_path / "one")
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == os.environ.get("TRITON_CACHE_DIR") == before

@@ -15,10 +15,12 @@ CPU_SHARE = 0.5
 def test_matmul(check: Attempt) -> None:
     """The rate of matrix products of random numbers, in the fastest of twelve fixed shapes [FLOP/s].
 
-    The bar is a share of the dense peak in the maker's datasheet. If the table lacks a GPU, the peak is computed
-    from its multiprocessors and their highest clock. For a CPU, it is computed from cores, vector units and clock.
+    The bar is a share of the dense peak in the maker's datasheet. If the table lacks a GPU of an architecture before
+    Hopper, the peak is computed from its multiprocessors and their highest clock. For a CPU, it is computed from
+    cores, vector units and clock.
     """
     fault = faults.twice if check.fault == "slow" else None
-    share = SHARE if check.device.asynchronous else CPU_SHARE
-    check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, check.peak(check.variant))
+    peak = check.peak(check.variant)
+    share = (peak.share if peak else None) or (SHARE if check.device.asynchronous else CPU_SHARE)
+    check.rate(lambda: probes.matmul(check.device, check.variant, fault), "FLOP/s", share, peak)
     check.clock(check.variant)

@@ -27,8 +27,9 @@ def test_preconditions(check: Attempt) -> None:
     machine.
 
     `configuration`: the number of wrong settings of a GPU at work [settings]. There must be none. These are wrong: a
-    power limit below the default, a PCIe link with fewer lanes or an older generation than device and slot allow, and
-    ECC that is off. A GPU on which other processes compute is INCONCLUSIVE.
+    power limit below the default, a PCIe link of an older generation than device and slot allow, and ECC that is off,
+    unless the maker's default is off. These are INCONCLUSIVE: a PCIe link with fewer lanes than the GPU says are
+    possible, as some boards wire fewer; and a GPU on which other processes compute.
 
     Both run again `after` all other checks, to find a load that began later, or a link that failed under load.
     """
@@ -56,5 +57,7 @@ def configuration_of(check: Attempt) -> None:
     wrong = configuration.problems(found, check.device_name)
     if others := found.get("other_processes", 0):
         check.unclear(f"used by {others} other process{'es' * (others > 1)}", others, "processes")
+    elif not wrong and (doubt := configuration.doubt(found, check.device_name)):
+        check.unclear(doubt, 1, "settings")
     else:
         check.at_most(len(wrong), "settings", 0, "the default, and what device and slot allow", "; ".join(wrong))

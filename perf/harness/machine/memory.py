@@ -33,10 +33,11 @@ def free(device: Device) -> None:
     """Release the memory of the last case, and reset the peak, so that the next case starts as if it ran alone."""
     gc.collect()
     if device.asynchronous:
-        if device.torch_device.type == "mps":
-            torch.mps.empty_cache()  # torch.accelerator.empty_cache fails on MPS up to torch 2.11 (pytorch#186430)
-        else:
-            torch.accelerator.empty_cache()
+        with contextlib.suppress(torch.AcceleratorError):  # the device is lost; the case has said so
+            if device.torch_device.type == "mps":
+                torch.mps.empty_cache()  # torch.accelerator.empty_cache fails on MPS up to torch 2.11 (pytorch#186430)
+            else:
+                torch.accelerator.empty_cache()
         with contextlib.suppress(RuntimeError, NotImplementedError):  # MPS keeps no peak
             torch.accelerator.reset_peak_memory_stats(device.torch_device)
     else:
@@ -74,14 +75,36 @@ def _status_bytes(key: str) -> int | None:
     return int(found.group(1)) * 1024 if found else None
 
 
+def free_bytes(device: Device) -> int | None:
+    """The memory of an accelerator that no program uses [bytes], with what torch's allocator has; None if unknown."""
+    with contextlib.suppress(RuntimeError, NotImplementedError, AttributeError):
+        free, _ = torch.accelerator.get_memory_info(device.torch_device)
+        reserved = torch.accelerator.memory_reserved(device.torch_device)
+        return free + reserved - torch.accelerator.memory_allocated(device.torch_device)
+    return None
+
+
+def searchable_bytes(device: Device, most: int | None) -> int | None:
+    """`most`, but no more than is free on an accelerator: Windows and WSL2 would go on in the memory of the host."""
+    known = [value for value in (most, free_bytes(device) if device.asynchronous else None) if value is not None]
+    return min(known, default=None)
+
+
 def why_unbounded(device: Device, most: int | None) -> str | None:
     """Why a search must not fill the memory of `device`; None if it may, up to `most` bytes."""
     kind = torch.device(device.name).type
-    if kind != "cpu":
-        return None if kind == "cuda" else f"torch limits no memory of {kind}"
+    if kind not in ("cpu", "cuda"):
+        return f"torch limits no memory of {kind}"
+    if kind == "cuda":
+        shares = most is None and _is_integrated(device)
+        return "needs --perf-memory-limit=SIZE, because it shares the memory of the host" if shares else None
     if most is None:
         return "needs --perf-memory-limit=SIZE, because the system and other programs need memory too"
     return None if _status_bytes("VmData") else "this system cannot limit the memory of a process"
+
+
+def _is_integrated(device: Device) -> bool:
+    return bool(getattr(torch.cuda.get_device_properties(device.torch_device), "is_integrated", False))
 
 
 def limit_bytes(device: Device, most: int | None) -> int | None:

@@ -33,8 +33,9 @@ from perf.harness.statistics.intervals import median_and_spread
 from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.contract import MINIMAL_BATCH
+from perf.harness.workload.modes.compiler import graph_break
 from perf.harness.workload.modes.errors import Unsupported
-from perf.harness.workload.modes.execution import epoch, graph_break
+from perf.harness.workload.modes.execution import epoch
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.modes.precision import AutocastStep
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload

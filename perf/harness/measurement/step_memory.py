@@ -28,6 +28,8 @@ RATE_LEAST_S, RATE_MOST_S = 0.1, 0.5
 # A user waits for the search, so its time is limited [s]. A try has at least three steps: the first step, a step to
 # measure the memory, and a step to measure the throughput.
 SEARCH_S, STEPS_OF_A_TRY = 120.0, 3
+# Each size compiles anew. A search that compiles may take this many times as long, for what it does besides steps.
+COMPILING = 5
 # Kernels that count elements in 32 bits fail above this number, however much memory there is.
 MOST_ELEMENTS = 2**31 - 1
 OUT_OF_MEMORY = "out of memory"
@@ -143,6 +145,7 @@ class Tries:
         self.problems: dict[int, str] = {}
         self._most_bytes = None if work.device.asynchronous else most_bytes
         self._work, self._timer, self._begin = work, timer, timer()
+        self._starting_s = 0.0  # what the first steps took, which compile
 
     def fits(self, size: int) -> bool:
         """Whether a network can be trained at batch size `size`.
@@ -158,7 +161,7 @@ class Tries:
             self.rates[size] = self._rate(size)
         except (RuntimeError, MemoryError) as error:
             lacking = memory.is_out_of_memory(error)
-            if not lacking and not self.rates:
+            if not lacking and (not self.rates or isinstance(error, torch.AcceleratorError)):
                 raise
             self.problems[size] = OUT_OF_MEMORY if lacking else str(error).split("\n")[0]
         else:
@@ -174,8 +177,10 @@ class Tries:
 
         Raises MemoryError if a step takes too much memory.
         """
+        begin = self._timer()
         step, batch = self._fresh(size)
         step(*batch)
+        self._starting_s += self._timer() - begin
         if self._most_bytes is not None:
             peak = account_of(step, batch, self._work.device).peak_bytes
             if peak is not None and peak > self._most_bytes:
@@ -197,8 +202,10 @@ class Tries:
         known = max(self.rates, default=size)
         if size <= known:
             return False
-        expected_s = STEPS_OF_A_TRY * size / self.rates[known]
-        return self._timer() - self._begin + expected_s > SEARCH_S
+        expected_s, spent_s = STEPS_OF_A_TRY * size / self.rates[known], self._timer() - self._begin
+        if self._work.mode.execution == "compile":
+            return spent_s - self._starting_s + expected_s > SEARCH_S or spent_s > COMPILING * SEARCH_S
+        return spent_s + expected_s > SEARCH_S
 
     def doublings(self, start: int, size: int) -> dict[int, float]:
         """The throughput at `start`, twice `start`, and so on up to `size`; only at `size` if it is below `start`."""

@@ -26,8 +26,8 @@ from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import render
 from perf.harness.workload.benchmarks import BY_NAME, place
+from perf.harness.workload.modes.compiler import untraced
 from perf.harness.workload.modes.errors import Unsupported
-from perf.harness.workload.modes.execution import untraced
 
 # These outcomes and their reasons are already noted when `ended` is called.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
@@ -45,6 +45,7 @@ class Measure(Way):
         super().__init__(config)
         self._note, self._comparison = stored.settle(config, self.state)
         self._file: RunFile | None = None
+        self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
 
     def header(self) -> list[str]:
         chosen = self.settings.origins.get("threads") == preflight.CHOSEN
@@ -96,6 +97,8 @@ class Measure(Way):
             self.state.start_telemetry()
 
     def set_up(self, item: pytest.Item) -> None:
+        if item.nodeid in self.state.cases and (why := self.lost.get(params(item)["device"])):
+            raise pytest.fail.Exception(why, pytrace=False)
         if self._comparison is not None:
             self._comparison.set_up(item)
 
@@ -114,6 +117,9 @@ class Measure(Way):
         except Exception as error:
             if item.nodeid not in self.state.cases:
                 raise
+            if isinstance(error, torch.AcceleratorError) and not memory.is_out_of_memory(error):
+                message = self._lose(item, error)
+                raise pytest.fail.Exception(message, pytrace=False) from None
             if not memory.is_out_of_memory(error):
                 recipe = self.state.plan.network(params(item)["model"]).recipe
                 if not recipe.users:
@@ -125,6 +131,13 @@ class Measure(Way):
             raise pytest.fail.Exception(message, pytrace=False) from None
         if self._comparison is not None:
             self._comparison.judge(item)
+
+    def _lose(self, item: pytest.Item, error: Exception) -> str:
+        """Note that the device of `item` no longer works in this process: each later call on it would raise this."""
+        device = params(item)["device"]
+        message = f"{device} stopped working: {_first_line(error)[:200]}"
+        self.lost[device] = f"not measured, as {message} (in {item.name})"
+        return message
 
     def _where(self, item: pytest.Item) -> str:
         axes = params(item)

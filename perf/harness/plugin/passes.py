@@ -174,6 +174,9 @@ class InPasses(Measure):
                 self._ended.add(name)
                 return
             reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
+        if reply.get("lost"):  # in a new process, the device may work again
+            self._end_worker()
+            self._serves = False
         if before and reply["outcome"] == "skipped":  # the earlier passes count
             self._ended.add(name)
             return

@@ -18,7 +18,7 @@ LACKS = {
     Lack.OTHERS_NOT_FASTER: "no other mode is certainly faster at this batch size",
 }
 # Why a search for the largest batch ended: the text if memory ran out, and how the text begins if it ended earlier.
-MEMORY, EARLY = "out of memory", "its search"
+MEMORY, EARLY = "out of memory", ("the search", "its search")
 
 
 def advice(found: Speedups) -> list[str]:

@@ -29,12 +29,14 @@ LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 
 class Limit:
     """A limit; `value` is in the unit of the metric.
 
-    No device exceeds a `certain` limit. Any other limit was measured, or depends on a clock that may rise.
+    No device exceeds a `certain` limit. Any other limit was measured, or depends on a clock that may rise. `share` is
+    what a healthy device of this kind reaches at least, if that is less than others reach.
     """
 
     value: float
     source: str
     certain: bool = True
+    share: float | None = None
 
 
 def matmul_limit(device_name: str, dtype: str) -> Limit | None:
@@ -42,7 +44,7 @@ def matmul_limit(device_name: str, dtype: str) -> Limit | None:
     entry = _entry(device_name)
     if entry is None or dtype not in entry["flop_per_s"]:
         return None
-    return Limit(entry["flop_per_s"][dtype], entry["source"])
+    return Limit(entry["flop_per_s"][dtype], entry["source"], entry.get("certain", True), entry.get("share"))
 
 
 def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dtype: str) -> Limit | None:

@@ -24,7 +24,8 @@ from perf.harness.machine.memory import is_out_of_memory
 from perf.harness.options import Settings
 from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.contract import MINIMAL_BATCH
-from perf.harness.workload.modes.execution import CapturedStep, executed, function_executed
+from perf.harness.workload.modes.captured import CapturedStep
+from perf.harness.workload.modes.execution import executed, function_executed
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import AutocastStep, autocast, in_precision
 from perf.harness.workload.own_data import OwnSplit, digest, of_batches, of_dataset, seed_all

@@ -43,6 +43,7 @@ from perf.harness.workload.plan import Plan
 RATE_SLACK = 0.08
 # The host starts each operation, and a host's times vary more than a GPU's.
 TIME_SLACK = 0.25
+HOPPER = 9
 
 
 class Attempt:
@@ -170,7 +171,7 @@ class Attempt:
     def clock(self, dtype: str) -> None:
         """Add the share of the GPU's peak that was reached, at the measured clock, if clock and peak are known."""
         clock_hz = finite(condense(self._readings(0)).get("sm_clock_hz_median"))
-        limit = None if clock_hz is None else _peak_at(self._facts, clock_hz, dtype)
+        limit = None if clock_hz is None else self._peak_at(clock_hz, dtype)
         if clock_hz is None or limit is None or self.result.value is None:
             return
         share = self.result.value / limit.value
@@ -187,9 +188,23 @@ class Attempt:
             device = self._facts
             highest_hz = finite(device.get("highest_clock_hz"))
             known = matmul_limit(self.device_name, dtype)
-            return known or (None if highest_hz is None else _peak_at(device, highest_hz, dtype))
+            return known or (None if highest_hz is None else self._peak_at(highest_hz, dtype))
         facts = self.plan.environment
         return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
+
+    def _peak_at(self, clock_hz: float, dtype: str) -> Limit | None:
+        """The peak of a GPU at a clock [FLOP/s]; None if its architecture is unknown.
+
+        From Hopper on (9.0), GPUs of one architecture have units of different speed, such as the H20; and ROCm counts
+        the versions of its architectures in another way.
+        """
+        multiprocessors, capability = self._facts.get("multiprocessors"), str(self._facts.get("capability"))
+        listed = matmul_limit(self.device_name, dtype) is not None
+        if not isinstance(multiprocessors, int) or torch.version.hip:
+            return None
+        if not listed and int(capability.partition(".")[0]) >= HOPPER:
+            return None
+        return gpu_matmul_limit(multiprocessors, capability, clock_hz, dtype)
 
     def bandwidth(self) -> Limit | None:
         """The bandwidth of an accelerator's memory [bytes/s]; None for a CPU, as it depends on the memory modules."""
@@ -259,11 +274,3 @@ class Attempt:
     def unsupported(self, reason: str) -> None:
         """UNSUPPORTED: it cannot be measured or judged here."""
         self.result = replace(self.result, verdict=CheckVerdict.UNSUPPORTED, reason=reason)
-
-
-def _peak_at(facts: Mapping[str, Scalar], clock_hz: float, dtype: str) -> Limit | None:
-    """The peak of a GPU at a clock; None if its architecture is unknown."""
-    multiprocessors, capability = facts.get("multiprocessors"), facts.get("capability")
-    if not isinstance(multiprocessors, int):
-        return None
-    return gpu_matmul_limit(multiprocessors, str(capability), clock_hz, dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -131,6 +133,20 @@ def digest(tensors: Iterable[Tensor]) -> int:
 _WORD = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Let torch choose only operations that give the same bits again, where it has them: cuDNN has others, too."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings(), cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True):
+        warnings.simplefilter("ignore")  # of operations that have no such variant: the check itself finds them
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 def trained_digest(
     trainee: Trainee, batches: Sequence[Batch], between: Callable[[int, Trainee], None] | None = None
 ) -> int:
@@ -141,12 +157,13 @@ def trained_digest(
     trainee.restore()
     trainee.model.train()
     step = trainee.step
-    for number, batch in enumerate(batches):
-        step.zero_grad()
-        step.backward(step.forward(*batch))
-        if between is not None:
-            between(number, trainee)
-        step.update()
+    with deterministic():
+        for number, batch in enumerate(batches):
+            step.zero_grad()
+            step.backward(step.forward(*batch))
+            if between is not None:
+                between(number, trainee)
+            step.update()
     parameters = list(trainee.model.parameters())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return digest([*gradients, *trainee.model.state_dict().values()])

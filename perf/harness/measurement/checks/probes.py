@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from perf.harness.machine.devices import Device, synchronizer
+from perf.harness.machine.memory import free_bytes
 from perf.harness.measurement.checks.faults import flip_bit
 from perf.harness.measurement.rounds import device_timer, laps, warm_up
 from perf.harness.workload.modes.precision import float32_products
@@ -42,7 +43,7 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
 ACCELERATOR_COPY_BYTES = 512 * 2**20
 # Half a second on a link of 50 GB/s: the link wakes up in this time, and NVML answers.
-LINK_BYTES, LINK_COPIES = 256 * 2**20, 100
+LINK_BYTES, LINK_COPIES, LINK_LOOKS = 256 * 2**20, 20, 5
 LAUNCHES, LAUNCH_BLOCK, QUEUED = 20_000, 1_000, 100
 # The dtype and the shape that keep a CPU (False) or an accelerator (True) busy; and the time of one rate [s].
 SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
@@ -109,7 +110,10 @@ def _product_s(
 
 def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured:
     """The bytes read and written in a second by `copy` (a = b) or `triad` (a = b + s·c) (McCalpin 1995)."""
-    count = (ACCELERATOR_BYTES if device.asynchronous else CPU_BYTES) // 4
+    most = ACCELERATOR_BYTES if device.asynchronous else CPU_BYTES
+    if device.asynchronous and (free := free_bytes(device)) is not None:
+        most = min(most, free // 4)  # a card of 4 GB has less than three times 1 GiB to give
+    count = most // 4
     first, second, third = (torch.ones(count, device=device.torch_device) for _ in range(3))
     calls: dict[str, tuple[Callable[[], Tensor], int]] = {
         "copy": (lambda: first.copy_(second), 2),
@@ -170,14 +174,16 @@ def copy(
     return Measured(tuple(size / time for time in times), f"{size // 2**20} MiB"), wrong
 
 
-def under_copies(device: Device, look: Callable[[], T]) -> T:
-    """What `look` returns while bytes are copied to `device`, because an idle PCIe link runs slowly."""
+def under_copies(device: Device, look: Callable[[], T]) -> list[T]:
+    """What `look` returns, LINK_LOOKS times, while bytes are copied to `device`: an idle PCIe link runs slowly."""
     here = torch.empty(LINK_BYTES, dtype=torch.uint8, pin_memory=True)
     there = torch.empty_like(here, device=device.torch_device)
-    for _ in range(LINK_COPIES):
-        there.copy_(here, non_blocking=True)
-    found = look()
-    synchronizer(device)()
+    found = []
+    for _ in range(LINK_LOOKS):
+        for _ in range(LINK_COPIES):
+            there.copy_(here, non_blocking=True)
+        found.append(look())
+        synchronizer(device)()
     return found
 
 

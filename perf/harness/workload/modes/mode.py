@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from perf.harness.options import EAGER, FP32
-from perf.harness.workload.modes import execution, precision
+from perf.harness.workload.modes import compiler, execution, precision
 from perf.harness.workload.modes.errors import Unsupported
 
 
@@ -44,7 +44,7 @@ class Mode:
         with contextlib.ExitStack() as settings:
             settings.enter_context(precision.float32_products(tf32=self.precision == "tf32"))
             if self.execution == "compile":
-                settings.enter_context(execution.compiling(anew=anew, cache=cache))
+                settings.enter_context(compiler.compiling(anew=anew, cache=cache))
             yield
 
 
