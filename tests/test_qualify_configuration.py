@@ -8,6 +8,7 @@ import pytest
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, probes
+from perf.qualification import test_sustained
 from tests.fake_nvml import Nvml
 
 WELL = {
@@ -87,3 +88,17 @@ def test_where_nvml_is_not_there_it_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", Nvml("driver"))
     with pytest.raises(Unreadable, match="Driver Not Loaded"):
         configuration.at_work(Device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("NVIDIA H200", ["share", "throttled"]), ("NVIDIA GeForce RTX 4090 Laptop GPU", ["rate"])]
+)
+def test_a_notebook_may_slow_down_as_it_warms_up(name, asked):
+    done = []
+    settings = types.SimpleNamespace(full=False)
+    judges = {kind: lambda *arguments, kind=kind: done.append(kind) for kind in ("rate", "share", "throttled")}
+    check = types.SimpleNamespace(
+        device_name=name, device=None, fault="", plan=types.SimpleNamespace(settings=settings), **judges
+    )
+    test_sustained.test_sustained(check)
+    assert done == asked

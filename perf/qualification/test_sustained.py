@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness.measurement.checks import probes
+from perf.harness.measurement.checks import configuration, probes
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.probes import Measured
 
@@ -19,7 +19,7 @@ def test_sustained(check: Attempt) -> None:
     The time is 30 seconds, or 10 minutes with --perf-full. The ratio must be at least 0.97: a device with proper
     cooling and power does not slow down by 3%. NVML says why the clocks of a GPU are low. The hardware may slow itself
     down, because it is too hot or has too little power, for at most 0.5% of the time. A power cap is a setting, so it
-    is only reported.
+    is only reported. Only the spec judges a GPU in a notebook, which slows down as it warms up.
     """
     seconds = FULL_S if check.plan.settings.full else QUICK_S
     late = check.fault == "late"
@@ -27,5 +27,8 @@ def test_sustained(check: Attempt) -> None:
     def measure() -> Measured:
         return probes.sustained(check.device, seconds, lambda percent: 2 if late and percent >= 50 else 1)
 
+    if configuration.LAPTOP in check.device_name:
+        check.rate(measure, "")  # by the spec alone: a notebook lowers its clocks as it warms up
+        return
     check.share(measure, BAR, "healthy devices keep 97% of their first rate")
     check.throttled(measure, THROTTLED)
