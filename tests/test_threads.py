@@ -91,7 +91,7 @@ def answer(monkeypatch):
     def set_to(stdout, stderr="", code=0):
         done = subprocess.CompletedProcess([], code, stdout, stderr)
         fake = types.SimpleNamespace(run=lambda *arguments, **options: done)
-        monkeypatch.setattr("perf.harness.plugin.tuned_cpu.subprocess", fake)
+        monkeypatch.setattr("perf.harness.plugin.step_times.subprocess", fake)
 
     return set_to
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,6 +172,11 @@ class Settings:
     def as_record(self) -> dict[str, str | int | float | None]:
         """The settings in a record: flat, and without paths, because paths differ between machines."""
         return {option.recorded: _recorded(getattr(self, option.field)) for option in OPTIONS if option.recorded}
+
+    def with_threads(self, threads: int, origin: str) -> Settings:
+        """These settings with a number of threads that no user has typed; `origin` says who chose it."""
+        texts, origins = {**self.texts, "threads": str(threads)}, {**self.origins, "threads": origin}
+        return replace(self, threads=threads, texts=texts, origins=origins)
 
     def for_worker(self, **changed: str) -> dict[str, str]:
         """The texts from which a worker process resolves the same settings; those in `changed` replace the others."""

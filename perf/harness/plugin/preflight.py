@@ -18,6 +18,7 @@ from perf.harness.machine import devices
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import project, stock, tuned_cpu
+from perf.harness.plugin.step_times import step_times
 from perf.harness.workload.plan import Plan
 
 PERF = Path(__file__).resolve().parents[2]
@@ -82,8 +83,8 @@ def resolved(config: pytest.Config) -> Plan:
 
 def _with_best_threads(settings: Settings) -> Settings:
     """Choose the number of threads, in another process. Raises SettingsError if that fails."""
-    times = tuned_cpu.step_times(settings, "--perf-threads=auto").times
-    return tuned_cpu.with_threads(settings, thread_count.fewest(times), CHOSEN)
+    times = step_times(settings, "--perf-threads=auto").times
+    return settings.with_threads(thread_count.fewest(times), CHOSEN)
 
 
 def _typed(value: str | bool | None) -> str | None:

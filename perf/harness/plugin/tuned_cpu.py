@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,51 +13,12 @@ import torch
 
 from perf.harness.machine import identity
 from perf.harness.machine.tuning import tuning
-from perf.harness.measurement import thread_count
 from perf.harness.options import Settings, SettingsError
+from perf.harness.plugin.step_times import StepTimes, step_times
 
 FLAG = "--perf-tuned-cpu"
 # So many processes without and with the tuning, in turns: the range of their ratios shows how sure it is.
 PAIRS = 3
-
-
-@dataclass(frozen=True)
-class StepTimes:
-    """The time of each training step [s] by the number of threads, the `steps` by name, and the `loaded` allocator."""
-
-    steps: Sequence[str]
-    times: Mapping[int, Sequence[float]]
-    loaded: str | None
-
-
-def step_times(settings: Settings, option: str, threads: int | None = None) -> StepTimes:
-    """Time the training steps of the run in another process, with `threads` or with several numbers of threads.
-
-    Raises SettingsError, with the `option` that needs it, if that fails.
-    """
-    asked = {
-        "models": settings.models,
-        "sizes": settings.batch_sizes,
-        "path": sys.path,
-        "threads": [threads] if threads else None,
-    }
-    command = [sys.executable, "-P", str(Path(thread_count.__file__).resolve())]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
-    if done.returncode != 0:
-        why = (done.stderr.strip() or f"its process ended with exit code {done.returncode}").splitlines()[-1]
-        raise SettingsError(f"{option}: {why}")
-    answer = json.loads(done.stdout)
-    times = {int(count): found for count, found in answer["times"].items()}
-    return StepTimes(answer["steps"], times, answer["loaded"])
-
-
-def with_threads(settings: Settings, threads: int, origin: str) -> Settings:
-    return replace(
-        settings,
-        threads=threads,
-        texts={**settings.texts, "threads": str(threads)},
-        origins={**settings.origins, "threads": origin},
-    )
 
 
 def tuned(config: pytest.Config, settings: Settings) -> tuple[Settings, dict[str, Any]]:
@@ -91,7 +48,7 @@ def tuned(config: pytest.Config, settings: Settings) -> tuple[Settings, dict[str
         "usual_threads": usual,
         "gains": {name: sorted(found) for name, found in zip(plain[0].steps, gains, strict=True)},
     }
-    return with_threads(settings, chosen.threads, FLAG), record
+    return settings.with_threads(chosen.threads, FLAG), record
 
 
 def _check(settings: Settings) -> None:
