@@ -428,6 +428,7 @@ def test_a_loader_is_tried_with_and_without_workers_and_its_stalls_are_times(qua
 def test_pinned_copies_are_held_against_the_link_that_was_negotiated(qualify, pytester, gpu, plug, monkeypatch):
     """The fake one's is PCIe 4 with 8 lanes: 15.8 GB/s, of which 10 are too few; of pageable ones nothing is known."""
     monkeypatch.setattr(probes, "under_copies", lambda device, look: [look()])
+    monkeypatch.setattr(probes, "why_not_pinned", lambda device: "")
     monkeypatch.setattr(probes, "copy", lambda *arguments: (probes.Measured((1e10,) * 20), 0))
     plug(Nvml())
     qualify(check="copies", device="cuda")

@@ -244,3 +244,11 @@ def test_a_precision_that_the_device_does_not_have_is_skipped_and_not_measured_i
     assert code == 0, printed
     assert [entry["extra_info"]["precision"] for entry in record["benchmarks"]] == ["fp32"]
     assert f"bf16 on {NAME}: autocast on {NAME} computes in torch.float32, not in torch.bfloat16" in printed
+
+
+def test_a_qualification_replays_the_training_on_the_device(perf_on):
+    _, printed, record = perf_on(PERF, "--perf-profile=qualify", f"--perf-device={NAME}", "--perf-check=replay,errors")
+    found = {(one["check"], one["variant"]): (one["verdict"], one["value"]) for one in record["perf"]["checks"]}
+    assert found["replay", "self"] == ("PASS", 0), printed
+    assert found["errors", ""][0] == "UNSUPPORTED"
+    assert not any(verdict == "FAIL" for verdict, _ in found.values())

@@ -97,6 +97,17 @@ def test_bytes_read_and_bytes_written_are_both_counted(timed, monkeypatch, patte
     assert probes.memory(CPU, pattern).values == (passes * 4_000 / 2.0,) * 3
 
 
+def test_where_torch_pins_no_memory_the_reason_is_one_line(monkeypatch):
+    def refused(*shape, pin_memory=False):
+        raise NotImplementedError("no pinned memory here\nand more")
+
+    assert "pins no memory" in probes.why_not_pinned(CPU) or torch.accelerator.is_available()
+    monkeypatch.setattr(torch, "empty", refused)
+    assert probes.why_not_pinned(Device("mps")) == "torch pins no memory for mps: no pinned memory here"
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory: None)
+    assert probes.why_not_pinned(CPU) == ""
+
+
 def test_on_a_small_card_the_three_arrays_fit_into_what_is_free(timed, monkeypatch):
     """On the meta device, which has no memory to fill."""
     free = [16_000]

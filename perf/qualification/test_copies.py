@@ -25,6 +25,9 @@ def test_copies(check: Attempt) -> None:
     negotiated. The spec judges all rates. Every byte is compared afterwards, and none may differ.
     """
     direction, memory = check.variant.split()
+    if memory == "pinned" and (reason := probes.why_not_pinned(check.device)):
+        check.unsupported(reason)
+        return
     slow = faults.twice if check.fault == "slow" else None
     wrong = 0
 

@@ -65,9 +65,19 @@ def _draws(operator: Any) -> bool:
     return any(argument.name == "generator" for argument in operator._schema.arguments)
 
 
+def _with_tensors(operator: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`args` with a tensor for each number that the operator takes as a tensor: torch unpacks these on the way here."""
+    kinds = [str(argument.type) for argument in operator._schema.arguments]
+    return tuple(
+        torch.tensor(value) if kind == "Tensor" and isinstance(value, bool | int | float) else value
+        for kind, value in zip(kinds, args, strict=False)
+    )
+
+
 def execute(operator: Any, *args: Any, **kwargs: Any) -> Any:
     """What every operator does that is not named below."""
     _refuse_strangers(operator, (args, kwargs))
+    args = _with_tensors(operator, args)
     if _draws(operator):
         kwargs = {**kwargs, "generator": generator}
     written = _written(operator, args, kwargs)

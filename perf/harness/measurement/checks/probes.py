@@ -154,6 +154,16 @@ def _graph(call: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
+def why_not_pinned(device: Device) -> str:
+    """Why torch cannot pin memory of the host for `device`; empty if it can."""
+    try:
+        torch.empty(1, pin_memory=True)
+    except RuntimeError as error:  # NotImplementedError is one, too
+        said = str(error).strip().split("\n")[0]
+        return f"torch pins no memory for {device.name}: {said[:200]}"
+    return ""
+
+
 def copy(
     device: Device, direction: str, memory: str, fault: Fault | None = None, corrupt: bool = False
 ) -> tuple[Measured, int]:
