@@ -12,7 +12,8 @@ def test_largest_batch(bench: Bench) -> None:
     work = bench.workload
     tries = Tries(work, bench.measurement.timer, bench.memory_limit)
     bench.measurement.cold_start(lambda: tries.training(work.batch_size), first=lambda step: step())
-    with memory.bounded_memory(work.device, memory.searchable_bytes(work.device, bench.memory_limit)):
+    most_bytes = memory.searchable_bytes(work.device, bench.memory_limit)
+    with memory.bounded_memory(work.device, most_bytes):
         found = largest(tries.fits, work.batch_size, tries.most)
     if not found.size:
         smallest = min(tries.problems)
@@ -28,6 +29,6 @@ def test_largest_batch(bench: Bench) -> None:
         largest_batch=found.size,
         sufficient_batch=size,
         limited_by=tries.problems.get(found.refused, "") if found.refused else "",
-        memory_limit_bytes=memory.limit_bytes(work.device, bench.memory_limit),
+        memory_limit_bytes=memory.limit_bytes(work.device, most_bytes),
         rates={str(tried): rate for tried, rate in rates.items()},
     )

@@ -53,7 +53,7 @@ WARNINGS = ("error", *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarnin
 STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 
-FROZEN = [0]  # how many modules were imported when
+FROZEN = [0]  # how many modules were imported when everything was last frozen
 
 
 def pytest_sessionfinish():
@@ -72,10 +72,10 @@ def what_is_imported_is_not_searched_for_garbage(monkeypatch):
 
     A run that ends leaves that frozen, as more tests follow.
     """
-    if len(sys.modules) > FROZEN[-1]:
+    if len(sys.modules) > FROZEN[0]:
         gc.collect()
         gc.freeze()
-        FROZEN.append(len(sys.modules))
+        FROZEN[0] = len(sys.modules)
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.setattr("gc.unfreeze", lambda: None)
 
@@ -212,7 +212,6 @@ def gpu(monkeypatch, plug):
     monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: 123 * 2**20)
     monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 100 * 2**20)
-    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 100 * 2**20)
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (2**33, 2**33))
     monkeypatch.setattr("perf.harness.measurement.step_memory.MOST_ELEMENTS", 1024 * 784)
     return waits

@@ -208,12 +208,10 @@ def test_a_device_is_filled_only_where_its_memory_has_a_limit(monkeypatch):
 def test_a_search_on_an_accelerator_goes_no_further_than_the_free_memory(monkeypatch):
     """Where a driver lends memory of the host, more would fit, slowly."""
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5 * 2**30, 8 * 2**30))
-    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 2**30)
-    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 2**29)
-    assert memory.free_bytes(Device("cuda")) == 5.5 * 2**30
-    assert memory.searchable_bytes(Device("cuda"), None) == 5.5 * 2**30
+    assert memory.free_bytes(Device("cuda")) == 5 * 2**30
+    assert memory.searchable_bytes(Device("cuda"), None) == 5 * 2**30
     assert memory.searchable_bytes(Device("cuda"), 2**30) == 2**30
-    assert memory.searchable_bytes(Device("cuda"), 2**33) == 5.5 * 2**30
+    assert memory.searchable_bytes(Device("cuda"), 2**33) == 5 * 2**30
     assert memory.searchable_bytes(CPU, 2**33) == 2**33 and memory.searchable_bytes(CPU, None) is None
 
     def unknown(device):
@@ -290,13 +288,25 @@ def test_what_compiling_takes_is_not_time_of_the_search_up_to_a_point(work, monk
 
     monkeypatch.setattr(Tries, "_rate", compiling)
     compiled = dataclasses.replace(work, mode=Mode("compile"))
-    assert [Tries(work, lambda: now[0]).fits(size) for size in (64,)] == [True]
     eager, tries = Tries(work, lambda: now[0]), Tries(compiled, lambda: now[0])
     sizes = [64 << power for power in range(8)]
     assert [eager.fits(size) for size in sizes[:3]] == [True, True, False]
     now[0] = 0.0
     tries = Tries(compiled, lambda: now[0])
     assert [tries.fits(size) for size in sizes] == [True] * 7 + [False]
+    assert tries.problems == {sizes[7]: "the search would take more than 600 s"}
+
+
+def test_a_device_that_stops_working_is_no_size_that_does_not_fit(work, monkeypatch):
+    tries = Tries(work, timer())
+    tries.rates = {64: 1e6}
+
+    def lost(self, size):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Tries, "_rate", lost)
+    with pytest.raises(torch.AcceleratorError):
+        tries.fits(128)
 
 
 def test_one_sample_is_no_batch(work):

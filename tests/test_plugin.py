@@ -61,7 +61,7 @@ def test_a_record_fits_its_schema(perf, pytester):
     perf(PERF, "--perf-device=cpu,cuda", f"--benchmark-json={pytester.path / 'out.json'}")
     document = read(pytester.path / "out.json")
     assert [error.message for error in validator().iter_errors(document)] == []
-    for key in ("phases_s", "accuracy", "enqueue_s", "loss_last", "step_losses"):
+    for key in ("phases_s", "accuracy", "enqueue_s", "loss_last", "step_losses", "matmul_flop_per_s"):
         assert any(key in benchmark["extra_info"] for benchmark in document["benchmarks"]), key
     for where, key, wrong in (
         (document["benchmarks"][0]["extra_info"], "cold_start_s", "soon"),

@@ -342,7 +342,8 @@ def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clo
 def test_from_hopper_on_and_of_amd_no_peak_is_computed_for_a_gpu_that_the_table_lacks(attempt, monkeypatch):
     """An H20 is called 9.0, as an H100 is, and has a seventh of its units; an MI250 is called 9.0, too."""
     assert gpu(attempt, GPU).peak("bf16") is None
-    assert gpu(attempt, GPU | {"capability": "10.0"}).peak("bf16") is None
+    for capability in ("10.0", None, "?"):
+        assert gpu(attempt, GPU | {"capability": capability}).peak("bf16") is None
     monkeypatch.setattr(torch.version, "hip", "7.0")
     assert gpu(attempt, GPU | {"capability": "8.0"}).peak("bf16") is None
 

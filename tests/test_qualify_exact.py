@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import pytest
 import torch
@@ -143,3 +144,15 @@ def test_a_replay_uses_operations_that_give_the_same_bits_and_leaves_torch_as_it
     finally:
         torch.backends.cudnn.benchmark = before[3]
     assert seen == [(True, True, True, False)]
+
+
+def test_each_step_of_a_replay_is_deterministic():
+    seen = []
+    step = types.SimpleNamespace(
+        zero_grad=lambda: None, forward=lambda: None, update=lambda: None,
+        backward=lambda loss: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )  # fmt: skip
+    model = torch.nn.Linear(1, 1)
+    trainee = types.SimpleNamespace(restore=lambda: None, model=model, step=step)
+    exact.trained_digest(trainee, [(), ()])
+    assert seen == [True, True] and not torch.are_deterministic_algorithms_enabled()

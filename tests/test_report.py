@@ -126,7 +126,7 @@ def test_what_a_step_costs_has_columns_where_it_is_known():
     text = render([run(benchmark("training_step", seconds=0.1, **costs), benchmark("inference", seconds=0.1))])
     assert re.search(r"batch .* samples/s +of matmul +J/sample\n-.*\n +64 .* 640 +50% +1\.00 mJ\n", text)
     assert "of matmul: FLOP/s as a share of this device's own matrix products in that precision" in text
-    assert "J/sample: what the device's counter of energy says" in text
+    assert "J/sample: the energy that the device's own counter shows" in text
     plain = render([run(benchmark("training_step", seconds=0.1))])
     assert "matmul" not in plain and "J/sample" not in plain
 

@@ -45,6 +45,8 @@ def test_a_counter_that_begins_again_goes_on(packages):
 
 
 def test_a_counter_that_may_not_be_read_is_unknown(packages, tmp_path, monkeypatch):
+    packages(p1="?")
+    assert energy.counter(CPU)() is None
     (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
     assert energy.counter(CPU)() is None
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "nothing")

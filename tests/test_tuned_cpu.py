@@ -107,7 +107,7 @@ def test_the_run_is_tuned_and_says_what_that_is_worth_and_afterwards_nothing_is_
     cores = identity.cores()
     result = perf(STEP, *TWO)  # the library does not exist: the loader says so, and goes on
     result.assert_outcomes(passed=1)
-    plain, better = (1, tuple(cores), None, None), (2, TUNING.cores, TUNING.library, "PASSIVE")
+    plain, better = (1, tuple(cores), None, None), (2, TUNING.cores, TUNING.preload, "PASSIVE")
     assert tried == [plain, better] * tuned_cpu.PAIRS
     assert (identity.cores(), os.environ.get("LD_PRELOAD"), os.environ.get("OMP_WAIT_POLICY")) == (cores, None, None)
     assert torch.get_num_threads() == 1

@@ -19,7 +19,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from model import TrainingStep
-from perf.harness.machine import load
+from perf.harness.machine import load, memory
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.checks import probes, steps
@@ -29,7 +29,7 @@ from perf.harness.options import resolve
 from perf.harness.workload.modes import compiler
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee
-from tests.conftest import PERF, STEP
+from tests.conftest import PERF, STEP, kept, read
 
 pytest_plugins = ["pytester"]
 
@@ -320,3 +320,41 @@ def test_work_of_others_is_seen(machine):
     before = load.foreign_cpu_s()
     machine.others += 0.7
     assert load.foreign_cpu_s() - before == pytest.approx(0.7, abs=NEARLY_S)
+
+
+# What surrounds the rounds
+
+
+def test_a_run_that_measures_here_freezes_what_was_imported_and_one_of_several_passes_leaves_that_to_them(
+    perf, monkeypatch
+):
+    frozen = []
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(1))
+    perf(STEP, "--perf-device=cpu").assert_outcomes(passed=1)
+    assert frozen == [1]
+    perf(STEP, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
+    assert frozen == [1]
+
+
+def test_the_energy_counter_of_the_device_is_read_around_the_rounds(perf, pytester, monkeypatch):
+    readings = iter([5.0, 25.0])
+    monkeypatch.setattr("perf.harness.measurement.bench.counter", lambda device: lambda: next(readings))
+    perf(STEP, "--perf-device=cpu").assert_outcomes(passed=1)
+    (info,) = [one["extra_info"] for one in read(kept(pytester)[-1])["benchmarks"]]
+    assert (info["energy_j"], info["energy_calls"]) == (20.0, 3)
+
+
+def test_products_that_do_not_fit_beside_the_training_cost_no_case(perf, pytester, monkeypatch):
+    def full(device, precision):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("perf.harness.measurement.bench.product_rate", full)
+    perf(STEP, "--perf-device=cpu").assert_outcomes(passed=1)
+    assert "matmul_flop_per_s" not in read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]
+
+
+def test_the_search_for_the_largest_batch_asks_how_much_it_may_take(perf, pytester, monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "searchable_bytes", lambda device, most: asked.append(most) or most)
+    perf(PERF / "test_largest_batch.py", "--perf-device=cpu", "--perf-memory-limit=20MiB").assert_outcomes(passed=1)
+    assert asked == [20 * 2**20]

@@ -76,11 +76,9 @@ def _status_bytes(key: str) -> int | None:
 
 
 def free_bytes(device: Device) -> int | None:
-    """The memory of an accelerator that no program uses [bytes], with what torch's allocator has; None if unknown."""
+    """The memory of an accelerator that no program has [bytes]; None if unknown."""
     with contextlib.suppress(RuntimeError, NotImplementedError, AttributeError):
-        free, _ = torch.accelerator.get_memory_info(device.torch_device)
-        reserved = torch.accelerator.memory_reserved(device.torch_device)
-        return free + reserved - torch.accelerator.memory_allocated(device.torch_device)
+        return torch.accelerator.get_memory_info(device.torch_device)[0]
     return None
 
 

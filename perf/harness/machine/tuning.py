@@ -23,14 +23,14 @@ PRELOAD = "LD_PRELOAD"
 class Tuning:
     """`cores` are one of each physical core of a NUMA node; empty where a process cannot be bound to cores.
 
-    `library` is the file name of an allocator to load instead of the C library's; None if there is none, or if `before`
+    `preload` is the file name of an allocator to load instead of the C library's; None if there is none, or if `before`
     is loaded already. `shared`: a quota gives this process less time than its cores have.
     """
 
     threads: int
     cores: tuple[int, ...]
     node: str
-    library: str | None
+    preload: str | None
     before: str | None
     shared: bool
 
@@ -38,16 +38,17 @@ class Tuning:
     def variables(self) -> dict[str, str]:
         """The environment variables of a process that is run in this way."""
         found = {"OMP_WAIT_POLICY": "PASSIVE"} if self.shared else {}
-        if self.library:
-            found[PRELOAD] = " ".join(filter(None, [self.library, os.environ.get(PRELOAD)]))
+        if self.preload:
+            found[PRELOAD] = " ".join(filter(None, [self.preload, os.environ.get(PRELOAD)]))
         return found
 
     def __str__(self) -> str:
         where = f" on cores {','.join(map(str, self.cores))}" if self.cores else ""
+        allocator = self.preload or self.before
         parts = [
             f"{self.threads} thread{'s' if self.threads > 1 else ''}{where}{f' of {self.node}' if self.node else ''}",
-            f"allocator {self.library or self.before}"
-            if self.library or self.before
+            f"allocator {allocator}"
+            if allocator
             else f"the C library's allocator, as neither {' nor '.join(LIBRARIES)} is installed",
             "waiting threads sleep, as a quota shares the cores" if self.shared else "",
         ]
@@ -66,12 +67,12 @@ def tuning(cores: Sequence[int]) -> Tuning:
         threads=max(1, int(quota)) if shared and quota else physical,
         cores=tuple(chosen),
         node=name if len(nodes) > 1 else "",
-        library=None if before else _library(),
+        preload=None if before else _installed(),
         before=before,
         shared=shared,
     )
 
 
-def _library() -> str | None:
+def _installed() -> str | None:
     """The file name of the first of LIBRARIES that the loader of programs knows."""
     return next(filter(None, map(ctypes.util.find_library, LIBRARIES)), None)

@@ -275,9 +275,17 @@ class Bench:
         self.keep(flop_uncounted=", ".join(work.uncounted))
 
     def record_products(self) -> None:
-        """Record the rate of this device's matrix products in the precision of the case [FLOP/s]."""
-        if self._first and self._benchmark.enabled:
+        """Record the rate of this device's matrix products in the precision of the case [FLOP/s].
+
+        It stays unknown where they do not fit into memory beside the training.
+        """
+        if not self._first or not self._benchmark.enabled:
+            return
+        try:
             self.keep(matmul_flop_per_s=product_rate(self.workload.device, self.workload.mode.precision))
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
 
     def record_bytes(self, call: Callable[..., object]) -> None:
         """Record `bytes_per_sample` of `call(*batch)`, counted at the batch size of the workload.

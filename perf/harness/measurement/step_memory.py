@@ -154,8 +154,8 @@ class Tries:
         """
         if size < MINIMAL_BATCH:
             return False
-        if self._late(size):
-            self.problems[size] = f"the search would take more than {SEARCH_S:.0f} s"
+        if limit_s := self._late(size):
+            self.problems[size] = f"the search would take more than {limit_s:.0f} s"
             return False
         try:
             self.rates[size] = self._rate(size)
@@ -197,15 +197,17 @@ class Tries:
             return fresh_step(self._work), replace(self._work, batch_size=size).batches(1)[0]
         return fresh_step(self._work), repeated(self._samples, size)
 
-    def _late(self, size: int) -> bool:
-        """Whether a try of `size` would take too long; never if a size as large has fit already."""
+    def _late(self, size: int) -> float:
+        """The limit that a try of `size` would exceed [s]; 0 if none, as for a size as large as one that fits."""
         known = max(self.rates, default=size)
         if size <= known:
-            return False
+            return 0.0
         expected_s, spent_s = STEPS_OF_A_TRY * size / self.rates[known], self._timer() - self._begin
         if self._work.mode.execution == "compile":
-            return spent_s - self._starting_s + expected_s > SEARCH_S or spent_s > COMPILING * SEARCH_S
-        return spent_s + expected_s > SEARCH_S
+            if spent_s > COMPILING * SEARCH_S:
+                return COMPILING * SEARCH_S
+            spent_s -= self._starting_s
+        return SEARCH_S if spent_s + expected_s > SEARCH_S else 0.0
 
     def doublings(self, start: int, size: int) -> dict[int, float]:
         """The throughput at `start`, twice `start`, and so on up to `size`; only at `size` if it is below `start`."""

@@ -136,7 +136,9 @@ class Measure(Way):
         """Note that the device of `item` no longer works in this process: each later call on it would raise this."""
         device = params(item)["device"]
         message = f"{device} stopped working: {_first_line(error)[:200]}"
-        self.lost[device] = f"not measured, as {message} (in {item.name})"
+        self.lost[device] = (
+            f"not measured, as {message} (in {item.name}); without --perf-passes=1, the next case gets a new process"
+        )
         return message
 
     def _where(self, item: pytest.Item) -> str:

@@ -39,8 +39,8 @@ def tuned(config: pytest.Config, settings: Settings) -> tuple[Settings, dict[str
             better.append(step_times(settings, FLAG, chosen.threads))
         finally:
             undo()
-    if chosen.library and better[0].loaded is None:
-        raise SettingsError(f"{FLAG}: {chosen.library} is installed, but it does not load; remove it, or mend it")
+    if chosen.preload and better[0].loaded is None:
+        raise SettingsError(f"{FLAG}: {chosen.preload} is installed, but it does not load; remove it, or mend it")
     config.add_cleanup(_enter(chosen.cores, chosen.variables))
     gains = zip(*(_gains(*pair) for pair in zip(plain, better, strict=True)), strict=True)
     record = {

@@ -28,7 +28,7 @@ PEAK_MEMORY = "peak memory: on an accelerator, what torch's allocator takes; on 
 OF_MATMUL = (
     "of matmul: FLOP/s as a share of this device's own matrix products in that precision, measured in the same run."
 )
-ENERGY = "J/sample: what the device's counter of energy says: of a GPU, all of it; of a CPU, all its packages."
+ENERGY = "J/sample: the energy that the device's own counter shows, for the whole GPU or all packages of the CPU."
 ACTIVATIONS = (
     "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the batch. "
     "peak: all of these together. On a CPU, both count only what torch's allocator takes."

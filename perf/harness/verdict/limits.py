@@ -21,6 +21,8 @@ GPU_FLOP_PER_CLOCK = {
     "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
 }
 
+# All GPUs of these architectures have units of the same speed. Those of 9.0 do not: an H20 has a seventh of an H100's.
+UNIFORM = ("8.0",)
 # Bytes per second and lane, by PCIe generation, without the encoding overhead. Source: PCI Express Base Specification.
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 

@@ -19,7 +19,7 @@ Counter = Callable[[], float | None]
 def counter(device: Device) -> Counter:
     """A function that returns the energy used up to now [J], from any zero; None if the device does not count it.
 
-    Of a GPU, all of it, as NVML counts; of a CPU, all packages of the machine.
+    NVML counts the whole GPU. RAPL counts all packages of the CPU.
     """
     if not device.asynchronous:
         return Packages().energy_j
@@ -34,7 +34,7 @@ class Packages:
 
     def __init__(self) -> None:
         zones = sorted(POWERCAP.glob("intel-rapl:*"))
-        self._packages = [zone for zone in zones if (_text(zone / "name") or "").startswith("package")]
+        self._packages = [zone for zone in zones if _text(zone / "name").startswith("package")]
         self._last: dict[Path, int] = {}
         self._used_uj = 0
 
@@ -43,15 +43,15 @@ class Packages:
             return None
         for zone in self._packages:
             now, most = _text(zone / "energy_uj"), _text(zone / "max_energy_range_uj")
-            if now is None or most is None:
+            if not now.isdecimal() or not most.isdecimal():
                 return None
             self._used_uj += (int(now) - self._last.get(zone, int(now))) % (int(most) + 1)
             self._last[zone] = int(now)
         return self._used_uj * 1e-6
 
 
-def _text(file: Path) -> str | None:
+def _text(file: Path) -> str:
     try:
         return file.read_text().strip()
     except OSError:
-        return None
+        return ""

@@ -34,7 +34,7 @@ from perf.harness.verdict.checks import (
     spec_bar,
     strictest,
 )
-from perf.harness.verdict.limits import Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
+from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
@@ -43,7 +43,6 @@ from perf.harness.workload.plan import Plan
 RATE_SLACK = 0.08
 # The host starts each operation, and a host's times vary more than a GPU's.
 TIME_SLACK = 0.25
-HOPPER = 9
 
 
 class Attempt:
@@ -193,16 +192,14 @@ class Attempt:
         return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
 
     def _peak_at(self, clock_hz: float, dtype: str) -> Limit | None:
-        """The peak of a GPU at a clock [FLOP/s]; None if its architecture is unknown.
+        """The peak of a GPU at a clock [FLOP/s]; None if its architecture does not tell.
 
-        From Hopper on (9.0), GPUs of one architecture have units of different speed, such as the H20; and ROCm counts
-        the versions of its architectures in another way.
+        ROCm numbers its architectures in another way.
         """
         multiprocessors, capability = self._facts.get("multiprocessors"), str(self._facts.get("capability"))
-        listed = matmul_limit(self.device_name, dtype) is not None
         if not isinstance(multiprocessors, int) or torch.version.hip:
             return None
-        if not listed and int(capability.partition(".")[0]) >= HOPPER:
+        if capability not in UNIFORM and matmul_limit(self.device_name, dtype) is None:
             return None
         return gpu_matmul_limit(multiprocessors, capability, clock_hz, dtype)
 

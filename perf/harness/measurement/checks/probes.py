@@ -159,7 +159,7 @@ def why_not_pinned(device: Device) -> str:
     try:
         torch.empty(1, pin_memory=True)
     except RuntimeError as error:  # NotImplementedError is one, too
-        said = str(error).strip().split("\n")[0]
+        said = str(error).strip().split("\n")[0].rstrip(".")
         return f"torch pins no memory for {device.name}: {said[:200]}"
     return ""
 
