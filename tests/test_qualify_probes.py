@@ -24,24 +24,42 @@ class Ticks:
         return self.now
 
 
-def test_the_rate_for_a_share_is_that_of_the_faster_square(monkeypatch):
-    taken = {512: 1.0, 1024: 4.0}  # 8 times the work in 4 times the time
-    asked = []
+@pytest.fixture
+def squares(monkeypatch):
+    """The time of a product by the size of its square [s], to be filled; and the sizes that were asked for."""
+    taken, asked = {}, []
 
     def times(device, dtype, shape, fault, most_s, least):
-        asked.append(shape)
-        return [taken[shape[0]] * 1e-3] * 3
+        asked.append(shape[0])
+        return [taken[shape[0]]] * 3
 
     monkeypatch.setattr(probes, "_product_s", times)
     probes.product_rate.cache_clear()
-    rate = probes.product_rate(Device("cpu"), "fp32")
-    assert rate == pytest.approx(2 * 1024**3 / 4e-3)
-    assert probes.product_rate(Device("cpu"), "fp32") == rate
-    assert asked == [(512,) * 3, (1024,) * 3]  # once for a process
-    taken[512] = 1000.0
+    yield taken, asked
     probes.product_rate.cache_clear()
-    assert probes.product_rate(Device("cpu"), "fp32") == pytest.approx(2 * 512**3)  # and then no larger one
-    probes.product_rate.cache_clear()
+
+
+def test_the_rate_for_a_share_is_that_of_the_fastest_square_and_measured_once(squares):
+    taken, asked = squares
+    taken |= {64: 1e-5, 256: 1e-4, 512: 1e-3, 1024: 4e-3}
+    rate = probes.product_rate(CPU, "fp32")
+    assert rate == pytest.approx(2 * 1024**3 / 4e-3) == probes.product_rate(CPU, "fp32")
+    assert asked == list(probes.CPU_SQUARES)
+
+
+def test_a_square_that_would_take_minutes_is_not_tried(squares):
+    """A CPU without units for fp16 reaches 0.3 GFLOP/s."""
+    taken, asked = squares
+    taken[64] = 2 * 64**3 / 0.3e9
+    assert probes.product_rate(CPU, "fp16") == pytest.approx(0.3e9)
+    assert asked == [64]
+
+
+def test_a_device_whose_small_products_are_bound_by_their_launch_is_tried_with_large_ones(squares):
+    taken, asked = squares
+    taken |= {64: 1e-5, 256: 1e-5, 1024: 6e-5, 2048: 4e-4, 4096: 3e-3}
+    assert probes.product_rate(Device("cuda"), "fp32") == pytest.approx(2 * 4096**3 / 3e-3)
+    assert asked == list(probes.ACCELERATOR_SQUARES)
 
 
 @pytest.fixture

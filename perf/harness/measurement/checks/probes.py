@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,8 +36,9 @@ ACCELERATOR_SHAPES = (
     (16384, 16384, 16384), (8192, 8192, 1024), (8192, 1024, 8192), (1024, 8192, 8192), (4096, 11008, 4096),
     (16384, 4096, 4096), (4096, 4096, 16384),
 )  # fmt: skip
-# For the share of a training step: products that are large enough for the rate, and small enough for any memory.
-CPU_SQUARES, ACCELERATOR_SQUARES, SQUARE_S = (512, 1024), (2048, 4096), 0.05
+# For the share of a training step: the last is large enough for the rate, and small enough for any memory. The first
+# are for a CPU that has no units for a dtype, and takes minutes for the last.
+CPU_SQUARES, ACCELERATOR_SQUARES, SQUARE_S = (64, 256, 512, 1024), (64, 256, 1024, 2048, 4096), 0.03
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
@@ -66,31 +67,31 @@ def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
     """
     shapes = ACCELERATOR_SHAPES if device.asynchronous else CPU_SHAPES
     with float32_products(tf32=dtype == "tf32"):
-        best, _ = _fastest(device, dtype, shapes, fault, SHAPE_S)
+        found: dict[tuple[int, int, int], list[float]] = {}
+        for shape in sorted(shapes, key=_flop):
+            found[shape] = _product_s(device, dtype, shape, fault, SHAPE_S, SHAPE_LEAST)
+            if statistics.median(found[shape]) > LONGEST_S:  # a CPU without bf16 units takes a hundred times longer
+                break
+        best = max(found, key=lambda shape: _flop(shape) / statistics.median(found[shape]))
         times = _product_s(device, dtype, best, fault, RATE_S, RATE_LEAST)
     return Measured(tuple(_flop(best) / time for time in times), "×".join(map(str, best)))
 
 
 @functools.cache
 def product_rate(device: Device, dtype: str) -> float:
-    """The rate of matrix products [FLOP/s] in the faster of two squares: short, and once for a process."""
-    sizes = ACCELERATOR_SQUARES if device.asynchronous else CPU_SQUARES
+    """The rate of matrix products [FLOP/s] in the fastest of a few squares: short, and once for a process.
+
+    A square that would take longer than LONGEST_S at the rate so far is not tried.
+    """
+    best = 0.0
     with float32_products(tf32=dtype == "tf32"):
-        return _fastest(device, dtype, [(size, size, size) for size in sizes], None, SQUARE_S)[1]
-
-
-def _fastest(
-    device: Device, dtype: str, shapes: Iterable[tuple[int, int, int]], fault: Fault | None, most_s: float
-) -> tuple[tuple[int, int, int], float]:
-    """The shape with the highest rate, and that rate [FLOP/s]; the smallest shape is tried first."""
-    rates: dict[tuple[int, int, int], float] = {}
-    for shape in sorted(shapes, key=_flop):
-        median_s = statistics.median(_product_s(device, dtype, shape, fault, most_s, SHAPE_LEAST))
-        rates[shape] = _flop(shape) / median_s
-        if median_s > LONGEST_S:  # a CPU without bf16 units takes a hundred times longer
-            break
-    best = max(rates, key=lambda shape: rates[shape])
-    return best, rates[best]
+        for size in ACCELERATOR_SQUARES if device.asynchronous else CPU_SQUARES:
+            flop = _flop((size, size, size))
+            if best and flop / best > LONGEST_S:
+                break
+            times = _product_s(device, dtype, (size, size, size), None, SQUARE_S, SHAPE_LEAST)
+            best = max(best, flop / statistics.median(times))
+    return best
 
 
 def _flop(shape: tuple[int, int, int]) -> float:
