@@ -439,6 +439,30 @@ def test_pinned_copies_are_held_against_the_link_that_was_negotiated(qualify, py
     assert "PCIe 4 ×8 as negotiated under load" in perf["checks"][0]["bar_source"]
 
 
+def test_where_torch_pins_no_memory_the_pinned_copies_are_not_judged(qualify, pytester, gpu, plug, monkeypatch):
+    monkeypatch.setattr(probes, "why_not_pinned", lambda device: "torch pins no memory for cuda")
+    monkeypatch.setattr(probes, "copy", lambda *arguments: (probes.Measured((1e10,) * 20), 0))
+    plug(Nvml())
+    qualify(check="copies", device="cuda")
+    (perf,) = records(pytester)
+    found = {one["variant"]: (one["verdict"], one["value"], one["reason"]) for one in perf["checks"]}
+    assert (
+        found["in pinned"] == found["out pinned"] == ("UNSUPPORTED", None, "torch pins no memory for cuda")
+    )
+    assert found["in pageable"][1] == 1e10
+
+
+def test_a_link_with_fewer_lanes_and_nothing_else_wrong_is_inconclusive(qualify, pytester, gpu, plug, monkeypatch):
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: [look()])
+    monkeypatch.setattr(Nvml, "nvmlDeviceGetCurrPcieLinkGeneration", lambda self, handle: 5)
+    plug(Nvml("limits"))
+    qualify(check="preconditions", device="cuda")
+    (perf,) = records(pytester)
+    found = {one["variant"]: (one["verdict"], one["reason"]) for one in perf["checks"]}
+    said = "it has 8 PCIe lanes under load, and says that 16 are possible: check that the slot has so many"
+    assert found["configuration"] == found["configuration after"] == ("INCONCLUSIVE", said)
+
+
 def test_of_each_product_the_clock_that_it_ran_with_is_looked_at(qualify, monkeypatch):
     asked = []
     monkeypatch.setattr(Attempt, "clock", lambda self, dtype: asked.append(dtype))

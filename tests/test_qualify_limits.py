@@ -1,8 +1,12 @@
 """The table of what devices cannot exceed: its units, and that published measurements lie within it."""
 
+import types
+
 import pytest
 
+from perf.harness.machine.devices import Device
 from perf.harness.verdict.limits import (
+    Limit,
     cpu_matmul_limit,
     gpu_matmul_limit,
     link_limit,
@@ -10,6 +14,7 @@ from perf.harness.verdict.limits import (
     memory_limit,
     table,
 )
+from perf.qualification import test_matmul
 
 A100, H100, H200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 # Published measurements of healthy devices: device, dtype, TFLOP/s; then memory, TB/s.
@@ -72,6 +77,19 @@ def test_a_gpu_that_boosts_above_its_datasheet_has_no_ceiling_and_a_bar_of_its_o
     found = matmul_limit(name, "bf16")
     assert (found.certain, found.share) == (False, 0.45)
     assert (matmul_limit(H100, "bf16").certain, matmul_limit(H100, "bf16").share) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("peak", "asked"), [(Limit(1e12, "", share=0.45), 0.45), (Limit(1e12, ""), 0.65), (None, 0.65)]
+)
+def test_a_product_is_held_against_the_share_of_its_own_kind(peak, asked):
+    shares = []
+    check = types.SimpleNamespace(
+        device=Device("cuda"), variant="bf16", fault="", peak=lambda dtype: peak, clock=lambda dtype: None,
+        rate=lambda measure, unit, share, limit: shares.append(share),
+    )  # fmt: skip
+    test_matmul.test_matmul(check)
+    assert shares == [asked]
 
 
 def test_a_dtype_that_the_table_lacks_has_no_limit():
