@@ -446,9 +446,7 @@ def test_where_torch_pins_no_memory_the_pinned_copies_are_not_judged(qualify, py
     qualify(check="copies", device="cuda")
     (perf,) = records(pytester)
     found = {one["variant"]: (one["verdict"], one["value"], one["reason"]) for one in perf["checks"]}
-    assert (
-        found["in pinned"] == found["out pinned"] == ("UNSUPPORTED", None, "torch pins no memory for cuda")
-    )
+    assert found["in pinned"] == found["out pinned"] == ("UNSUPPORTED", None, "torch pins no memory for cuda")
     assert found["in pageable"][1] == 1e10
 
 
