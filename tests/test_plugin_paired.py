@@ -348,7 +348,7 @@ def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
 def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
     monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = gate("-rs", device="cpu,cuda")
-    result.assert_outcomes(passed=4, skipped=10)
+    result.assert_outcomes(passed=4, skipped=11)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["SKIPPED*cuda: unplugged"])
 

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from tests.conftest import PERF, ROOT, STEP, read
-from tests.pretended.backend import NAME, why_absent
+from tests.pretended.backend import COUNT, NAME, why_absent
 
 METADATA = "Metadata-Version: 2.1\nName: pretended\nVersion: 1\n"
 # torch loads the first by itself, in each process that imports torch; pytest loads the second.
@@ -60,7 +60,8 @@ def perf_on(machine, digits_root, tmp_path):
     environment = {**machine, "PYTHONPATH": os.pathsep.join([machine["PYTHONPATH"], str(tmp_path)])}
     environment.pop("PYTHONWARNINGS")  # of the run: not every one is an error, as for a user
 
-    def run(*arguments):
+    def run(*arguments, devices=1):
+        environment[COUNT] = str(devices)
         options = [
             "--perf-profile=smoke", "--perf-rounds=1", "--perf-batch-size=512", f"--perf-device=cpu,{NAME}",
             "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-json={kept}",
@@ -252,3 +253,40 @@ def test_a_qualification_replays_the_training_on_the_device(perf_on):
     assert found["replay", "self"] == ("PASS", 0), printed
     assert found["errors", ""][0] == "UNSUPPORTED"
     assert not any(verdict == "FAIL" for verdict, _ in found.values())
+
+
+def test_all_devices_train_alone_and_at_once(perf_on, tmp_path):
+    (tmp_path / "planted.py").write_text(
+        textwrap.dedent("""
+        from perf.harness.machine.telemetry import sampler
+
+        class Meter:
+            def __init__(self, device):
+                self.sample = lambda: {"power_w": 100.0 + int(device.name[-1]), "sm_clock_hz": 1e9}
+
+        sampler.open_gpu = Meter
+    """)
+    )
+    several = [
+        "--perf-device=all",
+        "--perf-rounds=15",
+        "-p",
+        "planted",
+    ]
+    code, printed, record = perf_on(PERF / "test_together.py", *several, devices=2)
+    assert code == 0, printed
+    (entry,) = record["benchmarks"]
+    facts, names = entry["extra_info"], [f"{NAME}:0", f"{NAME}:1"]
+    assert (entry["name"], facts["device"]) == (f"test_together[{NAME}-bs512]", NAME)
+    for rates in (facts["alone_rates"], facts["together_rates"]):
+        assert list(rates) == names
+        assert all(rate > 0 for rate in rates.values())
+    assert facts["together_power_w"] == dict(zip(names, (100, 101), strict=True))
+    assert facts["together_clock_hz"] == dict.fromkeys(names, 1e9)
+    assert "The 2 at once train" in printed
+
+
+def test_one_device_is_not_several(perf_on):
+    code, printed, _ = perf_on(PERF / "test_together.py", "-rs")
+    assert code == 0, printed
+    assert f"{NAME}: this machine has one {NAME} device" in printed

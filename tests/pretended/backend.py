@@ -11,6 +11,10 @@ from tests.pretended.operators import NAME, generator, register_operators
 from tests.pretended.storage import MEMORY, TOTAL_BYTES
 from tests.pretended.work import WORK, Event
 
+# The environment variable with the number of devices. torch lets a device that is written in Python be only one, so the
+# others are this one under other names: no process may use two.
+COUNT = "PRETENDED_DEVICES"
+
 
 def why_absent() -> str | None:
     """Why this torch cannot have the device, or None."""
@@ -34,7 +38,7 @@ class Backend:
         return True
 
     def device_count(self) -> int:
-        return 1
+        return int(os.environ.get(COUNT, "1"))
 
     def current_device(self) -> int:
         return 0

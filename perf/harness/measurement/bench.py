@@ -21,7 +21,7 @@ from perf.harness.machine.load import crowding, foreign_cpu_s
 from perf.harness.machine.telemetry.energy import counter
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
-from perf.harness.machine.telemetry.summary import NEAR_S, rounds_with
+from perf.harness.machine.telemetry.summary import NEAR_S, condense, rounds_with
 from perf.harness.measurement import traffic
 from perf.harness.measurement.checks.probes import product_rate
 from perf.harness.measurement.effort import Effort
@@ -51,6 +51,8 @@ TRIES = 3
 # The first losses of a training take this part of the time that the profile gives to a case, or of one step.
 FIRST_LOSSES_PART = 8
 
+Readings = Callable[[float, float], Sequence[Sample]]
+
 
 class TooLong(Exception):
     """A case takes longer than the profile allows on a CPU: `str()` names the benchmark and the limit."""
@@ -60,8 +62,8 @@ class Bench:
     """One case: its workload, and methods to measure, check and record it.
 
     `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds;
-    `readings(start, end)` are the samples of the device's telemetry between two times of `time.perf_counter`; `one` is
-    the pass over all cases that is running.
+    `readings(device)(start, end)` are the samples of a device's telemetry between two times of `time.perf_counter`;
+    `one` is the pass over all cases that is running.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Bench:
         benchmark: Any,
         device_name: str,
         on_round: Callable[[int, int, float], None] | None,
-        readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
+        readings: Callable[[str], Readings] = lambda device: lambda start, end: (),
         one: Pass = ONLY,
     ) -> None:
         self._cached = None if one.cache is None else not one.first
@@ -255,10 +257,19 @@ class Bench:
         rounds = self.measurement.rounds
         if not rounds:
             return
-        samples = self._readings(rounds[0][0] - NEAR_S, rounds[-1][1] + NEAR_S)
+        samples = self._readings(self.workload.device.name)(rounds[0][0] - NEAR_S, rounds[-1][1] + NEAR_S)
         for key, bits in (("throttled_rounds", SLOWING), ("power_capped_rounds", Reason.SW_POWER_CAP)):
             if (found := rounds_with(bits, rounds, samples)) is not None:
                 self.keep(**{key: found})
+
+    def keep_telemetry(self, names: Sequence[str]) -> None:
+        """Record the power and the clock of each of these devices in the timed rounds, where they are known."""
+        rounds = self.measurement.rounds
+        if not rounds:
+            return
+        seen = {name: condense(self._readings(name)(rounds[0][0], rounds[-1][1])) for name in names}
+        for key, value in (("together_power_w", "power_w_median"), ("together_clock_hz", "sm_clock_hz_median")):
+            self.keep(**{key: {name: one[value] for name, one in seen.items() if value in one}})
 
     def record_flop(self, call: Callable[..., object]) -> None:
         """Record `flop_per_sample` of `call(*batch)`, counted on the smallest mini-batch.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from perf.harness.machine import devices, memory
+from perf.harness.machine.identity import cores
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.measurement.side_by_side.link import SideLost
+from perf.harness.measurement.side_by_side.sides import SideUnusable, itself
+from perf.harness.measurement.together import Together
 from perf.harness.plugin.items import kind
 from perf.harness.plugin.measure import Measure
 from perf.harness.plugin.qualify import Qualify
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.plugin.way import WAY
+from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME
 from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.mode import Mode
@@ -89,12 +96,34 @@ def bench(
             benchmark,
             state.plan.device_name(device),
             on_round,
-            state.readings(device),
+            state.readings,
             way.one,
         )
     benchmark.skipped = True  # no warning for a case that failed before its rounds
     memory.free(workload.device)
     progress.say("")
+
+
+@pytest.fixture
+def together(
+    request: pytest.FixtureRequest, bench: Bench, device: str, batch_size: int, model: str | None
+) -> Iterator[Together]:
+    """All devices of the kind of the case, each with a worker process."""
+    if request.config.stash[WAY].elsewhere:
+        yield None  # type: ignore[misc]
+        return
+    plan = request.config.stash[STATE].plan
+    names = [one.name for one in plan.kinds()[device] if not one.absent]
+    settings = replace(plan.settings, devices=tuple(names))
+    threads = settings.threads or max(1, len(cores()) // len(names))
+    cases = {name: {"kind": "training_step", **Axes(name, batch_size, None, model=model)._asdict()} for name in names}
+    with contextlib.ExitStack() as held:
+        try:
+            side = itself(settings, bench.workload.data.name, threads)
+            workers = {name: held.enter_context(contextlib.closing(side.launch())) for name in names}
+        except (SideUnusable, SideLost) as error:
+            pytest.fail(str(error), pytrace=False)
+        yield Together(workers, cases, settings.profile.case_s)
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class SideBySide(Way):
     def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
         """Make the item that replaces `item`: with a case to measure, a reason to skip it, or the verdict NEW."""
         benchmark, axes = kind(item) or "", params(item)
-        device = self.state.plan.devices[axes["device"]]
+        device = self.state.plan.device(axes["device"])
         why_not, case = "", None
         if device.absent:
             why_not = f"{device.name}: {device.absent}"

@@ -21,6 +21,7 @@ from perf.harness.plugin.fixtures import (  # noqa: F401  pytest finds them here
     model,
     pipeline,
     precision,
+    together,
 )
 from perf.harness.plugin.progress import Progress
 from perf.harness.plugin.state import PROGRESS, STATE, State

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from perf.harness.plugin import preflight
+from perf.harness.plugin.way import WAY
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME
 from perf.harness.workload.plan import Plan
@@ -48,5 +49,5 @@ def params(item: pytest.Item) -> dict[str, Any]:
 
 def is_part(config: pytest.Config, cases: Iterable[pytest.Item]) -> bool:
     """Whether the user selected only a part of `perf/`; `cases` are the selected cases."""
-    files = {path.resolve() for path in preflight.PERF.glob("test_*.py")}
+    files = {path.resolve() for path in preflight.PERF.glob("test_*.py") if config.stash[WAY].collects(path)}
     return any("::" in str(argument) for argument in config.args) or bool(files - {case.path for case in cases})

@@ -70,9 +70,11 @@ class Measure(Way):
 
         One mark holds all settings of the case, because marks do not merge.
         """
-        device = self.state.plan.devices[params(item)["device"]]
+        device = self.state.plan.device(params(item)["device"])
         why_not = device.absent
-        if not why_not and not BY_NAME[name].timed:
+        if not why_not and BY_NAME[name].all_at_once:
+            why_not = self.state.plan.why_alone(params(item)["device"])
+        if not why_not and BY_NAME[name].fills_memory:
             why_not = memory.why_unbounded(device, self.settings.memory_limit)
         if why_not:
             item.add_marker(pytest.mark.skip(reason=f"{device.name}: {why_not}"))

@@ -15,6 +15,9 @@ from perf.harness.options import SettingsError
 from perf.harness.plugin import preflight
 from perf.harness.plugin.state import PROGRESS, STATE
 
+# Without any accelerator in the plan, this file has no case.
+ALL_AT_ONCE = "test_together"
+
 
 class Way:
     """One run, from the options to the summary. pytest's hooks call the methods, about in the order below.
@@ -38,7 +41,7 @@ class Way:
 
     def collects(self, path: Path) -> bool:
         """Whether `path`, one of our test files, is part of this run."""
-        return not preflight.is_check(path)
+        return not preflight.is_check(path) and (path.stem != ALL_AT_ONCE or bool(self.state.plan.kinds()))
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Make the cases of one test function."""

@@ -86,6 +86,10 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limited_by: Text = UNSET
     memory_limit_bytes: int | UnsetType | None = UNSET
     rates: Mapping[str, float] | UnsetType = UNSET
+    alone_rates: Mapping[str, float] | UnsetType = UNSET
+    together_rates: Mapping[str, float] | UnsetType = UNSET
+    together_power_w: Mapping[str, float] | UnsetType = UNSET
+    together_clock_hz: Mapping[str, float] | UnsetType = UNSET
 
     def with_found(self, **found: Any) -> ExtraInfo:
         """A copy in which the values in `found` replace the old ones. Raises TypeError for an unknown key."""

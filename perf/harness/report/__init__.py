@@ -15,6 +15,7 @@ from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, header, lines, same_machine
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import qualification
+from perf.harness.report.together import together
 from perf.harness.report.verdicts import verdicts
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
@@ -43,6 +44,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *_warnings(named),
         *_machines(named),
         *tables(found),
+        *together(found.untimed),
         *footnotes(found),
         *counts(runs),
         *conclusion(found),

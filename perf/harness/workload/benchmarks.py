@@ -28,10 +28,11 @@ class Definition:
     mini-batches come from an input pipeline; without it, they are on the device. From `step` and `streams`, the gate
     cuts the benchmark into single steps. `not_gated` says why the gate does not judge a benchmark.
 
-    `timed` is False if the times are no result. If `collects` is False, Python collects garbage only between rounds,
-    because a round may take just a millisecond. `bound` is how the report finds what takes the time: from the fixed
-    cost of a `call`, from the phases of an `epoch`, or not at all. With `large_images`, the profile `full` also runs
-    the benchmark for networks of large images.
+    `timed` is False if the times are no result. `fills_memory` is True if it may take all memory of the device. With
+    `all_at_once`, the device of a case is a kind, such as `cuda`: all devices of this kind. If `collects` is False,
+    Python collects garbage only between rounds, because a round may take just a millisecond. `bound` is how the report
+    finds what takes the time: from the fixed cost of a `call`, from the phases of an `epoch`, or not at all. With
+    `large_images`, the profile `full` also runs the benchmark for networks of large images.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Definition:
     streams: bool = False
     not_gated: str = ""
     timed: bool = True
+    fills_memory: bool = False
+    all_at_once: bool = False
     collects: bool = True
     bound: Literal["call", "epoch", ""] = ""
     large_images: bool = False
@@ -77,9 +80,12 @@ DEFINITIONS: Final = (
     Definition("input_pipeline", "Input pipeline", ("device", "batch_size", "pipeline"), streams=True),
     Definition("training_run", "Training run", ("device",),
                step=_train, streams=True, not_gated="the gate judges the epoch benchmark instead"),
-    Definition("memory", "Memory", ("device", "batch_size", *MODES), not_gated=MEMORY, timed=False, large_images=True),
+    Definition("memory", "Memory", ("device", "batch_size", *MODES), not_gated=MEMORY, timed=False, fills_memory=True,
+               large_images=True),
     Definition("largest_batch", "Largest batch", ("device", *MODES),
-               not_gated=MEMORY, timed=False, large_images=True),
+               not_gated=MEMORY, timed=False, fills_memory=True, large_images=True),
+    Definition("together", "All devices at once", ("device", "batch_size"), step=_train,
+               not_gated="the gate judges each device alone", timed=False, all_at_once=True),
 )  # fmt: skip
 BY_NAME: Final = {definition.name: definition for definition in DEFINITIONS}
 

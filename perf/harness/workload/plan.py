@@ -99,11 +99,17 @@ class Plan:
             Axes(device, size, pipeline, execution, precision, model)
             for model in models
             if model not in left_out
-            for device in self.devices
-            for size in (self.network(model).batch_sizes if "batch_size" in names else (None,))
+            for device in (self.kinds() if BY_NAME[kind].all_at_once else self.devices)
+            for size in self._sizes(kind, model)
             for pipeline in (self._pipelines(model, size) if "pipeline" in names else (None,))
             for execution, precision in (modes if self._in_every_mode(pipeline) else modes[:1])
         ] + [Axes(device, None, None, model=model) for model in left_out for device in self.devices]
+
+    def _sizes(self, kind: str, model: str | None) -> tuple[int | None, ...]:
+        if "batch_size" not in BY_NAME[kind].axes:
+            return (None,)
+        sizes = self.network(model).batch_sizes
+        return sizes[-1:] if BY_NAME[kind].all_at_once else sizes  # the last one keeps the devices busiest
 
     def _pipelines(self, model: str | None, batch_size: int | None) -> tuple[str, ...]:
         if self.settings.pipelines is not None:
@@ -112,6 +118,31 @@ class Plan:
 
     def _in_every_mode(self, pipeline: str | None) -> bool:
         return pipeline in (None, "resident") or self.settings.pipelines is not None
+
+    def kinds(self) -> dict[str, tuple[Device, ...]]:
+        """The accelerators of this plan by their kind: `cuda:0` and `cuda:1` are of the kind `cuda`."""
+        found: dict[str, dict[object, Device]] = {}
+        for device in self.devices.values():
+            if device.asynchronous:
+                found.setdefault(device.torch_device.type, {}).setdefault(device.torch_device, device)
+        return {kind: tuple(them.values()) for kind, them in found.items()}
+
+    def device(self, name: str) -> Device:
+        """The device of a case: the one called `name`, or the first of the kind `name`."""
+        return self.devices[name] if name in self.devices else self.kinds()[name][0]
+
+    def why_alone(self, kind: str) -> str | None:
+        """Why no devices of this `kind` can be measured at the same time; None if they can."""
+        wanted = self.kinds()[kind]
+        present = [device for device in wanted if not device.absent]
+        if len(present) > 1:
+            return None
+        if not present:
+            return wanted[0].absent
+        there = devices.each([Device(kind)])
+        if len(there) > 1:
+            return f"only {present[0].name} of {len(there)} is measured; --perf-device=all measures all"
+        return f"this machine has one {kind} device"
 
     def workload(
         self, device: str, batch_size: int | None, pipeline: str | None, mode: Mode = PLAIN, model: str | None = None
@@ -126,11 +157,11 @@ class Plan:
         if batch_size is None:
             batch_size = of.batch_sizes[0]
             pipeline = (self.settings.pipelines or (TRAINING_RUN_PIPELINE,))[0]
-        return Workload(of.recipe, of.data, self.devices[device], batch_size, pipeline, self.settings.seed, mode)
+        return Workload(of.recipe, of.data, self.device(device), batch_size, pipeline, self.settings.seed, mode)
 
     def device_name(self, device: str) -> str:
         """The product name of the device: that of the GPU or of the CPU."""
-        facts = self.device_facts[device]
+        facts = self.device_facts[self.device(device).name]
         return str(self.environment["cpu_model"] if device == "cpu" else facts["name"])
 
     def as_record(self) -> dict[str, Any]:

@@ -106,7 +106,25 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
             f"--perf-model={settings.model}: it is installed in {subject.roots[-1]}; the gate compares checkouts: "
             "run it in the project's own"
         )
-    start = {
+    start = _start(settings, subject, data_name, threads)
+    python = _python(settings.against_python)
+    head = Side("head", _working_tree(subject.root), sys.executable, subject, start)
+    with contextlib.ExitStack() as held:
+        base, title = _base(subject, settings.against, held)
+        if settings.against_python is not None:
+            title += f" on {settings.against_python}"
+        yield Side("base", title, python, base, start), head
+
+
+def itself(settings: Settings, data_name: str, threads: int) -> Side:
+    """The code of this process as a side, to run it in other processes. Raises SideUnusable."""
+    subject = subject_of(settings)
+    return Side("", "this process", sys.executable, subject, _start(settings, subject, data_name, threads))
+
+
+def _start(settings: Settings, subject: Subject, data_name: str, threads: int) -> dict[str, Any]:
+    """What a worker is told when it starts."""
+    return {
         "options": settings.for_worker(
             device=",".join(settings.devices),
             data=data_name if data_name in NAMES else "auto",  # both sides use the data set that head would use
@@ -115,13 +133,6 @@ def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Si
             model=settings.model if subject.module is None else f"{subject.module}:{settings.model.rpartition(':')[2]}",
         )
     }
-    python = _python(settings.against_python)
-    head = Side("head", _working_tree(subject.root), sys.executable, subject, start)
-    with contextlib.ExitStack() as held:
-        base, title = _base(subject, settings.against, held)
-        if settings.against_python is not None:
-            title += f" on {settings.against_python}"
-        yield Side("base", title, python, base, start), head
 
 
 def _working_tree(root: Path) -> str:
