@@ -10,11 +10,13 @@ import difflib
 import importlib
 import importlib.util
 import io
+import itertools
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,6 +78,39 @@ def folder_of(place: str) -> Path:
         if entry.resolve() != CHECKOUT and ((entry / first).is_dir() or (entry / f"{first}.py").is_file()):
             return entry
     return Path.cwd()
+
+
+def file_of(place: str) -> Path | None:
+    """The file of a user's module, or the file `place`, found without running any of its code; None if there is none.
+
+    Of a namespace package, the folder.
+    """
+    if is_file(place):
+        path = Path(place).expanduser().resolve()
+        return path if path.is_file() else None
+    locations: list[str] | None = None
+    spec: ModuleSpec | None = None
+    for part in itertools.accumulate(place.split("."), "{}.{}".format):
+        spec = _spec(part, locations)
+        if spec is None:
+            return None
+        locations = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+    if spec is None or (spec.origin is None and not locations):
+        return None
+    found = Path(str(spec.origin) if spec.has_location else next(iter(locations or ()), ""))
+    return found.resolve() if found.exists() and str(found) != "." else None
+
+
+def _spec(name: str, locations: list[str] | None) -> ModuleSpec | None:
+    """Where Python would find `name`. Stepwatch's own packages come last, whatever the user's are called."""
+    theirs = [entry for entry in sys.path if Path(entry).resolve() != CHECKOUT]
+    for wide in (False, True):
+        for finder in sys.meta_path:
+            path = locations if locations is not None or wide or finder is not PathFinder else theirs
+            find = getattr(finder, "find_spec", None)
+            if find is not None and (found := find(name, path)) is not None:
+                return found  # type: ignore[no-any-return]
+    return None
 
 
 def _imported(name: str, place: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from perf.harness.measurement.side_by_side.link import END_S, Link, SideError, SideLost, command
 
 ROOT = Path(__file__).resolve().parent.parent
+PERF = ROOT / "perf"
 # Long beside what a Python takes to start on a busy machine.
 WORKER = "perf/harness/measurement/side_by_side/worker.py"
 LIMIT_S = 60.0
@@ -21,8 +23,12 @@ HEADER = """\
 import json, os, signal, subprocess, sys, time
 start = json.loads(sys.stdin.readline())
 
+answered = 0
+
 def reply(message):
-    print(json.dumps(message), flush=True)
+    global answered
+    answered += 1
+    print(json.dumps({"number": answered, **message}), flush=True)
 
 """
 
@@ -71,8 +77,8 @@ def test_each_request_has_its_reply_in_order(start):
     link.request("visit", steps=3)
     link.request("finish")
     first, second = link.reply(LIMIT_S), link.reply(LIMIT_S)
-    assert first["got"] == {"do": "visit", "with": {"steps": 3}}
-    assert second["got"] == {"do": "finish", "with": {}}
+    assert first["got"] == {"do": "visit", "with": {"steps": 3}, "number": 1}
+    assert second["got"] == {"do": "finish", "with": {}, "number": 2}
     assert first["start"] == {"root": "/here", "parent": os.getpid()}
     assert link.ask("load", LIMIT_S)["got"]["do"] == "load"
 
@@ -81,7 +87,7 @@ def test_replies_in_pieces_and_several_at_once_are_told_apart(start):
     link = start(
         """
         sys.stdin.readline()
-        sys.stdout.write('{"a": 1}\\n{"b": '); sys.stdout.flush()
+        sys.stdout.write('{"a": 1, "number": 1}\\n{"number": 2, "b": '); sys.stdout.flush()
         sys.stdin.readline()
         sys.stdout.write('2}\\n'); sys.stdout.flush()
         time.sleep(600)
@@ -115,7 +121,7 @@ def test_an_error_is_told_with_its_place_first(start):
     assert caught.value.what == "RuntimeError: no"
 
 
-@pytest.mark.parametrize("garbage", ["Hello, world", "{", "5", '"error"', "[1, 2]", "\\xff"])
+@pytest.mark.parametrize("garbage", ["Hello, world", "{", "5", '"error"', "[1, 2]", "\\xff", "{}", '{"number": 2}'])
 def test_a_reply_that_is_none_ends_the_worker(start, garbage):
     link = start(f"sys.stdin.readline(); print({garbage!r}, flush=True); time.sleep(600)")
     with pytest.raises(SideLost, match=r"^its process answered b'"):
@@ -177,6 +183,22 @@ def test_a_process_that_the_kernel_cannot_end_yet_is_left_to_it(start, monkeypat
     link.close()
     assert limits == [END_S]
     assert wait(LIMIT_S) == -signal.SIGKILL
+
+
+def test_a_worker_that_answers_without_end_is_ended(start, monkeypatch):
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.link.MOST_BYTES", 1 << 20)
+    link = start("while True: sys.stdout.write('x' * 1000); sys.stdout.flush()")
+    with pytest.raises(SideLost, match=r"answers without end"):
+        link.ask("load", LIMIT_S)
+    assert gone(link.pid)
+
+
+def test_an_error_says_whether_the_side_opens_files_of_the_other(start):
+    link = start("for line in sys.stdin: reply({'error': 'it opens', 'strange': 'load' in line})")
+    for do, strange in (("load", True), ("finish", False)):
+        with pytest.raises(SideError) as caught:
+            link.ask(do, LIMIT_S)
+        assert caught.value.strange is strange
 
 
 def test_a_worker_that_never_ends_its_line_is_ended_within_its_limit(start):
@@ -252,6 +274,8 @@ def stub(tmp_path):
     (folder / "workload").mkdir()
     for package in (".", "..", "measurement", "measurement/side_by_side", "workload"):
         (folder / package / "__init__.py").touch()
+    sealed = "measurement/side_by_side/sealed.py"
+    shutil.copy(PERF / "harness" / sealed, folder / sealed)
     (folder / "options.py").write_text(
         "class Settings: threads, model = None, 'simple_nn'\ndef resolve(*arguments): return Settings()\n"
     )
@@ -274,7 +298,7 @@ class Plan:
     return worker
 
 
-START = {"root": "/", "roots": [], "options": {}}
+START = {"root": "/", "roots": [], "options": {}, "cwd": "/", "other": None, "free": []}
 
 
 def test_a_subject_that_prints_does_not_disturb(stub):

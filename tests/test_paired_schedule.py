@@ -6,30 +6,33 @@ import random
 import pytest
 
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
-from perf.harness.measurement.side_by_side.schedule import (
+from perf.harness.measurement.side_by_side.pair import (
     BASE,
+    CLOCK_SHARE,
     HEAD,
     LEAST_STEPS,
     MOST_STEPS,
     ROUNDS_PER_CORE,
     VISIT_S,
     Compared,
-    Gate,
-    Watcher,
 )
+from perf.harness.measurement.side_by_side.schedule import Gate, Watcher
 from perf.harness.record.judgement import Verdict
 from perf.harness.verdict.launches import LEAST_ROUNDS, LOOKS, Rule
 from perf.harness.workload.axes import Axes
 
 STEP_S = 1e-3
 CASE_S = 1.5
-START_S = 2.0  # what a fake worker takes to load
+START_S = 2.0  # what a fake pair takes to load
+REQUEST_S = 1e-5  # what a request takes beside its steps
 
 
 @pytest.fixture(autouse=True)
 def _case_s(monkeypatch):
     """These tests are about the schedule, whatever the time of a case is set to."""
-    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.CASE_S", CASE_S)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.pair.CASE_S", CASE_S)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.GUESSED_START_S", START_S)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.GUESSED_CASE_S", CASE_S)
 
 
 class Lab:
@@ -133,7 +136,9 @@ class FakeWorker:
         self.lab.visits.append((launch, self.case, self.side, core, steps))
         factor = self.lab.ratio(self.case, launch) if self.side == HEAD else 1.0
         self.lab.now += steps * self.lab.step_s * factor
-        return {"wall_s": [self.lab.step_s * factor] * (steps - 1), "cpu_s": [self.lab.step_s * factor] * (steps - 1)}
+        each_s = self.lab.step_s * factor
+        self.lab.now += REQUEST_S
+        return {"wall_s": [each_s] * (steps - 1), "cpu_s": [each_s] * (steps - 1), "total_s": each_s * steps}
 
     def finish(self):
         return {"problem": ""}
@@ -267,9 +272,10 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
     (judged,) = lab.gate("a", budget_s=30).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
-    begun, _, rest = judged.reason.partition(", ")
-    assert begun == f"{judged.launches} launches begun" and judged.launches > LOOKS[0]
-    assert rest == "and the time budget of 30 s has no room for more; give more with --perf-time-budget"
+    assert judged.launches == LOOKS[2]
+    assert judged.reason == (
+        "undecided after 8 launches: the time budget of 30 s has no room for more; give more with --perf-time-budget"
+    )
     assert judged.low < 1 < judged.high  # what is known is said
 
 
@@ -284,24 +290,35 @@ def test_nothing_is_launched_that_does_not_fit():
 def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_are():
     lab = Lab(ratio=lambda case, launch: 2.0)  # however clear it is
     (judged,) = lab.gate("a", budget_s=10).run()
-    assert judged.verdict is Verdict.INCONCLUSIVE and judged.low > 1.5
-    assert judged.reason.startswith("2 launches begun, of 4 at least, and the time budget of 10 s has no room")
+    assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
+    assert judged.low is judged.high is None  # an interval of so few launches says nothing
+    assert judged.reason.startswith("1 launches made, of 4 at least: the time budget of 10 s has no room for more;")
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():
-    """With three of four decided, a launch that took 8 s takes about a quarter of that: there is room for it."""
+    """With three of four decided, a launch that took 8 s takes less than half of that: there is room for two."""
     lab = Lab(ratio=lambda case, launch: 1.0 if case != "d" else 1.15 if launch % 2 else 1 / 1.15)
-    found = {judged.name: judged for judged in lab.gate("a", "b", "c", "d", budget_s=36).run()}
-    assert found["d"].launches > LOOKS[0]
-    assert lab.now < 36 + 2
+    found = {judged.name: judged for judged in lab.gate("a", "b", "c", "d", budget_s=40).run()}
+    assert found["d"].launches == LOOKS[1]
+    assert lab.now < 40
 
 
-def test_a_budget_that_ends_within_a_launch_leaves_the_rest_inconclusive():
+def test_where_there_is_no_time_for_all_the_first_are_decided_and_the_others_named():
+    """A case takes 2 s to load and 1.5 s: four launches of two of them fit into 25 s, and then of none."""
     lab = Lab()
-    found = lab.gate("a", "b", "c", "d", budget_s=6).run()
-    assert {judged.verdict for judged in found} == {Verdict.INCONCLUSIVE}
-    assert sorted(judged.launches for judged in found) == [0, 1, 1, 1]
-    assert not any(worker.alive for worker in lab.workers)
+    found = lab.gate("a", "b", "c", "d", budget_s=25).run()
+    assert [(judged.name, str(judged.verdict), judged.launches) for judged in found] == [
+        ("a", "SAME", 4), ("b", "SAME", 4), ("c", "INCONCLUSIVE", 0), ("d", "INCONCLUSIVE", 0),
+    ]  # fmt: skip
+    assert found[-1].reason.startswith("not measured: the time budget of 25 s has no room for more")
+    assert lab.now <= 25
+
+
+def test_what_waited_is_measured_when_there_is_time_after_all():
+    found = Lab().gate("a", "b", "c", "d", budget_s=36).run()
+    assert [judged.launches for judged in found] == [4, 4, 4, 4]
+    found = Lab().gate("a", "b", "c", budget_s=34).run()  # two at first, and the third afterwards
+    assert {str(judged.verdict) for judged in found} == {"SAME"}
 
 
 def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
@@ -412,7 +429,7 @@ class Editor(Lab):
 
 def test_a_source_file_that_is_changed_meanwhile_is_noticed():
     (judged,) = Editor().gate("a").run()
-    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.verdict is Verdict.INVALID
     assert judged.reason == "head's model/mlp.py was changed while it was measured"
     assert judged.launches < LOOKS[0]
 
@@ -497,3 +514,106 @@ def test_an_interrupt_before_anything_is_known_leaves_every_benchmark_named():
         ("a", "interrupted", None),
         ("b", "interrupted", None),
     ]
+
+
+def alone(name, why="base has no such benchmark", verdict=Verdict.NEW):
+    return Compared(name, name, Axes("cpu", 64, None), why, verdict)
+
+
+def test_what_only_head_has_is_measured_alone_and_last():
+    lab = Lab()
+    found = {judged.name: judged for judged in lab.gate(alone("new"), "a").run()}
+    assert verdicts(found.values()) == {"new": "NEW", "a": "SAME"}
+    assert (found["new"].head_s, found["new"].base_s, found["new"].ratio) == (STEP_S, None, None)
+    assert found["new"].reason == "base has no such benchmark"
+    sides = [side for _, case, side, *_ in lab.visits if case == "new"]
+    assert set(sides) == {HEAD}
+    assert [worker.side for worker in lab.workers].count(BASE) == LOOKS[0]
+    assert not any(worker.alive for worker in lab.workers)
+
+
+@pytest.mark.parametrize("command", ["load", "prepare", "visit", "finish"])
+@pytest.mark.parametrize("error", [SideError("RuntimeError: no"), SideLost("its process ended")])
+def test_what_only_head_has_must_work(command, error):
+    lab = Lab(faults={(HEAD, command, None if command == "load" else "new"): error})
+    (judged,) = lab.gate(alone("new")).run()
+    assert (judged.verdict, judged.reason) == (Verdict.INVALID, f"head: {error}")
+
+
+def test_of_several_that_only_head_has_the_rest_go_on_in_a_new_process():
+    lab = Lab(faults={(HEAD, "prepare", "bad"): SideLost("its process ended")})
+    assert verdicts(lab.gate(alone("bad"), alone("good")).run()) == {"bad": "INVALID", "good": "NEW"}
+
+
+@pytest.mark.parametrize("where", ["load", "prepare"])
+def test_where_base_is_broken_head_must_work_alone(where):
+    case = None if where == "load" else "a"
+    broken = {(BASE, where, case): SideError("ImportError: old")}
+    (judged,) = Lab(faults=broken).gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INCONCLUSIVE, "base: ImportError: old")
+    assert judged.head_s == STEP_S
+    (judged,) = Lab(faults=broken | {(HEAD, "finish", "a"): SideError("no")}).gate("a").run()
+    assert (judged.verdict, judged.reason) == (Verdict.INVALID, "head: no")
+
+
+def test_a_base_that_opens_files_of_head_is_invalid():
+    lab = Lab(faults={(BASE, "load", None): SideError("it opens files of the other side: src/x.py", strange=True)})
+    (judged,) = lab.gate("a").run()
+    assert judged.verdict is Verdict.INVALID
+
+
+class WrongClock(Lab):
+    """Head's clock shows only a part of its time: `part`."""
+
+    def __init__(self, part, **rest):
+        super().__init__(**rest)
+        self.part = part
+
+    def start(self, side):
+        worker = super().start(side)
+        if side == HEAD:
+            visit = worker.visit
+            worker.visit = lambda **arguments: {
+                key: [one * self.part for one in value] if isinstance(value, list) else value * self.part
+                for key, value in visit(**arguments).items()
+            }
+        return worker
+
+
+@pytest.mark.parametrize(
+    ("part", "says"), [(0.5, "50% less time"), (1 - 2 * CLOCK_SHARE, "6% less time"), (1.5, "50% more time")]
+)
+def test_a_clock_that_the_gate_does_not_confirm_is_invalid(part, says):
+    (judged,) = WrongClock(part).gate("a").run()
+    assert judged.verdict is Verdict.INVALID
+    assert judged.reason.startswith("head: its clock ") and says in judged.reason
+    assert verdicts(WrongClock(part).gate(alone("a")).run()) == {"a": "NEW"}  # with nothing to compare it with
+
+
+def test_a_head_that_is_slower_or_faster_has_a_right_clock():
+    for ratio, verdict in ((2.0, "SLOWER"), (0.5, "FASTER")):
+        assert verdicts(Lab(ratio=lambda case, launch, ratio=ratio: ratio).gate("a").run()) == {"a": verdict}
+
+
+@pytest.mark.parametrize(
+    ("do", "reply"),
+    [
+        ("load", {"data": None}),
+        ("load", {"sources": ["a"]}),
+        ("prepare", {"step_s": -1.0}),
+        ("prepare", {"step_s": float("nan")}),
+        ("prepare", {"step_s": "quick"}),
+        ("visit", {"wall_s": []}),
+        ("visit", {"wall_s": [1e-3] * 3}),
+        ("visit", {"wall_s": [0.0] * 6}),
+        ("visit", {"wall_s": [float("inf")] * 6}),
+        ("visit", {"cpu_s": "none"}),
+        ("visit", {"total_s": None}),
+        ("finish", {"problem": 5}),
+    ],
+)
+def test_an_answer_that_no_worker_gives_is_invalid(do, reply):
+    lab = Lab(replies={(HEAD, do, None if do == "load" else "a"): reply})
+    (judged,) = lab.gate("a").run()
+    assert judged.verdict is Verdict.INVALID
+    assert judged.reason.startswith("head: it answers ")

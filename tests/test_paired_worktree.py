@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.measurement.side_by_side import worktree as module
-from perf.harness.measurement.side_by_side.worktree import LOCK, PREFIX, RefError, commit, sweep, top_level, worktree
+from perf.harness.measurement.side_by_side import repository as module
+from perf.harness.measurement.side_by_side.repository import RefError, commit, top_level
+from perf.harness.measurement.side_by_side.worktree import LOCK, PREFIX, sweep, worktree
 from tests.conftest import git
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -158,7 +159,8 @@ def test_two_at_once_do_not_disturb_each_other(repository):
 RUN = """
 import sys, time
 from pathlib import Path
-from perf.harness.measurement.side_by_side.worktree import commit, worktree
+from perf.harness.measurement.side_by_side.repository import commit
+from perf.harness.measurement.side_by_side.worktree import worktree
 repository = Path(sys.argv[1])
 with worktree(repository, commit(repository, "HEAD")) as place:
     print(place, flush=True)

@@ -47,17 +47,17 @@ class World:
     def __init__(self):
         self.found = dict.fromkeys(NAMES, SAME)
         self.unusable = self.interrupt = None
-        self.facts = {
-            side: {"python": "3.11.7", "torch": "2.9", "shapes": "A", "sources": {"m.py": side}} for side in SIDES
-        }
+        self.same = False
+        self.facts = {side: {"python": "3.11.7", "torch": "2.9", "shapes": "A", "data": "digits"} for side in SIDES}
         self.more = {side: {} for side in SIDES}
         self.less = {side: () for side in SIDES}
         self.errors = {}
         self.open = 0
         self.gates = []
+        self.devices = ["cpu"]
 
     @contextlib.contextmanager
-    def sides(self, settings, data_name, threads):
+    def sides(self, settings, threads):
         if self.unusable:
             raise SideUnusable(self.unusable)
         self.open += 1
@@ -67,6 +67,10 @@ class World:
     def judge(self, case):
         short = case.name.rpartition("::")[2].removeprefix("test_")
         return Judgement(case.name, **self.found[short])
+
+
+def axes(device, batch_size, pipeline):
+    return [device, batch_size, pipeline, "eager", "fp32", None]
 
 
 class FakeSide:
@@ -89,10 +93,15 @@ class FakeLink:
     def reply(self, limit_s):
         if error := self.world.errors.get(self.side):
             raise error
-        cases = {kind: [["cpu", 64, "resident" if "pipeline" in BY_NAME[kind].axes else None]] for kind in self.kinds}
+        devices = self.world.devices
+        cases = {
+            kind: [axes(device, 64, "resident" if "pipeline" in BY_NAME[kind].axes else None) for device in devices]
+            for kind in self.kinds
+            if not BY_NAME[kind].all_at_once
+        }
         for kind in cases:
             cases[kind] = [] if kind in self.world.less[self.side] else cases[kind]
-            cases[kind] += self.world.more[self.side].get(kind, [])
+            cases[kind] += [axes(*one) for one in self.world.more[self.side].get(kind, [])]
         return {**self.world.facts[self.side], "cases": cases}
 
     def close(self):
@@ -123,6 +132,8 @@ def world(monkeypatch):
 
     monkeypatch.setattr("perf.harness.plugin.gate.sides", made.sides)
     monkeypatch.setattr("perf.harness.plugin.gate.Gate", FakeGate)
+    monkeypatch.setattr("perf.harness.plugin.gate.same_code", lambda base, head: made.same)
+    monkeypatch.setattr("perf.harness.plugin.gate.lacking", lambda base, head, opened: "")
     return made
 
 
@@ -195,7 +206,7 @@ def test_the_threads_that_are_said_and_kept_are_the_workers(gate, pytester, opti
 
 def test_the_same_sources_are_said_to_be_the_same_code(gate, world):
     gate().stdout.no_fnmatch_line("*same code*")
-    world.facts["base"] = world.facts["head"]
+    world.same = True
     gate().stdout.fnmatch_lines(["base: *; base and head are the same code."])
 
 
@@ -247,7 +258,7 @@ def test_an_inconclusive_benchmark_is_a_skip_and_exit_10(gate, world):
     result.stdout.fnmatch_lines(
         [
             "*1 INCONCLUSIVE · 3 SAME*",
-            "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it a failure.",
+            "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it 1, pass 0.",
             "SKIPPED *INCONCLUSIVE: *16 launches differ too much",
         ]
     )
@@ -280,28 +291,119 @@ def test_a_gate_that_is_off_measures_as_always(gate, world):
     result.stdout.fnmatch_lines(["*measured 1*"])
 
 
-def test_a_benchmark_that_base_has_not_is_new_and_passes(gate, world):
+def test_an_inconclusive_benchmark_can_be_let_pass_while_what_is_slower_fails(gate, world):
+    world.found["inference[cpu-bs64]"] = UNDECIDED
+    result = gate("--perf-inconclusive=pass")
+    result.assert_outcomes(passed=3, skipped=4)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 INCONCLUSIVE · 3 SAME"])
+    world.found["training_step[cpu-bs64]"] = SLOWER
+    assert gate("--perf-inconclusive=pass").ret == 1
+
+
+def alone(world):
+    """What the gate was given to measure with head alone, and why."""
+    return {case.name.rpartition("test_")[2]: case.alone for case in world.gates[-1].cases if case.alone}
+
+
+NEW = {"verdict": Verdict.NEW, "reason": "base has no such benchmark", "head_s": 1.1e-3}
+
+
+def test_a_benchmark_that_base_has_not_is_measured_alone_and_new(gate, world):
     world.less["base"] = ("inference",)
+    world.found["inference[cpu-bs64]"] = NEW
     result = gate()
     result.assert_outcomes(passed=4, skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["compared 3 · missing 0 · new 1 · *", "1 NEW · 3 SAME"])
-    assert len(world.gates[0].cases) == world.gates[0].rule.benchmarks == 3
+    assert alone(world) == {"inference[cpu-bs64]": "base has no such benchmark"}
+    assert world.gates[0].rule.benchmarks == 3
 
 
-def test_a_model_that_base_has_not_is_new_and_said(gate, world):
+def test_a_model_that_base_has_not_is_measured_alone(gate, world):
     world.errors["base"] = SideError("UnknownModel: unknown model 'simple_nn'", "model/recipes.py:70")
+    world.found = dict.fromkeys(NAMES, NEW)
     result = gate()
     assert result.ret == 0
-    assert world.gates == []
+    assert set(alone(world)) == set(NAMES)
     result.stdout.fnmatch_lines(["base: *; base has no such model: unknown model *", "4 NEW"])
+    world.found["inference[cpu-bs64]"] = INVALID  # a factory that is broken must not pass as new
+    assert gate().ret == 1
 
 
-def test_a_model_of_base_that_is_broken_is_not_taken_for_a_missing_one(gate, world):
+def test_a_base_that_is_broken_leaves_head_to_be_measured_alone(gate, world):
     world.errors["base"] = SideError("RecipeError: mine:net: importing 'mine' raised SyntaxError", "model/recipes.py:9")
+    broken = {"verdict": Verdict.INCONCLUSIVE, "reason": "base: model/recipes.py:9: RecipeError", "head_s": 1e-3}
+    world.found = dict.fromkeys(NAMES, broken)
+    assert gate().ret == 10
+    assert set(alone(world)) == set(NAMES)
+    assert {case.verdict for case in world.gates[-1].cases} == {Verdict.INCONCLUSIVE}
+    assert gate("--perf-inconclusive=pass").ret == 0
+    world.found["inference[cpu-bs64]"] = INVALID
+    assert gate("--perf-inconclusive=pass").ret == 1
+
+
+def test_a_base_that_lacks_what_git_ignores_says_what_helps(gate, world, monkeypatch):
+    world.errors["base"] = SideError("RecipeError: mine:net: FileNotFoundError: sizes.json", "nets.py:9")
+    world.found = dict.fromkeys(NAMES, UNDECIDED)
+    monkeypatch.setattr("perf.harness.plugin.gate.lacking", lambda base, head, opened: f"head reads {opened}: make")
+    world.facts["head"]["opened"] = ["sizes.json"]
+    gate().stdout.fnmatch_lines(["base: *; head reads [[]'sizes.json']: make."])
+
+
+def test_a_base_that_opens_files_of_head_is_refused(gate, world):
+    world.errors["base"] = SideError("it opens files of the other side: src/x.py", strange=True)
     result = gate()
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["*base cannot be measured: *raised SyntaxError"])
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-against=main: base cannot be measured: it opens *src/x.py"])
+
+
+def test_a_base_without_the_model_that_is_named_for_it_is_refused(gate, world):
+    world.errors["base"] = SideError("UnknownModel: unknown model 'old'")
+    result = gate("--perf-base-model=old")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-base-model=old: base cannot be measured: *"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SideLost("its process ended by itself with exit code 0"),
+        SideError("RecipeError: mine:net: importing 'mine' raised SyntaxError", "nets.py:9"),
+        SideError("it opens files of the other side: model/x.py", strange=True),
+    ],
+)
+def test_a_head_that_cannot_be_imported_is_invalid_in_every_output(gate, world, pytester, error):
+    world.errors["head"] = error
+    result = gate(f"--junitxml={pytester.path / 'out.xml'}")
+    assert (result.ret, world.gates) == (1, [])
+    result.assert_outcomes(failed=4, skipped=3)
+    suite = ElementTree.parse(pytester.path / "out.xml").find("testsuite")
+    assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("4", "0", "7")
+    result.stdout.fnmatch_lines([f"4 benchmarks: head: {error}", "4 INVALID"])
+
+
+def test_a_head_that_cannot_be_imported_is_invalid_where_base_cannot_either(gate, world):
+    for side in SIDES:
+        world.errors[side] = SideLost("its process ended by itself with exit code 1: No module named torch")
+    result = gate()
+    assert (result.ret, world.gates) == (1, [])
+    result.stdout.fnmatch_lines(["*test_training_step*", "*INVALID"])
+
+
+def test_a_model_that_head_has_no_more_is_missing(gate, world):
+    world.errors["head"] = SideError("UnknownModel: mine:net: 'mine' has no 'net'")
+    result = gate()
+    assert (result.ret, world.gates) == (1, [])
+    result.stdout.fnmatch_lines(["4 benchmarks: head: UnknownModel: *", "4 MISSING"])
+
+
+def test_a_model_that_nobody_has_is_refused(gate, world):
+    for side in SIDES:
+        world.errors[side] = SideError("UnknownModel: mine:net: 'mine' has no 'net'; did you mean nett?")
+    result = gate()
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-model=simple_nn: UnknownModel: *did you mean nett[?]"])
 
 
 def test_a_benchmark_that_head_has_not_is_a_failed_test(gate, world):
@@ -337,18 +439,18 @@ def test_an_invalid_result_fails_with_its_message(gate, world):
     result.stdout.fnmatch_lines(["INVALID: head: the loss is not finite: 2.3 at first, nan at last"])
 
 
-def test_sides_of_different_shapes_are_invalid_and_not_measured(gate, world):
+def test_another_shape_is_another_training_and_measured_alone(gate, world):
     world.facts["base"] = world.facts["base"] | {"shapes": "B"}
-    result = gate()
-    result.assert_outcomes(failed=4, skipped=3)
-    assert (result.ret, world.gates) == (1, [])
-    result.stdout.fnmatch_lines(["INVALID: shapes differ: base takes B, head A"])
+    world.found = dict.fromkeys(NAMES, NEW)
+    assert gate().ret == 0
+    assert alone(world) == dict.fromkeys(NAMES, "another training: base takes B, head A")
 
 
-def test_an_absent_device_is_a_skip_with_its_reason(gate, monkeypatch):
+def test_an_absent_device_is_a_skip_with_its_reason(gate, world, monkeypatch):
     monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    world.devices = ["cpu", "cuda"]
     result = gate("-rs", device="cpu,cuda")
-    result.assert_outcomes(passed=4, skipped=11)
+    result.assert_outcomes(passed=4, skipped=10)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["SKIPPED*cuda: unplugged"])
 
@@ -362,6 +464,7 @@ def test_a_required_device_that_is_absent_is_refused(gate, world, monkeypatch):
 
 def test_nothing_to_judge_is_refused(gate, world, monkeypatch):
     monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
+    world.devices = ["cuda"]
     result = gate(device="cuda")
     assert (result.ret, world.gates) == (4, [])
     result.stderr.fnmatch_lines(
@@ -388,14 +491,6 @@ def test_a_bad_ref_is_one_line_and_exit_4_before_anything_is_measured(gate, worl
     assert (result.ret, world.gates) == (4, [])
     assert result.stderr.str().strip() == f"ERROR: {world.unusable}"
     assert "collected" not in result.stdout.str()
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_a_side_that_cannot_say_what_it_has_is_refused(gate, world, side):
-    world.errors[side] = SideLost("its process ended by itself with exit code 1: No module named torch")
-    result = gate()
-    assert (result.ret, world.gates) == (4, [])
-    result.stderr.fnmatch_lines([f"ERROR: --perf-against: {side} cannot be measured: *No module named torch"])
 
 
 def test_a_python_that_lacks_something_is_named_by_its_option(gate, world):

@@ -8,7 +8,7 @@ import pytest
 from model import load_recipe
 from perf.__main__ import main
 from perf.harness.measurement.side_by_side import selftest
-from perf.harness.measurement.side_by_side.schedule import Compared
+from perf.harness.measurement.side_by_side.pair import Compared
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report.selftest import one_trial, render_selftest
 from perf.harness.verdict.launches import Visit
@@ -75,7 +75,7 @@ class FakeGate:
     def run(self):
         for case in self.todo:
             for size in self.reached[case.name]:
-                self.watcher.measured(case, [(Visit((1.0,), ()), Visit((1.1,), ()))], size)
+                self.watcher.measured(case, [{"base": Visit((1.0,)), "head": Visit((1.1,))}], size)
         return [judged(case.name, Verdict.SAME) for case in self.todo]
 
 
@@ -204,7 +204,7 @@ def test_a_stored_run_is_contrasted_with_the_next_process():
     seen = selftest._Seen(lambda line: None)
     case = Compared("epoch[cpu-bs64]", "epoch", Axes("cpu", 64, "resident"))
     for base, head in ((1.0, 1.1), (2.0, 1.2), (4.0, 3.0)):
-        rounds = [(Visit((base, base, 9.0), ()), Visit((head,), ()))] * 3
+        rounds = [{"base": Visit((base, base, 9.0)), "head": Visit((head,))}] * 3
         seen.measured(case, rounds, 0.05)
     assert list(seen.stock_ratios()) == [1.2 / 1.0, 3.0 / 2.0]
     assert seen.injected == {"epoch[cpu-bs64]": [0.05] * 3}

@@ -91,7 +91,7 @@ def test_lists_keep_their_order_and_lose_their_duplicates():
         ("memory_limit", "0GB", "--perf-memory-limit: '0GB' is not an amount of memory"),
         ("memory_limit", "-1GB", "--perf-memory-limit: '-1GB' is not an amount of memory"),
         ("memory_limit", f"{'9' * 30}GB", "is not an amount of memory"),
-        ("inconclusive", "pass", "--perf-inconclusive: 'pass' is not one of warn, fail"),
+        ("inconclusive", "on", "--perf-inconclusive: 'on' is not one of pass, warn, fail"),
         ("seed", "9" * 30, "is out of range"),
     ],
 )
@@ -111,7 +111,18 @@ def test_a_wrong_ini_value_names_the_ini_file():
 
 
 # Nothing is done where these are not given.
-NO_DEFAULT = ("require-device", "tuned-cpu", "against", "against-python", "full", "spec", "require-check", "inject")
+NO_DEFAULT = (
+    "require-device",
+    "tuned-cpu",
+    "against",
+    "against-python",
+    "against-setup",
+    "base-model",
+    "full",
+    "spec",
+    "require-check",
+    "inject",
+)
 
 
 def test_every_option_says_its_default_in_its_help():

@@ -136,6 +136,8 @@ class Settings:
     require_devices: tuple[str, ...]
     against: str | None
     against_python: str | None
+    against_setup: str | None
+    base_model: str | None
     gate: str
     min_effect: float
     time_budget_s: float
@@ -414,11 +416,17 @@ OPTIONS = (
     Option("require-device", "LIST", None, "exit with 4 before anything is measured if one of these is absent",
            _devices, "require_devices", without=(), parent_only=True),
     Option("against", "REF|DIR", None,
-           "gate: measure a git ref, or another checkout, side by side with the working tree",
+           "gate: measure a git ref, or another checkout, side by side with the working tree; REF... is the commit at "
+           "which your branch left REF",
            _text, "against", parent_only=True),
     Option("against-python", "EXE", None,
            "gate: measure base with this Python, for example one with another torch",
            _text, "against_python", parent_only=True),
+    Option("against-setup", "CMD", None,
+           "gate: run this command in base's folder first, to make what no commit has: generated files, extensions",
+           _text, "against_setup", parent_only=True),
+    Option("base-model", "NAME", None, "gate: what to train in base, if it has another name there than in head",
+           _text, "base_model", parent_only=True),
     Option("gate", "MODE", "fail",
            "what to do if a benchmark is SLOWER: fail, warn, or off (off also ignores --perf-against)",
            lambda text: _one_of(text, ("off", "warn", "fail")), "gate", parent_only=True),
@@ -429,8 +437,8 @@ OPTIONS = (
            "how long the gate may take; benchmarks still undecided then are INCONCLUSIVE",
            _duration, "time_budget_s", parent_only=True),
     Option("inconclusive", "MODE", "warn",
-           "exit code if a benchmark is INCONCLUSIVE and nothing failed: warn gives 10, fail gives 1",
-           lambda text: _one_of(text, ("warn", "fail")), "inconclusive", parent_only=True),
+           "exit code if a benchmark is INCONCLUSIVE and nothing failed: pass gives 0, warn gives 10, fail gives 1",
+           lambda text: _one_of(text, ("pass", "warn", "fail")), "inconclusive", parent_only=True),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
     Option("full", None, None, "qualify: ten minutes of sustained load",

@@ -10,7 +10,7 @@ from typing import Any
 
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.link import SideError
-from perf.harness.measurement.side_by_side.schedule import LOAD_S, PREPARE_S, Worker
+from perf.harness.measurement.side_by_side.pair import LOAD_S, PREPARE_S, Worker
 
 # A device makes so many visits in a row. The first and the last do not count, because another device may not have begun
 # yet, or may have ended.

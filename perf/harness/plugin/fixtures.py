@@ -119,7 +119,7 @@ def together(
     cases = {name: {"kind": "training_step", **Axes(name, batch_size, None, model=model)._asdict()} for name in names}
     with contextlib.ExitStack() as held:
         try:
-            side = itself(settings, bench.workload.data.name, threads)
+            side = itself(settings, threads)
             workers = {name: held.enter_context(contextlib.closing(side.launch())) for name in names}
         except (SideUnusable, SideLost) as error:
             pytest.fail(str(error), pytrace=False)

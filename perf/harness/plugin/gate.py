@@ -1,90 +1,42 @@
-"""The second way to run, `--perf-against`: each case runs on base and head side by side, and is judged."""
+"""The second way to run, `--perf-against`: each case runs on base and head side by side, and is judged.
+
+This process is the judge. It runs no code of the user's project: workers say which cases there are, and how long they
+take, and the exit code comes from the judgements alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model import UnknownModel
 from perf.harness.machine.identity import cores
-from perf.harness.measurement.side_by_side.link import Link, SideError
-from perf.harness.measurement.side_by_side.schedule import BASE, HEAD, LOAD_S, Compared, Gate, Watcher
-from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, sides
+from perf.harness.measurement.side_by_side.listing import Listed, lacking, listed
+from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared
+from perf.harness.measurement.side_by_side.schedule import Gate
+from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, same_code, sides
 from perf.harness.plugin import preflight, stock
+from perf.harness.plugin.gated import GatedItem, Shown
 from perf.harness.plugin.items import kind, parametrize, params
-from perf.harness.plugin.state import PROGRESS, STATE, end_undecided, keep_record, kept_in
+from perf.harness.plugin.state import end_undecided, keep_record, kept_in
 from perf.harness.plugin.way import Way
 from perf.harness.record import Case, Scalar
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
 from perf.harness.report.layout import Notes
-from perf.harness.report.quantities import duration
-from perf.harness.report.verdicts import one_line, render_verdicts
+from perf.harness.report.quantities import counted, duration
+from perf.harness.report.verdicts import render_verdicts
 from perf.harness.verdict.launches import LOOKS, Rule
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 
-# The progress on the terminal is updated after each of so many parts of a case's rounds.
-PARTS = 4
 NOT_PINNED = "its worker processes run on other cores, so the gate cannot pin them"
 
 
-class GatedItem(pytest.Item):
-    """A benchmark under its usual name. The gate's verdict is its outcome."""
-
-    def __init__(
-        self, *, case: Compared | None, judgements: dict[str, Judgement], why_not: str = "", **rest: Any
-    ) -> None:
-        super().__init__(**rest)
-        self.case = case
-        self.why_not = why_not
-        self.judgements = judgements
-
-    def runtest(self) -> None:
-        if self.why_not:
-            pytest.skip(self.why_not)
-        judgement = self.judgements[self.nodeid]
-        settings = self.config.stash[STATE].settings
-        self.user_properties.append(("verdict", str(judgement.verdict)))
-        failing = FAILURES | ({Verdict.INCONCLUSIVE} if settings.inconclusive == "fail" else set())
-        if judgement.verdict in failing and settings.gate == "fail":
-            pytest.fail(one_line(judgement), pytrace=False)
-        if judgement.verdict is Verdict.INCONCLUSIVE:
-            pytest.skip(one_line(judgement))
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        return self.path, None, self.name
-
-
-class Shown(Watcher):
-    """Shows launch and benchmark on a terminal. Prints a line, on any output, each time cases were judged."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._progress = config.stash[PROGRESS]
-        self._last: tuple[int, str, int] | None = None
-
-    def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
-        now = (launch, case.name, int(share * PARTS))
-        if now != self._last:
-            self._last = now
-            name = short_name(case.name)
-            self._progress.say(f"launch {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
-
-    def looked(
-        self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
-    ) -> None:
-        found = " · ".join(f"{number} {verdict}" for verdict, number in tally(decided).items()) or "nothing new"
-        left = f"; undecided: {', '.join(short_name(case.name) for case in undecided)}" if undecided else ""
-        self._progress.line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
-
-
 class SideBySide(Way):
-    """One gate. It makes the sides at the start and the cases at collection, and measures before the first item runs.
+    """One gate. It asks the sides for their cases at collection, and measures before the first item runs.
 
     The items only report the verdicts.
     """
@@ -95,9 +47,9 @@ class SideBySide(Way):
         self._judgements: dict[str, Judgement] = {}
         self._skipped: list[Case] = []
         self._notes: list[str] = []
-        self._invalid = ""
         self._undecided = 0
         self._kept = ""
+        self._listed: dict[str, Listed] = {}
         # How the gate was run: the sides, how long it took, and what else used the machine.
         self._run: dict[str, Scalar] = {}
         self._json = stock.take_json(config)
@@ -107,97 +59,121 @@ class SideBySide(Way):
         held = contextlib.ExitStack()
         config.add_cleanup(held.close)
         try:
-            base, head = held.enter_context(sides(self.settings, self.state.plan.network().data_name, self._threads))
+            base, head = held.enter_context(sides(self.settings, self._threads))
         except SideUnusable as error:
             raise pytest.UsageError(str(error)) from None
         self._sides: dict[str, Side] = {BASE: base, HEAD: head}
 
     def header(self) -> list[str]:
-        return [f"gate      base: {self._sides[BASE].title}; head: {self._sides[HEAD].title}"]
+        return [f"gate      {'; '.join(self._titles())}"]
+
+    def collecting(self, session: pytest.Session) -> None:
+        """Ask both sides what they have. Raises pytest.UsageError if neither has the model, or if base is unusable."""
+        self.progress.say("asking base and head for their benchmarks …")
+        self._listed = listed(self._sides, list(BY_NAME))
+        self.progress.say("")
+        base, head = self._listed[BASE], self._listed[HEAD]
+        settings = self.settings
+        if base.error and (base.strange or settings.against_python or (base.unknown and settings.base_model)):
+            raise pytest.UsageError(f"{self._option(base)}: base cannot be measured: {base.error}")
+        if base.error and head.unknown:
+            raise pytest.UsageError(f"--perf-model={settings.model}: {head.error}")
+        self._note_facts(base, head)
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
-        parametrize(metafunc, self.state.plan)
+        parametrize(metafunc, self._axes)
+
+    def _axes(self, name: str) -> list[Axes]:
+        """The cases of head; if head cannot say what it has, those of base, which are then missing or INVALID."""
+        base, head = self._listed[BASE], self._listed[HEAD]
+        of = base if head.error and not base.error else head
+        if of.error:
+            return [Axes(device, None, None) for device in self.state.plan.devices]
+        return [axes for axes in of.cases.get(name, ()) if self._is_here(axes)]
+
+    def _is_here(self, axes: Axes) -> bool:
+        return axes.device in self.state.plan.devices or axes.device in self.state.plan.kinds()
+
+    def _option(self, base: Listed) -> str:
+        """The option that is to blame for a base that cannot be measured."""
+        settings = self.settings
+        if base.unknown and settings.base_model:
+            return f"--perf-base-model={settings.base_model}"
+        python = settings.against_python
+        return f"--perf-against-python={python}" if python else f"--perf-against={settings.against}"
+
+    def _note_facts(self, base: Listed, head: Listed) -> None:
+        """Note which versions differ, or that both sides are the same code, and why base cannot be measured."""
+        if base.facts and head.facts:
+            for what in ("torch", "python"):
+                if (old := getattr(base.facts, what)) != (new := getattr(head.facts, what)):
+                    self._notes.append(f"{what}: base {old}, head {new}")
+            if not self._notes and same_code(self._sides[BASE], self._sides[HEAD]):
+                self._notes.append("base and head are the same code")
+        elif base.unknown:
+            self._notes.append(f"base has no such model: {base.error.partition('UnknownModel: ')[2]}")
+        elif base.error and head.facts and (why := lacking(self._sides[BASE], self._sides[HEAD], head.facts.opened)):
+            self._notes.append(why)
 
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: place(kind(item) or ""))
         found = {name: item for item in items if (name := kind(item)) is not None}
-        if self.config.option.collectonly or not found:
+        if not found:
             return
-        listed = self._listed([name for name in found if not BY_NAME[name].not_gated])
-        base, head = listed[BASE], listed[HEAD]
-        items[:] = [self._gated(item, base) if kind(item) else item for item in items]
-        if any("::" in str(argument) for argument in self.config.args):
+        base, head = self._listed[BASE], self._listed[HEAD]
+        # Where head has no case of a benchmark, pytest makes an item without a device.
+        there = [item for item in items if not kind(item) or isinstance(params(item)["device"], str)]
+        items[:] = [self._gated(item, base, head) if kind(item) else item for item in there]
+        if any("::" in str(argument) for argument in self.config.args) or base.error or head.error:
             return  # the user named single cases: the others are not missing
-        for benchmark, ids in base.items():
-            for case in sorted(set(ids) - set(head[benchmark])):
-                items.append(self._missing(found[benchmark], f"test_{benchmark}[{case}]"))
+        for benchmark, item in found.items():
+            if BY_NAME[benchmark].not_gated:
+                continue
+            ids = {axes.id for axes in head.cases.get(benchmark, ())}
+            for axes in base.cases.get(benchmark, ()):
+                if axes.id not in ids and self._is_here(axes):
+                    items.append(self._missing(item, f"test_{benchmark}[{axes.id}]"))
 
-    def _listed(self, kinds: list[str]) -> dict[str, dict[str, list[str]]]:
-        """Ask each side for the ids of its cases, by kind. Raises pytest.UsageError if a side cannot answer."""
-        replies: dict[str, dict[str, Any]] = {}
-        links: dict[str, Link] = {}
-        with contextlib.ExitStack() as held:
-            try:
-                for name, side in self._sides.items():
-                    links[name] = held.enter_context(contextlib.closing(side.launch()))
-                    links[name].request("cases", kinds=kinds)
-                for name, link in links.items():
-                    try:
-                        replies[name] = link.reply(LOAD_S)
-                    except SideError as error:
-                        if name != BASE or not error.what.startswith(f"{UnknownModel.__name__}: "):
-                            raise
-                        self._notes.append(f"base has no such model: {error.what.partition(': ')[2]}")
-                        replies[name] = {"cases": {kind: [] for kind in kinds}}
-            except SideError as error:
-                other = name == BASE and self.settings.against_python is not None
-                option = f"--perf-against-python={self.settings.against_python}" if other else "--perf-against"
-                raise pytest.UsageError(f"{option}: {name} cannot be measured: {error}") from None
-        self._compare_facts(replies[BASE], replies[HEAD])
-        return {
-            name: {kind: [Axes(*axes).id for axes in cases] for kind, cases in reply["cases"].items()}
-            for name, reply in replies.items()
-        }
-
-    def _compare_facts(self, base: dict[str, Any], head: dict[str, Any]) -> None:
-        """Note which versions differ, or that both sides are the same code. Different shapes make each case INVALID."""
-        for what in ("torch", "python"):
-            if base.get(what, head[what]) != head[what]:
-                self._notes.append(f"{what}: base {base[what]}, head {head[what]}")
-        if not self._notes and base["sources"] == head["sources"]:
-            self._notes.append("base and head are the same code")
-        if base.get("shapes", head["shapes"]) != head["shapes"]:
-            self._invalid = f"shapes differ: base takes {base['shapes']}, head {head['shapes']}"
-
-    def _gated(self, item: pytest.Item, base: dict[str, list[str]]) -> GatedItem:
-        """Make the item that replaces `item`: with a case to measure, a reason to skip it, or the verdict NEW."""
-        benchmark, axes = kind(item) or "", params(item)
-        device = self.state.plan.device(axes["device"])
-        why_not, case = "", None
+    def _gated(self, item: pytest.Item, base: Listed, head: Listed) -> GatedItem:
+        """Make the item that replaces `item`: with a case to measure, a reason to skip it, or a verdict."""
+        benchmark, axes = kind(item) or "", Axes(*(params(item)[name] for name in Axes._fields))
+        device = self.state.plan.device(axes.device)
         if device.absent:
-            why_not = f"{device.name}: {device.absent}"
-        elif why_not := BY_NAME[benchmark].not_gated:
-            pass
-        elif axes["pipeline"] == "workers":
-            why_not = NOT_PINNED
-        elif item.name not in {f"test_{benchmark}[{name}]" for name in base[benchmark]}:
-            self._judgements[item.nodeid] = Judgement(item.nodeid, Verdict.NEW, "base has no such benchmark")
-        else:
-            case = Compared(item.nodeid, benchmark, Axes(*(axes[name] for name in Axes._fields)))
-        return self._item(item, item.name, case, why_not)
+            return self._item(item, item.name, why_not=f"{device.name}: {device.absent}")
+        if BY_NAME[benchmark].not_gated:
+            return self._item(item, item.name, why_not=BY_NAME[benchmark].not_gated)
+        if axes.pipeline == "workers":
+            return self._item(item, item.name, why_not=NOT_PINNED)
+        if head.error:
+            verdict = Verdict.MISSING if head.unknown else Verdict.INVALID
+            return self._item(item, item.name, verdict=verdict, reason=f"head: {head.error}")
+        alone, verdict = "", Verdict.NEW
+        if base.error and not base.unknown:
+            alone, verdict = f"base: {base.error}", Verdict.INCONCLUSIVE
+        elif axes.id not in {one.id for one in base.cases.get(benchmark, ())}:
+            alone = "base has no such benchmark"
+        elif base.facts and head.facts and base.facts.shapes != head.facts.shapes:
+            alone = f"another training: base takes {base.facts.shapes}, head {head.facts.shapes}"
+        return self._item(item, item.name, Compared(item.nodeid, benchmark, axes, alone, verdict))
 
     def _missing(self, like: pytest.Item, name: str) -> GatedItem:
-        item = self._item(like, name)
-        self._judgements[item.nodeid] = Judgement(
-            item.nodeid, Verdict.MISSING, "base has this benchmark, but head does not"
-        )
-        return item
+        return self._item(like, name, verdict=Verdict.MISSING, reason="base has this benchmark, but head does not")
 
-    def _item(self, like: pytest.Item, name: str, case: Compared | None = None, why_not: str = "") -> GatedItem:
+    def _item(
+        self,
+        like: pytest.Item,
+        name: str,
+        case: Compared | None = None,
+        why_not: str = "",
+        verdict: Verdict | None = None,
+        reason: str = "",
+    ) -> GatedItem:
         assert like.parent is not None  # the parent of a test function is its file
         made: GatedItem = GatedItem.from_parent(
             like.parent, name=name, case=case, why_not=why_not, judgements=self._judgements
         )
+        if verdict is not None:
+            self._judgements[made.nodeid] = Judgement(made.nodeid, verdict, reason)
         return made
 
     def start(self, session: pytest.Session) -> None:
@@ -213,17 +189,14 @@ class SideBySide(Way):
         if not cases and not self._judgements:
             reasons = "; ".join(sorted({item.why_not for item in items}))
             raise pytest.UsageError(f"--perf-against: none of the selected benchmarks can be judged: {reasons}")
-        if self._invalid:
-            found = [Judgement(case.name, Verdict.INVALID, self._invalid) for case in cases]
-            self._judgements |= {judged.name: judged for judged in found}
-        elif cases:
+        if cases:
             self._judge(cases)
 
     def _judge(self, cases: list[Compared]) -> None:
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
-            Rule(len(cases), self.settings.min_effect),
+            Rule(sum(not case.alone for case in cases), self.settings.min_effect),
             budget_s=self.settings.time_budget_s,
             cores=cores() if self._threads == 1 else (),
             watcher=Shown(self.config),
@@ -263,12 +236,15 @@ class SideBySide(Way):
             self.state.judgements,
             width=self.progress.columns,
             verbose=self.config.get_verbosity() > 0,
-            notes=["; ".join([*(f"{name}: {side.title}" for name, side in self._sides.items()), *self._notes]) + "."],
+            notes=["; ".join([*self._titles(), *self._notes]) + "."],
             skipped=self._skipped,
             last=[Notes(tuple(said))] if (said := self._said()) else [],
         )
         for line in [*text.splitlines(), *(["", f"Kept as {self._kept}"] if self._kept else [])]:
             terminal.write_line(line)
+
+    def _titles(self) -> list[str]:
+        return [f"{name}: {side.title}" for name, side in self._sides.items()]
 
     def _said(self) -> list[str]:
         """How the gate measured, which slowdowns it could detect, and what the exit code means."""
@@ -277,14 +253,15 @@ class SideBySide(Way):
         lines = []
         if "seconds" in gate:
             load = f"; other programs used {gate['others_cores']:.1f} cores" if "others_cores" in gate else ""
-            took, threads = duration(float(str(gate["seconds"]))), self._threads
+            took, threads = duration(float(str(gate["seconds"]))), counted(self._threads, "thread")
             least, most = settings.min_effect, TARGET * settings.min_effect
             lines.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {most:.1%}.")
-            lines.append(f"Measured for {took} with {threads} thread{'s' * (threads > 1)}{load}.")
+            lines.append(f"Measured for {took} with {threads}{load}.")
+        undecided = [one for one in self.state.judgements if one.verdict is Verdict.INCONCLUSIVE]
         limits = [
             f"{short_name(one.name)} {one.smallest_detectable - 1:.0%}"
-            for one in self.state.judgements
-            if one.verdict is Verdict.INCONCLUSIVE and one.smallest_detectable is not None
+            for one in undecided
+            if one.smallest_detectable is not None
         ]
         if limits:
             lines.append(f"The smallest slowdown that {LOOKS[-1]} launches would show: {', '.join(limits)}.")
@@ -292,5 +269,5 @@ class SideBySide(Way):
         if failing and settings.gate == "warn":
             lines.append(f"--perf-gate=warn: {failing} of them would fail the run.")
         if self._undecided:
-            lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it a failure.")
+            lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it 1, pass 0.")
         return lines

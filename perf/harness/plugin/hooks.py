@@ -81,6 +81,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if way.collects(collection_path) else True
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if (way := _way(session.config)) is not None:
+        way.collecting(session)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if (way := _way(metafunc.config)) is not None:
         way.parametrize(metafunc)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,6 @@ from perf.harness.plugin import preflight
 from perf.harness.plugin.way import WAY
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME
-from perf.harness.workload.plan import Plan
 
 
 def kind(item: pytest.Item) -> str | None:
@@ -27,13 +26,13 @@ def name_of(function: str) -> str:
     return function.removeprefix("test_")
 
 
-def parametrize(metafunc: pytest.Metafunc, plan: Plan) -> None:
+def parametrize(metafunc: pytest.Metafunc, axes_of: Callable[[str], Sequence[Axes]]) -> None:
     """Make the cases of a benchmark. Raises pytest.UsageError if a test takes `bench`, but is not defined."""
     if "device" not in metafunc.fixturenames:
         return
     name = name_of(metafunc.function.__name__)
     if name in BY_NAME:
-        metafunc.parametrize(Axes._fields, [pytest.param(*axes, id=axes.id) for axes in plan.axes(name)])
+        metafunc.parametrize(Axes._fields, [pytest.param(*axes, id=axes.id) for axes in axes_of(name)])
     elif "bench" in metafunc.fixturenames:
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid}: no benchmark {name!r} is defined; add its definition to "

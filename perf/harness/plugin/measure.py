@@ -55,7 +55,7 @@ class Measure(Way):
         return [*threads, *ignored, *([self._note] if self._note else [])]
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
-        parametrize(metafunc, self.state.plan)
+        parametrize(metafunc, self.state.plan.axes)
 
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for item in items:

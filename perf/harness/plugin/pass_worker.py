@@ -40,7 +40,7 @@ def main() -> int:
             with contextlib.suppress(ImportError):  # the pass meets the same error, and says what is wrong
                 importlib.import_module(name)
     for line in requests:
-        asked, me = json.loads(line)["with"], os.getpid()
+        asked, me = json.loads(line), os.getpid()
         ended = mmap.mmap(-1, 1)  # shared: 1 where the pass ended because its parent had asked for no more
         if not start["forks"]:
             return serve(asked, requests, replies, ended)
@@ -64,8 +64,9 @@ def serve(asked: dict[str, Any], requests: TextIO, replies: TextIO, ended: mmap.
 
     from perf.harness.plugin.serving import Requests
 
-    served = Requests(asked["number"], asked["of"], requests, replies)
-    code = int(pytest.main(asked["arguments"], plugins=[served]))
+    wanted = asked["with"]
+    served = Requests(wanted["number"], wanted["of"], requests, replies, asked["number"])
+    code = int(pytest.main(wanted["arguments"], plugins=[served]))
     ended[0] = served.ended
     return code
 

@@ -20,19 +20,23 @@ from perf.harness.record.store import plain
 
 
 class Requests:
-    """The worker's end of the pipes to its parent. A plugin of pytest, so that the hooks find it."""
+    """The worker's end of the pipes to its parent. A plugin of pytest, so that the hooks find it.
+
+    `asked` is the number of the request that the next reply answers.
+    """
 
     NAME = "stepwatch-pass"
 
-    def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO) -> None:
+    def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO, asked: int) -> None:
         self.__name__ = self.NAME  # the name under which pytest registers the plugin
         self.number, self.of = number, of
         self.ended = False  # whether the parent has said that it wants no more
-        self._requests, self._replies = requests, replies
+        self._requests, self._replies, self._asked = requests, replies, asked
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for line in self._requests:
             asked = json.loads(line)
+            self._asked = asked["number"]
             if asked["do"] == "end":
                 self.ended = True
                 self.reply({})
@@ -40,7 +44,7 @@ class Requests:
             yield asked["with"]
 
     def reply(self, message: dict[str, Any]) -> None:
-        self._replies.write(json.dumps(plain(message)) + "\n")
+        self._replies.write(json.dumps(plain({**message, "number": self._asked})) + "\n")
         self._replies.flush()
 
 

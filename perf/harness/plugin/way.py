@@ -43,6 +43,9 @@ class Way:
         """Whether `path`, one of our test files, is part of this run."""
         return not preflight.is_check(path) and (path.stem != ALL_AT_ONCE or bool(self.state.plan.kinds()))
 
+    def collecting(self, session: pytest.Session) -> None:
+        """Find out what the collection needs, and refuse what cannot work."""
+
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Make the cases of one test function."""
 

@@ -39,10 +39,14 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Visit:
-    """Consecutive steps of one side, without the cold first step: wall times, and CPU times if known [s per step]."""
+    """Consecutive steps of one side, without the cold first step: wall times, and CPU times if known [s per step].
+
+    `total_s` is the time of all steps together, with the first one [s]; 0 if unknown.
+    """
 
     wall_s: tuple[float, ...]
     cpu_s: tuple[float, ...] = ()
+    total_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,16 @@ def give_up(name: str, launches: Sequence[Launch], rule: Rule, why: str) -> Judg
     return _judgement(name, Verdict.INCONCLUSIVE, why, launches, rule)
 
 
+def until_look(launches: int) -> int:
+    """How many more launches there are until the next look; 0 after the last."""
+    return next((look - launches for look in LOOKS if look > launches), 0)
+
+
+def typical_s(visits: Sequence[Visit]) -> float:
+    """The time of a step [s]: the median of the visits' minima."""
+    return statistics.median(min(visit.wall_s) for visit in visits)
+
+
 def spent(launches: Sequence[Launch]) -> bool:
     """Whether no look is left after these launches."""
     return len(launches) >= LOOKS[-1]
@@ -189,6 +203,7 @@ def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Laun
         return Judgement(name, verdict, reason)
     metrics = [_Metric(*metric) for metric in _metrics(launches)] if len(launches) > 1 else []
     change = metrics[0].mean if metrics else launches[0].wall
+    known = len(launches) >= LOOKS[0]  # of fewer, the interval says nothing
     # Start from the middle between both sides and go half the change in each direction, so that the times agree with
     # the ratio.
     middle = statistics.median((math.log(one.base_s) + math.log(one.head_s)) / 2 for one in launches)
@@ -197,12 +212,12 @@ def _judgement(name: str, verdict: Verdict, reason: str, launches: Sequence[Laun
         verdict,
         reason,
         ratio=exp(change),
-        low=exp(metrics[0].low) if metrics else None,
-        high=exp(metrics[0].high) if metrics else None,
+        low=exp(metrics[0].low) if known else None,
+        high=exp(metrics[0].high) if known else None,
         base_s=exp(middle - change / 2),
         head_s=exp(middle + change / 2),
         launches=len(launches),
-        smallest_detectable=exp(max(metric.detectable(rule) for metric in metrics)) if metrics else None,
+        smallest_detectable=exp(max(metric.detectable(rule) for metric in metrics)) if known else None,
     )
 
 

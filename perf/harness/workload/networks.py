@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
+
 from data import DataSet
 from model import Recipe, load_recipe
 from perf.harness.options import Settings, SettingsError
@@ -34,6 +36,15 @@ def networks(settings: Settings) -> dict[str, Network]:
         )
         for recipe in recipes
     }
+
+
+def unseen(settings: Settings) -> dict[str, Network]:
+    """The networks by name for a process that runs none of their code, and so does not know what they are."""
+    return {name: Network(Recipe(name, _unseen), settings.batch_sizes or (), settings.data) for name in settings.models}
+
+
+def _unseen() -> nn.Module:
+    raise RuntimeError("this process does not run the networks")
 
 
 def prepared(wanted: Mapping[str, Network], settings: Settings, *, tried: bool = False) -> dict[str, Network]:

@@ -27,7 +27,10 @@ TRAINING_RUN_PIPELINE = "resident"
 
 @dataclass(frozen=True)
 class Plan:
-    """The run that the user asked for. `networks` are by name, in the user's order; they have data only if `ready`."""
+    """The run that the user asked for. `networks` are by name, in the user's order; they have data only if `ready`.
+
+    A gate's own process does not know the networks: its workers do.
+    """
 
     settings: Settings
     networks: Mapping[str, Network]
@@ -41,7 +44,7 @@ class Plan:
     def of(cls, settings: Settings) -> Plan:
         """The plan before any data is read. Raises SettingsError, RecipeError and DataError."""
         check_devices(settings)
-        found = networks.networks(settings)
+        found = networks.unseen(settings) if settings.paired else networks.networks(settings)
         data = networks.joined(one.data_name for one in found.values())
         facts = environment()
         wanted = devices.expand(settings.devices)

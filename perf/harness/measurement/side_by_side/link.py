@@ -20,14 +20,20 @@ from perf.harness.measurement.side_by_side import worker
 # waits for a device.
 END_S = 5.0
 CHUNK = 1 << 16
+# No reply is longer than this [bytes].
+MOST_BYTES = 64 << 20
 
 
 class SideError(Exception):
-    """A side replied that it failed: `str()` is one line, with the place in the side's files. The worker is alive."""
+    """A side replied that it failed: `str()` is one line, with the place in the side's files. The worker is alive.
 
-    def __init__(self, what: str, place: str = "") -> None:
+    `strange` says whether the side has opened files of the other side.
+    """
+
+    def __init__(self, what: str, place: str = "", strange: bool = False) -> None:
         super().__init__(f"{place}: {what}" if place else what)
         self.what = what
+        self.strange = strange
 
 
 class SideLost(SideError):
@@ -57,6 +63,7 @@ class Link:
             self._said.close()
             raise SideLost(f"{command[0]} cannot be started: {error.strerror}") from None
         self._replies = b""
+        self._asked = self._answered = 0
         self._send({**start, "parent": os.getpid()})
 
     @property
@@ -69,7 +76,8 @@ class Link:
         return self.reply(limit_s)
 
     def request(self, do: str, **arguments: Any) -> None:
-        self._send({"do": do, "with": arguments})
+        self._asked += 1
+        self._send({"do": do, "with": arguments, "number": self._asked})
 
     def reply(self, limit_s: float) -> dict[str, Any]:
         """The reply to the oldest unanswered request. Raises SideError if it failed, SideLost if no reply comes."""
@@ -77,10 +85,11 @@ class Link:
         answer: Any = None
         with contextlib.suppress(ValueError):
             answer = json.loads(line)
-        if not isinstance(answer, dict):
+        self._answered += 1
+        if not isinstance(answer, dict) or answer.pop("number", None) != self._answered:
             raise self._lost(f"answered {line[:60]!r}")
         if "error" in answer:
-            raise SideError(str(answer["error"]), str(answer.get("place", "")))
+            raise SideError(str(answer["error"]), str(answer.get("place", "")), answer.get("strange") is True)
         return answer
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -101,6 +110,8 @@ class Link:
                 if not chunk:
                     raise self._lost(self._how_it_ended())
                 self._replies += chunk
+                if len(self._replies) > MOST_BYTES:
+                    raise self._lost("answers without end")
         line, _, self._replies = self._replies.partition(b"\n")
         return line
 

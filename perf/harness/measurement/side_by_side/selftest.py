@@ -14,7 +14,8 @@ from model import Recipe
 from perf.harness.machine import devices
 from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.link import Link
-from perf.harness.measurement.side_by_side.schedule import HEAD, Compared, Gate, Round, Watcher
+from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared, Round
+from perf.harness.measurement.side_by_side.schedule import Gate, Watcher
 from perf.harness.measurement.side_by_side.sides import Side, sides
 from perf.harness.options import Settings, SettingsError, resolve
 from perf.harness.verdict.launches import Rule
@@ -68,7 +69,7 @@ def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[
     plan = Plan.of(settings)
     todo = cases(kind, settings.devices[0], plan.network().recipe)
     inject = {"kind": kind, "share": share} if share else None
-    with sides(settings, plan.network().data_name, 1) as (base, head):
+    with sides(settings, 1) as (base, head):
         both = {base.name: base, head.name: head}
         for _ in range(gates):
             yield _one(settings, both, todo, inject, share, kind, say)
@@ -149,7 +150,7 @@ class _Seen(Watcher):
 
     def measured(self, case: Compared, rounds: Sequence[Round], injected: float | None) -> None:
         self.injected.setdefault(case.name, []).append(injected or 0.0)
-        base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (0, 1))
+        base, head = ([time for pair in rounds for time in pair[side].wall_s] for side in (BASE, HEAD))
         self._medians.setdefault(case.name, []).append((statistics.median(base), statistics.median(head)))
 
     def stock_ratios(self) -> Iterator[float]:

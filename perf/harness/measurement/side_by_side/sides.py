@@ -1,31 +1,35 @@
 """In: `--perf-against`, `--perf-against-python`, `--perf-model`. Out: base and head: which code, on which Python.
 
-The subject is the code that is compared: `model/` and `data/` of this checkout. With
-`--perf-model=package.module:factory`, the subject is the project that contains this module, and both sides use
-`model/` and `data/` of this checkout.
+The subject is the code that is compared: `model/` and `data/` of this checkout. With the user's own `--perf-model`, the
+subject is the project that contains it, and both sides use `model/` and `data/` of this checkout. No code of the
+user's project runs in this process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data import NAMES
-from model.imports import users_module
+from model.imports import LIBRARIES, file_of, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
+from perf.harness.measurement.side_by_side.repository import RefError, changed, commit, same_tree, top_level
+from perf.harness.measurement.side_by_side.sealed import Trees, environment, libraries
 from perf.harness.measurement.side_by_side.worker import CHECKOUT
-from perf.harness.measurement.side_by_side.worktree import RefError, changed, commit, top_level, worktree
+from perf.harness.measurement.side_by_side.worktree import PREFIX, SetupFailed, make_ready, own_links, worktree
 from perf.harness.options import Settings
 
 SHORT = 10
 INSTALLED = "site-packages"
+# The folder of MNIST below --perf-data-root.
+DATA = "MNIST"
+# The environment variable with head's folder, for the command that makes base ready.
+HEAD_VARIABLE = "STEPWATCH_HEAD"
 # glibc may give the memory of a large mini-batch back to the kernel after each step. Whether it does depends on what
 # the process freed before: of two processes with the same code, one loaded mini-batches of 4,096 in 4.4 ms, the other
 # in 1.6 ms. So a worker does not give freed memory back to the system. 32 MiB is the largest block that glibc can keep.
@@ -39,100 +43,187 @@ class SideUnusable(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """The code that differs between the sides: the project in `root`, imported from the folders `roots`, in order."""
+    """The code that differs between the sides: the project in `root`.
+
+    Modules are searched first in the folders `roots`, in order. `file` is that of the user's model. `cwd` is the folder
+    in which the workers run.
+    """
 
     root: Path
     roots: tuple[Path, ...]
-    module: str | None = None
+    cwd: Path
+    file: Path | None = None
 
     def at(self, root: Path) -> Subject:
         """This subject in another checkout, at `root`."""
         own = {path for path in self.roots if path == CHECKOUT != self.root}  # this checkout, if inside the project
-        moved = (path if path in own else root / path.relative_to(self.root) for path in self.roots)
-        return Subject(root, tuple(moved), self.module)
+        roots = (path if path in own else self._moved(path, root) for path in self.roots)
+        cwd = self._moved(self.cwd, root)
+        while cwd.is_relative_to(root) and not cwd.is_dir():  # a folder that is new in head
+            cwd = cwd.parent
+        return Subject(root, tuple(roots), cwd, self.file and self._moved(self.file, root))
+
+    def _moved(self, path: Path, root: Path) -> Path:
+        return root / path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
     def missing(self) -> str:
         """Which files or folders the subject lacks; empty if none."""
-        if self.module is None:
-            lacking = [name for name in ("model", "data") if not (self.root / name / "__init__.py").is_file()]
-            return " and ".join(f"{name}/" for name in lacking)
-        path = Path(*self.module.split("."))
-        files = (path.with_suffix(".py"), path / "__init__.py")
-        return "" if any((root / file).is_file() for root in self.roots for file in files) else str(files[0])
+        if self.file is not None:
+            return "" if self.file.exists() else str(self.file.relative_to(self.root))
+        lacking = [name for name in ("model", "data") if not (self.root / name / "__init__.py").is_file()]
+        return " and ".join(f"{name}/" for name in lacking)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side: `name` is "base" or "head", `title` is what the user sees."""
+    """One side: `name` is "base" or "head", `title` is what the user sees.
+
+    `start` is what a worker is told when it starts. `other` is the tree of the other side, which stays closed, with the
+    folders in it that are `free`; None if both sides are the same tree.
+    """
 
     name: str
     title: str
     python: str
     subject: Subject
     start: Mapping[str, Any]
+    other: Path | None = None
+    free: tuple[Path, ...] = ()
 
     def launch(self, inject: Mapping[str, Any] | None = None) -> Link:
         """Start a fresh worker process. Raises SideLost if it cannot be started."""
-        start = {**self.start, "root": str(self.subject.root), "roots": [str(path) for path in self.subject.roots]}
+        subject = self.subject
+        start = {
+            **self.start,
+            "root": str(subject.root),
+            "roots": [str(path) for path in subject.roots],
+            "cwd": str(subject.cwd),
+            "other": self.other and str(self.other),
+            "free": [str(path) for path in self.free],
+        }
         # OpenMP reads its number of threads when it is loaded, before torch can set it.
-        env = {**KEPT_MEMORY, **os.environ, "OMP_NUM_THREADS": self.start["options"]["threads"]}
+        env = {**KEPT_MEMORY, **self.environment(), "OMP_NUM_THREADS": self.start["options"]["threads"]}
         return Link(command(self.python), start | ({"inject": dict(inject)} if inject else {}), env)
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables of this process, with the paths of the other side's tree mapped."""
+        if self.other is None:
+            return dict(os.environ)
+        return environment(os.environ, Trees.of(self.subject.root, self.other, self.free))
 
 
 def subject_of(settings: Settings) -> Subject:
     """The subject that this process would measure. Raises SideUnusable."""
-    module = users_module(settings.model)
-    if module is None:
-        return Subject(CHECKOUT, (CHECKOUT,))
-    found = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
-    if found is None:
-        raise SideUnusable(f"--perf-model={settings.model}: it is in no file, so that it has no other version")
-    file = Path(found).resolve()
-    parents = file.parents if file.name != "__init__.py" else file.parent.parents
-    root = parents[module.count(".")]
+    here, place = Path.cwd(), settings.model.rpartition(":")[0]
+    if not place or place in LIBRARIES:
+        return Subject(CHECKOUT, (CHECKOUT,), here)
+    file = file_of(place)
+    if file is None:
+        raise SideUnusable(f"--perf-model={settings.model}: {_nowhere(place)}")
+    root = file.parent if is_file(place) else _root_of(file, place)
     project = _repository(root) or root
-    if project == CHECKOUT:
-        return Subject(CHECKOUT, tuple(dict.fromkeys((CHECKOUT, root))), module)
     # This checkout first: Stepwatch needs its own `model` and `data`, whatever names the project's packages have.
-    return Subject(project, (CHECKOUT, root), module)
+    entries = (Path(entry).resolve() for entry in sys.path)
+    inside = Trees.of(CHECKOUT, project, libraries()).closed
+    roots = dict.fromkeys((CHECKOUT, *filter(inside, entries), *([] if is_file(place) else [root])))
+    return Subject(project, tuple(roots), here, file)
+
+
+def _root_of(file: Path, module: str) -> Path:
+    """The folder from which the module in `file` is imported."""
+    parts = len(module.split("."))
+    package = file.name == "__init__.py" or file.is_dir()
+    return file.parents[parts - 1] if not package or file.is_dir() else file.parents[parts]
+
+
+def _nowhere(place: str) -> str:
+    if is_file(place):
+        return f"there is no file {Path(place).expanduser().resolve()}"
+    return (
+        f"there is no file of a module {place!r} on the import path; run from the folder that contains it, or add that "
+        "folder to PYTHONPATH"
+    )
 
 
 @contextlib.contextmanager
-def sides(settings: Settings, data_name: str, threads: int) -> Iterator[tuple[Side, Side]]:
-    """Base and head of a gate, on the data set `data_name`. Raises SideUnusable."""
+def sides(settings: Settings, threads: int) -> Iterator[tuple[Side, Side]]:
+    """Base and head of a gate. Raises SideUnusable."""
     subject = subject_of(settings)
-    if INSTALLED in subject.roots[-1].parts:  # base would import head's torch from there
+    if subject.file is not None and INSTALLED in subject.file.parts:  # base would import head's torch from there
         raise SideUnusable(
             f"--perf-model={settings.model}: it is installed in {subject.roots[-1]}; the gate compares checkouts: "
             "run it in the project's own"
         )
-    start = _start(settings, subject, data_name, threads)
     python = _python(settings.against_python)
+    start = {"options": _options(settings, settings.model, subject, threads)}
     head = Side("head", _working_tree(subject.root), sys.executable, subject, start)
     with contextlib.ExitStack() as held:
-        base, title = _base(subject, settings.against, held)
+        there, title = _base(subject, settings, held)
         if settings.against_python is not None:
             title += f" on {settings.against_python}"
-        yield Side("base", title, python, base, start), head
+        start = {"options": _options(settings, settings.base_model or settings.model, there, threads, subject)}
+        base = Side("base", title, python, there, start)
+        if there.root != subject.root:
+            free = _open_to_both(settings, subject, python)
+            base, head = replace(base, other=subject.root, free=free), replace(head, other=there.root)
+            base = _ready(base, settings)
+        yield base, head
 
 
-def itself(settings: Settings, data_name: str, threads: int) -> Side:
+def itself(settings: Settings, threads: int) -> Side:
     """The code of this process as a side, to run it in other processes. Raises SideUnusable."""
     subject = subject_of(settings)
-    return Side("", "this process", sys.executable, subject, _start(settings, subject, data_name, threads))
+    start = {"options": _options(settings, settings.model, subject, threads)}
+    return Side("", "this process", sys.executable, subject, start)
 
 
-def _start(settings: Settings, subject: Subject, data_name: str, threads: int) -> dict[str, Any]:
-    """What a worker is told when it starts."""
-    return {
-        "options": settings.for_worker(
-            device=",".join(settings.devices),
-            data=data_name if data_name in NAMES else "auto",  # both sides use the data set that head would use
-            threads=str(threads),
-            # A file is imported as a module from its folder, which is another one on each side.
-            model=settings.model if subject.module is None else f"{subject.module}:{settings.model.rpartition(':')[2]}",
-        )
-    }
+def same_code(base: Side, head: Side) -> bool:
+    """Whether git says that both sides have the same files. Of two folders, it says nothing."""
+    repository = _repository(head.subject.root)
+    if base.python != head.python or repository is None:
+        return False
+    if base.other is None:
+        return True
+    try:
+        own = _repository(base.subject.root)
+        return own == base.subject.root and same_tree(repository, commit(own, "HEAD")) and not changed(own)
+    except RefError:  # another repository, which has commits of its own
+        return False
+
+
+def _options(
+    settings: Settings, model: str, subject: Subject, threads: int, head: Subject | None = None
+) -> dict[str, str]:
+    """The options of a worker. A model in a file is that of the worker's own tree."""
+    place, _, name = model.rpartition(":")
+    if place and is_file(place):
+        path = Path(place).expanduser().resolve()
+        if head is not None and path.is_relative_to(head.root):
+            path = subject.root / path.relative_to(head.root)
+        model = f"{path}:{name}"
+    return settings.for_worker(device=",".join(settings.devices), threads=str(threads), model=model)
+
+
+def _open_to_both(settings: Settings, subject: Subject, python: str) -> tuple[Path, ...]:
+    """What may lie in head's tree, but is open to base: this checkout, libraries, MNIST."""
+    ours = CHECKOUT / "perf" if subject.root == CHECKOUT else CHECKOUT
+    return (ours, *libraries(), Path(python).parent.parent, settings.data_root.resolve() / DATA)
+
+
+def _ready(base: Side, settings: Settings) -> Side:
+    """Base after the user's command has made it ready. Links that it made are followed. Raises SideUnusable."""
+    command = settings.against_setup
+    if command is None:
+        return base
+    option = f"--perf-against-setup={command}"
+    place, head = base.subject.root, base.other
+    if _repository(place) != place or not place.name.startswith(PREFIX):
+        raise SideUnusable(f"{option}: it makes a git ref ready; the folder {place} is yours to make ready")
+    try:
+        make_ready(place, command, {**base.environment(), HEAD_VARIABLE: str(head)})
+    except SetupFailed as error:
+        raise SideUnusable(f"{option}: {error}") from None
+    return replace(base, free=(*base.free, *own_links(place)))
 
 
 def _working_tree(root: Path) -> str:
@@ -143,7 +234,8 @@ def _working_tree(root: Path) -> str:
     return f"the working tree {root.name}{at}"
 
 
-def _base(subject: Subject, against: str | None, held: contextlib.ExitStack) -> tuple[Subject, str]:
+def _base(subject: Subject, settings: Settings, held: contextlib.ExitStack) -> tuple[Subject, str]:
+    against = settings.against
     if against is None:
         return subject, "the same code"
     if (folder := Path(against).expanduser()).is_dir() and not _is_ref(subject.root, against):
@@ -160,7 +252,7 @@ def _base(subject: Subject, against: str | None, held: contextlib.ExitStack) -> 
     title = short if sha.startswith(against) else f"{against} ({short})"
     base = subject.at(place / subject.root.relative_to(repository))
     # An older commit may lack a user's model: then all benchmarks of this model are new.
-    return (base if base.module else _complete(base, against)), title
+    return (base if base.file else _complete(base, against)), title
 
 
 def _complete(base: Subject, against: str) -> Subject:

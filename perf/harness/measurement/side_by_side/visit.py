@@ -27,7 +27,7 @@ def host_visit(run: Steps, steps: int, clock: Clock = time.perf_counter, cpu: Cl
         used.append(cpu())
 
     run(steps, mark)
-    return Visit(_laps(wall), _laps(used))
+    return Visit(_laps(wall), _laps(used), wall[-1] - wall[0])
 
 
 def device_visit(run: Steps, steps: int, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Visit:
@@ -42,12 +42,13 @@ def device_visit(run: Steps, steps: int, synchronize: Callable[[], None], clock:
         nonlocal marks
         if marks in (1, steps):
             synchronize()
+        if marks in (0, 1, steps):
             times.append(clock())
         marks += 1
 
     run(steps, mark)
-    first, last = times
-    return Visit(((last - first) / (steps - 1),))
+    begin, first, last = times
+    return Visit(((last - first) / (steps - 1),), total_s=last - begin)
 
 
 def _laps(stamps: list[float]) -> tuple[float, ...]:

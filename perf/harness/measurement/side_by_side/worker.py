@@ -16,21 +16,19 @@ import os
 import platform
 import signal
 import sys
-import sysconfig
 from pathlib import Path
 from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perf.harness.measurement.side_by_side.inject import Extra
+    from perf.harness.measurement.side_by_side.sealed import Watch
     from perf.harness.measurement.side_by_side.slices import Sliced
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-# A virtual environment may lie inside the project, but its libraries are not the subject.
-LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
-NOT_SUBJECT = (CHECKOUT / "perf", *(Path(sysconfig.get_path(name)).resolve() for name in LIBRARIES))
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
+MOST_NAMED = 3
 
 
 def die_with(parent: int) -> None:
@@ -47,16 +45,25 @@ def _pin(core: int) -> None:
             os.sched_setaffinity(int(thread.name), {core})
 
 
-def _only_perf_from_here(roots: list[str]) -> None:
-    """Import `perf` from this checkout, and search `roots` first for everything else, in their order."""
+def _begin(start: dict[str, Any]) -> Watch | None:
+    """Import `perf` from this checkout, search `roots` first for everything else, and keep out of the other tree."""
     sys.path[:] = [str(CHECKOUT), *(entry for entry in sys.path if entry)]
-    import perf.harness  # noqa: F401  from here on, `perf` means this folder
+    from perf.harness.measurement.side_by_side.sealed import Trees, libraries, seal
 
-    sys.path[:1] = roots
+    sys.path[:1] = start["roots"]
+    os.chdir(start["cwd"])
+    if start["other"] is None:
+        return None
+    free = [*map(Path, start["free"]), *libraries()]
+    return seal(Trees.of(Path(start["root"]), Path(start["other"]), free))
 
 
 def _in_subject(path: Path, root: Path) -> bool:
-    return path.is_file() and path.is_relative_to(root) and not any(map(path.is_relative_to, NOT_SUBJECT))
+    from perf.harness.measurement.side_by_side.sealed import libraries
+
+    # A virtual environment may lie inside the project, but its libraries are not the subject.
+    others = (place for place in (CHECKOUT / "perf", *libraries()) if not root.is_relative_to(place))
+    return path.is_file() and path.is_relative_to(root) and not any(map(path.is_relative_to, others))
 
 
 def place(error: BaseException, root: Path) -> str:
@@ -88,10 +95,11 @@ class UnknownModel(Exception):
 class Worker:
     """The commands of a worker. Each command is a method: it takes the arguments and returns the reply."""
 
-    def __init__(self, start: dict[str, Any]) -> None:
+    def __init__(self, start: dict[str, Any], watch: Watch | None = None) -> None:
         from perf.harness.options import resolve
         from perf.harness.workload.plan import Plan
 
+        self._watch = watch
         self._root = Path(start["root"]).resolve()
         self._inject = start.get("inject")
         self._settings = resolve(start["options"], {}, "", CHECKOUT)
@@ -132,9 +140,13 @@ class Worker:
                 if recipe.brings_data
                 else f"{'×'.join(map(str, recipe.input_shape))} to {recipe.classes} classes"
             ),
+            "data": self._plan.network().data_name,
             "cases": {kind: [list(axes) for axes in plan.axes(kind)] for kind in kinds},
-            "sources": self._sources(),
+            "opened": self._opened(),
         }
+
+    def _opened(self) -> list[str]:
+        return [] if self._watch is None else list(self._watch.opened)
 
     def _sources(self) -> dict[str, str]:
         """The digest of each imported file of the subject, by its path below the side's root."""
@@ -154,7 +166,7 @@ class Worker:
         data = self._plan.network().data
         assert data is not None
         gc.freeze()  # otherwise, each garbage collection would search all imported objects, for 0.3 s
-        return {"data": data.digest, "sources": self._sources()}
+        return {"data": data.digest, "sources": self._sources(), "opened": self._opened()}
 
     def prepare(
         self,
@@ -215,7 +227,7 @@ class Worker:
         self._steps += steps
         run = self._sliced.steps
         made = device_visit(run, steps, self._synchronize) if self._asynchronous else host_visit(run, steps)
-        return {"wall_s": made.wall_s, "cpu_s": made.cpu_s}
+        return {"wall_s": made.wall_s, "cpu_s": made.cpu_s, "total_s": made.total_s}
 
     def finish(self) -> dict[str, Any]:
         """Check the results of all steps, and release the benchmark.
@@ -242,18 +254,23 @@ def main() -> None:
     die_with(start["parent"])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the subject prints is not a reply
-    _only_perf_from_here(start["roots"])
+    watch = _begin(start)
     worker: Worker | None = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if worker is None:
-                worker = Worker(start)
+                worker = Worker(start, watch)
             assert request["do"] in COMMANDS
             reply = getattr(worker, request["do"])(**request["with"])
         except Exception as error:
             reply = {"error": told(error), "place": place(error, Path(start["root"]).resolve())}
-        replies.write(json.dumps(reply) + "\n")
+        if watch and watch.refused:  # also where the subject has caught the error
+            reply = {
+                "error": f"it opens the other side's {', '.join(list(watch.refused)[:MOST_NAMED])}",
+                "strange": True,
+            }
+        replies.write(json.dumps({**reply, "number": request["number"]}) + "\n")
         replies.flush()
 
 

@@ -8,71 +8,81 @@ the lock of this worktree any more.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from perf.harness.measurement.side_by_side.repository import RefError, git, submodules, untracked
+
 PREFIX = "stepwatch-base-"
 LOCK = ".lock"
-# The time limit of a git command [s]: long enough to check out a large repository from a slow disk.
-GIT_S = 600
-# These variables may be set for the user's own git, for example inside a hook; our git commands must not use them.
-FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+# The time limit of the user's command that makes base ready [s].
+SETUP_S = 1800
+# Of what that command prints, an error has the last line, up to so many characters.
+SAID = 200
 
 
-class RefError(Exception):
-    """A ref or a repository cannot be used: `str()` says which and why."""
-
-
-def top_level(folder: Path) -> Path | None:
-    """The working tree that `folder` is in, or None if it is in none. Raises RefError if git cannot say."""
-    try:
-        return Path(_git(folder, "rev-parse", "--show-toplevel"))
-    except RefError as error:
-        if "not a git repository" in str(error):
-            return None
-        raise
-
-
-def commit(repository: Path, ref: str) -> str:
-    """The full id of the commit that `ref` names in `repository`. Raises RefError."""
-    if ref.startswith("-"):
-        raise RefError(f"{ref!r} looks like an option, not like a git ref or a folder")
-    try:
-        return _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    except RefError:
-        raise RefError(
-            f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; "
-            "in CI, fetch it first (git fetch origin main)"
-        ) from None
-
-
-def changed(folder: Path) -> bool:
-    """Whether files below `folder` differ from the commit that is checked out. Raises RefError."""
-    return bool(_git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc"))  # imports write .pyc
+class SetupFailed(Exception):
+    """The command that makes base ready failed: `str()` says how, with the end of what it printed."""
 
 
 @contextlib.contextmanager
 def worktree(repository: Path, sha: str) -> Iterator[Path]:
-    """A folder with the files of commit `sha`, removed at the end. Raises RefError."""
+    """A folder with the files of commit `sha`, with its submodules, removed at the end. Raises RefError."""
     sweep(repository)
     place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     with contextlib.ExitStack() as held:
         held.callback(_lock(place).unlink, missing_ok=True)
         held.enter_context(FileLock(_lock(place)))
         held.callback(_remove, repository, place)
-        _git(repository, "worktree", "add", "--detach", "--force", str(place), sha)
+        git(repository, "worktree", "add", "--detach", "--force", str(place), sha)
+        _fill_submodules(repository, place, sha)
         yield place
+
+
+def _fill_submodules(repository: Path, place: Path, sha: str) -> None:
+    """Check out the submodules of commit `sha`: from those of the working tree if they have the commit, else anew."""
+    for path, wanted in submodules(repository, sha).items():
+        there, own = place / path, repository / path
+        try:
+            git(own, "cat-file", "-e", f"{wanted}^{{commit}}")
+        except RefError:
+            git(place, "submodule", "update", "--init", "--recursive", "--", path)
+            continue
+        if not (own / ".git").exists():  # not checked out: git took the project itself
+            git(place, "submodule", "update", "--init", "--recursive", "--", path)
+            continue
+        git(place, "clone", "--quiet", "--no-checkout", "--shared", str(own), str(there))
+        git(there, "checkout", "--quiet", "--detach", wanted)
+        _fill_submodules(own, there, wanted)
+
+
+def make_ready(place: Path, command: str, env: Mapping[str, str]) -> None:
+    """Run the user's `command` in the folder `place`. Raises SetupFailed."""
+    try:
+        done = subprocess.run(
+            command, shell=True, cwd=place, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SETUP_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SetupFailed(f"it took more than {SETUP_S} s") from None
+    if done.returncode:
+        last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+        raise SetupFailed(f"it ended with exit code {done.returncode} in {place}: {last[:SAID]}")
+
+
+def own_links(place: Path) -> list[Path]:
+    """Where the links lead that no commit has: who set up base's tree has made them, and wants them followed."""
+    return [(place / name).resolve() for name in untracked(place) if (place / name).is_symlink()]
 
 
 def sweep(repository: Path) -> None:
     """Remove the worktrees of runs that were killed. Raises RefError."""
-    listed = _git(repository, "worktree", "list", "--porcelain").splitlines()
+    listed = git(repository, "worktree", "list", "--porcelain").splitlines()
     for line in listed:
         place = Path(line.removeprefix("worktree "))
         if not line.startswith("worktree ") or not place.name.startswith(PREFIX):
@@ -94,23 +104,7 @@ def _lock(place: Path) -> Path:
 
 def _remove(repository: Path, place: Path) -> None:
     with contextlib.suppress(RefError):
-        _git(repository, "worktree", "remove", "--force", str(place))
+        git(repository, "worktree", "remove", "--force", str(place))
     shutil.rmtree(place, ignore_errors=True)
     with contextlib.suppress(RefError):
-        _git(repository, "worktree", "prune")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    env = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    env |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # reading must not write the user's index
-    command = ["git", "-c", f"core.hooksPath={os.devnull}", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=env, check=False)
-    except OSError as error:
-        raise RefError(f"git cannot be run: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise RefError(f"git {arguments[0]} took more than {GIT_S} s") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise RefError(f"git {arguments[0]} failed in {folder}: {said.partition('fatal: ')[2] or said}")
-    return done.stdout.strip()
+        git(repository, "worktree", "prune")

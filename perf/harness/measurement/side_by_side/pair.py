@@ -1,0 +1,194 @@
+"""In: a worker of each side. Out: the visits of one case after the other, checked against the clock of this process.
+
+Each case has several rounds: one short visit of each side, in random order, both on the same core. The core changes
+every few rounds. A case that base does not have is measured with a worker of head alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perf.harness.measurement.side_by_side.link import SideError, SideLost
+from perf.harness.measurement.side_by_side.replies import Finished, Loaded, Ready, Visited, Wanted, typed
+from perf.harness.record.judgement import Verdict
+from perf.harness.verdict.launches import LEAST_ROUNDS, Visit
+from perf.harness.workload.axes import Axes
+
+# A visit of 6 ms is shorter than a time slice of the scheduler. The cold first step is a small enough part of it.
+VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
+# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs.
+CASE_S = 2.0
+# After this many rounds, the core changes. Both sides run on each core equally often.
+ROUNDS_PER_CORE = 10
+# Time limits of a reply [s]: to import torch and read the data; to build, compile and warm up a network; to make a
+# visit, which may also take VISIT_SLACK times the expected time.
+LOAD_S, PREPARE_S, VISIT_LIMIT_S, VISIT_SLACK = 180.0, 180.0, 30.0, 100
+# The share of a visit by which a side's clock may differ from this process's more than the other side's does.
+CLOCK_SHARE = 0.03
+BASE, HEAD = "base", "head"
+# The visits of one round, by side.
+Round = Mapping[str, Visit]
+
+
+class Worker(Protocol):
+    """What a gate needs of a worker: `link.Link`, or a fake in tests."""
+
+    def request(self, do: str, **arguments: Any) -> None: ...
+    def reply(self, limit_s: float) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One case of a benchmark. Head alone runs it if `alone` says why base does not; it is then judged as `verdict`."""
+
+    name: str
+    kind: str
+    axes: Axes
+    alone: str = ""
+    verdict: Verdict = Verdict.NEW
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments with which a worker builds the case."""
+        return {"kind": self.kind, **self.axes._asdict()}
+
+
+class Failed(Exception):
+    """A case cannot be measured: `str()` says why.
+
+    `lost` says whether a worker was lost, too; `only_base`, whether only base is broken.
+    """
+
+    def __init__(
+        self, why: str, verdict: Verdict = Verdict.INCONCLUSIVE, lost: bool = False, only_base: bool = False
+    ) -> None:
+        super().__init__(why)
+        self.verdict = verdict
+        self.lost = lost
+        self.only_base = only_base
+
+
+def failure(failed: Mapping[str, SideError]) -> Failed:
+    """The failure of a case, from the errors of one side or both."""
+    # If head fails, the change is at fault. If only base fails, nothing can be said about the change. A base that
+    # opens files of head was not measured: this must never pass.
+    side = HEAD if HEAD in failed else BASE
+    error = failed[side]
+    invalid = side == HEAD or error.strange
+    lost = any(isinstance(error, SideLost) for error in failed.values())
+    return Failed(f"{side}: {error}", Verdict.INVALID if invalid else Verdict.INCONCLUSIVE, lost, not invalid)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One launch of a case: its rounds, and the median time of the work that was planted in head [s], if any."""
+
+    rounds: Sequence[Round]
+    extra_s: float | None
+
+
+class Pair:
+    """A worker of each side in `workers`, or of head alone."""
+
+    def __init__(
+        self, workers: Mapping[str, Worker], cores: Sequence[int], clock: Callable[[], float], rng: random.Random
+    ) -> None:
+        self._workers = workers
+        self._cores = cores
+        self._clock = clock
+        self._rng = rng
+
+    def load(self) -> dict[str, Loaded]:
+        """Let the workers import the subject and read the data. Raises Failed."""
+        return self._all("load", LOAD_S, Loaded)
+
+    def measure(self, case: Compared, allow: Callable[[int, float], None], watch: Callable[[float], None]) -> Measured:
+        """One launch of `case`. Raises Failed, also if `allow(rounds, round_s)` does.
+
+        `watch(share)` is called before each round, with the share of the rounds that are done.
+        """
+        ready = self._prepare(case)
+        step_s = statistics.fmean(one.step_s for one in ready.values())
+        steps = max(LEAST_STEPS, min(MOST_STEPS, round(VISIT_S / step_s) + 1))
+        round_s = len(self._workers) * steps * step_s
+        count = max(LEAST_ROUNDS, round(CASE_S / round_s))
+        allow(count, round_s)
+        limit_s = max(VISIT_LIMIT_S, VISIT_SLACK * steps * step_s)
+        rounds: list[Round] = []
+        took: dict[str, list[float]] = {side: [] for side in self._workers}
+        for number in range(count):
+            watch(number / count)
+            core = self._cores[number // ROUNDS_PER_CORE % len(self._cores)] if self._cores else None
+            visits = {}
+            for side in self._rng.sample(list(self._workers), len(self._workers)):
+                begin = self._clock()
+                visited = self._visit(side, steps, core, limit_s)
+                took[side].append(self._clock() - begin)
+                visits[side] = Visit(visited.wall_s, visited.cpu_s, visited.total_s)
+            rounds.append(visits)
+        _check_clocks(rounds, took)
+        done = self._all("finish", PREPARE_S, Finished)
+        if problems := {side: SideError(reply.problem) for side, reply in done.items() if reply.problem}:
+            raise failure(problems)
+        return Measured(rounds, done[HEAD].extra_s)
+
+    def _prepare(self, case: Compared) -> dict[str, Ready]:
+        """Build and warm up the case on both sides at the same time, each on a core of its own."""
+        homes = dict(zip(self._workers, itertools.cycle(self._cores or [None]), strict=False))
+        return self._all("prepare", PREPARE_S, Ready, lambda side: {**case.arguments, "core": homes[side]})
+
+    def _visit(self, side: str, steps: int, core: int | None, limit_s: float) -> Visited:
+        try:
+            self._workers[side].request("visit", steps=steps, core=core)
+            visited = typed(self._workers[side].reply(limit_s), Visited)
+            if not visited.wall_s or len(visited.wall_s) not in (1, steps - 1):
+                raise SideError(f"it answers {len(visited.wall_s)} times for {steps} steps")
+        except SideError as error:
+            raise failure({side: error}) from None
+        return visited
+
+    def _all(
+        self,
+        do: str,
+        limit_s: float,
+        kind: type[Wanted],
+        arguments: Callable[[str], dict[str, Any]] = lambda side: {},
+    ) -> dict[str, Wanted]:
+        """The replies of both sides. They work at the same time, because this work is not timed."""
+        for side, worker in self._workers.items():
+            worker.request(do, **arguments(side))
+        replies, failed = {}, {}
+        for side, worker in self._workers.items():
+            try:
+                replies[side] = typed(worker.reply(limit_s), kind)
+            except SideError as error:
+                failed[side] = error
+        if failed:
+            raise failure(failed)
+        return replies
+
+
+def _check_clocks(rounds: Sequence[Round], took: Mapping[str, Sequence[float]]) -> None:
+    """Raise Failed if head's clock does not agree with that of this process.
+
+    A worker says how long each visit took, and this process sees how long the answer took [s]. The difference is what a
+    request takes, the same on both sides.
+    """
+    if BASE not in took:
+        return
+    requests_s = {
+        side: statistics.median(seen - one[side].total_s for seen, one in zip(spans, rounds, strict=True))
+        for side, spans in took.items()
+    }
+    share = (requests_s[HEAD] - requests_s[BASE]) / statistics.median(took[HEAD])
+    if abs(share) > CLOCK_SHARE:
+        less = "less" if share > 0 else "more"
+        raise Failed(
+            f"head: its clock shows {abs(share):.0%} {less} time than the gate's, and base's does not", Verdict.INVALID
+        )
