@@ -1,5 +1,7 @@
 """The load meter: what counts as foreign, what the quota withholds, and rates over the time that has really passed."""
 
+import subprocess
+import sys
 import types
 
 import psutil
@@ -113,3 +115,15 @@ def test_the_quota_is_read_from_the_kernels_file(tmp_path, monkeypatch):
 def test_cores_are_missing_that_others_take_or_the_quota_withholds(monkeypatch, found, threads, missing):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert found.missing_cores(threads) == missing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the CPU time of another process by its number")
+def test_the_cpu_time_of_another_process_is_the_kernels():
+    busy = "import time\nwhile time.process_time() < 0.1: pass\nprint(time.process_time(), flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        own_s = float(process.stdout.readline())
+        assert own_s <= load.cpu_s(process.pid) < own_s + 0.1
+        process.communicate("\n")
+    assert load.cpu_s(process.pid) is None  # it has ended

@@ -8,7 +8,7 @@ import pytest
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
 from perf.harness.measurement.side_by_side.pair import (
     BASE,
-    CLOCK_SHARE,
+    CPU_SHARE,
     HEAD,
     LEAST_STEPS,
     MOST_STEPS,
@@ -54,6 +54,7 @@ class Lab:
         self.prepared = []  # (launch, case), once for both sides
         self.homes = []  # (side, core) of each that was warmed up
         self.others_s = lambda: None
+        self.used = None  # the CPU time of each side, by the kernel's count
 
     @property
     def launch_number(self):
@@ -120,9 +121,15 @@ class FakeWorker:
         made = getattr(self, do)(**arguments)
         return made | self.lab.replies.get(key, {})
 
+    def cpu_s(self):
+        return None if self.lab.used is None else self.lab.used[self.side]
+
     def load(self):
         self.lab.now += START_S / 2
         return {"data": "abc", "sources": {"model/mlp.py": "1"}}
+
+    def weigh(self, **axes):
+        return {"bytes": 100 << 20, "trained": {"weight": True}, "loss": 2.3}
 
     def prepare(self, kind, core, **axes):
         assert Axes(**axes) == Axes("cpu", 64, None)
@@ -562,32 +569,51 @@ def test_a_base_that_opens_files_of_head_is_invalid():
     assert judged.verdict is Verdict.INVALID
 
 
-class WrongClock(Lab):
-    """Head's clock shows only a part of its time: `part`."""
+class Clocks(Lab):
+    """Head's clock shows only `part` of its time. Each side waits `late_s` for its core before a visit."""
 
-    def __init__(self, part, **rest):
+    def __init__(self, part=1.0, late_s=(0.0, 0.0), **rest):
         super().__init__(**rest)
-        self.part = part
+        self.part, self.late_s = part, dict(zip((BASE, HEAD), late_s, strict=True))
+        self.used = {BASE: 0.0, HEAD: 0.0}
 
     def start(self, side):
         worker = super().start(side)
-        if side == HEAD:
-            visit = worker.visit
-            worker.visit = lambda **arguments: {
-                key: [one * self.part for one in value] if isinstance(value, list) else value * self.part
-                for key, value in visit(**arguments).items()
+        visit, part = worker.visit, self.part if side == HEAD else 1.0
+
+        def seen(**arguments):
+            made = visit(**arguments)
+            self.now += self.late_s[side]
+            self.used[side] += made["total_s"] + REQUEST_S
+            return {
+                key: [one * part for one in value] if isinstance(value, list) else value * part
+                for key, value in made.items()
             }
+
+        worker.visit = seen
         return worker
 
 
-@pytest.mark.parametrize(
-    ("part", "says"), [(0.5, "50% less time"), (1 - 2 * CLOCK_SHARE, "6% less time"), (1.5, "50% more time")]
-)
-def test_a_clock_that_the_gate_does_not_confirm_is_invalid(part, says):
-    (judged,) = WrongClock(part).gate("a").run()
-    assert judged.verdict is Verdict.INVALID
-    assert judged.reason.startswith("head: its clock ") and says in judged.reason
-    assert verdicts(WrongClock(part).gate(alone("a")).run()) == {"a": "NEW"}  # with nothing to compare it with
+@pytest.mark.parametrize("cores", [(), (0,)])
+@pytest.mark.parametrize(("part", "says"), [(0.5, "50% less time"), (1 - 2 * CPU_SHARE, "3% less time")])
+def test_a_clock_that_shows_less_than_the_gates_is_invalid(part, says, cores):
+    (judged,) = Clocks(part, cores=cores).gate("a").run()
+    if part == 0.5 or cores:  # the kernel's count of one thread shows more than the time until the answer
+        assert judged.verdict is Verdict.INVALID
+        assert judged.reason == f"head: its clock shows {says} than the gate's, and base's does not"
+    else:
+        assert judged.verdict is Verdict.FASTER
+    assert verdicts(Clocks(part).gate(alone("a")).run()) == {"a": "NEW"}  # with nothing to compare it with
+
+
+def test_a_clock_that_shows_more_accuses_only_itself():
+    assert verdicts(Clocks(1.1, cores=(0,)).gate("a").run()) == {"a": "SLOWER"}
+
+
+@pytest.mark.parametrize(("ratio", "late_s", "verdict"), [(3.0, (1e-3, 5e-3), "SLOWER"), (0.3, (5e-3, 1e-3), "FASTER")])
+def test_who_waits_longer_for_a_core_has_a_right_clock(ratio, late_s, verdict):
+    lab = Clocks(late_s=late_s, ratio=lambda case, launch: ratio, cores=(0,))
+    assert verdicts(lab.gate("a").run()) == {"a": verdict}
 
 
 def test_a_head_that_is_slower_or_faster_has_a_right_clock():
@@ -617,3 +643,35 @@ def test_an_answer_that_no_worker_gives_is_invalid(do, reply):
     (judged,) = lab.gate("a").run()
     assert judged.verdict is Verdict.INVALID
     assert judged.reason.startswith("head: it answers ")
+
+
+STEP = "training_step"
+
+
+def weighing(**head):
+    return Lab(replies={(HEAD, "weigh", None): head})
+
+
+@pytest.mark.parametrize(
+    ("head", "verdict", "reason"),
+    [
+        ({}, "SAME", ""),
+        ({"bytes": 104 << 20}, "SAME", ""),
+        ({"bytes": 106 << 20}, "HEAVIER", "training takes 106.0 MiB instead of 100.0 MiB"),
+        ({"trained": {"weight": False}}, "INVALID", "head does not train a parameter that base trains: weight"),
+        ({"bytes": -1}, "INVALID", "head: it answers what no worker does: Expected `int` >= 0 - at `$.bytes`"),
+    ],
+)
+def test_the_training_step_is_weighed_once(head, verdict, reason):
+    lab = weighing(**head)
+    gate = lab.gate(STEP)
+    (judged,) = gate.run()
+    assert (str(judged.verdict), judged.reason) == (verdict, reason)
+    assert gate.frozen == ({STEP} if "trained" in head else set())
+    if not judged.reason.startswith("head: "):
+        assert (judged.base_bytes, judged.base_loss, judged.head_loss) == (100 << 20, 2.3, 2.3)
+
+
+def test_only_the_training_step_is_weighed():
+    lab = weighing(bytes=900 << 20)
+    assert verdicts(lab.gate("inference").run()) == {"inference": "SAME"}

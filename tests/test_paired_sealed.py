@@ -248,6 +248,13 @@ def test_libraries_that_lie_in_heads_tree_are_open(places):
     assert places.seen(code, free=[places.head / ".venv"])[:2] == [2, []]
 
 
+def test_of_the_folder_of_the_data_sets_only_code_is_closed(tmp_path):
+    """In Stepwatch's own repository, `data/` holds both."""
+    trees = Trees(tmp_path / "base", tmp_path / "head", (), tmp_path / "head/data")
+    files = {"data/MNIST/raw/train": False, "data/.digits.lock": False, "data/sets.py": True, "model/x": True}
+    assert {name: trees.closed(tmp_path / "head" / name) for name in files} == files
+
+
 def test_one_tree_may_lie_inside_the_other(tmp_path):
     outer, inner = tmp_path, tmp_path / "old"
     below, above = Trees(inner, outer), Trees(outer, inner)

@@ -11,7 +11,8 @@ import pytest
 from perf.harness.measurement.side_by_side import inject
 from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, _pin, place, told
 
-AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None}
+PLAIN = {"execution": "eager", "precision": "fp32", "model": None}
+AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None, **PLAIN}
 
 
 class Extra(inject.Extra):
@@ -37,15 +38,15 @@ def worker(digits_root, monkeypatch):
     Extra.made = []
     started = []
 
-    def start(**rest):
-        options = {
+    def start(*, options=(), root=str(CHECKOUT), **rest):
+        common = {
             "device": "cpu",
             "data": "digits",
             "profile": "smoke",
             "threads": "1",
             "data-root": str(digits_root),
         }
-        one = Worker({"root": str(CHECKOUT), "options": options, **rest})
+        one = Worker({"root": root, "options": {**common, **dict(options)}, **rest})
         one.load()
         started.append(one)
         return one
@@ -81,6 +82,58 @@ def test_what_was_planted_is_told_as_it_was_while_it_was_measured(worker):
     base = worker()
     base.prepare(**AXES)
     assert base.finish()["extra_s"] is None
+
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, held=0, cut=False):
+        super().__init__()
+        self.body, self.head = nn.Linear(784, 32), nn.Linear(32, 10)
+        self.table = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.cut, self.held = cut, torch.zeros(held)
+
+    def forward(self, images):
+        hidden = self.body(images.flatten(1)).relu()
+        return self.head(hidden.detach() if self.cut else hidden)
+
+
+plain, again = Net, lambda: Net()
+holding, cutting = lambda: Net(held=25 * 2**20), lambda: Net(cut=True)
+for factory in (plain, again, holding, cutting):
+    factory.input_shape, factory.classes = (1, 28, 28), 10
+"""
+
+
+@pytest.fixture
+def weighed(worker, tmp_path):
+    """What the training of a network in NETS takes and does."""
+    (tmp_path / "weighed_nets.py").write_text(NETS)
+    axes = {name: value for name, value in AXES.items() if name != "kind"} | PLAIN
+
+    def weigh(name):
+        one = worker(options={"model": f"{tmp_path / 'weighed_nets.py'}:{name}"}, root=str(tmp_path))
+        return one.weigh(**axes)
+
+    return weigh
+
+
+def test_what_training_takes_does_not_vary_and_what_it_holds_is_seen(weighed):
+    plain, again, holding = map(weighed, ("plain", "again", "holding"))
+    assert plain == again
+    assert plain["bytes"] < 2**20
+    assert holding["bytes"] == plain["bytes"] + 100 * 2**20
+    assert 2 < plain["loss"] < 2.4
+
+
+def test_the_parameters_that_a_training_changes_are_told_from_those_that_it_does_not(weighed):
+    layers = {f"{layer}.{kind}" for layer in ("body", "head") for kind in ("weight", "bias")}
+    assert weighed("plain")["trained"] == dict.fromkeys(layers, True) | {"table": False}
+    cut = weighed("cutting")["trained"]
+    assert {name for name, trained in cut.items() if trained} == {"head.weight", "head.bias"}
 
 
 def test_nothing_is_planted_where_nothing_is_asked_for(worker):

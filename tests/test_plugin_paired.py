@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
-from perf.harness.measurement.side_by_side.sides import SideUnusable
+from perf.harness.measurement.side_by_side.sides import SideUnusable, Subject
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.workload.benchmarks import BY_NAME
 from tests.conftest import STRICT, git
@@ -47,7 +47,8 @@ class World:
     def __init__(self):
         self.found = dict.fromkeys(NAMES, SAME)
         self.unusable = self.interrupt = None
-        self.same = False
+        self.same = self.frozen = False
+        self.acceptances = []
         self.facts = {side: {"python": "3.11.7", "torch": "2.9", "shapes": "A", "data": "digits"} for side in SIDES}
         self.more = {side: {} for side in SIDES}
         self.less = {side: () for side in SIDES}
@@ -55,6 +56,7 @@ class World:
         self.open = 0
         self.gates = []
         self.devices = ["cpu"]
+        self.trees, self.file = {}, None
 
     @contextlib.contextmanager
     def sides(self, settings, threads):
@@ -77,6 +79,7 @@ class FakeSide:
     def __init__(self, world, name):
         self.world, self.name = world, name
         self.title = {"base": "main (0123456789)", "head": "the working tree"}[name]
+        self.subject = Subject(world.trees.get(name, ROOT), (), ROOT, world.file)
 
     def launch(self, inject=None):
         self.world.open += 1
@@ -117,6 +120,7 @@ def world(monkeypatch):
         others_cores = 0.1
 
         def __init__(self, cases, launch, rule, *, budget_s, cores, watcher):
+            self.frozen = {case.name for case in cases if made.frozen}
             self.cases, self.rule, self.budget_s, self.watcher = cases, rule, budget_s, watcher
             made.gates.append(self)
 
@@ -134,6 +138,7 @@ def world(monkeypatch):
     monkeypatch.setattr("perf.harness.plugin.gate.Gate", FakeGate)
     monkeypatch.setattr("perf.harness.plugin.gate.same_code", lambda base, head: made.same)
     monkeypatch.setattr("perf.harness.plugin.gate.lacking", lambda base, head, opened: "")
+    monkeypatch.setattr("perf.harness.plugin.gate.acceptances", lambda base, head: made.acceptances)
     return made
 
 
@@ -146,7 +151,7 @@ def gate(world, pytester, digits_root, monkeypatch):
     common = ("-p", "no:xdist", *STRICT, f"--perf-data-root={digits_root}", "--perf-data=digits", storage)
     quick = ("--perf-profile=smoke", "--perf-batch-size=64", "--perf-pipeline=resident")
 
-    def run(*arguments, against="main", device="cpu", cache=False, path=PERF):
+    def run(*arguments, against="main", device="cpu", cache=False, path=PERF, quick=quick):
         options = [*common, *quick, f"--perf-against={against}", f"--perf-device={device}"]
         options += ["-o", f"cache_dir={pytester.path / 'cache'}"] if cache else ["-p", "no:cacheprovider"]
         result = pytester.runpytest_inprocess(path, *options, *map(str, arguments), no_reraise_ctrlc=True)
@@ -555,6 +560,174 @@ def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
     gate()
     result = gate("--perf-gate=off", "--benchmark-compare", "--perf-rounds=1", path=STEP)
     result.stdout.fnmatch_lines(["NO BASELINE*"])
+
+
+HEAVIER = {
+    "verdict": Verdict.HEAVIER,
+    "reason": "training takes 500.0 MiB instead of 100.0 MiB",
+    "base_bytes": 100,
+    "head_bytes": 500,
+}
+
+
+def test_what_is_heavier_fails_and_says_both_sizes(gate, world):
+    world.found["training_step[cpu-bs64]"] = SAME | HEAVIER | {"base_loss": 2.3, "head_loss": 2.25}
+    result = gate()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "training_step[[]cpu-bs64] *HEAVIER",
+            "training_step[[]cpu-bs64]: training takes 500.0 MiB instead of 100.0 MiB",
+            "What training takes",
+            "benchmark * memory * loss",
+            "training_step[[]cpu-bs64]  100 B → 500 B  2.300 → 2.250",
+            "memory: of torch's allocator, from building the training to the peak of a step.",
+            "1 HEAVIER · 3 SAME",
+        ]
+    )
+
+
+def test_what_a_commit_accepts_passes_with_its_reason(gate, world):
+    world.found["training_step[cpu-bs64]"] = SLOWER
+    world.acceptances = [("abc1234", "training_step[*]: twice the layers")]
+    result = gate("-rA")
+    result.assert_outcomes(passed=4, skipped=3)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["training_step[[]cpu-bs64]: SLOWER; accepted in abc1234: twice the layers", "1 ACCEPTED · 3 SAME"]
+    )
+
+
+def test_what_is_frozen_may_be_accepted_and_what_crashes_may_not(gate, world):
+    world.found["training_step[cpu-bs64]"] = INVALID
+    world.acceptances = [("abc1234", "*: on purpose")]
+    assert gate().ret == 1
+    world.frozen = True
+    assert gate().ret == 0
+
+
+def test_an_acceptance_that_is_none_or_that_nothing_needs_is_said(gate, world):
+    world.acceptances = [("abc1234", "I know what I do"), ("def5678", "training_step*: slower")]
+    result = gate()
+    assert result.ret == 0
+    said = " ".join(result.stdout.str().split())
+    assert "Perf-Accept: 'I know what I do' in commit abc1234 is not of the form <cases>: <reason>" in said
+    assert "Perf-Accept: nothing to accept for training_step* (commit def5678)" in said
+
+
+def listed_of(world):
+    """What the gate was given to measure."""
+    return [case.name.rpartition("test_")[2] for case in world.gates[-1].cases]
+
+
+@pytest.fixture
+def more(world):
+    """Sides with more cases than a gate of three minutes has time for."""
+    for side in SIDES:
+        world.more[side] = {
+            "training_step": [["cpu", 512, None]],
+            "input_pipeline": [["cpu", 64, "dataloader"], ["cpu", 64, "workers"]],
+        }
+    world.found |= {f"training_step[cpu-bs{size}]": SAME for size in (64, 512)}
+    world.found |= {f"input_pipeline[cpu-bs64-{name}]": SAME for name in ("dataloader", "resident")}
+    return world
+
+
+STEP_FIRST = ["training_step[cpu-bs64]", "inference[cpu-bs64]", "input_pipeline[cpu-bs64-dataloader]"]
+
+
+def test_a_gate_has_three_cases_and_three_minutes(gate, more):
+    gate(quick=())
+    assert listed_of(more) == STEP_FIRST
+    assert more.gates[-1].budget_s == 180
+
+
+@pytest.mark.parametrize(
+    ("options", "cases"),
+    [
+        (["-k", "step or epoch"], [STEP_FIRST[0], "training_step[cpu-bs512]", "epoch[cpu-bs64-resident]"]),
+        (["--perf-batch-size=64,512"], [STEP_FIRST[0], "training_step[cpu-bs512]", *STEP_FIRST[1:]]),
+        (["--perf-pipeline=dataloader"], [*STEP_FIRST[:2], "input_pipeline[cpu-bs64-resident]", STEP_FIRST[2]]),
+        (["--perf-profile=gate"], STEP_FIRST),
+        (["--perf-time-budget=5m"], STEP_FIRST),
+    ],
+)  # fmt: skip
+def test_other_cases_are_judged_by_naming_them(gate, more, options, cases):
+    gate(*options, quick=())
+    assert listed_of(more) == cases
+    assert more.gates[-1].budget_s == (300 if "5m" in options[0] else 180)
+
+
+def test_a_file_that_is_named_has_all_its_cases(gate, more):
+    gate(quick=(), path=STEP)
+    assert listed_of(more) == ["training_step[cpu-bs64]", "training_step[cpu-bs512]"]
+
+
+def test_a_network_of_the_users_has_an_input_only_if_it_brings_one(gate, more):
+    more.file = ROOT / "nets.py"
+    gate(quick=())
+    assert listed_of(more) == STEP_FIRST[:2]
+    for side in SIDES:
+        more.facts[side]["data"] = "own"
+    gate(quick=())
+    assert listed_of(more) == STEP_FIRST
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--perf-profile=gate"], "--perf-profile=gate needs --perf-against"),
+        (["--perf-against-setup=make"], "--perf-against-setup needs --perf-against"),
+        (["--perf-max-memory=10%"], "--perf-max-memory needs --perf-against"),
+        (["--perf-time-budget=1m"], "--perf-time-budget needs --perf-against"),
+        (["--perf-base-model=old"], "--perf-base-model needs --perf-against"),
+    ],
+)
+def test_what_only_a_gate_knows_is_refused_without_one(perf, options, says):
+    result = perf(STEP, *options, quick=False)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: {says}*"])
+
+
+@pytest.fixture
+def ini(world, pytester, monkeypatch):
+    """A project with an ini file, from which pytest is called; returns a function that writes it in head and base."""
+    world.trees = {name: pytester.path / name for name in SIDES}
+
+    def write(**texts):
+        for name, text in texts.items():
+            world.trees[name].mkdir(exist_ok=True)
+            (world.trees[name] / "pytest.ini").write_text(f"[pytest]\n{text}\n")
+        monkeypatch.chdir(world.trees["head"])
+
+    return write
+
+
+def test_the_settings_that_decide_are_bases(gate, world, ini):
+    """A pull request must not decide its own verdict."""
+    ini(head="perf_min_effect = 40%\nperf_inconclusive = pass\nperf_seed = 7", base="perf_inconclusive = fail")
+    world.found["inference[cpu-bs64]"] = UNDECIDED
+    result = gate()
+    assert result.ret == 1
+    said = " ".join(result.stdout.str().split())
+    assert "perf_min_effect=40% in pytest.ini counts once base has it, and now the default" in said
+    assert "perf_inconclusive=pass in pytest.ini counts once base has it, and now fail" in said
+    assert world.gates[-1].rule.min_effect == 0.025
+    assert gate("--perf-inconclusive=pass", "--perf-min-effect=5%").ret == 0  # the command line is not head's
+    assert world.gates[-1].rule.min_effect == 0.05
+
+
+def test_settings_that_base_has_too_count(gate, world, ini):
+    ini(head="perf_min_effect = 5%", base="perf_min_effect = 5%")
+    gate().stdout.no_fnmatch_line("*counts once*")
+    assert world.gates[-1].rule.min_effect == 0.05
+
+
+def test_an_ini_file_does_not_end_the_gate_that_the_command_line_asks_for(gate, world, ini):
+    ini(head="perf_gate = off", base="")
+    result = gate()
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-against and perf_gate in *pytest.ini exclude each other: *"])
 
 
 SYNTAX = "model/networks.py:2: SyntaxError: invalid syntax; fix it first"

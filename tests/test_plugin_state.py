@@ -45,11 +45,11 @@ def test_two_runs_that_begin_in_one_second_are_told_apart():
     assert re.fullmatch(rf"\d{{8}}_\d{{6}}_{os.getpid()}", stamp)
 
 
-def ended(verdicts, exitstatus=OK, gate="fail"):
+def ended(verdicts, exitstatus=OK, gate="fail", inconclusive="warn"):
     """The number that was said to be undecided, and the exit code then."""
     state = SimpleNamespace(
         judgements=[Judgement(f"{number}", verdict) for number, verdict in enumerate(verdicts)],
-        settings=SimpleNamespace(gate=gate),
+        settings=SimpleNamespace(gate=gate, inconclusive=inconclusive),
     )
     session = SimpleNamespace(exitstatus=exitstatus, config=SimpleNamespace(stash={STATE: state}))
     return end_undecided(session), session.exitstatus
@@ -57,6 +57,7 @@ def ended(verdicts, exitstatus=OK, gate="fail"):
 
 def test_what_is_inconclusive_is_counted_and_exits_with_10():
     assert ended(UNDECIDED) == (2, 10)
+    assert ended(UNDECIDED, inconclusive="pass") == (0, OK)
 
 
 @pytest.mark.parametrize("status", [FAILED, pytest.ExitCode.INTERRUPTED])

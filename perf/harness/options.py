@@ -25,7 +25,7 @@ AUTO_THREADS: Final = 0
 DATA_SETS: Final = ("auto", "mnist", "digits")
 """The names of `data.NAMES`, which needs torch; a test holds the two equal."""
 
-QUALIFY = "qualify"
+QUALIFY, GATE = "qualify", "gate"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_S = 24 * 3600
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
@@ -33,6 +33,7 @@ BYTES = {"MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "MiB": 2**20, "GiB": 2**30
 # Two launches of the same code differ by about half a percent, so a smaller effect stays hidden. An effect above 50%
 # needs no gate: a stopwatch shows it.
 LEAST_EFFECT, MOST_EFFECT = 0.005, 0.5
+MOST_MEMORY = 10.0
 LEAST_TARGET = 0.001  # clocks alone change more from one second to the next
 # The checks of a qualification in the order in which they run, each with the faults that `--perf-inject` can plant.
 FAULTS: Final = {
@@ -73,7 +74,8 @@ class Profile:
     `defaults` are the texts of options that the user does not give. With `only_steps`, networks of large images get
     only the benchmarks marked `large_images`. A CPU skips each benchmark whose call takes longer than `longest_s`.
     All passes of a case together take about `whole_s`, start-up included (measured, reference network). Extra passes
-    narrow the intervals to `precision_target`.
+    narrow the intervals to `precision_target`. With `kinds`, only these benchmarks run, at the first batch size, unless
+    the user names others.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Profile:
     passes: int = 1
     whole_s: float = 0.0
     precision_target: float | None = None
+    kinds: tuple[str, ...] = ()
 
 
 PROFILES = {
@@ -99,6 +102,9 @@ PROFILES = {
         # 4 s give a step of 1 ms about 800 rounds in each pass, and the whole suite takes three minutes on 2 cores.
         Profile("standard", None, None, case_s=4.0, min_rounds=5, long_s=30.0, passes=5, whole_s=10.0,
                 precision_target=0.02),
+        # The data of the smoke run: a launch must not read for longer than it measures.
+        Profile(GATE, 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0, defaults={"time-budget": "3m"},
+                kinds=("training_step", "inference", "input_pipeline")),
         # The data of the smoke run: enough for the checks, which train only to 80% accuracy or not at all.
         Profile("qualify", 6_400, 1_000, case_s=0.5, min_rounds=3, long_s=4.0),
         # One second each, because there are hundreds of cases. On random images, an epoch shows no more than a step.
@@ -140,6 +146,7 @@ class Settings:
     base_model: str | None
     gate: str
     min_effect: float
+    max_memory: float
     time_budget_s: float
     inconclusive: str
     quick: bool
@@ -384,10 +391,9 @@ OPTIONS = (
            lambda text: _one_of(text, DATA_SETS), "data", "data"),
     Option("data-root", "DIR", None, "folder of the data sets (default: data/ in the project)", _folder, "data_root"),
     Option("profile", "NAME", "standard",
-           "what to run. smoke: a subset, for a first look. standard: the whole data set. qualify: is the machine "
-           "healthy? full: simple_nn, small_cnn, tiny_lm, resnet18, resnet50 and vit_b_16 in every execution and "
-           "precision; "
-           "hours on a CPU",
+           "what to run. smoke: a subset, for a first look. standard: the whole data set. gate: step, inference and "
+           "input, in three minutes (the default of --perf-against). qualify: is the machine healthy? full: simple_nn, "
+           "small_cnn, tiny_lm, resnet18, resnet50 and vit_b_16 in every execution and precision; hours on a CPU",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))], "profile", "profile"),
     Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",
            lambda text: _whole(text, 1), "rounds", "rounds"),
@@ -433,8 +439,11 @@ OPTIONS = (
     Option("min-effect", "SHARE", "2.5%",
            "the smallest slowdown that matters; SAME means: a slowdown of twice that size is ruled out",
            effect, "min_effect", parent_only=True),
+    Option("max-memory", "SHARE", "5%",
+           "how much more memory training may take before it is HEAVIER",
+           lambda text: _percent(text, LEAST_EFFECT, MOST_MEMORY), "max_memory", parent_only=True),
     Option("time-budget", "TIME", "10m",
-           "how long the gate may take; benchmarks still undecided then are INCONCLUSIVE",
+           "how long the gate may take (the profile gate: 3m); benchmarks still undecided then are INCONCLUSIVE",
            _duration, "time_budget_s", parent_only=True),
     Option("inconclusive", "MODE", "warn",
            "exit code if a benchmark is INCONCLUSIVE and nothing failed: pass gives 0, warn gives 10, fail gives 1",

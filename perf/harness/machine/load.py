@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ TRIES = 3
 # for which the group wanted a core but had used up its quota [µs]. The second file has the quota and the period [µs].
 CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+
+# linux/posix-timers_types.h
+CPUCLOCK_SCHED = 2
 
 Clock = Callable[[], float]
 
@@ -116,3 +120,16 @@ def look(seconds: float, clock: Clock = time.perf_counter, wait: Callable[[float
 
 def _rate(before: float | None, after: float | None, seconds: float) -> float | None:
     return None if before is None or after is None else max(0.0, after - before) / seconds
+
+
+def cpu_s(pid: int) -> float | None:
+    """The CPU time of another process so far, by the kernel's count [s]; None if it has ended, or if not under Linux.
+
+    The number of its clock is that of clock_getcpuclockid(3).
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+    except OSError:
+        return None

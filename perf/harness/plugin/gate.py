@@ -7,6 +7,8 @@ take, and the exit code comes from the judgements alone.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,10 @@ from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.listing import Listed, lacking, listed
 from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared
 from perf.harness.measurement.side_by_side.schedule import Gate
-from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, same_code, sides
-from perf.harness.plugin import preflight, stock
+from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, acceptances, same_code, sides
+from perf.harness.plugin import deciding, preflight, stock
 from perf.harness.plugin.gated import GatedItem, Shown
-from perf.harness.plugin.items import kind, parametrize, params
+from perf.harness.plugin.items import kind, name_of, parametrize, params
 from perf.harness.plugin.state import end_undecided, keep_record, kept_in
 from perf.harness.plugin.way import Way
 from perf.harness.record import Case, Scalar
@@ -27,10 +29,13 @@ from perf.harness.record.run import short_name
 from perf.harness.report.layout import Notes
 from perf.harness.report.quantities import counted, duration
 from perf.harness.report.verdicts import render_verdicts
+from perf.harness.verdict.accepted import Acceptance, accept
 from perf.harness.verdict.launches import LOOKS, Rule
+from perf.harness.verdict.speedups import PLAIN_PIPELINE
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
+from perf.harness.workload.workload import OWN
 
 NOT_PINNED = "its worker processes run on other cores, so the gate cannot pin them"
 
@@ -50,6 +55,7 @@ class SideBySide(Way):
         self._undecided = 0
         self._kept = ""
         self._listed: dict[str, Listed] = {}
+        self._frozen: set[str] = set()
         # How the gate was run: the sides, how long it took, and what else used the machine.
         self._run: dict[str, Scalar] = {}
         self._json = stock.take_json(config)
@@ -63,6 +69,9 @@ class SideBySide(Way):
         except SideUnusable as error:
             raise pytest.UsageError(str(error)) from None
         self._sides: dict[str, Side] = {BASE: base, HEAD: head}
+        self.settings, changed = deciding.of_base(config, self.settings, base.subject.root, head.subject.root)
+        self.state.plan = replace(self.state.plan, settings=self.settings)
+        self._notes += changed
 
     def header(self) -> list[str]:
         return [f"gate      {'; '.join(self._titles())}"]
@@ -89,10 +98,31 @@ class SideBySide(Way):
         of = base if head.error and not base.error else head
         if of.error:
             return [Axes(device, None, None) for device in self.state.plan.devices]
-        return [axes for axes in of.cases.get(name, ()) if self._is_here(axes)]
+        return self._chosen(of, name)
 
-    def _is_here(self, axes: Axes) -> bool:
-        return axes.device in self.state.plan.devices or axes.device in self.state.plan.kinds()
+    def _chosen(self, side: Listed, benchmark: str) -> list[Axes]:
+        """The cases of `benchmark` that `side` has and that this run asks for."""
+        settings, devices = self.settings, {*self.state.plan.devices, *self.state.plan.kinds()}
+        found = [one for one in side.cases.get(benchmark, ()) if one.device in devices]
+        if not settings.profile.kinds or self._named:
+            return found
+        if not settings.batch_sizes:
+            found = [one for one in found if one.batch_size == found[0].batch_size]
+        if not settings.pipelines:
+            found = [one for one in found if one.pipeline in (None, PLAIN_PIPELINE)]
+        # What loads the images of a network that brings no data is Stepwatch's own, and the same on both sides.
+        own_input = self._sides[HEAD].subject.file is None or (side.facts is not None and side.facts.data == OWN)
+        return found if own_input or benchmark != "input_pipeline" else []
+
+    @property
+    def _named(self) -> bool:
+        """Whether the user has named what to judge: then the profile chooses nothing."""
+        files = any(Path(str(argument).partition("::")[0]).suffix == ".py" for argument in self.config.args)
+        return files or bool(self.config.option.keyword)
+
+    def collects(self, path: Path) -> bool:
+        kinds = self.settings.profile.kinds
+        return super().collects(path) and (not kinds or self._named or name_of(path.stem) in kinds)
 
     def _option(self, base: Listed) -> str:
         """The option that is to blame for a base that cannot be measured."""
@@ -130,8 +160,8 @@ class SideBySide(Way):
             if BY_NAME[benchmark].not_gated:
                 continue
             ids = {axes.id for axes in head.cases.get(benchmark, ())}
-            for axes in base.cases.get(benchmark, ()):
-                if axes.id not in ids and self._is_here(axes):
+            for axes in self._chosen(base, benchmark):
+                if axes.id not in ids:
                     items.append(self._missing(item, f"test_{benchmark}[{axes.id}]"))
 
     def _gated(self, item: pytest.Item, base: Listed, head: Listed) -> GatedItem:
@@ -191,12 +221,28 @@ class SideBySide(Way):
             raise pytest.UsageError(f"--perf-against: none of the selected benchmarks can be judged: {reasons}")
         if cases:
             self._judge(cases)
+        self._accept()
+
+    def _accept(self) -> None:
+        """Accept what the commits of head accept. Note each acceptance that is none, or that nothing needs."""
+        for commit, text in acceptances(self._sides[BASE], self._sides[HEAD]):
+            try:
+                given = Acceptance.of(commit, text)
+            except ValueError as error:
+                self._notes.append(f"Perf-Accept: {error}")
+                continue
+            found = {
+                name: accept(judged, given, frozen=name in self._frozen) for name, judged in self._judgements.items()
+            }
+            if found == self._judgements:
+                self._notes.append(f"Perf-Accept: nothing to accept for {given.cases} (commit {commit})")
+            self._judgements |= found
 
     def _judge(self, cases: list[Compared]) -> None:
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
-            Rule(sum(not case.alone for case in cases), self.settings.min_effect),
+            Rule(sum(not case.alone for case in cases), self.settings.min_effect, self.settings.max_memory),
             budget_s=self.settings.time_budget_s,
             cores=cores() if self._threads == 1 else (),
             watcher=Shown(self.config),
@@ -205,6 +251,7 @@ class SideBySide(Way):
             gate.run()
         finally:  # keep the verdicts that are known when the user interrupts
             self._judgements |= {judged.name: judged for judged in gate.judgements()}
+            self._frozen = gate.frozen
             self._run["seconds"] = gate.elapsed_s
             if (others := gate.others_cores) is not None:
                 self._run["others_cores"] = others

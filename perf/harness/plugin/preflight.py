@@ -16,7 +16,7 @@ from data import DataError
 from model import RecipeError
 from perf.harness.machine import devices
 from perf.harness.measurement import thread_count
-from perf.harness.options import AUTO_THREADS, OPTIONS, Settings, SettingsError, resolve
+from perf.harness.options import AUTO_THREADS, GATE, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import project, stock, tuned_cpu
 from perf.harness.plugin.step_times import step_times
 from perf.harness.workload.plan import Plan
@@ -27,6 +27,7 @@ DATA_ROOT = Path(data.__file__).resolve().parent
 # Threads of a gate. Two threads that share their cores with other programs wait for each other. The noise is then 8.9%,
 # which hides all differences.
 GATE_THREADS = 1
+DEFAULT = "default"  # the origin of a setting that nobody has typed
 CHOSEN = "chosen"  # the origin of a number of threads that no user has typed
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default, relative to the current folder
 
@@ -59,8 +60,11 @@ def resolved(config: pytest.Config) -> Plan:
         sys.path.append(here)  # for `--perf-model=package.module:factory`
     try:
         settings = resolve(typed, ini, ini_file, DATA_ROOT)
+        if settings.paired and settings.origins["profile"] == DEFAULT:
+            settings = resolve({**typed, "profile": GATE}, ini, ini_file, DATA_ROOT)
         if settings.paired and settings.threads is None:
             settings = replace(settings, threads=GATE_THREADS)
+        _check_gate(settings)
         _check_models(settings)
         _check_passes(settings)
         tuned = None
@@ -90,6 +94,26 @@ def _with_best_threads(settings: Settings) -> Settings:
 def _typed(value: str | bool | None) -> str | None:
     """The text of an option on the command line; None if it was not given."""
     return {True: "yes", False: None}[value] if isinstance(value, bool) else value
+
+
+def _check_gate(settings: Settings) -> None:
+    """Refuse what has no meaning without a gate, and what would end the gate that the command line asks for.
+
+    What an ini file says of a gate is for the runs that have one.
+    """
+    origins = settings.origins
+    if origins.get("against") == "--perf-against" and settings.gate == "off" and origins["gate"] != "--perf-gate":
+        raise pytest.UsageError(
+            f"--perf-against and {origins['gate']} exclude each other: a change to a file must not end the gate; give "
+            "--perf-gate=off instead, or leave out --perf-against"
+        )
+    if settings.paired or settings.gate == "off":
+        return
+    if settings.profile.name == GATE:
+        raise pytest.UsageError("--perf-profile=gate needs --perf-against, which names what to compare with")
+    for name in ("against-setup", "base-model", "max-memory", "time-budget"):
+        if origins.get(name) == f"--perf-{name}":
+            raise pytest.UsageError(f"--perf-{name} needs --perf-against, which names what to compare with")
 
 
 def _check_models(settings: Settings) -> None:

@@ -44,6 +44,11 @@ def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
     return found, str(file or "the ini file")
 
 
+def values(file: Path) -> dict[str, str]:
+    """The values of one ini file by their names in it. Raises pytest.UsageError for a file that cannot be read."""
+    return {name: _text(value) for name, value in _read(file, FILES.get(file.name, "")).items()}
+
+
 def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:
     """pytest's settings in the first file of `folder`, or of a folder above it, that has any."""
     for place in (folder, *folder.parents):

@@ -11,9 +11,11 @@ from perf.harness.record.values import CountOrZero, Positive, Seconds
 
 class Verdict(StrEnum):
     SLOWER = "SLOWER"
+    HEAVIER = "HEAVIER"
     INVALID = "INVALID"
     MISSING = "MISSING"
     INCONCLUSIVE = "INCONCLUSIVE"
+    ACCEPTED = "ACCEPTED"
     NEW = "NEW"
     FASTER = "FASTER"
     SAME = "SAME"
@@ -27,6 +29,8 @@ class Judgement:
     `head_s` are the times of one call [s]; a gate calls single steps. `smallest_detectable` is the smallest ratio that
     would be SLOWER with this spread and the most launches that a gate makes, or with these stored runs. An unknown
     value is None. `launches` is the number of pairs of fresh processes, or of stored runs, that were compared.
+    `base_bytes` and `head_bytes` are the memory that training takes, `base_loss` and `head_loss` the losses after the
+    same few steps.
     """
 
     name: str
@@ -39,6 +43,10 @@ class Judgement:
     head_s: Seconds | None = None
     launches: CountOrZero = 0
     smallest_detectable: Positive | None = None
+    base_bytes: CountOrZero | None = None
+    head_bytes: CountOrZero | None = None
+    base_loss: float | None = None
+    head_loss: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The entry of `perf.gate` in the JSON."""

@@ -20,6 +20,7 @@ ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
 MAX_REASON = 160
 # A table with up to this many rows is easy to read. A longer table leaves out the rows that are SAME.
 SHORT = 16
+LOSS_DIGITS = 4
 # A reason names up to this many benchmarks. For more benchmarks, it gives only their number.
 NAMED = 2
 
@@ -75,9 +76,22 @@ def verdicts(
         blocks.append(_table(shown))
     if reasons := _reasons(shown):
         blocks.append(Notes(reasons))
-    if any(judgement.low is not None for _, judgement in shown):
-        blocks.append(Notes(["change: from base's time to head's; […]: the 98% interval of the change."]))
+    blocks += _training(shown)
+    if notes := _columns([judgement for _, judgement in shown]):
+        blocks.append(Notes(notes))
     return [*blocks, Notes(_counts(ordered, skipped, unselected))]
+
+
+def _columns(judgements: Sequence[Judgement]) -> list[str]:
+    """What the columns mean that are in the table."""
+    notes = []
+    if any(judgement.low is not None for judgement in judgements):
+        notes.append("change: from base's time to head's; […]: the 98% interval of the change.")
+    if any(map(_memory, judgements)):
+        notes.append("memory: of torch's allocator, from building the training to the peak of a step.")
+    if any(map(_losses, judgements)):
+        notes.append("loss: after the same few steps.")
+    return notes
 
 
 def change(ratio: float) -> str:
@@ -138,6 +152,34 @@ def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
         Column.words("verdict", [str(judgement.verdict) for judgement in judgements]),
     )
     return Table("Verdicts", columns)
+
+
+def _training(shown: Sequence[tuple[str, Judgement]]) -> list[Table]:
+    """What training takes and reaches besides time, where that was compared."""
+    known = [(name, judgement) for name, judgement in shown if _memory(judgement) or _losses(judgement)]
+    columns = (
+        Column.names("benchmark", [name for name, _ in known]),
+        Column("memory", [_memory(judgement) for _, judgement in known]),
+        Column("loss", [_losses(judgement) for _, judgement in known]),
+    )
+    return [Table("What training takes", [column for column in columns if any(column.cells)])] if known else []
+
+
+def _memory(judgement: Judgement) -> str:
+    """The memory that training takes on both sides: `212 MiB → 612 MiB`, or once if it is the same."""
+    base, head = judgement.base_bytes, judgement.head_bytes
+    if base is None or head is None:
+        return ""
+    sides = [quantities.size(base), quantities.size(head)]
+    return sides[0] if base == head else " → ".join(sides)
+
+
+def _losses(judgement: Judgement) -> str:
+    base, head = judgement.base_loss, judgement.head_loss
+    if base is None or head is None:
+        return ""
+    sides = [quantities.significant(base, LOSS_DIGITS), quantities.significant(head, LOSS_DIGITS)]
+    return sides[0] if sides[0] == sides[1] else " → ".join(sides)
 
 
 def _unchanged(judgements: Sequence[Judgement]) -> str:

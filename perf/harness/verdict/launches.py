@@ -62,10 +62,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Rule:
-    """The decision rule of a gate over `benchmarks` benchmarks. `min_effect` is 0.025 for 2.5%."""
+    """The decision rule of a gate over `benchmarks` benchmarks. `min_effect` is 0.025 for 2.5%.
+
+    `max_memory` is the share of memory that training may take more.
+    """
 
     benchmarks: int
     min_effect: float = DEFAULT_MIN_EFFECT
+    max_memory: float = 0.05
 
     @property
     def margin(self) -> float:

@@ -16,7 +16,7 @@ DEFAULT_MIN_EFFECT = 0.025
 ALPHA = 0.01
 
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
-FAILURES = frozenset({Verdict.SLOWER, Verdict.MISSING, Verdict.INVALID})
+FAILURES = frozenset({Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING, Verdict.INVALID})
 
 
 def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:

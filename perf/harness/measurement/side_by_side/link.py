@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perf.harness.machine.load import cpu_s
 from perf.harness.measurement.side_by_side import worker
 
 # How long to wait for the end of a process that has closed its stdout or was killed [s]. It ends at once, unless it
@@ -69,6 +70,10 @@ class Link:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def cpu_s(self) -> float | None:
+        """The CPU time of the worker so far, by the kernel's count [s]; None if unknown."""
+        return cpu_s(self.pid)
 
     def ask(self, do: str, limit_s: float, **arguments: Any) -> dict[str, Any]:
         """The reply to command `do`. Raises SideError if the command failed, SideLost if no reply comes."""

@@ -33,6 +33,14 @@ class Loaded(msgspec.Struct, frozen=True):
     opened: list[str] = []
 
 
+class Weighed(msgspec.Struct, frozen=True):
+    """The memory of the training [bytes], whether it changes each parameter, by name, and its loss after some steps."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=0)] | None
+    trained: dict[str, bool]
+    loss: float | None
+
+
 class Ready(msgspec.Struct, frozen=True):
     """The time of a step [s]."""
 

@@ -54,14 +54,24 @@ def _merge_base(repository: Path, ref: str) -> str:
 
 
 def changed(folder: Path) -> bool:
-    """Whether files below `folder` differ from the commit that is checked out. Raises RefError."""
-    return bool(git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc"))  # imports write .pyc
+    """Whether files below `folder` differ from the commit that is checked out. Raises RefError.
+
+    What imports and runs write does not count.
+    """
+    return bool(git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc", ":(exclude,glob)**/.benchmarks/**"))
 
 
 def same_tree(repository: Path, sha: str) -> bool:
     """Whether the working tree has the files of commit `sha`, and no others that git does not ignore."""
     trees = {git(repository, "rev-parse", f"{one}^{{tree}}") for one in (sha, "HEAD")}
     return len(trees) == 1 and not changed(repository)
+
+
+def trailers(repository: Path, base: str, key: str) -> list[tuple[str, str]]:
+    """The trailers `key` of the commits since `base`, the newest first: the short id of the commit, and the text."""
+    form = f"--format=%h\t%(trailers:key={key},valueonly,unfold,separator=%x1e)"
+    lines = (line.partition("\t") for line in git(repository, "log", form, f"{base}..HEAD").splitlines())
+    return [(commit_id, text) for commit_id, _, texts in lines for text in texts.split("\x1e") if text.strip()]
 
 
 def submodules(repository: Path, sha: str) -> dict[str, str]:

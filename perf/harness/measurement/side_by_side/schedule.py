@@ -20,7 +20,10 @@ from perf.harness.measurement.side_by_side.replies import Loaded
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.verdict import launches as paired
 from perf.harness.verdict.launches import Launch, Rule
+from perf.harness.verdict.weights import Weight, frozen, weighed
 
+# The benchmark whose memory, trained parameters and losses are compared, too.
+WEIGHED = "training_step"
 # What a launch and each of its cases take, as long as nobody knows [s]; measured with the reference network.
 GUESSED_START_S, GUESSED_CASE_S = 6.0, 3.5
 
@@ -81,6 +84,8 @@ class Gate:
         # What the last launch and the last measurement of a case took [s].
         self._start_s = GUESSED_START_S
         self._case_s = dict.fromkeys((case.name for case in cases), GUESSED_CASE_S)
+        self._weights: dict[str, dict[str, Weight]] = {}
+        self.frozen: set[str] = set()  # the cases in which head does not train what base trains
         self._broken: list[Compared] = []  # what base cannot run, and head runs alone
         self._budget_s = budget_s
         self._begin = self._clock()
@@ -171,7 +176,7 @@ class Gate:
             launches = self._launches[case.name]
             judged = paired.decide(case.name, launches, self._rule)
             if judged is not None:
-                self._decided[case.name] = judged
+                self._decide(case, judged)
             elif paired.spent(launches):
                 self._settle(case, Verdict.INCONCLUSIVE, f"{len(launches)} launches differ too much")
         decided = [judged for name, judged in self._decided.items() if name not in before]
@@ -180,7 +185,12 @@ class Gate:
 
     def _settle(self, case: Compared, verdict: Verdict, why: str) -> None:
         known = paired.give_up(case.name, self._launches[case.name], self._rule, why)
-        self._decided[case.name] = replace(known, verdict=verdict)
+        self._decide(case, replace(known, verdict=verdict))
+
+    def _decide(self, case: Compared, judged: Judgement) -> None:
+        if sides := self._weights.get(case.name):
+            judged = weighed(judged, sides[BASE], sides[HEAD], self._rule.max_memory)
+        self._decided[case.name] = judged
 
     def _launch(self, todo: Sequence[Compared]) -> None:
         """One more launch of each case in `todo`. If a worker is lost, its case fails; a new pair measures the rest."""
@@ -200,6 +210,11 @@ class Gate:
                             break
 
     def _measure(self, pair: Pair, case: Compared) -> Launch:
+        if case.kind == WEIGHED and case.name not in self._weights:
+            sides = {side: Weight(one.bytes, one.trained, one.loss) for side, one in pair.weigh(case).items()}
+            self._weights[case.name] = sides
+            if frozen(sides[BASE], sides[HEAD]):
+                self.frozen.add(case.name)
         begin = self._clock()
         made = pair.measure(case, self._check_budget, self._watch(case))
         self._case_s[case.name] = self._clock() - begin

@@ -27,6 +27,7 @@ LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 # The audit events that name a file, and the place of the name among their arguments.
 FILES = {"open": 0, "import": 1, "ctypes.dlopen": 0}
 MOST_KEPT = 10_000
+CODE = (".py", ".pyc", ".so")
 
 
 def libraries() -> tuple[Path, ...]:
@@ -37,21 +38,27 @@ def libraries() -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Trees:
-    """This side's tree `own`, and the `other` side's. `free` are folders in `other` that are open to both sides."""
+    """This side's tree `own`, and the `other` side's.
+
+    `free` are folders in `other` that are open to both sides; of the folder `data`, everything but code is.
+    """
 
     own: Path
     other: Path
     free: tuple[Path, ...] = ()
+    data: Path | None = None
 
     @classmethod
-    def of(cls, own: Path, other: Path, free: Iterable[Path]) -> Trees:
+    def of(cls, own: Path, other: Path, free: Iterable[Path], data: Path | None = None) -> Trees:
         """`free` that holds the whole of `other` does not count: a project may lie in the folder of its Python."""
         inside = (place for place in free if place != other and place.is_relative_to(other))
-        return cls(own, other, tuple(inside))
+        return cls(own, other, tuple(inside), data)
 
     def closed(self, path: Path) -> bool:
         """Whether `path`, absolute and without `..`, belongs to the other side."""
         if not path.is_relative_to(self.other) or any(map(path.is_relative_to, self.free)):
+            return False
+        if self.data is not None and path.is_relative_to(self.data) and path.suffix not in CODE:
             return False
         # One tree may lie inside the other: then the inner one counts.
         return not (path.is_relative_to(self.own) and self.own.is_relative_to(self.other))

@@ -132,6 +132,9 @@ class _Planted:
             self._amounts[self._case] = answer["amount"]
         return answer
 
+    def cpu_s(self) -> float | None:
+        return self._link.cpu_s()
+
     def close(self) -> None:
         self._link.close()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from model.imports import LIBRARIES, file_of, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
-from perf.harness.measurement.side_by_side.repository import RefError, changed, commit, same_tree, top_level
+from perf.harness.measurement.side_by_side.repository import RefError, changed, commit, same_tree, top_level, trailers
 from perf.harness.measurement.side_by_side.sealed import Trees, environment, libraries
 from perf.harness.measurement.side_by_side.worker import CHECKOUT
 from perf.harness.measurement.side_by_side.worktree import PREFIX, SetupFailed, make_ready, own_links, worktree
@@ -26,8 +26,8 @@ from perf.harness.options import Settings
 
 SHORT = 10
 INSTALLED = "site-packages"
-# The folder of MNIST below --perf-data-root.
-DATA = "MNIST"
+# The trailer of a commit that accepts a change.
+ACCEPT = "Perf-Accept"
 # The environment variable with head's folder, for the command that makes base ready.
 HEAD_VARIABLE = "STEPWATCH_HEAD"
 # glibc may give the memory of a large mini-batch back to the kernel after each step. Whether it does depends on what
@@ -100,6 +100,7 @@ class Side:
             "cwd": str(subject.cwd),
             "other": self.other and str(self.other),
             "free": [str(path) for path in self.free],
+            "data": str(self.data_root),
         }
         # OpenMP reads its number of threads when it is loaded, before torch can set it.
         env = {**KEPT_MEMORY, **self.environment(), "OMP_NUM_THREADS": self.start["options"]["threads"]}
@@ -109,7 +110,12 @@ class Side:
         """The environment variables of this process, with the paths of the other side's tree mapped."""
         if self.other is None:
             return dict(os.environ)
-        return environment(os.environ, Trees.of(self.subject.root, self.other, self.free))
+        return environment(os.environ, Trees.of(self.subject.root, self.other, self.free, self.data_root))
+
+    @property
+    def data_root(self) -> Path:
+        """The folder of the data sets that Stepwatch reads, which both sides use."""
+        return Path(self.start["options"]["data-root"]).resolve()
 
 
 def subject_of(settings: Settings) -> Subject:
@@ -164,7 +170,7 @@ def sides(settings: Settings, threads: int) -> Iterator[tuple[Side, Side]]:
         start = {"options": _options(settings, settings.base_model or settings.model, there, threads, subject)}
         base = Side("base", title, python, there, start)
         if there.root != subject.root:
-            free = _open_to_both(settings, subject, python)
+            free = _open_to_both(subject, python)
             base, head = replace(base, other=subject.root, free=free), replace(head, other=there.root)
             base = _ready(base, settings)
         yield base, head
@@ -191,6 +197,17 @@ def same_code(base: Side, head: Side) -> bool:
         return False
 
 
+def acceptances(base: Side, head: Side) -> list[tuple[str, str]]:
+    """What the commits since base accept, as their authors wrote it, with the commits; nothing of two folders."""
+    repository = _repository(head.subject.root)
+    if repository is None or base.other is None:
+        return []
+    try:
+        return trailers(repository, commit(base.subject.root, "HEAD"), ACCEPT)
+    except RefError:  # another repository, which has commits of its own
+        return []
+
+
 def _options(
     settings: Settings, model: str, subject: Subject, threads: int, head: Subject | None = None
 ) -> dict[str, str]:
@@ -204,10 +221,9 @@ def _options(
     return settings.for_worker(device=",".join(settings.devices), threads=str(threads), model=model)
 
 
-def _open_to_both(settings: Settings, subject: Subject, python: str) -> tuple[Path, ...]:
-    """What may lie in head's tree, but is open to base: this checkout, libraries, MNIST."""
-    ours = CHECKOUT / "perf" if subject.root == CHECKOUT else CHECKOUT
-    return (ours, *libraries(), Path(python).parent.parent, settings.data_root.resolve() / DATA)
+def _open_to_both(subject: Subject, python: str) -> tuple[Path, ...]:
+    """What may lie in head's tree, but is open to base: this checkout, and libraries."""
+    return (CHECKOUT / "perf" if subject.root == CHECKOUT else CHECKOUT, *libraries(), Path(python).parent.parent)
 
 
 def _ready(base: Side, settings: Settings) -> Side:

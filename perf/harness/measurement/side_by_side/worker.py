@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perf.harness.measurement.side_by_side.inject import Extra
     from perf.harness.measurement.side_by_side.sealed import Watch
     from perf.harness.measurement.side_by_side.slices import Sliced
+    from perf.harness.workload.workload import Workload
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
@@ -55,7 +56,7 @@ def _begin(start: dict[str, Any]) -> Watch | None:
     if start["other"] is None:
         return None
     free = [*map(Path, start["free"]), *libraries()]
-    return seal(Trees.of(Path(start["root"]), Path(start["other"]), free))
+    return seal(Trees.of(Path(start["root"]), Path(start["other"]), free, Path(start["data"])))
 
 
 def _in_subject(path: Path, root: Path) -> bool:
@@ -168,6 +169,23 @@ class Worker:
         gc.freeze()  # otherwise, each garbage collection would search all imported objects, for 0.3 s
         return {"data": data.digest, "sources": self._sources(), "opened": self._opened()}
 
+    def _workload(self, axes: dict[str, Any]) -> Workload:
+        from perf.harness.workload.axes import Axes
+        from perf.harness.workload.modes.mode import Mode
+
+        place = Axes(**axes)
+        mode = Mode(place.execution, place.precision)
+        return self._plan.workload(place.device, place.batch_size, place.pipeline, mode, place.model)
+
+    def weigh(self, **axes: Any) -> dict[str, Any]:
+        """What the training of a case takes and does: its memory, the parameters that it trains, its loss."""
+        from perf.harness.machine import devices
+        from perf.harness.measurement.side_by_side.weigh import weigh
+
+        work = self._workload(axes)
+        with devices.current(work.device):
+            return weigh(work)
+
     def prepare(
         self,
         kind: str,
@@ -183,13 +201,10 @@ class Worker:
         from perf.harness.machine import devices, memory
         from perf.harness.measurement.side_by_side import inject, slices
         from perf.harness.measurement.side_by_side.visit import warm_step_s
-        from perf.harness.workload.axes import Axes
-        from perf.harness.workload.modes.mode import Mode
 
         self._close()
-        place = Axes(**axes)
-        mode = Mode(place.execution, place.precision)
-        work = self._plan.workload(place.device, place.batch_size, place.pipeline, mode, place.model)
+        work = self._workload(axes)
+        mode = work.mode
         mode.check(work.device.torch_device)
         self._held.enter_context(mode.active())
         memory.free(work.device)
@@ -246,7 +261,7 @@ class Worker:
         self._extra = None
 
 
-COMMANDS = ("cases", "load", "prepare", "visit", "finish")
+COMMANDS = ("cases", "load", "weigh", "prepare", "visit", "finish")
 
 
 def main() -> None:

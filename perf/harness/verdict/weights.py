@@ -1,0 +1,66 @@
+"""In: what the training of base and head takes and does. Out: a judgement that says so: HEAVIER, or INVALID.
+
+The allocator's bytes and the parameters that are trained do not vary from run to run, so there are no statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from perf.harness.record.judgement import Judgement, Verdict
+
+# Less than this is no news, whatever share it is [bytes].
+MIB = LEAST_BYTES = 2**20
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The memory of a training [bytes], whether it changes each parameter, by name, and its loss; None if unknown."""
+
+    bytes: int | None
+    trained: Mapping[str, bool]
+    loss: float | None
+
+
+def frozen(base: Weight, head: Weight) -> list[str]:
+    """The parameters that base trains, and head has but does not train."""
+    return [name for name, trained in head.trained.items() if not trained and base.trained.get(name)]
+
+
+def heavier(base: Weight, head: Weight, max_memory: float) -> bool:
+    """Whether head takes more memory than base by the share `max_memory`, and by LEAST_BYTES."""
+    if base.bytes is None or head.bytes is None:
+        return False
+    return head.bytes - base.bytes >= LEAST_BYTES and head.bytes > base.bytes * (1 + max_memory)
+
+
+def weighed(judgement: Judgement, base: Weight, head: Weight, max_memory: float) -> Judgement:
+    """`judgement` on the times of both sides, with what else they take and do."""
+    known = replace(
+        judgement,
+        base_bytes=base.bytes,
+        head_bytes=head.bytes,
+        base_loss=_finite(base.loss),
+        head_loss=_finite(head.loss),
+    )
+    if judgement.verdict is Verdict.INVALID:
+        return known
+    if names := frozen(base, head):
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        what = "a parameter" if len(names) == 1 else f"{len(names)} parameters"
+        said = f"head does not train {what} that base trains: {', '.join(names[:MOST_NAMED])}{more}"
+        return replace(known, verdict=Verdict.INVALID, reason=said)
+    if heavier(base, head, max_memory):
+        assert base.bytes is not None and head.bytes is not None
+        said = f"training takes {head.bytes / MIB:,.1f} MiB instead of {base.bytes / MIB:,.1f} MiB"
+        slower = judgement.verdict is Verdict.SLOWER
+        reason = "; ".join(filter(None, [judgement.reason, said]))
+        return replace(known, verdict=Verdict.SLOWER if slower else Verdict.HEAVIER, reason=reason)
+    return known
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,71 @@
+"""What training takes and does on both sides: HEAVIER, INVALID where parameters are frozen, or just said."""
+
+import pytest
+
+from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.verdict.weights import LEAST_BYTES, Weight, frozen, heavier, weighed
+
+MIB = 2**20
+ALL = {"backbone.weight": True, "backbone.bias": True, "head.weight": True, "frozen.table": False}
+BASE = Weight(100 * MIB, ALL, 2.25)
+
+
+def judged(verdict, reason=""):
+    return Judgement("a", verdict, reason, ratio=1.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "found"),
+    [
+        (100 * MIB, 105 * MIB, False),
+        (100 * MIB, 105 * MIB + 1, True),
+        (MIB, 2 * MIB - 1, False),  # twice as much of almost nothing
+        (MIB, MIB + LEAST_BYTES, True),
+        (100 * MIB, 50 * MIB, False),
+        (None, 50 * MIB, False),
+        (50 * MIB, None, False),
+        (0, 2 * MIB, True),
+    ],
+)
+def test_heavier_is_more_than_the_share_and_than_a_mebibyte(base, head, found):
+    assert heavier(Weight(base, {}, None), Weight(head, {}, None), 0.05) is found
+
+
+@pytest.mark.parametrize("verdict", [Verdict.SAME, Verdict.FASTER, Verdict.INCONCLUSIVE])
+def test_what_is_heavier_fails_however_fast_it_is(verdict):
+    found = weighed(judged(verdict), BASE, Weight(500 * MIB, ALL, 2.25), 0.05)
+    assert (found.verdict, found.reason) == (Verdict.HEAVIER, "training takes 500.0 MiB instead of 100.0 MiB")
+    assert (found.base_bytes, found.head_bytes, found.ratio) == (100 * MIB, 500 * MIB, 1.0)
+
+
+def test_what_is_slower_and_heavier_says_both():
+    found = weighed(judged(Verdict.SLOWER, "CPU time +9.0%"), BASE, Weight(500 * MIB, ALL, 2.25), 0.05)
+    assert (found.verdict, found.reason) == (
+        Verdict.SLOWER,
+        "CPU time +9.0%; training takes 500.0 MiB instead of 100.0 MiB",
+    )
+
+
+def test_frozen_parameters_are_those_that_base_trains_and_head_has():
+    head = Weight(1, {"backbone.weight": False, "backbone.bias": False, "frozen.table": False, "new": False}, None)
+    assert frozen(BASE, head) == ["backbone.weight", "backbone.bias"]  # head.weight is gone, which its author intends
+    assert frozen(BASE, BASE) == []
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FASTER, Verdict.SAME, Verdict.SLOWER])
+def test_a_frozen_backbone_is_invalid_however_fast_it_is(verdict):
+    trained = dict.fromkeys(map(str, range(5)), True)
+    found = weighed(judged(verdict), Weight(1, trained, 2.0), Weight(1, dict.fromkeys(trained, False), 2.0), 0.05)
+    assert found.verdict is Verdict.INVALID
+    assert found.reason == "head does not train 5 parameters that base trains: 0, 1, 2 and 2 more"
+
+
+def test_what_is_invalid_keeps_its_reason():
+    head = Weight(500 * MIB, dict.fromkeys(ALL, False), 2.0)
+    found = weighed(judged(Verdict.INVALID, "head: the loss does not fall"), BASE, head, 0.05)
+    assert (found.verdict, found.reason) == (Verdict.INVALID, "head: the loss does not fall")
+
+
+def test_a_loss_that_is_not_finite_is_unknown():
+    found = weighed(judged(Verdict.SAME), Weight(1, {}, float("nan")), Weight(1, {}, float("inf")), 0.05)
+    assert (found.base_loss, found.head_loss) == (None, None)
