@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.measurement.side_by_side.link import END_S, Link, SideError, SideLost, command
+from perf.harness.measurement.side_by_side.link import END_S, MOST_SAID, Link, SideError, SideLost, command
 
 ROOT = Path(__file__).resolve().parent.parent
 PERF = ROOT / "perf"
@@ -229,6 +229,33 @@ def test_close_ends_the_worker_and_what_it_started(start):
     assert gone(link.pid)
     assert ends(child)
     link.close()  # once more does nothing
+
+
+def test_close_ends_what_has_left_the_workers_group(start):
+    link = start(
+        """
+        child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+        reply({"child": child.pid})
+        time.sleep(600)
+        """
+    )
+    child = link.reply(LIMIT_S)["child"]
+    link.close()
+    assert gone(link.pid) and ends(child)
+
+
+def test_a_worker_that_prints_without_end_fills_nothing(start):
+    link = start(
+        """
+        for _ in range(1000):
+            os.write(2, b"x" * (1 << 16))
+        os.write(2, b"\\nlast words\\n")
+        sys.exit(3)
+        """
+    )
+    with pytest.raises(SideLost, match=r"exit code 3: last words$"):
+        link.ask("load", LIMIT_S)
+    assert len(link._said) == MOST_SAID
 
 
 def test_close_ends_a_worker_that_ignores_signals(start):

@@ -675,3 +675,24 @@ def test_the_training_step_is_weighed_once(head, verdict, reason):
 def test_only_the_training_step_is_weighed():
     lab = weighing(bytes=900 << 20)
     assert verdicts(lab.gate("inference").run()) == {"inference": "SAME"}
+
+
+class Hiding(Lab):
+    """Head says the truth of a visit as a whole, and half the time of the steps that count."""
+
+    def start(self, side):
+        worker = super().start(side)
+        if side == HEAD:
+            visit = worker.visit
+            worker.visit = lambda **arguments: (
+                (made := visit(**arguments)) | {"wall_s": [one / 2 for one in made["wall_s"]]}
+            )
+        return worker
+
+
+def test_time_that_is_hidden_in_the_step_that_does_not_count_is_invalid():
+    (judged,) = Hiding().gate("a").run()
+    assert judged.verdict is Verdict.INVALID
+    assert judged.reason == (
+        "head: the first step after each pause, which does not count, takes 57% of the time, and base's 14%"
+    )

@@ -562,6 +562,16 @@ def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
     result.stdout.fnmatch_lines(["NO BASELINE*"])
 
 
+PASSING = {Verdict.SAME, Verdict.FASTER, Verdict.NEW, Verdict.ACCEPTED}
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("options", [(), ("--perf-inconclusive=fail",)])
+def test_the_exit_code_is_0_only_if_every_verdict_passes(gate, world, verdict, options):
+    world.found["inference[cpu-bs64]"] = SAME | {"verdict": verdict}
+    assert (gate(*options).ret == 0) is (verdict in PASSING)
+
+
 HEAVIER = {
     "verdict": Verdict.HEAVIER,
     "reason": "training takes 500.0 MiB instead of 100.0 MiB",

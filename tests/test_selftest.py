@@ -111,7 +111,8 @@ nothing           –      2  0 of 4     4         0      0       4.0      50  0
 5% compute     5.0%      1  2 of 2     0         0      0       4.0      60     –     1 of 1
 2% sleep          –      1  0 of 2     0         1      1       4.0      61  0.50     0 of 0
 
-Nothing planted: 0 of 4 benchmarks were false alarms, in 0 of 2 gates.
+Nothing planted: 0 of 4 benchmarks were false alarms, in 0 of 2 gates: at most 52.7% of all with 95%
+confidence.
 5% compute: found in 2 of 2 benchmarks.
 2% sleep: found in 0 of 2 benchmarks.
 median:5%: how often --benchmark-compare-fail=median:5% would have failed, if it compares head with
@@ -125,7 +126,15 @@ No false alarm in 2 gates of unchanged code, but the gate misses slowdowns of 2%
 @pytest.mark.parametrize(
     ("trials", "advice"),
     [
-        ((NULL, FOUND), "You can switch --perf-gate=fail on, as far as 2 gates of unchanged code can tell."),
+        (
+            (NULL, FOUND),
+            "No false alarm, but so few benchmarks show only that at most 52.7% of unchanged ones would fail. "
+            "To show 1%, it takes 150 gates: --gates 150.",
+        ),
+        (
+            (NULL * 75, FOUND),
+            "You can switch --perf-gate=fail on: at most 1.0% of unchanged benchmarks would fail, with 95% confidence.",
+        ),
         (
             (ACCUSED, FOUND),
             "The gate called unchanged code SLOWER: do not let it fail a build here (use --perf-gate=warn), "
@@ -229,7 +238,10 @@ def test_the_command_runs_the_gates_of_each_size_and_prints_the_table(planned, c
     assert planned == [(("cpu",), "compute", 0.0, 2), (("cpu",), "compute", 0.05, 2)]
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith("nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12\n")
+    assert out.startswith(
+        "4 gates; the first one shows how long all of them take\n"
+        "nothing planted, gate 1 of 2: 2 SAME, 50 s, load 0.12; about 0 s left\n"
+    )
     assert "5% compute: found in 4 of 4 benchmarks." in out
     assert table.read_text().startswith("## What the gate can tell on this machine\n")
 
@@ -246,7 +258,8 @@ def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
 
     monkeypatch.setattr(selftest, "run", run)
     assert main(["selftest", "--gates=3"]) == 130
-    assert "Nothing planted: 0 of 2 benchmarks were false alarms, in 0 of 1 gates." in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Nothing planted: 0 of 2 benchmarks were false alarms, in 0 of 1 gates: at most 77.6% of all" in out
 
 
 @pytest.mark.parametrize(

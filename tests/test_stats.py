@@ -331,3 +331,19 @@ def test_the_ratio_of_passes_the_other_way_round_is_the_inverse(a, b):
 def test_the_spread_of_passes_is_none_or_a_number_from_0_on(a):
     spread = summary(a).spread
     assert spread is None or spread >= 0
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "share"), [(0, 80, 0.0368), (0, 300, 0.0099), (1, 80, 0.0579), (80, 80, 1.0), (79, 80, 0.99936)]
+)
+def test_the_largest_share_that_a_count_leaves_possible(found, of, share):
+    """With none found, it is the share that shows none in 5% of all cases: 0.95 ** (1 / of) from the other side."""
+    assert stats.at_most(found, of) == pytest.approx(share, abs=5e-5)
+    if not found:
+        assert (1 - stats.at_most(0, of)) ** of == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("found", "of"), [(0, 0), (-1, 5), (6, 5)])
+def test_a_count_that_is_none_has_no_share(found, of):
+    with pytest.raises(ValueError, match=f"{found} of {of}"):
+        stats.at_most(found, of)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE, deliver, width
+from perf.harness.report.quantities import counted, duration
 from perf.harness.report.selftest import FORMATS, one_trial, render_selftest
 from perf.harness.verdict.trials import SLOWDOWNS, Outcome, Trial, outcome_of
 
@@ -70,6 +72,9 @@ def _selftest(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     done: list[Outcome] = []
     trials: list[Trial] = []
+    gates = arguments.gates * len(arguments.inject)
+    begin = time.monotonic()
+    print(f"{counted(gates, 'gate')}; the first one shows how long all of them take", flush=True)
     interrupted = False
     try:
         for share in arguments.inject:
@@ -77,7 +82,9 @@ def _selftest(arguments: argparse.Namespace) -> int:
             for trial in selftest.run(settings, arguments.kind, share, arguments.gates, _say):
                 trials.append(trial)
                 _say("")
-                print(one_trial(trial, len(trials), arguments.gates), flush=True)
+                left = gates - arguments.gates * len(done) - len(trials)
+                each_s = (time.monotonic() - begin) / (gates - left)
+                print(f"{one_trial(trial, len(trials), arguments.gates)}{_left(left * each_s)}", flush=True)
             done.append(outcome_of(trials))
             trials = []
     except KeyboardInterrupt:
@@ -91,6 +98,10 @@ def _selftest(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         deliver(render_selftest(done, width=width(arguments.output), format=arguments.format), arguments.output)
     return EXIT_INTERRUPT if interrupted else 0
+
+
+def _left(seconds: float) -> str:
+    return f"; about {duration(seconds)} left" if seconds else ""
 
 
 def _say(text: str) -> None:

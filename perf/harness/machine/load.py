@@ -133,3 +133,11 @@ def cpu_s(pid: int) -> float | None:
         return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
     except OSError:
         return None
+
+
+def end_descendants(pid: int) -> None:
+    """End the processes that the process `pid` has started, those that they have started, and so on."""
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                one.kill()

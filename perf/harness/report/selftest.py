@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from perf.harness.record.judgement import Verdict
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, formatted
-from perf.harness.verdict.tally import tally
+from perf.harness.statistics.intervals import CONFIDENCE, at_most
+from perf.harness.verdict.tally import ALPHA, tally
 from perf.harness.verdict.trials import Outcome, Trial
 
 FORMATS = ("terminal", "github")
@@ -65,12 +67,27 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _sentence(outcome: Outcome) -> str:
     if not outcome.share:
+        bound = f": at most {at_most(outcome.slower, outcome.benchmarks):.1%} of all with 95% confidence"
         return (
             f"Nothing planted: {outcome.slower} of {outcome.benchmarks} benchmarks were false alarms, in "
-            f"{outcome.gates_with_slower} of {outcome.gates} gates."
+            f"{outcome.gates_with_slower} of {outcome.gates} gates{bound if outcome.benchmarks else ''}."
         )
     small = f"; it was too small to be planted in {outcome.unplanted} more" if outcome.unplanted else ""
     return f"{_planted(outcome)}: found in {outcome.slower} of {outcome.benchmarks} benchmarks{small}."
+
+
+def _for_a_build(unsure: float, benchmarks: float) -> str:
+    """Whether the gate may fail a build, if at most the share `unsure` of unchanged benchmarks is a false alarm."""
+    if unsure <= ALPHA:
+        return (
+            f"You can switch --perf-gate=fail on: at most {unsure:.1%} of unchanged benchmarks would fail, with 95% "
+            "confidence."
+        )
+    needed = math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-ALPHA) / benchmarks)
+    return (
+        f"No false alarm, but so few benchmarks show only that at most {unsure:.1%} of unchanged ones would fail. To "
+        f"show {ALPHA:.0%}, it takes {needed} gates: --gates {needed}."
+    )
 
 
 def _advice(outcomes: Sequence[Outcome]) -> list[str]:
@@ -90,6 +107,6 @@ def _advice(outcomes: Sequence[Outcome]) -> list[str]:
         missed = ", ".join(_planted(one) for one in outcomes if one.missed)
         if missed:
             advice.append(f"No false alarm in {gates}, but the gate misses slowdowns of {missed}.")
-        else:
-            advice.append(f"You can switch --perf-gate=fail on, as far as {gates} can tell.")
+        elif unsure := max(at_most(one.slower, one.benchmarks) for one in unchanged if one.benchmarks):
+            advice.append(_for_a_build(unsure, max(one.benchmarks / one.gates for one in unchanged)))
     return advice

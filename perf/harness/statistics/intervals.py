@@ -195,6 +195,18 @@ def tail(value: float, freedom: float) -> float:
     return float(stdtr(freedom, -value))
 
 
+def at_most(found: int, of: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share that may be true if `found` of `of` independent trials showed it (Clopper and Pearson 1934).
+
+    One-sided. Raises ValueError if there are no trials.
+    """
+    from scipy.special import betaincinv  # type: ignore[import-untyped, unused-ignore]
+
+    if not 0 <= found <= of or of == 0:
+        raise ValueError(f"{found} of {of}")
+    return 1.0 if found == of else float(betaincinv(found + 1, of - found, confidence))
+
+
 def exp(value: float) -> float:
     """Like `math.exp`, but limits `value` to ±MAX_LOG, so that no value overflows."""
     return math.exp(max(-MAX_LOG, min(MAX_LOG, value)))

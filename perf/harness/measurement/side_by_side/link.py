@@ -8,19 +8,21 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.harness.machine.load import cpu_s
+from perf.harness.machine.load import cpu_s, end_descendants
 from perf.harness.measurement.side_by_side import worker
 
 # How long to wait for the end of a process that has closed its stdout or was killed [s]. It ends at once, unless it
 # waits for a device.
 END_S = 5.0
 CHUNK = 1 << 16
+# Of what a worker prints, the end is kept [bytes].
+MOST_SAID = 1 << 16
 # No reply is longer than this [bytes].
 MOST_BYTES = 64 << 20
 
@@ -49,20 +51,21 @@ class Link:
     """One worker process. It has a session of its own, so that Ctrl-C reaches only the parent."""
 
     def __init__(self, command: Sequence[str], start: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=subprocess.PIPE,
                 env=None if env is None else dict(env),
                 start_new_session=True,
                 bufsize=0,
             )
         except OSError as error:
-            self._said.close()
             raise SideLost(f"{command[0]} cannot be started: {error.strerror}") from None
+        self._said = b""  # the end of what the worker has printed
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._replies = b""
         self._asked = self._answered = 0
         self._send({**start, "parent": os.getpid()})
@@ -102,6 +105,13 @@ class Link:
         with contextlib.suppress(BrokenPipeError):  # `reply` will say how the worker died
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
+    def _listen(self) -> None:
+        """Keep the end of what the worker prints: it may print without end."""
+        assert self._process.stderr is not None
+        with contextlib.suppress(OSError, ValueError):  # closed
+            while chunk := os.read(self._process.stderr.fileno(), CHUNK):
+                self._said = (self._said + chunk)[-MOST_SAID:]
+
     def _line(self, limit_s: float) -> bytes:
         assert self._process.stdout is not None
         end = time.monotonic() + limit_s
@@ -128,24 +138,25 @@ class Link:
         return f"was ended by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
 
     def _lost(self, what: str) -> SideLost:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
         self.close()
+        lines = self._said.decode(errors="replace").strip().splitlines()
         last = next((line.strip() for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
         return SideLost(f"its process {what}" + (f": {last[:200]}" if last else ""))
 
     def close(self) -> None:
         """End the worker and all processes that it started. Does nothing if the worker has ended."""
         process = self._process
+        if process.poll() is None:
+            end_descendants(process.pid)  # also those that have left its process group
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # a worker has nothing to clean up
         with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a device: nothing can end it now
             process.wait(END_S)
-        for pipe in (process.stdin, process.stdout):
+        self._listener.join(END_S)  # until the worker's end has closed its pipe
+        for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._said.close()
 
 
 def command(python: str) -> list[str]:

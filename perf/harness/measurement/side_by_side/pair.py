@@ -32,6 +32,8 @@ LOAD_S, PREPARE_S, VISIT_LIMIT_S, VISIT_SLACK = 180.0, 180.0, 30.0, 100
 # CPU time, which the kernel counts. In 48 launches of unchanged code, idle and beside two busy loops on 2 cores, the
 # sides differed by 0.3% of the former at most; where head needs three times as long, beside four, by more than 3%.
 ANSWER_SHARE, CPU_SHARE = 0.3, 0.015
+# By so much more of a visit head's first step may take than base's. Larger weights are colder.
+FIRST_SHARE = 0.15
 BASE, HEAD = "base", "head"
 # The visits of one round, by side.
 Round = Mapping[str, Visit]
@@ -92,10 +94,12 @@ def failure(failed: Mapping[str, SideError]) -> Failed:
 class Seen:
     """What a worker says that a visit took, how long its answer took, and the CPU time that the kernel counted [s].
 
-    The CPU time is None if it is unknown, or if a worker may use several cores.
+    `first_share` is the part of its first step, which is cold and does not count. The CPU time is None if it is
+    unknown, or if a worker may use several cores.
     """
 
     total_s: float
+    first_share: float
     took_s: float
     cpu_s: float | None
 
@@ -172,8 +176,9 @@ class Pair:
         before_s = worker.cpu_s()
         visited = self._visit(side, steps, core, limit_s)
         after_s, took_s = worker.cpu_s(), self._clock() - begin
-        one_thread = core is not None and before_s is not None and after_s is not None
-        return visited, Seen(visited.total_s, took_s, after_s - before_s if one_thread else None)  # type: ignore[operator]
+        used_s = None if core is None or before_s is None or after_s is None else after_s - before_s
+        first_s = visited.total_s - statistics.fmean(visited.wall_s) * (steps - 1)
+        return visited, Seen(visited.total_s, first_s / visited.total_s, took_s, used_s)
 
     def _visit(self, side: str, steps: int, core: int | None, limit_s: float) -> Visited:
         try:
@@ -207,7 +212,10 @@ class Pair:
 
 
 def check_clocks(seen: Mapping[str, Sequence[Seen]]) -> None:
-    """Raise Failed if head says that its visits took less time than they did. What a request takes, base shows."""
+    """Raise Failed if head says that its visits took less time than they did, or hides time where none is counted.
+
+    What a request takes, and how cold a first step is, base shows.
+    """
     for what, limit in (("took_s", ANSWER_SHARE), ("cpu_s", CPU_SHARE)):
         hidden_s = {
             side: [value - one.total_s for one in visits if (value := getattr(one, what)) is not None]
@@ -221,3 +229,10 @@ def check_clocks(seen: Mapping[str, Sequence[Seen]]) -> None:
             raise Failed(
                 f"head: its clock shows {share:.0%} less time than the gate's, and base's does not", Verdict.INVALID
             )
+    base, head = (statistics.median(one.first_share for one in seen[side]) for side in (BASE, HEAD))
+    if head - base > FIRST_SHARE:
+        raise Failed(
+            f"head: the first step after each pause, which does not count, takes {head:.0%} of the time, and base's "
+            f"{base:.0%}",
+            Verdict.INVALID,
+        )
