@@ -21,8 +21,10 @@ from perf.harness.workload.axes import Axes
 
 # A visit of 6 ms is shorter than a time slice of the scheduler. The cold first step is a small enough part of it.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
-# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs.
-CASE_S = 2.0
+# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs. Rounds
+# of so long give the ratio of a launch within 0.0017, less than the 0.003 that launches are taken to differ by; rounds
+# of 2 s, within 0.0013 (perf/proof/gate_time.py, idle).
+CASE_S = 1.2
 # After this many rounds, the core changes. Both sides run on each core equally often.
 ROUNDS_PER_CORE = 10
 # Time limits of a reply [s]: to import torch and read the data; to build, compile and warm up a network; to make a

@@ -10,6 +10,8 @@ from pathlib import Path
 GIT_S = 600
 # These variables may be set for the user's own git, for example inside a hook; our git commands must not use them.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+# What imports and runs write, as git's pathspecs.
+WRITTEN = ("*.pyc", "__pycache__", ".benchmarks", ".benchmarks/**")
 # `REF...` is what git itself calls the merge base of REF and HEAD.
 MERGE_BASE = "..."
 
@@ -58,7 +60,7 @@ def changed(folder: Path) -> bool:
 
     What imports and runs write does not count.
     """
-    return bool(git(folder, "status", "--porcelain", "--", ".", ":(exclude)*.pyc", ":(exclude,glob)**/.benchmarks/**"))
+    return bool(git(folder, "status", "--porcelain", "--", ".", *(f":(exclude,glob)**/{name}" for name in WRITTEN)))
 
 
 def same_tree(repository: Path, sha: str) -> bool:
@@ -70,7 +72,7 @@ def same_tree(repository: Path, sha: str) -> bool:
 def trailers(repository: Path, base: str, key: str) -> list[tuple[str, str]]:
     """The trailers `key` of the commits since `base`, the newest first: the short id of the commit, and the text."""
     form = f"--format=%h\t%(trailers:key={key},valueonly,unfold,separator=%x1e)"
-    lines = (line.partition("\t") for line in git(repository, "log", form, f"{base}..HEAD").splitlines())
+    lines = (line.partition("\t") for line in git(repository, "log", form, f"{base}..HEAD").split("\n"))
     return [(commit_id, text) for commit_id, _, texts in lines for text in texts.split("\x1e") if text.strip()]
 
 
