@@ -119,7 +119,8 @@ def _imported(name: str, place: str) -> ModuleType:
             return _from_file(name, place) if is_file(place) else importlib.import_module(place)
     except ModuleNotFoundError as error:
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
-            raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+            hint = "; if it is yours, add its folder to PYTHONPATH (PYTHONPATH=src, say)" if is_file(place) else ""
+            raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}{hint}") from error
         hint = "run from the folder that contains it, or add that folder to PYTHONPATH"
         raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error
     except RecipeError:

@@ -106,9 +106,9 @@ def test_the_command_runs_in_bases_folder_and_knows_heads(root):
 @pytest.mark.parametrize(
     ("setup", "says"),
     [
-        ("echo first; echo 'no compiler'; exit 3", "it ended with exit code 3 in .*: no compiler$"),
-        ("exit 1", "it ended with exit code 1 in .*: it printed nothing$"),
-        ("no_program_of_this_name", "it ended with exit code 127 in .*not found"),
+        ("echo first; echo 'no compiler'; exit 3", "it ended with exit code 3: no compiler$"),
+        ("exit 1", "it ended with exit code 1: it printed nothing$"),
+        ("no_program_of_this_name", "it ended with exit code 127: .*not found"),
     ],
 )
 def test_a_command_that_fails_is_one_line_with_the_end_of_what_it_said(root, setup, says):
@@ -121,6 +121,13 @@ def test_a_command_that_takes_too_long_is_ended(root, monkeypatch):
     monkeypatch.setattr("perf.harness.measurement.side_by_side.worktree.SETUP_S", 0.2)
     with pytest.raises(SetupFailed, match="more than"):
         make_ready(root, "exec sleep 60", os.environ)
+
+
+def test_stepwatch_is_not_compared_with_itself_where_a_user_means_their_own(root):
+    refused = pytest.raises(SideUnusable, match=r"^--perf-against=main: without --perf-model=.* and you are in ")
+    with refused as caught, sides(settled(model="simple_nn"), 1):
+        pass
+    assert str(root.resolve()) in str(caught.value)
 
 
 def test_a_folder_is_not_made_ready(root, tmp_path):
@@ -213,9 +220,7 @@ def test_what_head_reads_and_no_commit_has_is_named_with_what_helps(root, tmp_pa
         Side(name, name, "python", Subject(tree, (), tree), {}) for name, tree in (("base", base_tree), ("head", root))
     )
     said = lacking(base, head, ["nets.py", "generated.py"])
-    assert said.startswith(
-        "head reads generated.py, which no commit has: make base ready with --perf-against-setup=CMD"
-    )
-    assert "$STEPWATCH_HEAD" in said
+    assert said.startswith("head reads generated.py, which no commit has: make base ready with a command, as --perf-")
+    assert """--perf-against-setup='ln -s "$STEPWATCH_HEAD/generated.py" .'""" in said
     (base_tree / "generated.py").touch()
     assert lacking(base, head, ["nets.py", "generated.py"]) == ""

@@ -425,6 +425,14 @@ def test_sides_that_train_on_different_data_are_not_compared():
     assert lab.visits == []
 
 
+def test_data_that_both_trainings_bring_may_differ():
+    own = {"data": "abc", "own": True}
+    lab = Lab(replies={(BASE, "load", None): own, (HEAD, "load", None): own | {"data": "xyz"}})
+    gate = lab.gate("a")
+    assert verdicts(gate.run()) == {"a": "SAME"}
+    assert gate.other_data
+
+
 class Editor(Lab):
     """Someone saves a file of head after two launches."""
 

@@ -28,7 +28,7 @@ try:
     said = WIDTH
 except Exception as error:
     said = f"{{type(error).__name__}}: {{error}}"
-print(json.dumps([said, list(watch.refused), list(watch.opened)]))
+print(json.dumps([said, list(watch.refused), list(watch.opened), list(watch.refused.values())]))
 """
 
 
@@ -118,7 +118,7 @@ def test_a_path_that_is_put_there_later_is_refused_or_mapped(places):
 def test_a_finder_that_is_put_in_front_later_is_refused(places):
     places.write("src/pkg/__init__.py")
     code = FINDER.format(folder="src", where=FRONT).replace("HEAD", repr(str(places.head))) + "from pkg import WIDTH"
-    said, refused, _ = places.seen(code)
+    said, refused, *_ = places.seen(code)
     assert said.startswith("PermissionError: [Errno 13] it is the other side's")
     assert refused == ["src/pkg/__init__.py"]
 
@@ -151,7 +151,7 @@ def test_a_namespace_package_of_a_finder_is_mapped(places):
 def test_what_base_lacks_is_not_there_and_says_who_has_it(places):
     places.write("src/pkg/__init__.py", sides=("head",))
     before = FINDER.format(folder="src", where=FRONT)
-    said, refused, _ = places.seen("import pkg", before=before)
+    said, refused, *_ = places.seen("import pkg", before=before)
     assert said == "ModuleNotFoundError: No module named 'pkg': only the other side has src/pkg/__init__.py"
     assert refused == []
 
@@ -176,7 +176,7 @@ def test_an_extension_that_is_built_in_heads_tree_only_is_not_there(places):
 def test_a_file_by_its_relative_path_is_that_of_the_own_tree(places):
     places.write("config/width.txt", "{width}")
     code = "WIDTH = int(Path('width.txt').read_text())"
-    assert places.seen(code, cwd="config") == [1, [], ["config/width.txt"]]
+    assert places.seen(code, cwd="config")[:3] == [1, [], ["config/width.txt"]]
     assert places.seen(code, cwd="config", side="head")[0] == 2
 
 
@@ -210,7 +210,10 @@ def test_a_file_of_head_by_its_absolute_path_is_refused_by_name(places, code):
 def test_an_error_that_the_subject_catches_is_known_all_the_same(places):
     places.write("width.txt", "{width}")
     code = f"WIDTH = 1\ntry: open({str(places.head / 'width.txt')!r})\nexcept OSError: pass"
+    places.write("pkg/reads.py", f"def read():\n    open({str(places.head / 'width.txt')!r})\n")
     assert places.seen(code)[:2] == [1, ["width.txt"]]
+    read = places.seen("from pkg.reads import read; read()", env=[path(places.head)])
+    assert (read[1], read[3]) == (["width.txt"], ["pkg/reads.py:2"])  # the line that opened it
 
 
 def test_head_may_not_open_bases_files_either(places):

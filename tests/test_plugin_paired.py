@@ -47,7 +47,7 @@ class World:
     def __init__(self):
         self.found = dict.fromkeys(NAMES, SAME)
         self.unusable = self.interrupt = None
-        self.same = self.frozen = False
+        self.same = self.frozen = self.other_data = False
         self.acceptances = []
         self.facts = {side: {"python": "3.11.7", "torch": "2.9", "shapes": "A", "data": "digits"} for side in SIDES}
         self.more = {side: {} for side in SIDES}
@@ -120,7 +120,7 @@ def world(monkeypatch):
         others_cores = 0.1
 
         def __init__(self, cases, launch, rule, *, budget_s, cores, watcher):
-            self.frozen = {case.name for case in cases if made.frozen}
+            self.frozen, self.other_data = {case.name for case in cases if made.frozen}, made.other_data
             self.cases, self.rule, self.budget_s, self.watcher = cases, rule, budget_s, watcher
             made.gates.append(self)
 
@@ -212,12 +212,12 @@ def test_the_threads_that_are_said_and_kept_are_the_workers(gate, pytester, opti
 def test_the_same_sources_are_said_to_be_the_same_code(gate, world):
     gate().stdout.no_fnmatch_line("*same code*")
     world.same = True
-    gate().stdout.fnmatch_lines(["base: *; base and head are the same code."])
+    gate().stdout.fnmatch_lines(["base and head are the same code."])
 
 
 def test_another_torch_is_said(gate, world):
     world.facts["base"] = world.facts["base"] | {"torch": "2.8"}
-    gate().stdout.fnmatch_lines(["base: *; torch: base 2.8, head 2.9."])
+    gate().stdout.fnmatch_lines(["torch: base 2.8, head 2.9."])
 
 
 def test_a_slower_benchmark_is_a_failed_test_in_one_line(gate, world):
@@ -331,7 +331,7 @@ def test_a_model_that_base_has_not_is_measured_alone(gate, world):
     result = gate()
     assert result.ret == 0
     assert set(alone(world)) == set(NAMES)
-    result.stdout.fnmatch_lines(["base: *; base has no such model: unknown model *", "4 NEW"])
+    result.stdout.fnmatch_lines(["base has no such model: unknown model *", "4 NEW"])
     world.found["inference[cpu-bs64]"] = INVALID  # a factory that is broken must not pass as new
     assert gate().ret == 1
 
@@ -353,14 +353,14 @@ def test_a_base_that_lacks_what_git_ignores_says_what_helps(gate, world, monkeyp
     world.found = dict.fromkeys(NAMES, UNDECIDED)
     monkeypatch.setattr("perf.harness.plugin.gate.lacking", lambda base, head, opened: f"head reads {opened}: make")
     world.facts["head"]["opened"] = ["sizes.json"]
-    gate().stdout.fnmatch_lines(["base: *; head reads [[]'sizes.json']: make."])
+    gate().stdout.fnmatch_lines(["head reads [[]'sizes.json']: make."])
 
 
 def test_a_base_that_opens_files_of_head_is_refused(gate, world):
     world.errors["base"] = SideError("it opens files of the other side: src/x.py", strange=True)
     result = gate()
     assert (result.ret, world.gates) == (4, [])
-    result.stderr.fnmatch_lines(["ERROR: --perf-against=main: base cannot be measured: it opens *src/x.py"])
+    result.stderr.fnmatch_lines(["ERROR: --perf-against=main: base cannot be measured: it opens *src/x.py; a path *"])
 
 
 def test_a_base_without_the_model_that_is_named_for_it_is_refused(gate, world):
@@ -604,16 +604,23 @@ def test_what_a_commit_accepts_passes_with_its_reason(gate, world):
     result.assert_outcomes(passed=4, skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["training_step[[]cpu-bs64]: SLOWER; accepted in abc1234: twice the layers", "1 ACCEPTED · 3 SAME"]
+        ["training_step[[]cpu-bs64]: SLOWER +10%; accepted in abc1234: twice the layers", "1 ACCEPTED · 3 SAME"]
     )
 
 
 def test_what_is_frozen_may_be_accepted_and_what_crashes_may_not(gate, world):
     world.found["training_step[cpu-bs64]"] = INVALID
     world.acceptances = [("abc1234", "*: on purpose")]
-    assert gate().ret == 1
+    result = gate()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["Perf-Accept: what is INVALID so cannot be accepted (commit abc1234)."])
     world.frozen = True
     assert gate().ret == 0
+
+
+def test_other_data_that_the_training_brings_is_said(gate, world):
+    world.other_data = True
+    gate().stdout.fnmatch_lines(["base and head train on different data, which each of them brings."])
 
 
 def test_an_acceptance_that_is_none_or_that_nothing_needs_is_said(gate, world):
@@ -713,7 +720,7 @@ def ini(world, pytester, monkeypatch):
     return write
 
 
-def test_the_settings_that_decide_are_bases(gate, world, ini):
+def test_the_settings_that_decide_are_bases(gate, world, ini, pytester):
     """A pull request must not decide its own verdict."""
     ini(head="perf_min_effect = 40%\nperf_inconclusive = pass\nperf_seed = 7", base="perf_inconclusive = fail")
     world.found["inference[cpu-bs64]"] = UNDECIDED
@@ -723,12 +730,14 @@ def test_the_settings_that_decide_are_bases(gate, world, ini):
     assert "perf_min_effect=40% in pytest.ini counts once base has it, and now the default" in said
     assert "perf_inconclusive=pass in pytest.ini counts once base has it, and now fail" in said
     assert world.gates[-1].rule.min_effect == 0.025
+    kept_settings = read(kept(pytester)[-1])["perf"]["settings"]
+    assert (kept_settings["seed"], kept_settings["threads"]) == (7, 1)  # what decides nothing is head's
     assert gate("--perf-inconclusive=pass", "--perf-min-effect=5%").ret == 0  # the command line is not head's
     assert world.gates[-1].rule.min_effect == 0.05
 
 
 def test_settings_that_base_has_too_count(gate, world, ini):
-    ini(head="perf_min_effect = 5%", base="perf_min_effect = 5%")
+    ini(head="perf_min_effect = 5%\nperf_seed = 3", base="perf_min_effect = 5%")
     gate().stdout.no_fnmatch_line("*counts once*")
     assert world.gates[-1].rule.min_effect == 0.05
 

@@ -30,7 +30,7 @@ def test_only_what_may_be_intended_is_accepted(verdict):
     acceptable = verdict in ("SLOWER", "HEAVIER", "MISSING")
     assert (found.verdict is Verdict.ACCEPTED) == (acceptable or verdict is Verdict.ACCEPTED)
     if acceptable:
-        assert found.reason == f"{verdict}: as it is; accepted in abc1234: twice the layers"
+        assert found.reason == f"{verdict} +30%: as it is; accepted in abc1234: twice the layers"
         assert found.ratio == 1.3
 
 

@@ -53,11 +53,16 @@ def test_frozen_parameters_are_those_that_base_trains_and_head_has():
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FASTER, Verdict.SAME, Verdict.SLOWER])
-def test_a_frozen_backbone_is_invalid_however_fast_it_is(verdict):
+def test_a_frozen_backbone_is_invalid_and_whoever_accepts_that_reads_of_the_rest(verdict):
     trained = dict.fromkeys(map(str, range(5)), True)
-    found = weighed(judged(verdict), Weight(1, trained, 2.0), Weight(1, dict.fromkeys(trained, False), 2.0), 0.05)
+    reason = "CPU time +9.0%" if verdict is Verdict.SLOWER else ""
+    given = Judgement("a", verdict, reason, ratio=1.23)
+    head = Weight(3 * MIB, dict.fromkeys(trained, False), 2.0)
+    found = weighed(given, Weight(MIB, trained, 2.0), head, 0.05)
     assert found.verdict is Verdict.INVALID
-    assert found.reason == "head does not train 5 parameters that base trains: 0, 1, 2 and 2 more"
+    slower = "; SLOWER +23%: CPU time +9.0%" if verdict is Verdict.SLOWER else ""
+    heavier = "; training takes 3.0 MiB instead of 1.0 MiB"
+    assert found.reason == f"head does not train 5 parameters that base trains: 0, 1, 2 and 2 more{slower}{heavier}"
 
 
 def test_what_is_invalid_keeps_its_reason():

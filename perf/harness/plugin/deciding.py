@@ -5,6 +5,7 @@ A pull request may change its own ini file. What decides about it is what the co
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,4 +35,4 @@ def of_base(config: pytest.Config, settings: Settings, base: Path, head: Path) -
         for one, old in changed.items()
     ]
     made = resolve(texts, {}, str(there), settings.data_root)
-    return made, notes
+    return replace(made, threads=settings.threads), notes  # nobody has typed the threads of a gate

@@ -37,6 +37,10 @@ from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.workload import OWN
 
+APART = (
+    "a path into your working tree gives base head's files: use a path relative to the working directory or to "
+    "__file__, or keep data outside of the repository"
+)
 NOT_PINNED = "its worker processes run on other cores, so the gate cannot pin them"
 
 
@@ -84,7 +88,8 @@ class SideBySide(Way):
         base, head = self._listed[BASE], self._listed[HEAD]
         settings = self.settings
         if base.error and (base.strange or settings.against_python or (base.unknown and settings.base_model)):
-            raise pytest.UsageError(f"{self._option(base)}: base cannot be measured: {base.error}")
+            way_out = f"; {APART}" if base.strange else ""
+            raise pytest.UsageError(f"{self._option(base)}: base cannot be measured: {base.error}{way_out}")
         if base.error and head.unknown:
             raise pytest.UsageError(f"--perf-model={settings.model}: {head.error}")
         self._note_facts(base, head)
@@ -235,7 +240,9 @@ class SideBySide(Way):
                 name: accept(judged, given, frozen=name in self._frozen) for name, judged in self._judgements.items()
             }
             if found == self._judgements:
-                self._notes.append(f"Perf-Accept: nothing to accept for {given.cases} (commit {commit})")
+                crashed = any(one.verdict is Verdict.INVALID and given.covers(name) for name, one in found.items())
+                why = "what is INVALID so cannot be accepted" if crashed else f"nothing to accept for {given.cases}"
+                self._notes.append(f"Perf-Accept: {why} (commit {commit})")
             self._judgements |= found
 
     def _judge(self, cases: list[Compared]) -> None:
@@ -252,6 +259,8 @@ class SideBySide(Way):
         finally:  # keep the verdicts that are known when the user interrupts
             self._judgements |= {judged.name: judged for judged in gate.judgements()}
             self._frozen = gate.frozen
+            if gate.other_data:
+                self._notes.append("base and head train on different data, which each of them brings")
             self._run["seconds"] = gate.elapsed_s
             if (others := gate.others_cores) is not None:
                 self._run["others_cores"] = others
@@ -283,7 +292,7 @@ class SideBySide(Way):
             self.state.judgements,
             width=self.progress.columns,
             verbose=self.config.get_verbosity() > 0,
-            notes=["; ".join([*self._titles(), *self._notes]) + "."],
+            notes=[f"{said}." for said in ("; ".join(self._titles()), *self._notes)],
             skipped=self._skipped,
             last=[Notes(tuple(said))] if (said := self._said()) else [],
         )

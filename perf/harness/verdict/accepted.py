@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
+from perf.harness.verdict.weights import with_change
 
 ACCEPTABLE = frozenset({Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING})
 
@@ -45,5 +46,5 @@ def accept(judgement: Judgement, given: Acceptance, *, frozen: bool) -> Judgemen
     acceptable = judgement.verdict in ACCEPTABLE or (judgement.verdict is Verdict.INVALID and frozen)
     if not acceptable or not given.covers(judgement.name):
         return judgement
-    was = ": ".join(filter(None, [str(judgement.verdict), judgement.reason]))
+    was = with_change(judgement)
     return replace(judgement, verdict=Verdict.ACCEPTED, reason=f"{was}; accepted in {given.commit}: {given.reason}")

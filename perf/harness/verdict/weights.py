@@ -48,18 +48,29 @@ def weighed(judgement: Judgement, base: Weight, head: Weight, max_memory: float)
     )
     if judgement.verdict is Verdict.INVALID:
         return known
+    cut = ""
     if names := frozen(base, head):
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         what = "a parameter" if len(names) == 1 else f"{len(names)} parameters"
-        said = f"head does not train {what} that base trains: {', '.join(names[:MOST_NAMED])}{more}"
-        return replace(known, verdict=Verdict.INVALID, reason=said)
+        cut = f"head does not train {what} that base trains: {', '.join(names[:MOST_NAMED])}{more}"
+    said = ""
     if heavier(base, head, max_memory):
         assert base.bytes is not None and head.bytes is not None
         said = f"training takes {head.bytes / MIB:,.1f} MiB instead of {base.bytes / MIB:,.1f} MiB"
-        slower = judgement.verdict is Verdict.SLOWER
+    slower = judgement.verdict is Verdict.SLOWER
+    if cut:  # who accepts that reads of the rest, too
+        also = with_change(judgement) if slower else judgement.reason
+        return replace(known, verdict=Verdict.INVALID, reason="; ".join(filter(None, [cut, also, said])))
+    if said:
         reason = "; ".join(filter(None, [judgement.reason, said]))
         return replace(known, verdict=Verdict.SLOWER if slower else Verdict.HEAVIER, reason=reason)
     return known
+
+
+def with_change(judgement: Judgement) -> str:
+    """The verdict, by how much the time changed, and the reason: `SLOWER +23%: training takes …`."""
+    changed = "" if judgement.ratio is None else f" {judgement.ratio - 1:+.0%}"
+    return ": ".join(filter(None, [f"{judgement.verdict}{changed}", judgement.reason]))
 
 
 def _finite(value: float | None) -> float | None:

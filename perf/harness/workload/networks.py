@@ -39,7 +39,13 @@ def networks(settings: Settings) -> dict[str, Network]:
 
 
 def unseen(settings: Settings) -> dict[str, Network]:
-    """The networks by name for a process that runs none of their code, and so does not know what they are."""
+    """The networks by name for a process that runs no code of the user's, and so does not know what they are.
+
+    Raises RecipeError for the name of a network that is nobody's.
+    """
+    for name in settings.models:
+        if ":" not in name:
+            load_recipe(name)
     return {name: Network(Recipe(name, _unseen), settings.batch_sizes or (), settings.data) for name in settings.models}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from perf.harness.measurement.side_by_side.link import Link, SideError
 from perf.harness.measurement.side_by_side.pair import LOAD_S
@@ -63,7 +64,8 @@ def lacking(base: Side, head: Side, opened: Sequence[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    first = Path(names[0]).parts[0]
     return (
-        f"head reads {', '.join(names[:MOST_NAMED])}{more}, which no commit has: make base ready with "
-        f"--perf-against-setup=CMD, which runs in base's folder; ${HEAD_VARIABLE} is the folder of head"
+        f"head reads {', '.join(names[:MOST_NAMED])}{more}, which no commit has: make base ready with a command, as "
+        f"--perf-against-setup='ln -s \"${HEAD_VARIABLE}/{first}\" .', which runs in base's folder"
     )

@@ -26,10 +26,11 @@ class Cases(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The digests of the data, and of the source files by their path."""
+    """The digests of the data, which may be the training's `own`, and of the source files by their path."""
 
     data: str
     sources: dict[str, str]
+    own: bool = False
     opened: list[str] = []
 
 

@@ -85,6 +85,7 @@ class Gate:
         self._start_s = GUESSED_START_S
         self._case_s = dict.fromkeys((case.name for case in cases), GUESSED_CASE_S)
         self._weights: dict[str, dict[str, Weight]] = {}
+        self.other_data = False  # whether head's training brings other data than base's
         self.frozen: set[str] = set()  # the cases in which head does not train what base trains
         self._broken: list[Compared] = []  # what base cannot run, and head runs alone
         self._budget_s = budget_s
@@ -265,7 +266,9 @@ class Gate:
     def _check(self, loaded: Mapping[str, Loaded]) -> None:
         """Raise _Stop if the sides train on different data, or if a source file changed since the first launch."""
         if len({reply.data for reply in loaded.values()}) > 1:
-            raise _Stop("base and head train on different data", Verdict.INVALID)
+            if not all(reply.own for reply in loaded.values()):
+                raise _Stop("base and head train on different data", Verdict.INVALID)
+            self.other_data = True  # what a training brings is a part of the change
         for side, reply in loaded.items():
             first = self._first.setdefault(side, reply).sources
             changed = sorted(path for path, digest in reply.sources.items() if first.get(path, digest) != digest)

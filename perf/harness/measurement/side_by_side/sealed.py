@@ -163,15 +163,26 @@ def _source(name: str) -> str:
 
 
 class Watch:
-    """Refuses each file of the other side from now on. `refused` are their names, also where the error was caught.
+    """Refuses each file of the other side from now on. `refused` has their names, also where the error was caught, and
+    the line of this side's code that opened each, if any.
 
     `opened` are the first MOST_KEPT files of this side's tree that were opened.
     """
 
     def __init__(self, trees: Trees) -> None:
         self._trees = trees
-        self.refused: dict[str, None] = {}
+        self._ours = (Path(__file__).resolve().parents[4] / "perf", *libraries())
+        self.refused: dict[str, str] = {}
         self.opened: dict[str, None] = {}
+
+    def _place(self) -> str:
+        frame = sys._getframe()
+        while frame is not None:
+            path = Path(frame.f_code.co_filename)
+            if path.is_relative_to(self._trees.own) and not any(map(path.is_relative_to, self._ours)):
+                return f"{path.relative_to(self._trees.own)}:{frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event not in FILES:
@@ -181,7 +192,7 @@ class Watch:
             return
         for one in (path, _real(path)):
             if self._trees.closed(one):
-                self.refused[_source(str(one.relative_to(self._trees.other)))] = None
+                self.refused.setdefault(_source(str(one.relative_to(self._trees.other))), self._place())
                 raise PermissionError(errno.EACCES, "it is the other side's", str(one))
         if len(self.opened) < MOST_KEPT and path.is_relative_to(self._trees.own):
             self.opened[str(path.relative_to(self._trees.own))] = None

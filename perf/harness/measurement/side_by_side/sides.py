@@ -256,6 +256,12 @@ def _base(subject: Subject, settings: Settings, held: contextlib.ExitStack) -> t
         return subject, "the same code"
     if (folder := Path(against).expanduser()).is_dir() and not _is_ref(subject.root, against):
         return _complete(subject.at(folder.resolve()), against), f"{folder}"
+    here = _repository(Path.cwd())
+    if subject.file is None and here is not None and here != CHECKOUT:
+        raise SideUnusable(
+            f"--perf-against={against}: without --perf-model=…:NAME, the gate compares Stepwatch with itself, and you "
+            f"are in {here}: name your own training, or run this in {CHECKOUT}"
+        )
     try:
         repository = top_level(subject.root)
         if repository is None:

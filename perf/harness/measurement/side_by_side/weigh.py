@@ -5,6 +5,7 @@ These do not vary from run to run, so that base and head are compared without st
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,14 @@ def weigh(work: Workload) -> dict[str, Any]:
     before = {name: one.detach().clone() for name, one in step.model.named_parameters()}
     losses = [step(*batch) for batch in batches]
     after = dict(step.model.named_parameters())
-    trained = {name: not torch.equal(first, after[name].detach()) for name, first in before.items() if name in after}
+    trained = {
+        _users(name): not torch.equal(first, after[name].detach()) for name, first in before.items() if name in after
+    }
     known = not (isinstance(step, UsersStep) and not step.task.has_loss)
     loss = float(losses[-1]) if known else None
     return {"bytes": most, "trained": trained, "loss": loss}
+
+
+def _users(name: str) -> str:
+    """A parameter's name without the number that a task's network has here."""
+    return re.sub(r"^network(\d+)\.(?=.*\.)", "", name)

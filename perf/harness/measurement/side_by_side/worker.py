@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[4]
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
+# Of the files of the other side that a side opens, an error names so many.
 MOST_NAMED = 3
+# The errors of Stepwatch that say all in their text.
+SAYS_ALL = ("RecipeError", "Refused", "DataError", "SettingsError")
 
 
 def die_with(parent: int) -> None:
@@ -86,7 +89,8 @@ def place(error: BaseException, root: Path) -> str:
 def told(error: BaseException) -> str:
     """The error in one line, without its place: `SyntaxError: invalid syntax`."""
     what = error.msg if isinstance(error, SyntaxError) else error
-    return f"{type(error).__name__}: {what}".split("\n")[0]
+    own = type(error).__name__ in SAYS_ALL
+    return (str(what) if own else f"{type(error).__name__}: {what}").split("\n")[0]
 
 
 class UnknownModel(Exception):
@@ -167,7 +171,8 @@ class Worker:
         data = self._plan.network().data
         assert data is not None
         gc.freeze()  # otherwise, each garbage collection would search all imported objects, for 0.3 s
-        return {"data": data.digest, "sources": self._sources(), "opened": self._opened()}
+        own = self._plan.network().recipe.brings_data
+        return {"data": data.digest, "own": own, "sources": self._sources(), "opened": self._opened()}
 
     def _workload(self, axes: dict[str, Any]) -> Workload:
         from perf.harness.workload.axes import Axes
@@ -279,12 +284,11 @@ def main() -> None:
             assert request["do"] in COMMANDS
             reply = getattr(worker, request["do"])(**request["with"])
         except Exception as error:
-            reply = {"error": told(error), "place": place(error, Path(start["root"]).resolve())}
+            said, root = told(error), Path(start["root"]).resolve()
+            reply = {"error": said, "place": "" if f", at {root}" in said else place(error, root)}
         if watch and watch.refused:  # also where the subject has caught the error
-            reply = {
-                "error": f"it opens the other side's {', '.join(list(watch.refused)[:MOST_NAMED])}",
-                "strange": True,
-            }
+            files = [f"{name}{at and f' (at {at})'}" for name, at in list(watch.refused.items())[:MOST_NAMED]]
+            reply = {"error": f"it opens files of the other side: {', '.join(files)}", "strange": True}
         replies.write(json.dumps({**reply, "number": request["number"]}) + "\n")
         replies.flush()
 

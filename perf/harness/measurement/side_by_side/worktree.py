@@ -72,7 +72,7 @@ def make_ready(place: Path, command: str, env: Mapping[str, str]) -> None:
         raise SetupFailed(f"it took more than {SETUP_S} s") from None
     if done.returncode:
         last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
-        raise SetupFailed(f"it ended with exit code {done.returncode} in {place}: {last[:SAID]}")
+        raise SetupFailed(f"it ended with exit code {done.returncode}: {last[:SAID]}")
 
 
 def own_links(place: Path) -> list[Path]:
