@@ -310,7 +310,8 @@ def stub(tmp_path):
         """
 import os, sys
 class Data: digest = "abc"
-class Network: data = Data()
+class Recipe: brings_data = False
+class Network: data, recipe = Data(), Recipe()
 class Plan:
     @classmethod
     def of(cls, settings): return cls()
