@@ -83,7 +83,7 @@ def folder_of(place: str) -> Path:
 def file_of(place: str) -> Path | None:
     """The file of a user's module, or the file `place`, found without running any of its code; None if there is none.
 
-    Of a namespace package, the folder.
+    For a namespace package, this is its folder.
     """
     if is_file(place):
         path = Path(place).expanduser().resolve()

@@ -299,7 +299,7 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     (judged,) = lab.gate("a", budget_s=10).run()
     assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
     assert judged.low is judged.high is None  # an interval of so few launches says nothing
-    assert judged.reason.startswith("1 launches made, of 4 at least: the time budget of 10 s has no room for more;")
+    assert judged.reason.startswith("1 of at least 4 launches made: the time budget of 10 s has no room for more;")
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():
@@ -704,3 +704,14 @@ def test_time_that_is_hidden_in_the_step_that_does_not_count_is_invalid():
     assert judged.reason == (
         "head: the first step after each pause, which does not count, takes 57% of the time, and base's 14%"
     )
+
+
+def test_the_first_launch_ends_with_the_time_and_the_first_cases_are_measured(monkeypatch):
+    """Nobody knows before what a case takes: these take ten times the guess."""
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.GUESSED_CASE_S", CASE_S / 10)
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.schedule.GUESSED_START_S", START_S / 10)
+    lab = Lab()
+    found = lab.gate("a", "b", "c", "d", "e", "f", budget_s=8).run()
+    assert [judged.launches for judged in found[-2:]] == [0, 0]
+    assert found[0].launches >= 1
+    assert lab.now <= 8 + CASE_S

@@ -613,7 +613,9 @@ def test_what_is_frozen_may_be_accepted_and_what_crashes_may_not(gate, world):
     world.acceptances = [("abc1234", "*: on purpose")]
     result = gate()
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["Perf-Accept: what is INVALID so cannot be accepted (commit abc1234)."])
+    result.stdout.fnmatch_lines(
+        ["Perf-Accept: a benchmark that is INVALID for this reason cannot be accepted (commit abc1234)."]
+    )
     world.frozen = True
     assert gate().ret == 0
 

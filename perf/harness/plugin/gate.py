@@ -241,7 +241,11 @@ class SideBySide(Way):
             }
             if found == self._judgements:
                 crashed = any(one.verdict is Verdict.INVALID and given.covers(name) for name, one in found.items())
-                why = "what is INVALID so cannot be accepted" if crashed else f"nothing to accept for {given.cases}"
+                why = (
+                    "a benchmark that is INVALID for this reason cannot be accepted"
+                    if crashed
+                    else f"nothing to accept for {given.cases}"
+                )
                 self._notes.append(f"Perf-Accept: {why} (commit {commit})")
             self._judgements |= found
 

@@ -14,9 +14,7 @@ from model import RecipeError
 from perf.harness.options import SettingsError
 from perf.harness.plugin import preflight
 from perf.harness.plugin.state import PROGRESS, STATE
-
-# Without any accelerator in the plan, this file has no case.
-ALL_AT_ONCE = "test_together"
+from perf.harness.workload.benchmarks import BY_NAME
 
 
 class Way:
@@ -41,7 +39,9 @@ class Way:
 
     def collects(self, path: Path) -> bool:
         """Whether `path`, one of our test files, is part of this run."""
-        return not preflight.is_check(path) and (path.stem != ALL_AT_ONCE or bool(self.state.plan.kinds()))
+        definition = BY_NAME.get(path.stem.removeprefix("test_"))
+        no_case = definition is not None and definition.all_at_once and not self.state.plan.kinds()
+        return not preflight.is_check(path) and not no_case
 
     def collecting(self, session: pytest.Session) -> None:
         """Find out what the collection needs, and refuse what cannot work."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.values import CountOrZero
 
 # Less than this is no news, whatever share it is [bytes].
 MIB = LEAST_BYTES = 2**20
@@ -20,7 +21,7 @@ MOST_NAMED = 3
 class Weight:
     """The memory of a training [bytes], whether it changes each parameter, by name, and its loss; None if unknown."""
 
-    bytes: int | None
+    bytes: CountOrZero | None
     trained: Mapping[str, bool]
     loss: float | None
 

@@ -21,7 +21,7 @@ from perf.harness.measurement.side_by_side import worker
 # waits for a device.
 END_S = 5.0
 CHUNK = 1 << 16
-# Of what a worker prints, the end is kept [bytes].
+# So much of the end of what a worker prints is kept [bytes].
 MOST_SAID = 1 << 16
 # No reply is longer than this [bytes].
 MOST_BYTES = 64 << 20

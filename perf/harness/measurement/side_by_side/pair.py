@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
-from perf.harness.measurement.side_by_side.replies import Finished, Loaded, Ready, Visited, Wanted, Weighed, typed
+from perf.harness.measurement.side_by_side.replies import Finished, Loaded, Ready, Visited, Wanted, typed
 from perf.harness.record.judgement import Verdict
 from perf.harness.verdict.launches import LEAST_ROUNDS, Visit
+from perf.harness.verdict.weights import Weight
 from perf.harness.workload.axes import Axes
 
 # A visit of 6 ms is shorter than a time slice of the scheduler. The cold first step is a small enough part of it.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
-# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs. Rounds
-# of so long give the ratio of a launch within 0.0017, less than the 0.003 that launches are taken to differ by; rounds
-# of 2 s, within 0.0013 (perf/proof/gate_time.py, idle).
+# How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs. In
+# 1.2 s the log ratio of a launch is known within 0.002 (perf/proof/gate_time.py, idle); the rule takes launches to differ
+# by 0.003 at least.
 CASE_S = 1.2
 # After this many rounds, the core changes. Both sides run on each core equally often.
 ROUNDS_PER_CORE = 10
@@ -93,7 +94,7 @@ def failure(failed: Mapping[str, SideError]) -> Failed:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """What a worker says that a visit took, how long its answer took, and the CPU time that the kernel counted [s].
 
     `first_share` is the part of its first step, which is cold and does not count. The CPU time is None if it is
@@ -107,7 +108,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Measured:
+class LaunchRounds:
     """One launch of a case: its rounds, and the median time of the work that was planted in head [s], if any."""
 
     rounds: Sequence[Round]
@@ -133,11 +134,13 @@ class Pair:
         """Let the workers import the subject and read the data. Raises Failed."""
         return self._all("load", LOAD_S, Loaded)
 
-    def weigh(self, case: Compared) -> dict[str, Weighed]:
+    def weigh(self, case: Compared) -> dict[str, Weight]:
         """What the training of `case` takes and does on each side. Raises Failed."""
-        return self._all("weigh", PREPARE_S, Weighed, lambda side: case.axes._asdict())
+        return self._all("weigh", PREPARE_S, Weight, lambda side: case.axes._asdict())
 
-    def measure(self, case: Compared, allow: Callable[[int, float], None], watch: Callable[[float], None]) -> Measured:
+    def measure(
+        self, case: Compared, allow: Callable[[int, float], None], watch: Callable[[float], None]
+    ) -> LaunchRounds:
         """One launch of `case`. Raises Failed, also if `allow(rounds, round_s)` does.
 
         `watch(share)` is called before each round, with the share of the rounds that are done.
@@ -150,7 +153,7 @@ class Pair:
         allow(count, round_s)
         limit_s = max(VISIT_LIMIT_S, VISIT_SLACK * steps * step_s)
         rounds: list[Round] = []
-        seen: dict[str, list[Seen]] = {side: [] for side in self._workers}
+        seen: dict[str, list[Observed]] = {side: [] for side in self._workers}
         for number in range(count):
             watch(number / count)
             core = self._cores[number // ROUNDS_PER_CORE % len(self._cores)] if self._cores else None
@@ -161,18 +164,18 @@ class Pair:
                 visits[side] = Visit(visited.wall_s, visited.cpu_s, visited.total_s)
             rounds.append(visits)
         if BASE in seen:
-            check_clocks(seen)
+            check_times(seen)
         done = self._all("finish", PREPARE_S, Finished)
         if problems := {side: SideError(reply.problem) for side, reply in done.items() if reply.problem}:
             raise failure(problems)
-        return Measured(rounds, done[HEAD].extra_s)
+        return LaunchRounds(rounds, done[HEAD].extra_s)
 
     def _prepare(self, case: Compared) -> dict[str, Ready]:
         """Build and warm up the case on both sides at the same time, each on a core of its own."""
         homes = dict(zip(self._workers, itertools.cycle(self._cores or [None]), strict=False))
         return self._all("prepare", PREPARE_S, Ready, lambda side: {**case.arguments, "core": homes[side]})
 
-    def _seen(self, side: str, steps: int, core: int | None, limit_s: float) -> tuple[Visited, Seen]:
+    def _seen(self, side: str, steps: int, core: int | None, limit_s: float) -> tuple[Visited, Observed]:
         """A visit, and what this process sees of it."""
         worker, begin = self._workers[side], self._clock()
         before_s = worker.cpu_s()
@@ -180,7 +183,7 @@ class Pair:
         after_s, took_s = worker.cpu_s(), self._clock() - begin
         used_s = None if core is None or before_s is None or after_s is None else after_s - before_s
         first_s = visited.total_s - statistics.fmean(visited.wall_s) * (steps - 1)
-        return visited, Seen(visited.total_s, first_s / visited.total_s, took_s, used_s)
+        return visited, Observed(visited.total_s, first_s / visited.total_s, took_s, used_s)
 
     def _visit(self, side: str, steps: int, core: int | None, limit_s: float) -> Visited:
         try:
@@ -213,7 +216,7 @@ class Pair:
         return replies
 
 
-def check_clocks(seen: Mapping[str, Sequence[Seen]]) -> None:
+def check_times(seen: Mapping[str, Sequence[Observed]]) -> None:
     """Raise Failed if head says that its visits took less time than they did, or hides time where none is counted.
 
     What a request takes, and how cold a first step is, base shows.

@@ -11,7 +11,7 @@ from perf.harness.measurement.side_by_side.link import SideError
 # No step takes longer than a day.
 Time = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 CpuTime = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
-Wanted = TypeVar("Wanted", bound=msgspec.Struct)
+Wanted = TypeVar("Wanted")
 
 
 class Cases(msgspec.Struct, frozen=True):
@@ -32,14 +32,6 @@ class Loaded(msgspec.Struct, frozen=True):
     sources: dict[str, str]
     own: bool = False
     opened: list[str] = []
-
-
-class Weighed(msgspec.Struct, frozen=True):
-    """The memory of the training [bytes], whether it changes each parameter, by name, and its loss after some steps."""
-
-    bytes: Annotated[int, msgspec.Meta(ge=0)] | None
-    trained: dict[str, bool]
-    loss: float | None
 
 
 class Ready(msgspec.Struct, frozen=True):

@@ -165,7 +165,7 @@ class Gate:
 
     def _no_time(self, case: Compared) -> str:
         made = len(self._launches[case.name])
-        done = f"{made} launches made, of {paired.LOOKS[0]} at least" if made else "not measured"
+        done = f"{made} of at least {paired.LOOKS[0]} launches made" if made else "not measured"
         if made >= paired.LOOKS[0]:
             done = f"undecided after {made} launches"
         budget = f"the time budget of {self._budget_s:.0f} s has no room for more"
@@ -195,10 +195,11 @@ class Gate:
 
     def _launch(self, todo: Sequence[Compared]) -> None:
         """One more launch of each case in `todo`. If a worker is lost, its case fails; a new pair measures the rest."""
-        rest = self._rng.sample(list(todo), len(todo))
-        while rest:
+        # What the first launch takes is not known: where the time ends within it, the first cases have been measured.
+        rest = list(reversed(todo)) if self._made == 1 else self._rng.sample(list(todo), len(todo))
+        while rest and self._left() > 0:
             with self._pair([BASE, HEAD]) as pair:
-                while rest:
+                while rest and self._left() > 0:
                     case = rest.pop()
                     try:
                         self._launches[case.name].append(self._measure(pair, case))
@@ -212,8 +213,7 @@ class Gate:
 
     def _measure(self, pair: Pair, case: Compared) -> Launch:
         if case.kind == WEIGHED and case.name not in self._weights:
-            sides = {side: Weight(one.bytes, one.trained, one.loss) for side, one in pair.weigh(case).items()}
-            self._weights[case.name] = sides
+            sides = self._weights[case.name] = pair.weigh(case)
             if frozen(sides[BASE], sides[HEAD]):
                 self.frozen.add(case.name)
         begin = self._clock()

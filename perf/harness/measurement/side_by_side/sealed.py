@@ -23,16 +23,19 @@ from types import ModuleType
 from typing import Any
 
 # A virtual environment may lie inside the project, but its libraries are not the subject.
-LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
-# The audit events that name a file, and the place of the name among their arguments.
-FILES = {"open": 0, "import": 1, "ctypes.dlopen": 0}
+SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
+# The audit events that name files, and the places of the names among their arguments.
+FILES = {
+    "open": (0,), "import": (1,), "ctypes.dlopen": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.link": (0, 1),
+    "os.symlink": (0, 1), "os.truncate": (0,),
+}  # fmt: skip
 MOST_KEPT = 10_000
 CODE = (".py", ".pyc", ".so")
 
 
 def libraries() -> tuple[Path, ...]:
     """The folders of this Python and its libraries."""
-    places = {sysconfig.get_path(name) for name in LIBRARIES} | {sys.prefix, sys.base_prefix}
+    places = {sysconfig.get_path(name) for name in SCHEMES} | {sys.prefix, sys.base_prefix}
     return tuple(Path(place).resolve() for place in places)
 
 
@@ -40,7 +43,7 @@ def libraries() -> tuple[Path, ...]:
 class Trees:
     """This side's tree `own`, and the `other` side's.
 
-    `free` are folders in `other` that are open to both sides; of the folder `data`, everything but code is.
+    `free` are folders in `other` that are open to both sides. `data` is a folder in which everything but code is open.
     """
 
     own: Path
@@ -163,9 +166,9 @@ def _source(name: str) -> str:
 
 
 class Watch:
-    """Refuses each file of the other side from now on. `refused` has their names, also where the error was caught, and
-    the line of this side's code that opened each, if any.
+    """Refuses to open or change a file of the other side.
 
+    `refused` has the names of such files, also where the error was caught, and the line of this side's code, if any.
     `opened` are the first MOST_KEPT files of this side's tree that were opened.
     """
 
@@ -185,11 +188,12 @@ class Watch:
         return ""
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in FILES:
-            return
-        path = _plain(arguments[FILES[event]])
-        if path is None:
-            return
+        for place in FILES.get(event, ()):
+            if (path := _plain(arguments[place])) is not None:
+                self._see(path)
+
+    def _see(self, path: Path) -> None:
+        """Take note of a file that is opened or changed. Raises PermissionError if it is the other side's."""
         for one in (path, _real(path)):
             if self._trees.closed(one):
                 self.refused.setdefault(_source(str(one.relative_to(self._trees.other))), self._place())

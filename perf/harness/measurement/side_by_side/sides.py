@@ -184,7 +184,7 @@ def itself(settings: Settings, threads: int) -> Side:
 
 
 def same_code(base: Side, head: Side) -> bool:
-    """Whether git says that both sides have the same files. Of two folders, it says nothing."""
+    """Whether git says that both sides have the same files. It says nothing of two folders."""
     repository = _repository(head.subject.root)
     if base.python != head.python or repository is None:
         return False

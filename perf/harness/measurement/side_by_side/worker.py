@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[4]
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
-# Of the files of the other side that a side opens, an error names so many.
+# An error names so many of the files that a side opens of the other.
 MOST_NAMED = 3
 # The errors of Stepwatch that say all in their text.
 SAYS_ALL = ("RecipeError", "Refused", "DataError", "SettingsError")

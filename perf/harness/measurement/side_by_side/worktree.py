@@ -22,7 +22,7 @@ PREFIX = "stepwatch-base-"
 LOCK = ".lock"
 # The time limit of the user's command that makes base ready [s].
 SETUP_S = 1800
-# Of what that command prints, an error has the last line, up to so many characters.
+# An error has the last line of what that command prints, up to so many characters.
 SAID = 200
 
 
@@ -47,18 +47,24 @@ def worktree(repository: Path, sha: str) -> Iterator[Path]:
 def _fill_submodules(repository: Path, place: Path, sha: str) -> None:
     """Check out the submodules of commit `sha`: from those of the working tree if they have the commit, else anew."""
     for path, wanted in submodules(repository, sha).items():
-        there, own = place / path, repository / path
-        try:
-            git(own, "cat-file", "-e", f"{wanted}^{{commit}}")
-        except RefError:
+        own = repository / path
+        if not _has(own, wanted):
             git(place, "submodule", "update", "--init", "--recursive", "--", path)
             continue
-        if not (own / ".git").exists():  # not checked out: git took the project itself
-            git(place, "submodule", "update", "--init", "--recursive", "--", path)
-            continue
-        git(place, "clone", "--quiet", "--no-checkout", "--shared", str(own), str(there))
-        git(there, "checkout", "--quiet", "--detach", wanted)
-        _fill_submodules(own, there, wanted)
+        git(place, "clone", "--quiet", "--no-checkout", "--shared", str(own), str(place / path))
+        git(place / path, "checkout", "--quiet", "--detach", wanted)
+        _fill_submodules(own, place / path, wanted)
+
+
+def _has(submodule: Path, sha: str) -> bool:
+    """Whether the working tree has checked this submodule out, and knows its commit `sha`."""
+    if not (submodule / ".git").exists():  # git would answer for the project around it
+        return False
+    try:
+        git(submodule, "cat-file", "-e", f"{sha}^{{commit}}")
+    except RefError:
+        return False
+    return True
 
 
 def make_ready(place: Path, command: str, env: Mapping[str, str]) -> None:
