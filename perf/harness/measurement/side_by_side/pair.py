@@ -23,8 +23,8 @@ from perf.harness.workload.axes import Axes
 # A visit of 6 ms is shorter than a time slice of the scheduler. The cold first step is a small enough part of it.
 VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
 # How long the rounds of one case take in one launch [s]. But there are never fewer rounds than the rule needs. So the
-# log ratio of a launch is known within 0.002 (perf/proof/gate_time.py, idle); the rule takes launches to differ by 0.003
-# at least.
+# log ratio of a launch is known within 0.002 (perf/proof/gate_time.py, idle). The rule takes launches to differ by
+# 0.003 at least.
 CASE_S = 1.2
 # After this many rounds, the core changes. Both sides run on each core equally often.
 ROUNDS_PER_CORE = 10
