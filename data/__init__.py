@@ -1,6 +1,6 @@
 """The training data: MNIST, the drawn digits, random images, and the pipelines that bring them to a device."""
 
-from data.choose import NAMES, load, resolve
+from data.choose import NAMES, load, places, resolve
 from data.errors import DataError
 from data.pipelines import PIPELINES, WORKERS, Batch, Order, Pipeline, ResidentPipeline, open_pipeline, shuffle_order
 from data.sets import DataSet, ImageDataset, NotResident, Samples, Split
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "load",
     "open_pipeline",
+    "places",
     "random_images",
     "resolve",
     "shuffle_order",

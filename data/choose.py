@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from data.digits import load_digits
+from data.digits import home_of, load_digits
 from data.errors import DataError, system_errors_explained
+from data.folder import raw_folder
 from data.mnist import absence, load_mnist, missing
 from data.sets import DataSet
+from data.staging import traces
 
 NAMES: Final = ("auto", "mnist", "digits")
 """What a user may ask for."""
@@ -22,6 +24,11 @@ def resolve(name: str, root: Path) -> str:
         return name
     with system_errors_explained(root):
         return "digits" if missing(root) else "mnist"
+
+
+def places(root: Path) -> list[Path]:
+    """The files and folders under the data root `root` that are Stepwatch's; they need not exist."""
+    return [raw_folder(root).parent, home_of(root), *traces(root, "mnist"), *traces(root, "digits")]
 
 
 def load(name: str, root: Path, *, download: bool = True) -> DataSet:

@@ -30,7 +30,7 @@ def load_digits(root: Path, note: str = "") -> DataSet:
 
     Raises DataError if a cached file was changed or is missing, and OSError if `root` cannot be written.
     """
-    home = root / "digits"
+    home = home_of(root)
     if left_over(root, "digits") or _version(home) != VERSION:
         _make(root, home)
     contents = _read_manifest(home)[1]
@@ -38,6 +38,11 @@ def load_digits(root: Path, note: str = "") -> DataSet:
         verify(raw_folder(home) / name, expected, _remedy(home))
     train, test = read_splits(home)
     return DataSet("digits", note, digest(contents), 10, (1, SIDE, SIDE), train, test)
+
+
+def home_of(root: Path) -> Path:
+    """The folder of the drawn digits under a data root."""
+    return root / "digits"
 
 
 def _make(root: Path, home: Path) -> None:

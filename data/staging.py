@@ -33,7 +33,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     work = _workplace(root, name)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock", timeout=_LOCK_TIMEOUT_S):
+        with FileLock(_lock(root, name), timeout=_LOCK_TIMEOUT_S):
             if work.exists():
                 shutil.rmtree(work)
             work.mkdir()
@@ -46,6 +46,15 @@ def staging(root: Path, name: str) -> Iterator[Path]:
             f"another process has been preparing data in {root} for {_LOCK_TIMEOUT_S:.0f} s (lock "
             f"{error.lock_file}). Wait until it is done, or stop it, then run again."
         ) from error
+
+
+def traces(root: Path, name: str) -> tuple[Path, Path]:
+    """The work folder and its lock."""
+    return _workplace(root, name), _lock(root, name)
+
+
+def _lock(root: Path, name: str) -> Path:
+    return root / f".{name}.lock"
 
 
 def _workplace(root: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
 """What makes base ready, and what git says of both sides: submodules, the user's command, merge base, trailers."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,7 @@ def save(folder, message, **files):
 
 def settled(**typed):
     typed = {"model": "nets.py:factory", "against": "main", **typed}
-    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "", "/")
+    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "", Path("/"))
 
 
 def with_submodule(root, tmp_path):

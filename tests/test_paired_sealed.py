@@ -11,6 +11,7 @@ import textwrap
 
 import pytest
 
+import data
 from perf.harness.measurement.side_by_side.sealed import OwnTree, Trees, environment
 from tests.conftest import ROOT
 
@@ -256,11 +257,14 @@ def test_libraries_that_lie_in_heads_tree_are_open(places):
     assert places.seen(code, free=[places.head / ".venv"])[:2] == [2, []]
 
 
-def test_of_the_folder_of_the_data_sets_only_code_is_closed(tmp_path):
-    """In Stepwatch's own repository, `data/` holds both."""
-    trees = Trees(tmp_path / "base", tmp_path / "head", (), tmp_path / "head/data")
-    files = {"data/MNIST/raw/train": False, "data/.digits.lock": False, "data/sets.py": True, "model/x": True}
-    assert {name: trees.closed(tmp_path / "head" / name) for name in files} == files
+def test_of_the_data_root_only_stepwatchs_data_sets_are_open(tmp_path):
+    """In Stepwatch's own repository, `data/` holds code, too; and a data root may be the project itself."""
+    head = tmp_path / "head"
+    for root in (head, head / "data"):
+        trees = Trees.of(tmp_path / "base", head, data.places(root))
+        files = {"MNIST/raw/train": False, ".digits.lock": False, "digits/manifest.json": False,
+                 ".mnist.partial/new": False, "sets.py": True, "config.yaml": True}  # fmt: skip
+        assert {name: trees.closed(root / name) for name in files} == files
 
 
 def test_one_tree_may_lie_inside_the_other(tmp_path):

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import importlib
+import os
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -331,4 +333,9 @@ def test_a_worker_of_base_imports_the_refs_code_even_where_heads_is_on_the_path(
     assert new["cases"] == {"training_step": [list(Axes("cpu", 64, None))]}
     empty, _ = opened(settled(against="HEAD~2", **settings))
     with pytest.raises(SideError, match=r"^UnknownModel: .*No module named"):
+        asked(empty)
+    installed = project.root.parent / "installed"  # a copy that is in neither tree, as of an earlier release
+    shutil.copytree(project.source, installed)
+    monkeypatch.setenv("PYTHONPATH", f"{project.source}{os.pathsep}{installed}")
+    with pytest.raises(SideError, match=rf"^UnknownModel: {project.package}.networks is not in .*, but in {installed}"):
         asked(empty)

@@ -18,6 +18,8 @@ from perf.harness.record.values import Scalar, Seconds
 SCHEMA_VERSION = 1
 # The file name of a run begins with this while the run goes on, and if it failed, was killed or ran only a part.
 PARTIAL = "partial_"
+# A message names so many things of one kind.
+NAMED = 3
 
 Info = Mapping[str, Scalar | Mapping[str, Scalar]]
 
@@ -38,6 +40,12 @@ def short_name(full_name: str) -> str:
     """Shorten `perf/test_epoch.py::test_epoch[cpu]` to `epoch[cpu]`."""
     path, bracket, parameters = full_name.partition("[")
     return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of `names`, and how many there are besides: `a, b, c and 2 more`."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def by_pass(seconds: Sequence[float], pass_rounds: Mapping[str, float]) -> tuple[tuple[float, ...], ...]:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.run import some_of
 from perf.harness.record.values import CountOrZero
 
 # Less than this is no news, whatever share it is [bytes].
 MIB = LEAST_BYTES = 2**20
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,8 @@ def weighed(judgement: Judgement, base: Weight, head: Weight, max_memory: float)
         return known
     cut = ""
     if names := frozen(base, head):
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         what = "a parameter" if len(names) == 1 else f"{len(names)} parameters"
-        cut = f"head does not train {what} that base trains: {', '.join(names[:MOST_NAMED])}{more}"
+        cut = f"head does not train {what} that base trains: {some_of(names)}"
     said = ""
     if heavier(base, head, max_memory):
         assert base.bytes is not None and head.bytes is not None

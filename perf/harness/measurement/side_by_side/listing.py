@@ -12,11 +12,11 @@ from perf.harness.measurement.side_by_side.pair import LOAD_S
 from perf.harness.measurement.side_by_side.replies import Cases, typed
 from perf.harness.measurement.side_by_side.repository import RefError, untracked
 from perf.harness.measurement.side_by_side.sides import HEAD_VARIABLE, Side
+from perf.harness.record.run import some_of
 from perf.harness.workload.axes import Axes
 
 # The errors of a worker that say that the side has no such model, and nothing else.
 UNKNOWN = "UnknownModel: "
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ def lacking(base: Side, head: Side, opened: Sequence[str]) -> str:
     names = [name for name in opened if name in own and not (base.subject.root / name).exists()]
     if not names:
         return ""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     first = Path(names[0]).parts[0]
     return (
-        f"head reads {', '.join(names[:MOST_NAMED])}{more}, which no commit has: make base ready with a command, as "
+        f"head reads {some_of(names)}, which no commit has: make base ready with a command, as "
         f"--perf-against-setup='ln -s \"${HEAD_VARIABLE}/{first}\" .', which runs in base's folder"
     )

@@ -30,7 +30,6 @@ FILES = {
     "os.symlink": (0, 1), "os.truncate": (0,),
 }  # fmt: skip
 MOST_KEPT = 10_000
-CODE = (".py", ".pyc", ".so")
 
 
 def libraries() -> tuple[Path, ...]:
@@ -41,27 +40,21 @@ def libraries() -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Trees:
-    """This side's tree `own`, and the `other` side's.
-
-    `free` are folders in `other` that are open to both sides. `data` is a folder in which everything but code is open.
-    """
+    """This side's tree `own`, and the `other` side's. `free` are places in `other` that are open to both sides."""
 
     own: Path
     other: Path
     free: tuple[Path, ...] = ()
-    data: Path | None = None
 
     @classmethod
-    def of(cls, own: Path, other: Path, free: Iterable[Path], data: Path | None = None) -> Trees:
+    def of(cls, own: Path, other: Path, free: Iterable[Path]) -> Trees:
         """`free` that holds the whole of `other` does not count: a project may lie in the folder of its Python."""
         inside = (place for place in free if place != other and place.is_relative_to(other))
-        return cls(own, other, tuple(inside), data)
+        return cls(own, other, tuple(inside))
 
     def closed(self, path: Path) -> bool:
         """Whether `path`, absolute and without `..`, belongs to the other side."""
         if not path.is_relative_to(self.other) or any(map(path.is_relative_to, self.free)):
-            return False
-        if self.data is not None and path.is_relative_to(self.data) and path.suffix not in CODE:
             return False
         # One tree may lie inside the other: then the inner one counts.
         return not (path.is_relative_to(self.own) and self.own.is_relative_to(self.other))

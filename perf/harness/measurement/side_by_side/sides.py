@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data import places
 from model.imports import LIBRARIES, file_of, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
 from perf.harness.measurement.side_by_side.repository import RefError, changed, commit, same_tree, top_level, trailers
@@ -100,7 +101,6 @@ class Side:
             "cwd": str(subject.cwd),
             "other": self.other and str(self.other),
             "free": [str(path) for path in self.free],
-            "data": str(self.data_root),
         }
         # OpenMP reads its number of threads when it is loaded, before torch can set it.
         env = {**KEPT_MEMORY, **self.environment(), "OMP_NUM_THREADS": self.start["options"]["threads"]}
@@ -110,12 +110,7 @@ class Side:
         """The environment variables of this process, with the paths of the other side's tree mapped."""
         if self.other is None:
             return dict(os.environ)
-        return environment(os.environ, Trees.of(self.subject.root, self.other, self.free, self.data_root))
-
-    @property
-    def data_root(self) -> Path:
-        """The folder of the data sets that Stepwatch reads, which both sides use."""
-        return Path(self.start["options"]["data-root"]).resolve()
+        return environment(os.environ, Trees.of(self.subject.root, self.other, self.free))
 
 
 def subject_of(settings: Settings) -> Subject:
@@ -170,7 +165,7 @@ def sides(settings: Settings, threads: int) -> Iterator[tuple[Side, Side]]:
         start = {"options": _options(settings, settings.base_model or settings.model, there, threads, subject)}
         base = Side("base", title, python, there, start)
         if there.root != subject.root:
-            free = _open_to_both(subject, python)
+            free = _open_to_both(settings, subject, python)
             base, head = replace(base, other=subject.root, free=free), replace(head, other=there.root)
             base = _ready(base, settings)
         yield base, head
@@ -221,9 +216,10 @@ def _options(
     return settings.for_worker(device=",".join(settings.devices), threads=str(threads), model=model)
 
 
-def _open_to_both(subject: Subject, python: str) -> tuple[Path, ...]:
-    """What may lie in head's tree, but is open to base: this checkout, and libraries."""
-    return (CHECKOUT / "perf" if subject.root == CHECKOUT else CHECKOUT, *libraries(), Path(python).parent.parent)
+def _open_to_both(settings: Settings, subject: Subject, python: str) -> tuple[Path, ...]:
+    """What may lie in head's tree, but is open to base: this checkout, libraries, and Stepwatch's data sets."""
+    ours = CHECKOUT / "perf" if subject.root == CHECKOUT else CHECKOUT
+    return (ours, *libraries(), Path(python).parent.parent, *places(settings.data_root.resolve()))
 
 
 def _ready(base: Side, settings: Settings) -> Side:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[4]
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
-# An error names so many of the files that a side opens of the other.
-MOST_NAMED = 3
 # The errors of Stepwatch that say all in their text.
 SAYS_ALL = ("RecipeError", "Refused", "DataError", "SettingsError")
 
@@ -59,7 +57,7 @@ def _begin(start: dict[str, Any]) -> Watch | None:
     if start["other"] is None:
         return None
     free = [*map(Path, start["free"]), *libraries()]
-    return seal(Trees.of(Path(start["root"]), Path(start["other"]), free, Path(start["data"])))
+    return seal(Trees.of(Path(start["root"]), Path(start["other"]), free))
 
 
 def _in_subject(path: Path, root: Path) -> bool:
@@ -287,8 +285,10 @@ def main() -> None:
             said, root = told(error), Path(start["root"]).resolve()
             reply = {"error": said, "place": "" if f", at {root}" in said else place(error, root)}
         if watch and watch.refused:  # also where the subject has caught the error
-            files = [f"{name}{at and f' (at {at})'}" for name, at in list(watch.refused.items())[:MOST_NAMED]]
-            reply = {"error": f"it opens files of the other side: {', '.join(files)}", "strange": True}
+            from perf.harness.record.run import some_of
+
+            files = [f"{name}{at and f' (at {at})'}" for name, at in watch.refused.items()]
+            reply = {"error": f"it opens files of the other side: {some_of(files)}", "strange": True}
         replies.write(json.dumps({**reply, "number": request["number"]}) + "\n")
         replies.flush()
 
