@@ -196,7 +196,7 @@ def main() -> int:
         right = code == expected and re.search(re.escape(verdict).replace(r"\ ", ".* "), text) is not None
         wrong += not right
         counts = re.findall(r"^\d+ [A-Z]{3,}.*$", text, re.MULTILINE)
-        said = counts[-1] if counts else text.strip().splitlines()[-1]
+        said = counts[-1] if counts else (text.strip().splitlines() or ["nothing"])[-1]
         took = f"{time.monotonic() - begin:.0f} s"
         print(f"{'ok   ' if right else 'WRONG'} {name:9s} {row.done}: {said}, exit {code}, {took}", flush=True)
         if not right:
