@@ -744,6 +744,14 @@ def test_settings_that_base_has_too_count(gate, world, ini):
     assert world.gates[-1].rule.min_effect == 0.05
 
 
+@pytest.mark.parametrize("name", ["perf_against_setup", "perf_base_model"])
+def test_an_ini_file_does_not_decide_what_base_is(gate, world, ini, name):
+    ini(head=f"{name} = old", base=f"{name} = old")
+    result = gate()
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines([f"ERROR: {name} in *pytest.ini: a change to a file must not decide what base is; *"])
+
+
 def test_an_ini_file_does_not_end_the_gate_that_the_command_line_asks_for(gate, world, ini):
     ini(head="perf_gate = off", base="")
     result = gate()

@@ -107,6 +107,12 @@ def _check_gate(settings: Settings) -> None:
             f"--perf-against and {origins['gate']} exclude each other: a change to a file must not end the gate; give "
             "--perf-gate=off instead, or leave out --perf-against"
         )
+    for name in ("against-setup", "base-model"):
+        if origins.get("against") == "--perf-against" and origins.get(name, f"--perf-{name}") != f"--perf-{name}":
+            raise pytest.UsageError(
+                f"{origins[name]}: a change to a file must not decide what base is; type --perf-{name}=… beside "
+                "--perf-against"
+            )
     if settings.paired or settings.gate == "off":
         return
     if settings.profile.name == GATE:
