@@ -79,9 +79,9 @@ def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     ("stored", "verdict", "reason"),
     [
         ([], Verdict.NEW, ""),
-        ([2e-3], Verdict.INCONCLUSIVE, "1 stored run cannot say how much two runs differ"),
-        ([2e-3, 2e-3], Verdict.INCONCLUSIVE, "2 stored runs cannot say how much two runs differ"),
-        ([2e-3] * 4, Verdict.INCONCLUSIVE, "4 stored runs cannot say how much two runs differ"),
+        ([2e-3], Verdict.NOT_JUDGED, "1 of 5 stored runs"),
+        ([2e-3, 2e-3], Verdict.NOT_JUDGED, "2 of 5 stored runs"),
+        ([2e-3] * 4, Verdict.NOT_JUDGED, "4 of 5 stored runs"),
     ],
 )
 def test_fewer_than_5_runs_decide_nothing(stored, verdict, reason):

@@ -179,23 +179,101 @@ def test_a_gate_that_is_off_leaves_the_stock_table(toy):
     assert "SLOWER" not in result.stdout.str() and "Name (time in" in result.stdout.str()
 
 
-def test_one_stored_run_decides_nothing_and_exits_with_10(toy):
+def test_one_stored_run_decides_nothing_which_is_no_failure_of_a_look(toy):
     toy.store([1.0])
     toy.slow()
     result = toy.compare("-W", "error")
-    assert result.ret == 10
+    assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "training_step[[]cpu-bs64] *+50%  INCONCLUSIVE",
-            "*: 1 stored run cannot say how much two runs differ",
-            "exit code 10: 2 INCONCLUSIVE, and nothing failed. To judge what is INCONCLUSIVE, measure base*",
+            "training_step[[]cpu-bs64] *+50%  NOT JUDGED YET",
+            "*: 1 of 5 stored runs",
+            "This is a look: it fails nothing (--perf-gate=fail: exit code 10). To judge what is NOT JUDGED YET*",
             "    pytest perf/ --perf-against=*",
         ]
     )
     assert outcomes(toy.newest()) == ["measured", "measured"]
-    warned = toy.compare("--perf-gate=warn")
-    assert warned.ret == 0
-    warned.stdout.fnmatch_lines(["To judge what is INCONCLUSIVE, measure base*"])
+
+
+@pytest.mark.parametrize(
+    "asked", ["--perf-gate=fail", "--perf-inconclusive=warn", "--benchmark-compare-fail=median:500%"]
+)
+def test_one_stored_run_decides_nothing_and_is_exit_code_10_of_a_gate(toy, asked):
+    toy.store([1.0])
+    result = toy.compare(asked)
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["exit code 10: 2 undecided, and nothing failed. To judge what is NOT JUDGED YET*"])
+    assert toy.compare(asked, "--perf-gate=warn").ret == 0
+
+
+def test_an_ini_file_can_ask_for_a_gate(toy, pytester):
+    toy.store([1.0])
+    pytester.makeini("[pytest]\nperf_gate = fail")
+    assert toy.compare().ret == 10
+
+
+def test_runs_that_differ_too_much_are_no_failure_of_a_look(toy):
+    toy.store([0.5, 1.0, 2.0, 0.7, 1.4])
+    look, gate = toy.compare(), toy.compare("--perf-gate=fail")
+    assert (look.ret, gate.ret) == (0, 10)
+    look.stdout.fnmatch_lines(["training_step* *INCONCLUSIVE", "2 INCONCLUSIVE"])
+
+
+PARTS = {"whole": (), "-k": ("-k", "step"), "a file": ("toy/test_training_step.py",)}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_first_second_and_sixth_comparison(toy, part):
+    """From nothing: each run is kept, and the later ones are compared with it, also runs of the same part."""
+    codes, lines = [], []
+    for number in range(6):
+        # The clock of a machine is never twice the same; without that, the runs would be one run to the comparison.
+        toy.speeds = {"training_step": 1e-3 * (1 + number / 1e4), "inference": 2e-3 * (1 + number / 1e4)}
+        result = toy.run(*PARTS[part], "--benchmark-compare")
+        codes.append(result.ret)
+        lines.append(result.stdout.str())
+    assert codes == [0] * 6
+    assert "NO BASELINE: no earlier run" in lines[0] and "NOT JUDGED YET" not in lines[0]
+    assert "1 of 5 stored runs" in lines[1] and "4 of 5 stored runs" in lines[4]
+    cases = 1 if part != "whole" else 2
+    assert f"{cases} SAME" in lines[5] and f"compared {cases} · missing 0 · new 0\n" in lines[5]
+    if part != "whole":
+        assert f"this selection, {SELECTED[part]}," in lines[0]
+        assert f"compare   with 5 runs of the same selection, {SELECTED[part]}" in lines[5]
+        assert f"only runs of the same selection are: {SELECTED[part]}" in lines[5]
+
+
+SELECTED = {"-k": "-k step", "a file": "test_training_step.py"}
+
+
+def test_parts_are_no_base_for_the_whole_or_for_other_parts(toy):
+    for _ in range(2):
+        assert toy.run("-k", "step").ret == 0
+    toy.compare().stdout.fnmatch_lines(["NO BASELINE: *"])
+    toy.run("-k", "inference", "--benchmark-compare").stdout.fnmatch_lines(["compare   with 0001*"])  # the whole one
+    assert main(["baseline", "accept", f"--storage={toy.storage}"]) == 0
+    (baseline,) = toy.storage.rglob("baseline-default.json")
+    assert len(read(baseline)["benchmarks"]) == 2
+
+
+def test_what_a_selection_depends_on_is_not_how_an_earlier_run_ended(toy):
+    toy.store()
+    toy.slow()
+    toy.compare()
+    toy.compare("--lf").stdout.fnmatch_lines(["Later runs are not compared with it: *"])
+
+
+def test_a_missing_case_of_a_selection_fails(toy):
+    for _ in range(2):
+        assert toy.run("-k", "step or inference").ret == 0
+        assert toy.run("-k", "not epoch").ret == 0
+    drop(toy)
+    for path in kept(toy.pytester):
+        if "selection" not in str(path):
+            path.unlink()
+    result = toy.compare("-k", "not epoch")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["compared 1 · missing 1 · new 0"])
 
 
 def test_inconclusive_fails_where_that_is_asked_for(toy):
@@ -203,14 +281,14 @@ def test_inconclusive_fails_where_that_is_asked_for(toy):
     result = toy.compare("--perf-inconclusive=fail")
     assert result.ret == 1
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["INCONCLUSIVE: 1.00 ms → 1.00 ms, +0.0%: 1 stored run cannot say *"])
+    result.stdout.fnmatch_lines(["NOT JUDGED YET: 1.00 ms → 1.00 ms, +0.0%: 1 of 5 stored runs"])
     assert outcomes(toy.newest()) == ["inconclusive"] * 2
     assert len(toy.newest()["benchmarks"]) == 2
 
 
 def test_a_smoke_run_decides_nothing(toy):
     assert toy.run("--perf-profile=smoke").ret == 0
-    result = toy.compare("--perf-profile=smoke")
+    result = toy.compare("--perf-profile=smoke", "--perf-gate=fail")
     assert result.ret == 10
     result.stdout.fnmatch_lines(["*: a smoke run is too short for a verdict"])
 
@@ -303,7 +381,7 @@ def test_another_fingerprint_is_refused_before_anything_is_measured(toy, pyteste
     document["machine_info"]["cpu"]["hz_actual"] = [2_445_438_000, 0]
     document["perf"]["fingerprint"] = read(path)["perf"]["fingerprint"]
     other.write_text(json.dumps(document))
-    assert toy.run(f"--benchmark-compare={other}", "-W", "error").ret == 10  # one run only
+    assert toy.run(f"--benchmark-compare={other}", "-W", "error").ret == 0
 
 
 def test_a_stored_run_that_cannot_be_read_is_refused(toy):
@@ -352,7 +430,7 @@ def test_a_baseline_of_another_fingerprint_is_refused_by_name(toy):
 def test_stored_runs_can_be_named(toy):
     toy.store()
     result = toy.run("--benchmark-compare=0003")
-    assert result.ret == 10
+    assert result.ret == 0
     result.stdout.fnmatch_lines(["compare   with 0003_run.json"])
     assert toy.run("--benchmark-compare=000").ret == 0  # five of them
 
@@ -364,7 +442,10 @@ def test_a_failed_check_of_pytest_benchmark_is_a_failed_test_of_one_line(toy, py
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["median 1.50 ms is 50% above 1.00 ms of 0001_run.json (--benchmark-compare-fail=median:5%)"]
+        [
+            "median 1.50 ms is 50% above 1.00 ms of 0001_run.json (--benchmark-compare-fail=median:5%); "
+            "Stepwatch's verdict is another: NOT JUDGED YET: *"
+        ]
     )
     assert "Performance has regressed" not in result.stdout.str() + result.stderr.str()
     assert outcomes(toy.newest()) == ["slower", "measured"]
@@ -373,6 +454,20 @@ def test_a_failed_check_of_pytest_benchmark_is_a_failed_test_of_one_line(toy, py
     only.stdout.fnmatch_lines(
         ["max 1.50 ms is 500 µs above 1.00 ms of 0001_run.json (--benchmark-compare-fail=max:0.0001)"]
     )
+
+
+def test_a_check_of_pytest_benchmark_and_the_verdict_that_disagree_say_so(toy):
+    toy.store((0.99, 1.0, 1.0, 1.0, 0.9))  # the check compares with the newest run alone
+    toy.slow(1.03)
+    result = toy.compare("--benchmark-compare-fail=median:8%")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["median *is 14% above *; Stepwatch's verdict is another: INCONCLUSIVE: *"])
+    toy.slow()
+    lenient = toy.compare("--benchmark-compare-fail=median:500%")
+    assert lenient.ret == 1
+    lenient.stdout.fnmatch_lines(["SLOWER: *; --benchmark-compare-fail would pass it"])
+    both = toy.compare("--benchmark-compare-fail=median:5%")
+    both.stdout.fnmatch_lines(["SLOWER: * against the newest 5 whole runs"])
 
 
 def test_a_record_with_verdicts_fits_its_schema(toy, pytester):

@@ -98,7 +98,8 @@ def test_a_file_of_pytest_benchmark_itself_is_read(toy_json):
     assert not first.ours
     assert len(first.seconds) == 4 and first.iterations == 3
     assert sorted(first.seconds)[1] <= first.stats["median"] <= sorted(first.seconds)[2]
-    assert first.info == {"benchmark_of": "sums", "parts": {"a": 1}}
+    assert first.info == {}  # a foreign test may keep anything there, also under Stepwatch's names
+    assert first.options["timer"] == "perf_counter"
     assert run.machine["cpu"]
 
 
@@ -162,15 +163,13 @@ def test_what_is_optional_may_be_missing(path):
         ({}, (*FIRST, "stats"), "benchmarks[0].stats: neither `median` nor `data`"),
         ([], (*FIRST, "extra_info"), "benchmarks[0].extra_info: expected an object, found an empty list"),
         (0, (*FIRST, "stats", "median"), "benchmarks[0].stats.median: expected a number of at least 1e-18, found 0"),
-        (-1.5, (*FIRST, "stats", "min"), "benchmarks[0].stats.min: expected a number of at least 1e-18, found -1.5"),
-        (True, (*FIRST, "stats", "q1"), "benchmarks[0].stats.q1: expected a number, found true"),
-        ("1", (*FIRST, "stats", "max"), 'benchmarks[0].stats.max: expected a number, found "1"'),
-        (1e300, (*FIRST, "stats", "mean"),
-         "benchmarks[0].stats.mean: expected a number of at most 1e+10, found 1e+300"),
+        (True, (*FIRST, "stats", "median"), "benchmarks[0].stats.median: expected a number, found true"),
+        ("1", (*FIRST, "stats", "median"), 'benchmarks[0].stats.median: expected a number, found "1"'),
+        (1e300, (*FIRST, "stats", "median"),
+         "benchmarks[0].stats.median: expected a number of at most 1e+10, found 1e+300"),
         (0.0, (*FIRST, "stats", "data", 1),
          "benchmarks[0].stats.data[1]: expected a number of at least 1e-18, found 0.0"),
         ({}, (*FIRST, "stats", "data"), "benchmarks[0].stats.data: expected a list, found an object"),
-        (10**400, (*FIRST, "stats", "mean"), "benchmarks[0].stats.mean: " + "1" + "0" * 38 + "… is too large"),
         (0, (*FIRST, "stats", "iterations"),
          "benchmarks[0].stats.iterations: expected a whole number of at least 1, found 0"),
         (5, ("datetime",), "datetime: expected a text, found 5"),
@@ -196,6 +195,19 @@ def test_a_wrong_field_is_named_with_its_place_and_what_was_found(value, path, r
     assert refusal(changed(value, *path)) == f"x.json: {reason}"
 
 
+@pytest.mark.parametrize("value", [-1.5, 0.0, True, "1", 1e300, 10**400, None, {}, []])
+@pytest.mark.parametrize("field", ["min", "max", "mean", "q1", "q3"])
+def test_a_statistic_that_is_not_needed_refuses_nothing(field, value):
+    [benchmark] = parse(changed(value, *FIRST, "stats", field), "x").benchmarks
+    assert field not in benchmark.stats and benchmark.stats["median"] == 0.5
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400", "9" * 5000])
+def test_a_number_that_json_does_not_have_is_none(token):
+    text = changed("@", "perf", "fingerprint", "cpu").replace('"@"', token)
+    assert parse(text, "x").fingerprint["cpu"] is None
+
+
 def test_a_field_that_is_missing_is_named():
     assert refusal(without("benchmarks", 0, "name")) == "x.json: benchmarks[0].name: is missing"
     assert refusal(without("perf", "schema_version")) == "x.json: perf.schema_version: is missing"
@@ -212,10 +224,7 @@ def test_a_newer_file_is_recognized_before_its_fields_are():
         ("", "empty file"),
         (" \n ", "empty file"),
         ("{\n  nope", "line 2, column 3: not JSON: Expecting property name enclosed in double quotes"),
-        ('{"a": NaN}', "NaN is not valid JSON"),
-        ('{"a": -Infinity}', "-Infinity is not valid JSON"),
-        ('{"a": 1e999}', "holds a number that is too large to be a measurement"),
-        pytest.param('{"a": ' + "9" * 5000 + "}", "holds a number that is too large to be a measurement", id="huge"),
+        ("[NaN, nope]", "line 1, column 7: not JSON: Expecting value"),
         pytest.param("[" * 200_000, "nested too deeply", id="deep lists"),
         pytest.param('{"a":' * 200_000, "nested too deeply", id="deep objects"),
         ("[1]", "no `benchmarks` list: not a pytest-benchmark file"),
@@ -239,7 +248,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, monkeypatch):
     binary.write_bytes(b'{"a": "\xff"}')
     assert why(binary) == "byte 7: not UTF-8 text"
     monkeypatch.setattr(reading, "MAX_BYTES", 5)
-    assert why(binary) == "larger than 0 MiB: not a benchmark file"
+    assert why(binary) == "larger than 0 MiB, which is too large to be read"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of Unix")

@@ -99,7 +99,7 @@ def test_nothing_compared_is_not_nothing_changed():
 
 
 def test_a_reason_that_many_share_is_said_once():
-    why = "1 stored run cannot say how much two runs differ"
+    why = "1 of 5 stored runs"
     unsure = [judged(f"epoch[cpu-bs{n}]", Verdict.INCONCLUSIVE, 1 + n, why, interval=False) for n in range(3)]
     text = render_verdicts(unsure, width=100, verbose=False)
     assert text.count(why) == 1 and f"3 benchmarks: {why}" in text

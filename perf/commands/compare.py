@@ -60,7 +60,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         notes=found.notes,
         skipped=found.skipped,
         unselected=found.unselected,
-        last=way_out(found.judgements, Base.of("", bases).git_ref),
+        last=way_out(found.judgements, Base.of("", bases).git_ref) if head.perf else [],
     )
     deliver(text, arguments.output)
     return exit_code(found.judgements)

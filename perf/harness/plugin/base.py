@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from perf.harness.plugin.selection import Selection
 from perf.harness.record import RecordError, Run
 from perf.harness.record.baseline import DEFAULT_NAME, MOST_RUNS, PREFIX, baselines, name_of
 from perf.harness.record.read import load
 from perf.harness.record.store import numbered
+from perf.harness.report.quantities import counted
 from perf.harness.verdict.stored_runs import Base, Incomparable, differences
 from perf.harness.workload.plan import Plan
 
@@ -27,7 +29,7 @@ class Found:
     newest: Run | None = None
 
 
-def find(config: pytest.Config, plan: Plan) -> Found:
+def find(config: pytest.Config, plan: Plan, selection: Selection) -> Found:
     """Find the runs that this run is compared with. Raises pytest.UsageError."""
     option, wanted = config.option, config.option.benchmark_compare
     if option.benchmark_compare_fail and not wanted:
@@ -45,7 +47,7 @@ def find(config: pytest.Config, plan: Plan) -> Found:
             if len(paths) == 1:
                 option.benchmark_compare = str(paths[0])  # pytest-benchmark does not know our names
             return _read(label, paths, plan)
-        return _default(config, folder, plan)
+        return _default(config, folder, plan, selection)
     except RecordError as error:
         raise pytest.UsageError(f"--benchmark-compare: {error}; remove that file, or name another one") from None
     except Incomparable as error:
@@ -58,27 +60,35 @@ def _times_nothing(config: pytest.Config) -> bool:
     return disabled or (option.benchmark_skip and not option.benchmark_only)
 
 
-def _default(config: pytest.Config, folder: Path, plan: Plan) -> Found:
-    """The accepted baseline of this fingerprint or, if there is none, its newest whole runs."""
+def _default(config: pytest.Config, folder: Path, plan: Plan, selection: Selection) -> Found:
+    """The accepted baseline of this fingerprint or, if there is none, its newest runs.
+
+    These are whole runs, unless there are more runs of the same selection.
+    """
     accepted = folder / f"{PREFIX}{DEFAULT_NAME}.json"
     if accepted.is_file():
         config.option.benchmark_compare = str(accepted)
         return _read(_label(accepted), [accepted], plan)
     runs = _runs(folder)[-MOST_RUNS:]
+    alike = _runs(folder, selection.folder_name)[-MOST_RUNS:] if selection.text and selection.repeatable else []
+    if len(alike) > len(runs):
+        config.option.benchmark_compare = str(alike[-1])  # pytest-benchmark does not know our folders
+        return _read(f"{counted(len(alike), 'run')} of the same selection, {selection.text}", alike, plan, True)
     if runs:
         return _read(f"the newest {len(runs)} whole runs" if len(runs) > 1 else runs[0].name, runs, plan)
     if config.option.benchmark_compare_fail:
         raise pytest.UsageError(
             f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
         )
+    of = f" and this selection, {selection.text}," if selection.text else ""
     config.option.benchmark_compare = []  # otherwise pytest-benchmark warns, and -W error makes that a crash
     return Found(
-        f"NO BASELINE: no earlier run of this machine with these settings in {folder}; nothing to compare with yet"
+        f"NO BASELINE: no earlier run of this machine with these settings{of} in {folder}; nothing to compare with yet"
     )
 
 
-def _runs(folder: Path) -> list[Path]:
-    return [path for machine in sorted(folder.glob("*")) for path in numbered(machine)]
+def _runs(folder: Path, selection: str = "") -> list[Path]:
+    return [path for machine in sorted(folder.glob("*")) for path in numbered(machine / selection)]
 
 
 def _named(wanted: str, folder: Path) -> tuple[str, list[Path]]:
@@ -88,7 +98,7 @@ def _named(wanted: str, folder: Path) -> tuple[str, list[Path]]:
     if Path(wanted).is_file():
         return Path(wanted).name, [Path(wanted)]
     beginning = wanted.rstrip("*")
-    found = [path for path in sorted(folder.glob("*/*.json")) if beginning and path.name.startswith(beginning)]
+    found = [path for path in sorted(folder.glob("*/**/*.json")) if beginning and path.name.startswith(beginning)]
     if not found:
         there = ", ".join([*map(name_of, baselines(folder)), *(path.stem for path in _runs(folder))]) or "none"
         raise pytest.UsageError(f"--benchmark-compare={wanted}: no such run in {folder}; available: {there}")
@@ -99,10 +109,10 @@ def _label(accepted: Path) -> str:
     return f"baseline {name_of(accepted)}"
 
 
-def _read(label: str, paths: list[Path], plan: Plan) -> Found:
+def _read(label: str, paths: list[Path], plan: Plan, selection: bool = False) -> Found:
     """Read the base from `paths`. Raises RecordError, Incomparable, and UsageError if its fingerprint differs."""
     files = [load(path) for path in paths]
-    base = Base.of(label, files)
+    base = Base.of(label, files, selection)
     if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "

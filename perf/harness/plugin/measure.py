@@ -18,6 +18,7 @@ from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import preflight, stock, stored
 from perf.harness.plugin.items import is_part, kind, parametrize, params
+from perf.harness.plugin.selection import Selection
 from perf.harness.plugin.state import end_undecided, kept_in, shown
 from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError
@@ -25,6 +26,7 @@ from perf.harness.record.read import load
 from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
 from perf.harness.report import render
+from perf.harness.verdict.acceptance import spoiled
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.compiler import untraced
 from perf.harness.workload.modes.errors import Unsupported
@@ -43,6 +45,7 @@ class Measure(Way):
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
+        self._selection = Selection.of(config)
         self._note, self._comparison = stored.settle(config, self.state)
         self._file: RunFile | None = None
         self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
@@ -168,7 +171,8 @@ class Measure(Way):
         if self._file is None:
             if not stock.benchmarks(self.config) or not cases:
                 return
-            self._file = RunFile(*kept_in(self.config))
+            folder, stamp = kept_in(self.config)
+            self._file = RunFile(folder / self._selection.folder_name if self._comparable_part else folder, stamp)
         try:
             self._file.write(stock.document(self.config))
         except RecordError as error:
@@ -179,9 +183,9 @@ class Measure(Way):
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.state.complete = ended and not not_run
         self._write()
-        if self._file is not None and self.state.why_no_baseline() is None:
+        if self._file is not None and (self._comparable_part or not self.state.unfit) and not self._spoiled:
             self._file.number(self.save_as or self._file.stamp)
-        if self._comparison is not None:
+        if self._comparison is not None and self._comparison.gates:
             self._comparison.undecided = end_undecided(session)
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
@@ -200,10 +204,20 @@ class Measure(Way):
         if self._file is None:
             return lines
         path, reason = shown(self.config, self._file.path), self.state.why_no_baseline()
-        if reason:
+        if reason and not self._file.numbered:
             return [*lines, "", f"Kept as {path}", f"Later runs are not compared with it: {reason}."]
-        last = "To compare the next run with it, add --benchmark-compare to the same command"
+        only = f" (only runs of the same selection are: {self._selection.text})" if reason else ""
+        last = f"To compare the next run with it{only}, add --benchmark-compare to the same command"
         return [*lines, "", f"Saved as {path}", last]
+
+    @property
+    def _comparable_part(self) -> bool:
+        """Whether the run measures a part of `perf/` that a later run can measure again."""
+        return bool(self.state.unfit and self._selection.text and self._selection.repeatable)
+
+    @property
+    def _spoiled(self) -> bool:
+        return bool(spoiled(self.state.cases.values())) or not self.state.complete
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ from perf.harness.options import Settings
 from perf.harness.plugin import project, stock
 from perf.harness.plugin.progress import Progress
 from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Run
-from perf.harness.record.judgement import Judgement, Verdict
+from perf.harness.record.judgement import Judgement
 from perf.harness.record.read import parse
 from perf.harness.record.store import keep
 from perf.harness.verdict.acceptance import spoiled
-from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, tally
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, UNDECIDED, tally
 from perf.harness.workload.plan import Plan
 
 STAMP = "%Y%m%d_%H%M%S"
@@ -106,9 +106,10 @@ def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
 
 
 def end_undecided(session: pytest.Session) -> int:
-    """If nothing failed, set the exit code for INCONCLUSIVE benchmarks. Returns their number; 0 if not set."""
+    """If nothing failed, set the exit code for undecided benchmarks. Returns their number; 0 if not set."""
     state = session.config.stash[STATE]
-    undecided = tally(state.judgements)[Verdict.INCONCLUSIVE]
+    found = tally(state.judgements)
+    undecided = sum(found[verdict] for verdict in UNDECIDED)
     if session.exitstatus != pytest.ExitCode.OK or state.settings.gate != "fail" or not undecided:
         return 0
     if state.settings.inconclusive == "pass":

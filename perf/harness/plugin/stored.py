@@ -10,9 +10,11 @@ import pytest
 from perf.harness.plugin import stock
 from perf.harness.plugin.base import Found, find
 from perf.harness.plugin.items import is_part, kind
+from perf.harness.plugin.preflight import DEFAULT
+from perf.harness.plugin.selection import Selection
 from perf.harness.plugin.state import PROGRESS, State
 from perf.harness.record import Run
-from perf.harness.record.judgement import Verdict
+from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import by_pass
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.quantities import seconds
@@ -21,7 +23,7 @@ from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.stored import judge, missing
 from perf.harness.verdict.stored_runs import Base
-from perf.harness.verdict.tally import EXIT_INCONCLUSIVE
+from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, UNDECIDED
 from perf.harness.workload.benchmarks import timed
 
 # The longest name from a stored file that a test's name or a message may hold [characters].
@@ -30,7 +32,7 @@ MAX_NAME = 200
 
 def settle(config: pytest.Config, state: State) -> tuple[str, Comparison | None]:
     """A line for the header about the comparison, and the object that makes it, if any. Raises pytest.UsageError."""
-    found = find(config, state.plan)
+    found = find(config, state.plan, Selection.of(config))
     if found.base is None or found.newest is None:
         return found.note, None
     judging = state.settings.gate != "off"
@@ -71,7 +73,7 @@ class Comparison:
         self.smoke = base.smoke or state.settings.profile.name == "smoke"
         self.stored_s: dict[str, list[float]] = {}
         self.rule = Rule(1, state.settings.min_effect)
-        self.undecided = 0  # how many benchmarks set the exit code to INCONCLUSIVE
+        self.undecided = 0  # how many benchmarks set the exit code for what is undecided
 
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add an item for each benchmark that this run lacks. This is before -k selects, so -k can select them, too."""
@@ -86,7 +88,8 @@ class Comparison:
                 f"{clean(', '.join(list(self.stored_s)[:3]))[:MAX_NAME]}"
             )
         self.rule = Rule(len(shared), self.settings.min_effect)
-        if self.judging and not self.config.option.collectonly and not is_part(self.config, cases.values()):
+        whole = self.base.selection or not is_part(self.config, cases.values())
+        if self.judging and not self.config.option.collectonly and whole:
             items += [_missing_item(session, name) for name in self.stored_s if name not in cases]
 
     def set_up(self, item: pytest.Item) -> None:
@@ -98,6 +101,13 @@ class Comparison:
         if self.judging and case and mark and item.nodeid in self.stored_s:
             self._fail_missing(item.nodeid, str(mark.kwargs.get("reason", "skipped")))
 
+    @property
+    def gates(self) -> bool:
+        """Whether the user asked for a gate: --benchmark-compare alone is a look, which fails only what is SLOWER."""
+        origins = self.settings.origins
+        asked = any(origins.get(name, DEFAULT) != DEFAULT for name in ("gate", "inconclusive"))
+        return asked or bool(self.checks)
+
     def judge(self, item: pytest.Item) -> None:
         """Judge a benchmark that was just measured. Fail an item that stands for a missing one."""
         if isinstance(item, Missing):
@@ -105,29 +115,30 @@ class Comparison:
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
         if measured is None or item.nodeid not in self.state.cases or not timed(kind(item)):
             return
-        if self.judging:
-            rounds = by_pass(measured.stats.data, measured.extra_info.get("pass_rounds", {}))
-            self._judge(item.nodeid, summary(rounds).median)
-        self._check(item.nodeid, measured)
+        failed = self._failed_check(item.nodeid, measured)
+        found = self._judged(item.nodeid, measured) if self.judging else None
+        if found is not None and self.settings.gate == "fail":
+            if found.verdict is Verdict.SLOWER:
+                other = "; --benchmark-compare-fail would pass it" if self.checks and not failed else ""
+                self._fail(item.nodeid, "slower", f"{one_line(found)} against {self.base.label}{other}")
+            if found.verdict in UNDECIDED and self.settings.inconclusive == "fail":
+                self._fail(item.nodeid, "inconclusive", one_line(found))
+        if failed:
+            disagrees = found is not None and found.verdict is not Verdict.SLOWER
+            ours = f"; Stepwatch's verdict is another: {one_line(found)}" if found is not None and disagrees else ""
+            self._fail(item.nodeid, "slower", f"{failed}{ours}")
 
-    def _judge(self, name: str, median_s: float) -> None:
-        found = judge(name, median_s, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
+    def _judged(self, name: str, measured: Any) -> Judgement:
+        rounds = by_pass(measured.stats.data, measured.extra_info.get("pass_rounds", {}))
+        found = judge(name, summary(rounds).median, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
         self.state.judgements.append(found)
-        if self.settings.gate != "fail":
-            return
-        if found.verdict is Verdict.SLOWER:
-            self._fail(name, "slower", f"{one_line(found)} against {self.base.label}")
-        if found.verdict is Verdict.INCONCLUSIVE and self.settings.inconclusive == "fail":
-            self._fail(name, "inconclusive", one_line(found))
+        return found
 
-    def _check(self, name: str, measured: Any) -> None:
-        """Apply --benchmark-compare-fail here, because pytest-benchmark would print a traceback."""
-        for benchmark in self.newest.benchmarks if name in self.stored_s else ():
-            if benchmark.fullname != name:
-                continue
-            for check in self.checks:
-                if says := stock.failure(check, measured, benchmark.stats, seconds):
-                    self._fail(name, "slower", says.format(base=self.newest.file_name))
+    def _failed_check(self, name: str, measured: Any) -> str:
+        """Which --benchmark-compare-fail the benchmark fails; "" if none. pytest-benchmark would print a traceback."""
+        stored = [one for one in self.newest.benchmarks if one.fullname == name and name in self.stored_s]
+        said = (stock.failure(check, measured, one.stats, seconds) for one in stored for check in self.checks)
+        return next(filter(None, said), "").format(base=self.newest.file_name)
 
     def _fail_missing(self, name: str, why: str) -> None:
         self.state.judgements.append(missing(name, self.stored_s[name], why))
@@ -155,8 +166,9 @@ class Comparison:
         skipped = [case for case in self.state.cases.values() if case.outcome == "skipped" and case.name not in judged]
         unselected = len(self.stored_s.keys() - judged - self.state.cases.keys())
         table = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
-        undecided = f"{self.undecided} INCONCLUSIVE, and nothing failed. "
-        why = f"exit code {EXIT_INCONCLUSIVE}: {undecided}" if self.undecided else ""
+        why = "" if self.gates else "This is a look: it fails nothing (--perf-gate=fail: exit code 10). "
+        if self.undecided:
+            why = f"exit code {EXIT_INCONCLUSIVE}: {self.undecided} undecided, and nothing failed. "
         return [*table, *way_out(found, self.base.git_ref, why)]
 
 

@@ -1,4 +1,4 @@
-"""In: a pytest-benchmark JSON file (5.x), ours or foreign. Out: a `Run`; the only error raised is RecordError.
+"""In: a JSON file of pytest-benchmark, ours or foreign, of hyperfine or pyperf. Out: a `Run`, or a RecordError.
 
 We do not trust a file: the types below define the parts that we need, the rest is ignored, and a message that quotes
 the file is one printable line.
@@ -6,14 +6,18 @@ the file is one printable line.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from perf.harness.record import foreign
 from perf.harness.record.check import Check, Qualification
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import (
@@ -55,6 +59,7 @@ class _Entry(msgspec.Struct, frozen=True):
     fullname: str | None = None
     group: Any = None
     extra_info: Some | None = None
+    options: Any = None
 
 
 class _Perf(msgspec.Struct, frozen=True):
@@ -94,7 +99,7 @@ def read_text(path: Path) -> str:
             # Reading a device may never end; reading a pipe may wait forever.
             raise RecordError(source, "", "a folder" if path.is_dir() else "not a regular file")
         if path.stat().st_size > MAX_BYTES:
-            raise RecordError(source, "", f"larger than {MAX_BYTES // 2**20} MiB: not a benchmark file")
+            raise RecordError(source, "", f"larger than {MAX_BYTES // 2**20} MiB, which is too large to be read")
         return path.read_bytes().decode("utf-8-sig")  # Windows shells write a byte order mark first
     except UnicodeDecodeError as error:
         raise RecordError(source, f"byte {error.start}", "not UTF-8 text") from error
@@ -106,11 +111,18 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, source: str) -> Run:
     """Read the JSON `text`; `source` is its name in messages and in `Run.source`. Raises RecordError."""
+    if text.lstrip().startswith(foreign.DATA_JS):
+        raise _other_tool(source, "github-action-benchmark")
     root = decode(text, source)
+    if (tool := foreign.tool_of(root)) is not None:
+        root = foreign.translated(root, tool)
+        if root is None:
+            raise _other_tool(source, tool)
     if not isinstance(root, dict) or not isinstance(root.get("benchmarks"), list):
         raise RecordError(source, "", "no `benchmarks` list: not a pytest-benchmark file")
     if root.get("perf") == {}:
         del root["perf"]
+    root["benchmarks"], untimed = foreign.usable(root["benchmarks"], foreign="perf" not in root)
     perf = root.get("perf", {})
     if isinstance(perf, dict):
         _check_version(perf.get("schema_version"), source)
@@ -132,7 +144,13 @@ def parse(text: str, source: str) -> Run:
         judgements=mine.gate,
         checks=mine.checks,
         qualification=mine.qualification,
+        untimed=tuple(untimed),
     )
+
+
+def _other_tool(source: str, tool: str) -> RecordError:
+    reason = f"a file of {tool}, whose times cannot be read here; give a file of pytest-benchmark, hyperfine or pyperf"
+    return RecordError(source, "", reason)
 
 
 def _check_version(version: object, source: str) -> None:
@@ -154,6 +172,7 @@ def _benchmark(entry: _Entry, place: str, source: str) -> Benchmark:
         iterations=entry.stats.iterations,
         stats={key: float(value) for key, value in stats.items() if value is not None},
         info=_info(entry.extra_info or {}),
+        options=_scalars(entry.options),
     )
 
 
@@ -162,10 +181,14 @@ def _info(found: Mapping[str, Any]) -> Info:
     info: dict[str, Scalar | Mapping[str, Scalar]] = {}
     for key, entry in found.items():
         if isinstance(entry, Mapping):
-            info[key] = {name: inner for name, inner in entry.items() if _is_scalar(inner)}
+            info[key] = _scalars(entry)
         elif _is_scalar(entry):
             info[key] = entry
     return info
+
+
+def _scalars(values: object) -> Flat:
+    return {name: one for name, one in values.items() if _is_scalar(one)} if isinstance(values, Mapping) else {}
 
 
 def _is_scalar(value: object) -> bool:
@@ -173,35 +196,34 @@ def _is_scalar(value: object) -> bool:
 
 
 def decode(text: str, source: str) -> Any:
-    """The JSON `text` as Python objects. Raises RecordError, also for NaN and for a number that is too large."""
+    """The JSON `text` as Python objects. Raises RecordError.
+
+    Python writes NaN, infinities and lone surrogates into JSON, and reads them. Here, they become None and `?`.
+    """
     if not text.strip():
         raise RecordError(source, "", "empty file")
     try:
-        return msgspec.json.decode(text)
-    except msgspec.ValidationError:
-        raise RecordError(source, "", "holds a number that is too large to be a measurement") from None
-    except msgspec.DecodeError as error:
-        place, reason = _why_no_json(text, error)
-        raise RecordError(source, place, reason) from None
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(text)
+        # Slower, but it reads what pytest-benchmark writes, and says where a text is no JSON.
+        root = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+        return msgspec.json.decode(json.dumps(root, ensure_ascii=False).encode(errors="replace"))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise RecordError(source, place, f"not JSON: {error.msg}") from None
     except RecursionError:
         raise RecordError(source, "", "nested too deeply") from None
     except MemoryError:
         raise RecordError(source, "", "too large for this machine's memory") from None
 
 
-def _why_no_json(text: str, error: msgspec.DecodeError) -> tuple[str, str]:
-    """The place and the reason of the error. Python's own decoder gives the line and column."""
+def _finite(digits: str) -> float | None:
+    return number if math.isfinite(number := float(digits)) else None
 
-    def constant(token: str) -> NoReturn:
-        raise ValueError(f"{token} is not valid JSON")
 
-    try:
-        json.loads(text, parse_constant=constant)
-    except json.JSONDecodeError as found:
-        return f"line {found.lineno}, column {found.colno}", f"not JSON: {found.msg}"
-    except (ValueError, RecursionError) as found:
-        return "", str(found)
-    return "", f"not JSON: {error}"
+def _whole(digits: str) -> int | None:
+    """A whole number; None if it has more digits than a float can hold, which is no measurement."""
+    return int(digits) if len(digits) <= sys.float_info.max_10_exp else None
 
 
 def convert(root: Any, wanted: type[Wanted], source: str) -> Wanted:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -42,6 +43,22 @@ def short_name(full_name: str) -> str:
     return path.rsplit("::", 1)[-1].removeprefix("test_") + bracket + parameters
 
 
+def unique(names: Iterable[str]) -> list[str]:
+    """`names` in their order; a name that was there before gets a number: `a`, `b`, `a#2`."""
+    found: Counter[str] = Counter()
+    made = []
+    for name in names:
+        found[name] += 1
+        made.append(name if found[name] == 1 else f"{name}#{found[name]}")
+    return made
+
+
+def told_apart(names: Sequence[str], full_names: Sequence[str]) -> list[str]:
+    """`names`; where two are equal, the full names instead; where these are equal, too, with numbers."""
+    found = Counter(names)
+    return unique(full if found[name] > 1 else name for name, full in zip(names, full_names, strict=True))
+
+
 def some_of(names: Sequence[str]) -> str:
     """The first of `names`, and how many there are besides: `a, b, c and 2 more`."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -63,7 +80,7 @@ class Benchmark:
 
     `seconds` holds the raw samples, each the mean of `iterations` calls [s per call]. A foreign file may have only
     `stats`; then `seconds` is empty. `info` is pytest-benchmark's `extra_info`. With the key `benchmark`, `info` is
-    ours; otherwise it may hold anything.
+    ours; otherwise it may hold anything. `options` says how pytest-benchmark measured: `timer`, `disable_gc`, ….
     """
 
     name: str
@@ -73,6 +90,7 @@ class Benchmark:
     iterations: int
     stats: Mapping[str, float]
     info: Info = field(default_factory=dict)
+    options: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def passes(self) -> tuple[tuple[float, ...], ...]:
@@ -145,6 +163,7 @@ class Run:
 
     `complete` is False if the run was killed or interrupted, or is still going on. `unfit` says why the run measured
     only a part of the cases. For an accepted baseline, this is the newest of its runs, and `baseline` has all of them.
+    `untimed` are the benchmarks of a foreign file without a usable time: it is 0, for example.
     """
 
     source: str
@@ -161,6 +180,7 @@ class Run:
     judgements: tuple[Judgement, ...] = ()
     checks: tuple[Check, ...] = ()
     qualification: Qualification | None = None
+    untimed: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:

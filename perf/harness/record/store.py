@@ -55,6 +55,7 @@ class RunFile:
     def __init__(self, folder: Path, stamp: str) -> None:
         self.stamp = stamp
         self.path = folder / f"{PARTIAL}{stamp}.json"
+        self.numbered = False
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Replace the file by `document` in one step: a reader sees the old or the new document. Raises RecordError."""
@@ -73,4 +74,5 @@ class RunFile:
         """Rename the file of a whole run to the next number in its folder plus `name`. Returns the new path."""
         number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
         self.path = self.path.replace(self.path.with_name(f"{number:04}_{name}.json"))
+        self.numbered = True
         return self.path

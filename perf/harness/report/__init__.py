@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perf.harness.record.run import Run
+from perf.harness.record.run import Run, some_of
 from perf.harness.report.benchmark_tables import footnotes, tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
@@ -34,11 +34,11 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     unknown format.
     """
     found = Speedups.of(runs, reference)
-    if format == "csv":
-        return as_csv(found)
-    if format == "json":
-        return as_json(found)
     named = list(zip(letters(len(runs)), runs, strict=True))
+    if format == "csv":
+        return as_csv(found, named)
+    if format == "json":
+        return as_json(found, named)
     blocks: list[Block] = [
         Heading("Stepwatch"),
         *_warnings(named),
@@ -68,6 +68,9 @@ def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:
         blocks.append(Notes([text]))
     if partial:
         blocks.append(Notes([f"PARTIAL{_which(partial)}: the run did not finish."]))
+    for letter, run in named:
+        if run.untimed:
+            blocks.append(Notes([f"Without a usable time{_which([letter])}: {some_of(run.untimed)}."]))
     return blocks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from perf.harness.record.run import finite
+from perf.harness.record.run import finite, told_apart
 from perf.harness.report import quantities
 from perf.harness.report.layout import Column, Notes, Table
 from perf.harness.report.phrases import network
@@ -218,12 +218,21 @@ def _memory(rows: Sequence[Row]) -> list[Table]:
 def _foreign(rows: Sequence[Row]) -> list[Table]:
     columns = (
         Column.words("file", _cells(rows, lambda row: row.letter)),
-        Column.names("name", _cells(rows, lambda row: row.benchmark.name)),
+        Column.names("name", _names(rows)),
         Column("median", _cells(rows, lambda row: quantities.seconds(row.summary.median))),
         Column("spread", _cells(rows, lambda row: _shown(_spread, row.summary.spread))),
         Column("rounds", _cells(rows, lambda row: quantities.count(row.summary.rounds))),
     )
     return [Table("Other benchmarks", _saying(columns))] if rows else []
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """The name of each row; where two of one file are equal, the full names."""
+    found: list[str] = []
+    for _, of_file in groupby(rows, lambda row: row.letter):
+        benchmarks = [row.benchmark for row in of_file]
+        found += told_apart([one.name for one in benchmarks], [one.fullname for one in benchmarks])
+    return found
 
 
 def _identity(rows: Sequence[Row]) -> list[Column]:

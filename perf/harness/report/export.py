@@ -1,12 +1,17 @@
-"""In: rows. Out: CSV and JSON for other programs: raw SI numbers, units in the names, one row per benchmark."""
+"""In: rows, and the runs that they are from. Out: CSV and JSON for other programs: one row per benchmark of a run.
+
+The numbers are raw SI numbers, with units in the names. A benchmark that was judged has its verdict in its row.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from perf.harness.record.run import finite
+from perf.harness.record.judgement import Judgement
+from perf.harness.record.run import Run, finite
 from perf.harness.record.values import Scalar
 from perf.harness.report.layout import clean
 from perf.harness.verdict.speedups import Row, Speedups
@@ -18,12 +23,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Read = Callable[[Row, Speedups], Scalar]
 
 
-def as_csv(found: Speedups) -> str:
-    """A header line and one line per benchmark; empty cells for what was not measured."""
+def as_csv(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
+    """A header line and one line per benchmark; empty cells for what was not measured. `runs` have their letters."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in record.values()] for record in _records(found))
+    writer.writerow([*COLUMNS, *VERDICT])
+    writer.writerows([_cell(value) for value in record.values()] for record in _records(found, runs))
     return "\n".join(lines)
 
 
@@ -33,15 +38,31 @@ class _Lines(list[str]):
     write = list.append
 
 
-def as_json(found: Speedups) -> str:
+def as_json(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
     """A list of objects with the same keys as the CSV; null for what was not measured."""
     # With ASCII only, a control sequence in a name stays escaped.
-    return json.dumps(_records(found), indent=1, allow_nan=False, ensure_ascii=True)
+    return json.dumps(_records(found, runs), indent=1, allow_nan=False, ensure_ascii=True)
 
 
-def _records(found: Speedups) -> list[dict[str, Scalar]]:
-    rows = (*found.rows, *found.untimed, *found.foreign)
-    return [{name: _finite(read(row, found)) for name, read in COLUMNS.items()} for row in rows]
+def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str, Scalar]]:
+    """The measured benchmarks, each with its verdict, if any, then those that were only judged, as in a gate."""
+    verdicts = {(letter, one.name): (run, one) for letter, run in runs for one in run.judgements}
+    made = []
+    for row in (*found.rows, *found.untimed, *found.foreign):
+        values = {name: _finite(read(row, found)) for name, read in COLUMNS.items()}
+        made.append(values | _verdict(*verdicts.pop((row.letter, row.benchmark.fullname), (row.run, None))))
+    for (letter, name), (run, judged) in verdicts.items():
+        known = {"file": run.source, "run": letter or None, "complete": run.complete, "name": name.split("::")[-1]}
+        made.append(dict.fromkeys(COLUMNS) | known | {"fullname": name} | _verdict(run, judged))
+    return made
+
+
+def _verdict(run: Run, judged: Judgement | None) -> dict[str, Scalar]:
+    """The part of a row that says how the benchmark was judged, and which two sides a gate compared."""
+    entry: Mapping[str, Any] = {} if judged is None else judged.as_record()
+    gate = run.perf.get("gate_run")
+    sides: Mapping[str, Any] = gate if isinstance(gate, Mapping) and judged is not None else {}
+    return {name: _finite((sides if name in SIDES else entry).get(key)) for name, key in VERDICT.items()}
 
 
 def _text(key: str) -> Read:
@@ -75,6 +96,7 @@ COLUMNS: dict[str, Read] = {
     "run": lambda row, _: row.letter or None,
     "complete": lambda row, _: row.run.complete,
     "name": lambda row, _: row.benchmark.name,
+    "fullname": lambda row, _: row.benchmark.fullname,
     **_texts("benchmark", "model", "data"),
     "profile": lambda row, _: row.profile,
     # A benchmark of ours without a mode ran in eager fp32. The mode of other benchmarks is unknown.
@@ -103,6 +125,20 @@ COLUMNS: dict[str, Read] = {
     **_numbers("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "memory_limit_bytes"),
     **_numbers("largest_batch", "sufficient_batch"),
     **_texts("limited_by"),
+}
+
+# The columns of a verdict, each with the key in the record.
+SIDES = ("base", "head")
+VERDICT = {
+    **{side: side for side in SIDES},
+    "verdict": "verdict",
+    "verdict_reason": "reason",
+    "change": "ratio",
+    "change_low": "low",
+    "change_high": "high",
+    "pairs": "launches",
+    **{key: key for key in ("smallest_detectable", "base_s", "head_s", "base_bytes", "head_bytes")},
+    **{key: key for key in ("base_loss", "head_loss")},
 }
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Case, short_name
+from perf.harness.record.run import Case, short_name, told_apart
 from perf.harness.report import quantities
 from perf.harness.report.cases import outcome
 from perf.harness.report.layout import INDENT, Block, Column, Fixed, Heading, Notes, Table, formatted, shorten
-from perf.harness.verdict.tally import exit_code, tally
+from perf.harness.verdict.tally import UNDECIDED, exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
@@ -126,10 +125,11 @@ def one_line(judgement: Judgement) -> str:
 
 
 def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> list[Block]:
-    """How to judge what stored runs leave INCONCLUSIVE; empty if nothing is. The text begins with `before`."""
-    if not tally(judgements)[Verdict.INCONCLUSIVE]:
+    """How to judge what stored runs leave undecided; empty if nothing is. The text begins with `before`."""
+    left = [str(verdict) for verdict in ORDER if verdict in UNDECIDED and tally(judgements)[verdict]]
+    if not left:
         return []
-    how = "To judge what is INCONCLUSIVE, measure base and head side by side, with the options of this run:"
+    how = f"To judge what is {' or '.join(left)}, measure base and head side by side, with the options of this run:"
     return [Notes([before + how]), Fixed([f"{INDENT}pytest perf/ --perf-against={git_ref}"], hang=2 * len(INDENT))]
 
 
@@ -139,8 +139,8 @@ def _badness(judgement: Judgement) -> tuple[int, float]:
 
 def _names(judgements: Sequence[Judgement]) -> list[str]:
     """The short name of each benchmark; its full name if two short names are equal."""
-    found = Counter(short_name(judgement.name) for judgement in judgements)
-    return [short if found[short := short_name(one.name)] == 1 else one.name for one in judgements]
+    full = [judgement.name for judgement in judgements]
+    return told_apart(list(map(short_name, full)), full)
 
 
 def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:

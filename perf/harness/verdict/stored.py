@@ -28,9 +28,10 @@ def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, sm
         return Judgement(name, Verdict.NEW, head_s=head_s)
     runs = len(stored_s)
     if runs < LEAST_RUNS or smoke:
-        reason = SMOKE_REASON if smoke else f"{_runs(runs)} cannot say how much two runs differ"
+        verdict = Verdict.INCONCLUSIVE if smoke else Verdict.NOT_JUDGED
+        reason = SMOKE_REASON if smoke else f"{runs} of {LEAST_RUNS} stored runs"
         base_s = geometric_mean(stored_s)
-        return Judgement(name, Verdict.INCONCLUSIVE, reason, head_s / base_s, None, None, base_s, head_s, runs)
+        return Judgement(name, verdict, reason, head_s / base_s, None, None, base_s, head_s, runs)
     return _Prediction(head_s, stored_s, rule).judgement(name)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import Benchmark, Case, Medians, Run, short_name
+from perf.harness.record.run import Benchmark, Case, Medians, Run, short_name, some_of, unique
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.acceptance import why_partial
@@ -19,6 +19,8 @@ from perf.harness.workload.benchmarks import timed
 SHORT_COMMIT = 10
 # A message shows at most this many characters of a field of a fingerprint.
 MAX_VALUE = 60
+# pytest-benchmark's options that change what a time means.
+TIMING = ("timer", "disable_gc")
 
 
 class Incomparable(Exception):
@@ -27,16 +29,20 @@ class Incomparable(Exception):
 
 @dataclass(frozen=True)
 class Base:
-    """The stored runs that head is compared with. `label` names them. `fingerprint` is empty if it is unknown."""
+    """The stored runs that head is compared with. `label` names them. `fingerprint` is empty if it is unknown.
+
+    `selection`: they are runs of the same part of `perf/` as head.
+    """
 
     label: str
     runs: tuple[Medians, ...]
     fingerprint: Mapping[str, Scalar]
     commit: str
     smoke: bool
+    selection: bool = False
 
     @classmethod
-    def of(cls, label: str, files: Sequence[Run]) -> Base:
+    def of(cls, label: str, files: Sequence[Run], selection: bool = False) -> Base:
         """Make a Base from one or more files, oldest first. Raises Incomparable if the files cannot be compared."""
         for file in files:
             check_comparable(files[0], file)
@@ -49,6 +55,7 @@ class Base:
             next((file.fingerprint for file in files if file.fingerprint), {}),
             files[-1].commit,
             any(file.smoke for file in files),
+            selection,
         )
 
     def seconds(self, names: Collection[str]) -> dict[str, list[float]]:
@@ -89,9 +96,14 @@ def medians_of(run: Run) -> tuple[Medians, ...]:
     """The runs in a file: one, or those of an accepted baseline. Benchmarks that do not measure time are left out."""
     if run.baseline is not None:
         return run.baseline.runs
-    measured = (benchmark for benchmark in run.benchmarks if timed(benchmark.text("benchmark")))
-    seconds = {benchmark.fullname: _median_s(benchmark) for benchmark in measured}
+    seconds = {name: _median_s(benchmark) for name, benchmark in _timed(run).items()}
     return (Medians(run.file_name, run.datetime, run.commit, seconds),)
+
+
+def _timed(run: Run) -> dict[str, Benchmark]:
+    """The benchmarks of `run` that measure time, by full name. A name that a foreign file has twice gets a number."""
+    measured = [benchmark for benchmark in run.benchmarks if timed(benchmark.text("benchmark"))]
+    return dict(zip(unique(benchmark.fullname for benchmark in measured), measured, strict=True))
 
 
 def _median_s(benchmark: Benchmark) -> float:
@@ -110,6 +122,13 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
     if head.unfit and head.complete:  # a case that was selected, and failed, is MISSING all the same
         kept = [one for one in judgements if one.verdict is not Verdict.MISSING or one.name in cases]
         unselected, judgements = len(judgements) - len(kept), kept
+    differing = _other_options(bases, head)
+    judgements = [
+        replace(one, verdict=Verdict.INCONCLUSIVE, reason=differing[one.name], low=None, high=None)
+        if one.name in differing and one.ratio
+        else one
+        for one in judgements
+    ]
     return Compared(
         tuple(_explained(judgement, base_s, cases) for judgement in judgements),
         tuple(_notes(bases, head)),
@@ -119,17 +138,59 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
 
 
 def check_comparable(base: Run, head: Run) -> None:
-    """Raise Incomparable if a gate made one of the runs, or if both runs have a fingerprint and the two differ."""
+    """Raise Incomparable if a gate made one of the runs, or if the machines or the settings of the two differ.
+
+    Of a run without a fingerprint, pytest-benchmark's own facts on the machine count.
+    """
     for run in (base, head):
         if "gate_run" in run.perf:
             raise Incomparable(
                 f"{run.source} was kept by a gate, which has compared base and head already; "
                 f"to read it: python -m perf report {run.source}"
             )
-    if base.fingerprint and head.fingerprint and (fields := differences(base.fingerprint, head.fingerprint)):
+    if base.fingerprint and head.fingerprint:
+        fields = differences(base.fingerprint, head.fingerprint)
+    else:
+        fields = differences(*_known_of_both(_machine(base), _machine(head)))
+    if fields:
         raise Incomparable(
             f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}"
         )
+
+
+def _machine(run: Run) -> dict[str, Scalar]:
+    """The facts on the machine that pytest-benchmark keeps, and that decide the speed."""
+    cpu = run.machine.get("cpu")
+    facts = cpu if isinstance(cpu, Mapping) else {}
+    python = str(run.machine.get("python_version") or "").split(".")
+    return {
+        "cpu": facts.get("brand_raw"),
+        "cores": facts.get("count"),
+        "machine": run.machine.get("machine"),
+        "system": run.machine.get("system"),
+        "implementation": run.machine.get("python_implementation"),
+        "python": ".".join(python[:2]),
+    }
+
+
+def _known_of_both(*facts: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+    """`facts` without what is unknown in one of them."""
+    known = [key for key in facts[0] if all(one.get(key) for one in facts)]
+    return [{key: one[key] for key in known} for one in facts]
+
+
+def _other_options(bases: Sequence[Run], head: Run) -> dict[str, str]:
+    """Which benchmarks were not measured in the same way in all runs, and how they differ."""
+    found: dict[str, str] = {}
+    now = _timed(head)
+    for base in bases:
+        for name, then in _timed(base).items():
+            if name not in now:
+                continue
+            options = ({key: str(one.options.get(key) or "") for key in TIMING} for one in (then, now[name]))
+            if fields := differences(*_known_of_both(*options)):
+                found[name] = f"measured in another way: {', '.join(fields)}"
+    return found
 
 
 def differences(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[str]:
@@ -163,9 +224,13 @@ def _notes(bases: Sequence[Run], head: Run) -> list[str]:
         for side, run in [*(("base", base) for base in bases), ("head", head)]
         if (reason := why_partial(run))
     ]
+    for run in (*bases, head):
+        if twice := [name for name, count in Counter(one.fullname for one in run.benchmarks).items() if count > 1]:
+            notes.append(f"{run.source} has a name more than once; #2 is the second: {some_of(twice)}.")
     unknown = [run.source for run in (*bases, head) if not run.fingerprint]
     if unknown:
-        notes.append(f"No fingerprint in {', '.join(unknown)}: whether machine and settings are the same is not known.")
+        known = "of machine and settings, only what pytest-benchmark keeps was compared"
+        notes.append(f"No fingerprint in {some_of(unknown)}: {known}.")
     return notes
 
 

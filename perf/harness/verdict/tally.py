@@ -17,6 +17,7 @@ ALPHA = 0.01
 
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
 FAILURES = frozenset({Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING, Verdict.INVALID})
+UNDECIDED = frozenset({Verdict.INCONCLUSIVE, Verdict.NOT_JUDGED})
 
 
 def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:
@@ -24,8 +25,8 @@ def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:
 
 
 def exit_code(judgements: Iterable[Judgement]) -> int:
-    """1 if any judgement is in FAILURES, else 10 if any is INCONCLUSIVE, else 0."""
+    """1 if any judgement is in FAILURES, else 10 if any is in UNDECIDED, else 0."""
     found = tally(judgements)
     if any(found[verdict] for verdict in FAILURES):
         return EXIT_FAILED
-    return EXIT_INCONCLUSIVE if found[Verdict.INCONCLUSIVE] else EXIT_OK
+    return EXIT_INCONCLUSIVE if any(found[verdict] for verdict in UNDECIDED) else EXIT_OK
