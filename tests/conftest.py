@@ -34,6 +34,10 @@ torch.set_num_threads(1)
 # pytest-benchmark measures nothing in a process that has it: runs inside of the tests may be parallel, and measure.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
+# On GitHub, a run writes to the page of the job: the runs inside of the tests must not.
+for variable in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    os.environ.pop(variable, None)
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PERF = ROOT / "perf"

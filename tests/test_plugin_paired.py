@@ -5,6 +5,7 @@ Workers and launches are fakes, but in the last test.
 
 import contextlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from perf.__main__ import main
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
 from perf.harness.measurement.side_by_side.sides import SideUnusable, Subject
 from perf.harness.record.judgement import Judgement, Verdict
@@ -545,6 +547,66 @@ def test_the_record_is_kept_beside_the_others_and_where_it_is_wanted_and_fits_it
     assert document["perf"]["complete"] is True
     slower["verdict"] = "SLOW"
     assert not validator.is_valid(document)
+
+
+@pytest.fixture
+def github(monkeypatch, pytester):
+    """The variables of a job on GitHub, and the file of its page."""
+    page = pytester.path / "page.md"
+    page.write_text("of an earlier step\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    return page
+
+
+def test_a_reviewer_reads_the_same_live_and_from_the_record(gate, world, pytester, github, capsys):
+    world.found["inference[cpu-bs64]"] = SLOWER
+    wanted = pytester.path / "summary.md"
+    result = gate(f"--perf-summary={wanted}")
+    assert result.ret == 1
+    (record,) = kept(pytester)
+    assert main(["report", str(record), "--format=github"]) == 0
+    text = wanted.read_text()
+    assert capsys.readouterr().out.endswith(text)
+    assert text.startswith("<!-- stepwatch -->\n## Stepwatch: 1 SLOWER · 3 SAME\n")
+    assert "base: main (0123456789); head: the working tree." in text and "cuda" not in text
+    command = shlex.split(text.partition("The command</summary>\n\n")[2].partition("\n\n</details>")[0])
+    assert command[:2] == ["pytest", str(PERF)] and "--perf-against=main" in command
+    assert github.read_text() == f"of an earlier step\n{text}"
+    result.stdout.fnmatch_lines([f"Summary in {wanted}", "::error title=inference[[]cpu-bs64]%3A SLOWER::SLOWER: 1.0*"])
+
+
+def test_a_summary_is_written_of_a_head_that_cannot_be_measured(gate, world, pytester, github):
+    world.errors["head"] = SideError("ImportError: no such thing")
+    assert gate().ret == 1
+    assert "## Stepwatch: 4 INVALID\n" in github.read_text() and "no such thing" in github.read_text()
+
+
+def test_what_cannot_be_judged_is_in_the_summary_with_its_reason(gate, world, pytester):
+    gate(f"--perf-summary={pytester.path / 's.md'}", device="cpu,cuda")
+    text = (pytester.path / "s.md").read_text()
+    assert "<details><summary>Not judged: " in text and "not timed" not in text
+    (record,) = kept(pytester)
+    assert {case["outcome"] for case in read(record)["perf"]["cases"]} == {"skipped"}
+
+
+@pytest.mark.parametrize("place", ["no/where.md", "."])
+def test_a_summary_that_cannot_be_written_is_refused_before_anything_is_measured(gate, world, pytester, place):
+    result = gate(f"--perf-summary={pytester.path / place}")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines(["ERROR: --perf-summary=*: cannot be written; choose a file in a writable folder"])
+
+
+def test_without_github_nothing_is_annotated(gate, world, monkeypatch):
+    world.found["inference[cpu-bs64]"] = SLOWER
+    assert "::error" not in gate().stdout.str()
+
+
+def test_a_page_of_the_job_that_cannot_be_written_is_said_and_changes_no_verdict(gate, world, github, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(github.parent))
+    result = gate()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["GITHUB_STEP_SUMMARY: *: the page of the job has no summary"])
 
 
 def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measured(gate, world, pytester):

@@ -149,6 +149,7 @@ class Settings:
     max_memory: float
     time_budget_s: float
     inconclusive: str
+    summary: Path | None
     quick: bool
     full: bool
     spec: Path | None
@@ -448,6 +449,9 @@ OPTIONS = (
     Option("inconclusive", "MODE", "warn",
            "exit code if a benchmark is INCONCLUSIVE and nothing failed: pass gives 0, warn gives 10, fail gives 1",
            lambda text: _one_of(text, ("pass", "warn", "fail")), "inconclusive", parent_only=True),
+    Option("summary", "FILE", None,
+           "write the report as Markdown, for a reviewer or a ticket; under GitHub also to the summary of the job",
+           _file, "summary", parent_only=True),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
     Option("full", None, None, "qualify: ten minutes of sustained load",

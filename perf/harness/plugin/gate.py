@@ -7,6 +7,7 @@ take, and the exit code comes from the judgements alone.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,14 @@ from perf.harness.plugin.gated import GatedItem, Shown
 from perf.harness.plugin.items import kind, name_of, parametrize, params
 from perf.harness.plugin.state import end_undecided, keep_record, kept_in
 from perf.harness.plugin.way import Way
-from perf.harness.record import Case, Scalar
-from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import short_name
-from perf.harness.report.layout import Notes
-from perf.harness.report.quantities import counted, duration
-from perf.harness.report.verdicts import render_verdicts
+from perf.harness.record import Case, Run
+from perf.harness.record.judgement import GateRun, Judgement, Verdict
+from perf.harness.record.read import load
+from perf.harness.report.layout import Heading, page
+from perf.harness.report.reviewer import judged
 from perf.harness.verdict.accepted import Acceptance, accept
-from perf.harness.verdict.launches import LOOKS, Rule
+from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.speedups import PLAIN_PIPELINE
-from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, FAILURES, TARGET, tally
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.workload import OWN
@@ -56,12 +55,11 @@ class SideBySide(Way):
         self._judgements: dict[str, Judgement] = {}
         self._skipped: list[Case] = []
         self._notes: list[str] = []
-        self._undecided = 0
-        self._kept = ""
+        self._kept: Path | None = None
         self._listed: dict[str, Listed] = {}
         self._frozen: set[str] = set()
-        # How the gate was run: the sides, how long it took, and what else used the machine.
-        self._run: dict[str, Scalar] = {}
+        self._seconds: float | None = None  # how long it measured
+        self._others_cores: float | None = None
         self._json = stock.take_json(config)
         config.option.benchmark_only = False  # pytest-benchmark does not know our items as benchmarks
         assert self.settings.threads is not None  # preflight sets the threads
@@ -265,69 +263,51 @@ class SideBySide(Way):
             self._frozen = gate.frozen
             if gate.other_data:
                 self._notes.append("base and head train on different data, which each of them brings")
-            self._run["seconds"] = gate.elapsed_s
-            if (others := gate.others_cores) is not None:
-                self._run["others_cores"] = others
+            self._seconds, self._others_cores = gate.elapsed_s, gate.others_cores
 
     def as_record(self) -> dict[str, Any]:
-        return super().as_record() | ({"gate_run": dict(self._run)} if self._run else {})
+        return super().as_record() | {"gate_run": self._gate_run().as_record()}
+
+    def _gate_run(self) -> GateRun:
+        return GateRun(
+            base=self._sides[BASE].title,
+            head=self._sides[HEAD].title,
+            min_effect=self.settings.min_effect,
+            seconds=self._seconds,
+            threads=self._threads,
+            others_cores=self._others_cores,
+            on_slower=self.settings.gate,
+            on_inconclusive=self.settings.inconclusive,
+            notes=tuple(self._notes),
+            command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+        )
 
     def finish(self, session: pytest.Session) -> None:
         self.state.judgements = list(self._judgements.values())
+        self.state.cases = {case.name: case for case in self._skipped}
         self.state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if self._run:  # something was measured
+        if self._judgements:
             self._keep()
-        self._undecided = end_undecided(session)
+        end_undecided(session)
 
     def _keep(self) -> None:
         """Write the record to the folder of the measured runs, and to the file of --benchmark-json, if any."""
-        self._run |= {name: side.title for name, side in self._sides.items()}
-        self._run["min_effect"] = self.settings.min_effect
         folder, stamp = kept_in(self.config)
         path = folder / f"{'' if self.state.complete else 'partial_'}gate_{stamp}.json"
         keep_record(self.config, path, self._json)
-        self._kept = str(path)
+        self._kept = path
+
+    def recorded(self) -> Run | None:
+        return None if self._kept is None else load(self._kept)
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
-        if not self.state.judgements:
+        run = self.recorded()
+        if run is None:
             return
         terminal.section("Stepwatch: base against head")
-        text = render_verdicts(
-            self.state.judgements,
-            width=self.progress.columns,
-            verbose=self.config.get_verbosity() > 0,
-            notes=[f"{said}." for said in ("; ".join(self._titles()), *self._notes)],
-            skipped=self._skipped,
-            last=[Notes(tuple(said))] if (said := self._said()) else [],
-        )
-        for line in [*text.splitlines(), *(["", f"Kept as {self._kept}"] if self._kept else [])]:
+        blocks = [Heading("Stepwatch"), *judged(run, verbose=self.config.get_verbosity() > 0)]
+        for line in [*page(blocks, self.progress.columns).splitlines(), "", f"Kept as {self._kept}"]:
             terminal.write_line(line)
 
     def _titles(self) -> list[str]:
         return [f"{name}: {side.title}" for name, side in self._sides.items()]
-
-    def _said(self) -> list[str]:
-        """How the gate measured, which slowdowns it could detect, and what the exit code means."""
-        gate, settings = self._run, self.settings
-        found = tally(self.state.judgements)
-        lines = []
-        if "seconds" in gate:
-            load = f"; other programs used {gate['others_cores']:.1f} cores" if "others_cores" in gate else ""
-            took, threads = duration(float(str(gate["seconds"]))), counted(self._threads, "thread")
-            least, most = settings.min_effect, TARGET * settings.min_effect
-            lines.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {most:.1%}.")
-            lines.append(f"Measured for {took} with {threads}{load}.")
-        undecided = [one for one in self.state.judgements if one.verdict is Verdict.INCONCLUSIVE]
-        limits = [
-            f"{short_name(one.name)} {one.smallest_detectable - 1:.0%}"
-            for one in undecided
-            if one.smallest_detectable is not None
-        ]
-        if limits:
-            lines.append(f"The smallest slowdown that {LOOKS[-1]} launches would show: {', '.join(limits)}.")
-        failing = sum(found[verdict] for verdict in FAILURES)
-        if failing and settings.gate == "warn":
-            lines.append(f"--perf-gate=warn: {failing} of them would fail the run.")
-        if self._undecided:
-            lines.append(f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it 1, pass 0.")
-        return lines

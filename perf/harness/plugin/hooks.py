@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perf.harness.options import OPTIONS
-from perf.harness.plugin import preflight, stock
+from perf.harness.plugin import preflight, published, stock
 from perf.harness.plugin.fixtures import (  # noqa: F401  pytest finds them here
     batch_size,
     bench,
@@ -105,6 +105,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if (way := _way(session.config)) is not None:
+        preflight.check_fixture(session.items)
         way.collected(session)
 
 
@@ -179,6 +180,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         if way.state.telemetry is not None:
             way.state.telemetry.stop()  # however the run ended, and before the record is written for the last time
         way.finish(session)
+        if (run := way.recorded()) is not None:
+            published.publish(session.config, run)
     yield
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from perf.harness.plugin.items import is_part, kind, parametrize, params
 from perf.harness.plugin.selection import Selection
 from perf.harness.plugin.state import end_undecided, kept_in, shown
 from perf.harness.plugin.way import Way
-from perf.harness.record import RecordError
+from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load
 from perf.harness.record.run import TIMED
 from perf.harness.record.store import RunFile
@@ -197,8 +198,15 @@ class Measure(Way):
         if self._comparison is not None:
             self._comparison.summarize(terminal)
 
+    def recorded(self) -> Run | None:
+        return load(self._file.path) if self._file is not None else None
+
+    def as_record(self) -> dict[str, Any]:
+        against = {} if self._comparison is None else {"against": self._comparison.base.label}
+        return super().as_record() | against
+
     def _summary(self) -> list[str]:
-        run = self.state.empty_run() if self._file is None else load(self._file.path)
+        run = self.recorded() or self.state.empty_run()
         run = dataclasses.replace(run, judgements=())  # the judgements have their own section
         lines = render([run], width=self.progress.columns).splitlines()
         if self._file is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,15 @@ DATA_ROOT = Path(data.__file__).resolve().parent
 # Threads of a gate. Two threads that share their cores with other programs wait for each other. The noise is then 8.9%,
 # which hides all differences.
 GATE_THREADS = 1
+# Options of other plugins: their names in pytest, the values that switch them off, and what they do.
+OTHERS = {
+    "--forked": ("forked", False, "runs each test in a process of its own"),
+    "--isolate": ("isolate", False, "runs each test in a process of its own"),
+    "--reruns": ("reruns", 0, "runs a test again until it passes"),
+    "--count": ("count", 1, "runs each test several times"),
+    "--parallel-threads": ("parallel_threads", 1, "runs each test in several threads"),
+    "--workers": ("workers", 1, "runs tests at the same time"),
+}
 DEFAULT = "default"  # the origin of a setting that nobody has typed
 CHOSEN = "chosen"  # the origin of a number of threads that no user has typed
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default, relative to the current folder
@@ -52,8 +63,7 @@ def measures(config: pytest.Config) -> bool:
 
 def resolved(config: pytest.Config) -> Plan:
     """Make the plan of the run, and set torch's threads. Raises pytest.UsageError for a user's mistake."""
-    if config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("benchmarks that run at the same time disturb each other; run perf/ without -n")
+    _check_plugins(config)
     typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
     ini, ini_file = project.settings(config)
     if (here := str(config.invocation_params.dir)) not in sys.path:
@@ -83,6 +93,31 @@ def resolved(config: pytest.Config) -> Plan:
         if device.absent:
             raise pytest.UsageError(f"--perf-require-device: {device.name} is absent: {device.absent}")
     return plan
+
+
+def _check_plugins(config: pytest.Config) -> None:
+    """Refuse the options of other plugins that run a test elsewhere, several times, or beside others."""
+    if config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("benchmarks that run at the same time disturb each other; run perf/ without -n")
+    for flag, (name, off, why) in OTHERS.items():
+        asked = config.getoption(name, None)
+        with contextlib.suppress(ValueError, KeyError):  # no plugin has this name in an ini file
+            asked = asked or config.getini(name)
+        if asked not in (off, str(off), None, False, ""):
+            raise pytest.UsageError(f"{flag} {why}, so that Stepwatch would not measure what it says: leave it out")
+
+
+def check_fixture(items: Iterable[pytest.Item]) -> None:
+    """Refuse a fixture `benchmark` that is not pytest-benchmark's: with it, the cases pass, and nothing is measured."""
+    for item in items:
+        found = getattr(item, "_fixtureinfo", None)
+        for one in (found.name2fixturedefs.get("benchmark", ()) if found else ())[-1:]:
+            module = one.func.__module__
+            if not module.startswith("pytest_benchmark"):
+                raise pytest.UsageError(
+                    f"the fixture `benchmark` is that of {module}, and Stepwatch measures with pytest-benchmark's: "
+                    "leave out the other plugin, or its option (-p no:NAME, --codspeed)"
+                )
 
 
 def _with_best_threads(settings: Settings) -> Settings:
@@ -221,11 +256,15 @@ def check_paired(config: pytest.Config) -> None:
 def check_json(config: pytest.Config) -> None:
     """Refuse a `--benchmark-json` that cannot be written: pytest-benchmark opens it last, and would lose the report."""
     target = config.option.benchmark_json
-    if not isinstance(target, Path):
-        return
+    if isinstance(target, Path):
+        check_writable(target, "--benchmark-json")
+
+
+def check_writable(target: Path, option: str) -> None:
+    """Refuse a file that cannot be written: to find that out after the run would lose what it measured."""
     folder = target.resolve().parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise pytest.UsageError(f"--benchmark-json={target}: cannot be written; choose a file in a writable folder")
+        raise pytest.UsageError(f"{option}={target}: cannot be written; choose a file in a writable folder")
 
 
 def keep_own_records(config: pytest.Config, fingerprint_id: str) -> str | None:

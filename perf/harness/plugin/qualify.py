@@ -21,7 +21,7 @@ from perf.harness.options import FAULTS
 from perf.harness.plugin import preflight, stock
 from perf.harness.plugin.state import keep_record, kept_in
 from perf.harness.plugin.way import Way
-from perf.harness.record import RecordError
+from perf.harness.record import RecordError, Run
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.read import load
 from perf.harness.record.run import PARTIAL
@@ -247,12 +247,18 @@ class Qualify(Way):
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
             session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
 
+    @property
+    def _kept(self) -> Path:
+        return self._path if self.state.complete else self._partial
+
+    def recorded(self) -> Run | None:
+        return None if self._qualification is None else load(self._kept)
+
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
         if self._qualification is None:
             return
         terminal.section("Stepwatch: qualification")
-        width = self.progress.columns
-        kept = self._path if self.state.complete else self._partial
+        width, kept = self.progress.columns, self._kept
         last = f"Kept as {kept}; attach it to the ticket." if self.state.complete else f"Kept as {kept}"
         for line in [*render([load(kept)], width=width).splitlines(), "", last]:
             terminal.write_line(line)

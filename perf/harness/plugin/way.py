@@ -14,6 +14,7 @@ from model import RecipeError
 from perf.harness.options import SettingsError
 from perf.harness.plugin import preflight
 from perf.harness.plugin.state import PROGRESS, STATE
+from perf.harness.record import Run
 from perf.harness.workload.benchmarks import BY_NAME
 
 
@@ -32,6 +33,8 @@ class Way:
         self.progress = config.stash[PROGRESS]
         self.save_as = preflight.keep_own_records(config, self.state.plan.fingerprint_id)
         preflight.check_json(config)
+        if self.settings.summary is not None:
+            preflight.check_writable(self.settings.summary, self.settings.origins["summary"])
 
     def header(self) -> list[str]:
         """Lines for pytest's header, below the machine's."""
@@ -82,6 +85,10 @@ class Way:
 
     def finish(self, session: pytest.Session) -> None:
         """Write the record for the last time, and set the exit code."""
+
+    def recorded(self) -> Run | None:
+        """The run as it is recorded, for the summary; None if nothing was kept."""
+        return None
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
         """Print the summary of the run."""

@@ -1,10 +1,12 @@
-"""What a record keeps of a comparison: one `Judgement` for each benchmark, under `perf.gate`."""
+"""What a record keeps of a comparison: a `Judgement` of each benchmark (`perf.gate`), how it was made (`gate_run`)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from perf.harness.record.values import CountOrZero, Positive, Seconds
 
@@ -52,3 +54,28 @@ class Judgement:
     def as_record(self) -> dict[str, Any]:
         """The entry of `perf.gate` in the JSON."""
         return asdict(self)
+
+
+class GateRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a gate was run, under `perf.gate_run`: its sides in words, with their commits, and what else decided.
+
+    `seconds` is how long it measured, with `threads` threads each; None if it measured nothing. `others_cores` is how
+    many cores other programs used meanwhile; None if unknown. `on_slower` and `on_inconclusive` are the modes of
+    `--perf-gate` and `--perf-inconclusive`. `notes` are sentences for the reader, and `command` repeats the gate.
+    """
+
+    base: str
+    head: str
+    min_effect: Positive | None = None
+    seconds: Seconds | None = None
+    threads: int | None = None
+    others_cores: float | None = None
+    on_slower: str = "fail"
+    on_inconclusive: str = "warn"
+    notes: tuple[str, ...] = ()
+    command: str = ""
+
+    def as_record(self) -> dict[str, Any]:
+        """`perf.gate_run` in the JSON."""
+        record: dict[str, Any] = msgspec.to_builtins(self)
+        return record

@@ -19,7 +19,7 @@ import msgspec
 
 from perf.harness.record import foreign
 from perf.harness.record.check import Check, Qualification
-from perf.harness.record.judgement import Judgement
+from perf.harness.record.judgement import GateRun, Judgement
 from perf.harness.record.run import (
     SCHEMA_VERSION,
     Baseline,
@@ -74,6 +74,7 @@ class _Perf(msgspec.Struct, frozen=True):
     unfit: tuple[str, ...] = ()
     baseline: Baseline | None = None
     gate: tuple[Judgement, ...] = ()
+    gate_run: GateRun | None = None
     checks: tuple[Check, ...] = ()
     qualification: Qualification | None = None
 
@@ -142,6 +143,7 @@ def parse(text: str, source: str) -> Run:
         unfit=mine.unfit,
         baseline=mine.baseline,
         judgements=mine.gate,
+        gate=mine.gate_run,
         checks=mine.checks,
         qualification=mine.qualification,
         untimed=tuple(untimed),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from perf.harness.record.check import Check, Qualification
-from perf.harness.record.judgement import Judgement
+from perf.harness.record.judgement import GateRun, Judgement
 from perf.harness.record.values import Scalar, Seconds
 
 SCHEMA_VERSION = 1
@@ -178,6 +178,7 @@ class Run:
     unfit: tuple[str, ...] = ()
     baseline: Baseline | None = None
     judgements: tuple[Judgement, ...] = ()
+    gate: GateRun | None = None
     checks: tuple[Check, ...] = ()
     qualification: Qualification | None = None
     untimed: tuple[str, ...] = ()

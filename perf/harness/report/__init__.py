@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perf.harness.record.run import Run, some_of
+from perf.harness.report import reviewer
 from perf.harness.report.benchmark_tables import footnotes, tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
@@ -15,11 +16,11 @@ from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, header, lines, same_machine
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import qualification
+from perf.harness.report.reviewer import MARKER, cut, judged, workflow_commands
 from perf.harness.report.together import together
-from perf.harness.report.verdicts import verdicts
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
-__all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render"]
+__all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render", "summary", "workflow_commands"]
 
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.
@@ -46,17 +47,25 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *tables(found),
         *together(found.untimed),
         *footnotes(found),
-        *counts(runs),
+        *counts([run for run in runs if run.gate is None]),
         *conclusion(found),
-        *(block for run in runs if run.judgements for block in verdicts(run.judgements, verbose=True)),
+        *(block for run in runs if run.judgements for block in judged(run, verbose=True)),
     ]
+    if format == "github" and len(runs) == 1 and runs[0].judgements:
+        return reviewer.summary(runs[0], blocks if runs[0].benchmarks else ()).rstrip("\n")
     for letter, run in named:
         if run.qualification:
             blocks += qualification(run.checks, run.qualification, letter)
-    judged = any(run.judgements or run.qualification for run in runs)
-    if not any((found.rows, found.untimed, found.foreign, judged)):
+    said = any(run.judgements or run.qualification for run in runs)
+    if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes(["Nothing was measured."]))
     return formatted(blocks, format, width, FORMATS)
+
+
+def summary(run: Run) -> str:
+    """The report on one run for `--perf-summary`: Markdown with a marker, shorter than a comment may be."""
+    text = f"{render([run], format='github')}\n"
+    return text if text.startswith(MARKER) else cut(f"{MARKER}\n{text}")
 
 
 def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:

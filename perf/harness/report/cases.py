@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from perf.harness.record.run import Case, Run
+from perf.harness.record.run import Case, Run, short_name, some_of
 from perf.harness.report.layout import Notes, shorten
 from perf.harness.verdict.speedups import letters
 
@@ -58,6 +58,16 @@ def outcome(name: str, cases: Sequence[Case]) -> str:
     if len(details) > LISTED:
         details = [*details[:LISTED], f"and {len(details) - LISTED} more"]
     return f"{text} ({'; '.join(details)})" if details else text
+
+
+def by_reason(cases: Sequence[Case]) -> list[str]:
+    """Each reason with the names of its cases, the most frequent first: `no CUDA: epoch[cuda], inference[cuda]`."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        found.setdefault(shorten(case.reason, MAX_REASON) or "no reason", []).append(
+            shorten(short_name(case.name), MAX_REASON)
+        )
+    return [f"{reason}: {some_of(found[reason])}" for reason in sorted(found, key=lambda one: -len(found[one]))]
 
 
 def _reasons(cases: Sequence[Case]) -> list[str]:

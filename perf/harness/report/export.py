@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from perf.harness.record.judgement import Judgement
@@ -59,10 +59,9 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
 
 def _verdict(run: Run, judged: Judgement | None) -> dict[str, Scalar]:
     """The part of a row that says how the benchmark was judged, and which two sides a gate compared."""
-    entry: Mapping[str, Any] = {} if judged is None else judged.as_record()
-    gate = run.perf.get("gate_run")
-    sides: Mapping[str, Any] = gate if isinstance(gate, Mapping) and judged is not None else {}
-    return {name: _finite((sides if name in SIDES else entry).get(key)) for name, key in VERDICT.items()}
+    entry: dict[str, Any] = {} if judged is None else judged.as_record()
+    sides = {} if judged is None or run.gate is None else {"base": run.gate.base, "head": run.gate.head}
+    return {name: _finite((sides | entry).get(key)) for name, key in VERDICT.items()}
 
 
 def _text(key: str) -> Read:
@@ -128,9 +127,8 @@ COLUMNS: dict[str, Read] = {
 }
 
 # The columns of a verdict, each with the key in the record.
-SIDES = ("base", "head")
 VERDICT = {
-    **{side: side for side in SIDES},
+    **{side: side for side in ("base", "head")},
     "verdict": "verdict",
     "verdict_reason": "reason",
     "change": "ratio",

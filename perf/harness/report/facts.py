@@ -47,6 +47,17 @@ def lines(run: Run) -> list[str]:
     return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in facts if text]
 
 
+def machine(run: Run) -> str:
+    """The machine in one line: CPU, accelerators, software."""
+    devices = _section(run.perf, "devices")
+    accelerators = [_section(devices, name) for name in devices if name != "cpu"]
+    return "; ".join(filter(None, [
+        _cpu(run),
+        *(str(one["name"]) for one in accelerators if one.get("name") and not one.get("absent")),
+        _software(run),
+    ]))  # fmt: skip
+
+
 def same_machine(run: Run, earlier: Sequence[tuple[str, Run]]) -> str | None:
     """The letter of the first earlier run with the same fingerprint as `run`; None if there is none."""
     mine = _fingerprint(run)

@@ -6,6 +6,7 @@ terminal, break a line or a table, or begin markup. In plain text, no line is wi
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
 import unicodedata
@@ -78,11 +79,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
+    """A table. In Markdown, its `title` may be empty."""
+
     title: str
     columns: Sequence[Column]
 
 
-Block = Heading | Notes | Fixed | Table
+@dataclass(frozen=True)
+class Folded:
+    """Blocks under a title, which a click opens in Markdown. Plain text shows them all."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+Block = Heading | Notes | Fixed | Table | Folded
 
 
 def clean(text: str) -> str:
@@ -160,6 +171,8 @@ def _plain_block(block: Block, width: int) -> Sequence[str]:
                 *_plain_grid(fitted).splitlines(),
                 *_wrap(left, width),
             ]
+        case Folded(title, blocks):
+            return [shorten(clean(title), width), "", page(blocks, width)]
 
 
 def _markdown_block(block: Block) -> Sequence[str]:
@@ -173,7 +186,11 @@ def _markdown_block(block: Block) -> Sequence[str]:
             # Four spaces mark code as a fence does, but no text in a line can end the code.
             return [INDENT + shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE) for line in lines]
         case Table(title, columns):
-            return [f"### {_escape(clean(title))}", "", _pipe_grid(_cut(columns, MAX_CELL, _escape))]
+            heading = [f"### {_escape(clean(title))}", ""] if title else []
+            return [*heading, _pipe_grid(_cut(columns, MAX_CELL, _escape))]
+        case Folded(title, blocks):
+            # Markdown ends the HTML at the empty line, and begins it again after one.
+            return [f"<details><summary>{html.escape(clean(title))}</summary>", "", markdown(blocks), "", "</details>"]
 
 
 def hanging(line: str, width: int, hang: int) -> list[str]:
@@ -192,8 +209,12 @@ def _paragraph(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """`text` with its markup escaped. CommonMark 2.4 allows a backslash before any ASCII punctuation."""
-    return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", text)
+    """`text` with its markup escaped. CommonMark 2.4 allows a backslash before any ASCII punctuation.
+
+    GitHub and GitLab also find mentions, issues and addresses in plain text. An empty comment in between prevents that.
+    """
+    escaped = re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", text)
+    return re.sub(r"(?i)(@(?=\w)|\\#(?=\d)|!(?=\d)|[a-z]:(?=//)|www(?=\.))", r"\1<!-- -->", escaped)
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:

@@ -23,6 +23,8 @@ LOSS_DIGITS = 4
 # A reason names up to this many benchmarks. For more benchmarks, it gives only their number.
 NAMED = 2
 
+Shown = tuple[str, Judgement]
+
 
 def render_verdicts(
     judgements: Sequence[Judgement],
@@ -65,20 +67,33 @@ def verdicts(
     `skipped` are the skipped cases of head. `unselected` is the number of base's benchmarks that were not to be
     measured in head.
     """
-    ordered = sorted(judgements, key=_badness)
+    ordered = ranked(judgements)
     whole = verbose or len(ordered) <= SHORT
-    named = zip(_names(ordered), ordered, strict=True)
-    shown = [(name, judgement) for name, judgement in named if whole or judgement.verdict is not Verdict.SAME]
-    unchanged = all(judgement.verdict is Verdict.SAME for judgement in ordered)
-    blocks: list[Block] = [Notes([_unchanged(ordered)])] if unchanged else []
-    if shown:
-        blocks.append(_table(shown))
-    if reasons := _reasons(shown):
-        blocks.append(Notes(reasons))
-    blocks += _training(shown)
-    if notes := _columns([judgement for _, judgement in shown]):
-        blocks.append(Notes(notes))
-    return [*blocks, Notes(_counts(ordered, skipped, unselected))]
+    shown = [one for one in ordered if whole or one[1].verdict is not Verdict.SAME]
+    unchanged = all(judgement.verdict is Verdict.SAME for _, judgement in ordered)
+    blocks: list[Block] = [Notes([_unchanged(judgements)])] if unchanged else []
+    return [*blocks, *table("Verdicts", shown), *takes(shown), Notes(counts(judgements, skipped, unselected))]
+
+
+def ranked(judgements: Sequence[Judgement]) -> list[Shown]:
+    """The judgements, worst first, each with the name that tells it apart."""
+    ordered = sorted(judgements, key=_badness)
+    return list(zip(_names(ordered), ordered, strict=True))
+
+
+def table(title: str, shown: Sequence[Shown], pairs: str = "") -> list[Block]:
+    """The table of `shown`, and the reasons.
+
+    `pairs` is the title of the column that says on how many samples a verdict rests; "" leaves it out.
+    """
+    reasons = _reasons(shown)
+    return [*([_table(title, shown, pairs)] if shown else []), *([Notes(reasons)] if reasons else [])]
+
+
+def takes(shown: Sequence[Shown]) -> list[Block]:
+    """What training takes besides time, and what the columns of all tables mean."""
+    notes = _columns([judgement for _, judgement in shown])
+    return [*_training(shown), *([Notes(notes)] if notes else [])]
 
 
 def _columns(judgements: Sequence[Judgement]) -> list[str]:
@@ -143,18 +158,19 @@ def _names(judgements: Sequence[Judgement]) -> list[str]:
     return told_apart(list(map(short_name, full)), full)
 
 
-def _table(shown: Sequence[tuple[str, Judgement]]) -> Table:
+def _table(title: str, shown: Sequence[Shown], pairs: str) -> Table:
     judgements = [judgement for _, judgement in shown]
     columns = (
         Column.names("benchmark", [name for name, _ in shown]),
         Column("base → head", list(map(times, judgements)), spare=1),
         Column("change", list(map(changed, judgements))),
+        *([Column(pairs, [str(judgement.launches or quantities.NONE) for judgement in judgements])] if pairs else []),
         Column.words("verdict", [str(judgement.verdict) for judgement in judgements]),
     )
-    return Table("Verdicts", columns)
+    return Table(title, columns)
 
 
-def _training(shown: Sequence[tuple[str, Judgement]]) -> list[Table]:
+def _training(shown: Sequence[Shown]) -> list[Table]:
     """What training takes and reaches besides time, where that was compared."""
     known = [(name, judgement) for name, judgement in shown if _memory(judgement) or _losses(judgement)]
     columns = (
@@ -188,7 +204,7 @@ def _unchanged(judgements: Sequence[Judgement]) -> str:
     return f"Nothing changed in {quantities.counted(len(judgements), 'benchmark')}."
 
 
-def _reasons(shown: Sequence[tuple[str, Judgement]]) -> list[str]:
+def _reasons(shown: Sequence[Shown]) -> list[str]:
     """Each reason once, with the benchmarks that have this reason, in the order of the table."""
     holders: dict[str, list[str]] = {}
     for name, judgement in shown:
@@ -201,16 +217,17 @@ def _holders(names: Sequence[str]) -> str:
     return f"{len(names)} benchmarks" if len(names) > NAMED else ", ".join(names)
 
 
-def _counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int) -> list[str]:
+def counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int = 0) -> list[str]:
+    """How many benchmarks were compared, and how many have each verdict: a line each."""
     found = tally(judgements)
     compared = sum(number for verdict, number in found.items() if verdict not in ONE_SIDED)
-    counts = [f"compared {compared}", f"missing {found[Verdict.MISSING]}", f"new {found[Verdict.NEW]}"]
+    sides = [f"compared {compared}", f"missing {found[Verdict.MISSING]}", f"new {found[Verdict.NEW]}"]
     if skipped:
-        counts.append(outcome("skipped", skipped))
+        sides.append(outcome("skipped", skipped))
     if unselected:
-        counts.append(f"not selected {unselected}")
+        sides.append(f"not selected {unselected}")
     verdicts = [f"{number} {verdict}" for verdict, number in _counted(judgements)]
-    return [" · ".join(line) for line in (counts, verdicts) if line]
+    return [" · ".join(line) for line in (sides, verdicts) if line]
 
 
 def _counted(judgements: Sequence[Judgement]) -> list[tuple[Verdict, int]]:

@@ -143,7 +143,7 @@ def check_comparable(base: Run, head: Run) -> None:
     Of a run without a fingerprint, pytest-benchmark's own facts on the machine count.
     """
     for run in (base, head):
-        if "gate_run" in run.perf:
+        if run.gate is not None:
             raise Incomparable(
                 f"{run.source} was kept by a gate, which has compared base and head already; "
                 f"to read it: python -m perf report {run.source}"
