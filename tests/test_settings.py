@@ -112,6 +112,7 @@ def test_a_wrong_ini_value_names_the_ini_file():
 
 # Nothing is done where these are not given.
 NO_DEFAULT = (
+    "summary",
     "require-device",
     "tuned-cpu",
     "against",
