@@ -172,6 +172,9 @@ def test_the_same_code_is_said_of_the_same_tree_only(root):
     (root / ".benchmarks").mkdir()
     (root / ".benchmarks/run.json").touch()  # what a gate writes
     assert same()
+    (root / "package.egg-info").mkdir()
+    (root / "package.egg-info/PKG-INFO").touch()  # what `pip install -e .` writes
+    assert same()
     (root / ".benchmarks/run.json").unlink()
     (root / "new.txt").touch()
     assert not same()

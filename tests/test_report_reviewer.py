@@ -40,7 +40,7 @@ TEXT = r"""<!-- stepwatch -->
 
 This fails the run: exit code 1.\
 base: main (0123456789); head: the working tree x at 9876543210.\
-Measured on EPYC, 2 cores; torch 2.15.
+Machine: EPYC, 2 cores; torch 2.15.
 
 torch: base 2.11, head 2.15.
 

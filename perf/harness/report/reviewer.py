@@ -124,7 +124,7 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
     undecided = [one for one in ordered if one[1].verdict in UNDECIDED]
     against = run.perf.get("against")
     sides = f"base: {gate.base}; head: {gate.head}." if gate else f"base: {against}." if against else ""
-    first = [*(_exit(gate, run.judgements) if gate else []), sides, f"Measured on {machine(run)}." if run.perf else ""]
+    first = [*(_exit(gate, run.judgements) if gate else []), sides, f"Machine: {machine(run)}." if run.perf else ""]
     blocks: list[Block] = [
         Heading(_title(run)),
         Notes(list(filter(None, first))),

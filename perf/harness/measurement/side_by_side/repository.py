@@ -10,8 +10,8 @@ from pathlib import Path
 GIT_S = 600
 # These variables may be set for the user's own git, for example inside a hook; our git commands must not use them.
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-# What imports and runs write, as git's pathspecs.
-WRITTEN = ("*.pyc", "__pycache__", ".benchmarks", ".benchmarks/**")
+# What imports, runs and installations write, as git's pathspecs.
+WRITTEN = ("*.pyc", "__pycache__", ".benchmarks/**", "*.egg-info/**")
 # `REF...` is what git itself calls the merge base of REF and HEAD.
 MERGE_BASE = "..."
 
@@ -58,9 +58,10 @@ def _merge_base(repository: Path, ref: str) -> str:
 def changed(folder: Path) -> bool:
     """Whether files below `folder` differ from the commit that is checked out. Raises RefError.
 
-    What imports and runs write does not count.
+    What imports, runs and installations write does not count.
     """
-    return bool(git(folder, "status", "--porcelain", "--", ".", *(f":(exclude,glob)**/{name}" for name in WRITTEN)))
+    ours = (f":(exclude,glob)**/{name}" for name in WRITTEN)
+    return bool(git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".", *ours))
 
 
 def same_tree(repository: Path, sha: str) -> bool:
