@@ -187,7 +187,7 @@ def _other_options(bases: Sequence[Run], head: Run) -> dict[str, str]:
         for name, then in _timed(base).items():
             if name not in now:
                 continue
-            options = ({key: str(one.options.get(key) or "") for key in TIMING} for one in (then, now[name]))
+            options = ({key: str(one.options.get(key, "")) for key in TIMING} for one in (then, now[name]))
             if fields := differences(*_known_of_both(*options)):
                 found[name] = f"measured in another way: {', '.join(fields)}"
     return found
