@@ -17,7 +17,7 @@ from typing import NoReturn
 if __package__ in (None, ""):  # called as `python STEPWATCH/perf`, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from perf.commands import baseline, compare, report, selftest, spec
+from perf.commands import baseline, compare, report, selftest, spec, trend
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
 from perf.harness.record.run import RecordError, one_line
 from perf.harness.report import UnknownReference
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=help_)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (report, compare, baseline, spec, selftest):
+    for command in (report, compare, trend, baseline, spec, selftest):
         command.add(commands)
     return parser
 

@@ -31,6 +31,8 @@ GAP = 2
 INDENT = "    "
 # Substitutes for a terminal that cannot show these signs. Each is one character, so that columns stay aligned.
 SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-", "→": ">"})
+PLOT = "▁▂▃▄▅▆▇█"  # the levels of a plot in text; their substitutes are the numbers from 1 to 8
+SUBSTITUTES |= {ord(level): str(number) for number, level in enumerate(PLOT, start=1)}
 
 
 @dataclass(frozen=True)

@@ -151,14 +151,14 @@ def check_comparable(base: Run, head: Run) -> None:
     if base.fingerprint and head.fingerprint:
         fields = differences(base.fingerprint, head.fingerprint)
     else:
-        fields = differences(*_known_of_both(_machine(base), _machine(head)))
+        fields = differences(*_known_of_both(machine_facts(base), machine_facts(head)))
     if fields:
         raise Incomparable(
             f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}"
         )
 
 
-def _machine(run: Run) -> dict[str, Scalar]:
+def machine_facts(run: Run) -> dict[str, Scalar]:
     """The facts on the machine that pytest-benchmark keeps, and that decide the speed."""
     cpu = run.machine.get("cpu")
     facts = cpu if isinstance(cpu, Mapping) else {}

@@ -1,0 +1,76 @@
+"""`python -m perf trend`: how the times of stored runs and gates have changed over the commits."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from perf.commands.output import add_output, deliver, width
+from perf.harness.record.baseline import PREFIX
+from perf.harness.record.read import load
+from perf.harness.record.run import RecordError, Run
+from perf.harness.report.trend import FORMATS, render_trends
+from perf.harness.verdict.acceptance import why_partial
+from perf.harness.verdict.trend import histories
+
+STORAGE = Path(".benchmarks")
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "trend",
+        help="show how times have changed over many runs or gates",
+        description="Show how the time of each benchmark has changed over stored runs and gates of one machine, and "
+        "where. This is advice: the exit code is 0 whatever it finds.",
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", type=Path, help="files of runs or gates, or folders (default: .benchmarks)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
+    add_output(parser)
+    parser.set_defaults(run=_trend)
+
+
+def _trend(arguments: argparse.Namespace) -> int:
+    runs: list[Run] = []
+    skipped: list[str] = []
+    for path, named in _files(arguments.paths or [STORAGE]):
+        try:
+            run = load(path)
+        except RecordError as error:
+            if named:
+                raise
+            skipped.append(str(error))
+            continue
+        if why := _why_not(run):
+            skipped.append(f"{path}: {why}")
+        else:
+            runs.append(run)
+    if not runs:
+        places = ", ".join(map(str, arguments.paths or [STORAGE]))
+        raise RecordError(places, "", "; ".join(["no whole run and no gate here", *skipped[:1]]))
+    text = render_trends(histories(runs), skipped, width=width(arguments.output), format=arguments.format)
+    deliver(text, arguments.output)
+    return 0
+
+
+def _files(paths: list[Path]) -> Iterator[tuple[Path, bool]]:
+    """The files, each with whether the user has named it. A baseline repeats runs that are files of their own."""
+    for path in paths:
+        if path.is_dir():
+            yield from ((one, False) for one in sorted(path.rglob("*.json")) if not one.name.startswith(PREFIX))
+        else:
+            yield path, True
+
+
+def _why_not(run: Run) -> str | None:
+    """Why a run is no part of a history; None if it is. What a gate said of its own changes nothing about its times."""
+    if run.qualification is not None:
+        return "a qualification, which times no benchmark"
+    if run.gate is not None:
+        return None if run.complete else "the gate did not finish"
+    if run.smoke:
+        return "a smoke run is too short"
+    return None if run.complete and not run.unfit else why_partial(run)

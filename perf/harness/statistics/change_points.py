@@ -1,0 +1,79 @@
+"""In: numbers in the order in which they were measured. Out: where they change for good.
+
+E-divisive with binary segmentation (Matteson and James 2014, JASA 109, 334-345, sections 2.2 to 2.4): the energy
+distance between what comes before and after a place says how much the two differ, and permutations say how much of that
+is chance. It assumes no distribution. It finds several changes, and a slow drift as a stair.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A change has so many values on each side: fewer may be one bad day of the machine.
+LEAST = 3
+# A change is chance if this many of the permutations differ as much. More of them need more time, and decide little.
+ALLOWED = 2
+CHUNK = 256
+
+Array = NDArray[np.float64]
+
+
+def change_points(values: Sequence[float], chance: float, seed: int = 0) -> list[int]:
+    """The index of the first value after each change, in order.
+
+    `chance` is the probability that a change is found in values that have none, if they do not depend on each other.
+    """
+    found: list[int] = []
+    distances = np.abs(np.subtract.outer(values, values)).astype(np.float64)
+    random = np.random.default_rng(seed)
+    while True:
+        ends = [0, *sorted(found), len(values)]
+        parts = [distances[a:b, a:b] for a, b in itertools.pairwise(ends)]
+        divergences = [_divergences(part[None])[0] for part in parts]
+        best = max(range(len(parts)), key=lambda part: max(divergences[part], default=-math.inf))
+        most = max(divergences[best], default=-math.inf)
+        if most <= 0 or not _beyond_chance(most, parts, chance, random):
+            return sorted(found)
+        found.append(ends[best] + LEAST + int(np.argmax(divergences[best])))
+
+
+def _divergences(distances: Array) -> Array:
+    """The scaled energy distance for each place in a stack of matrices of distances: [matrix, place].
+
+    The first place is before the value number LEAST. What comes after a place counts up to where it differs most, so
+    that a change is found that another one undoes. A short matrix has no place.
+    """
+    stack, count, _ = distances.shape
+    if count < 2 * LEAST:
+        return np.empty((stack, 0))
+    sums = np.pad(distances.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))  # [matrix, rows, columns]
+    until = np.arange(count + 1)
+    own = sums[:, until, until]  # within the first values
+    place, end = np.meshgrid(np.arange(LEAST, count - LEAST + 1), until, indexing="ij")
+    left, right = place, np.maximum(end - place, LEAST)
+    within_left, across = own[:, place], sums[:, place, end] - own[:, place]
+    within_right = own[:, end] - own[:, place] - 2 * across
+    energy = 2 * across / (left * right) - within_left / (left * (left - 1)) - within_right / (right * (right - 1))
+    scaled = np.where(end - place >= LEAST, energy * left * right / (left + right), -np.inf)
+    most: Array = scaled.max(2)
+    return most
+
+
+def _beyond_chance(most: float, parts: Sequence[Array], chance: float, random: np.random.Generator) -> bool:
+    """Whether permutations within all `parts` reach the divergence `most` in at most the share `chance` of all."""
+    reached, left = 0, math.ceil((ALLOWED + 1) / chance) - 1
+    while left > 0 and reached <= ALLOWED:
+        size = min(CHUNK, left)
+        left -= size
+        top = np.full(size, -math.inf)
+        for part in parts:
+            if len(part) >= 2 * LEAST:
+                order = random.permuted(np.tile(np.arange(len(part)), (size, 1)), axis=1)
+                top = np.maximum(top, _divergences(part[order[:, :, None], order[:, None, :]]).max(1))
+        reached += int((top >= most * (1 - 1e-12)).sum())
+    return reached <= ALLOWED

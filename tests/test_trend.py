@@ -1,0 +1,178 @@
+"""Trends: a planted drift or step is found where it is, histories without one show none more often than stated."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from perf.__main__ import main
+from perf.harness.record.read import parse
+from perf.harness.report.layout import encodable
+from perf.harness.statistics.change_points import LEAST, change_points
+from perf.harness.verdict.trend import CHANCE, histories
+from tests.stored_runs import record, write
+
+NAME = "training_step[cpu-bs64]"
+
+
+def noise(source, count, spread=0.01, drift=0.0, steps=()):
+    """Logs of times: normal, with a drift for each run and jumps of (place, size)."""
+    return [
+        source.gauss(0, spread) + drift * at + sum(size for place, size in steps if at >= place) for at in range(count)
+    ]
+
+
+def test_a_step_is_found_where_it_is():
+    for seed in range(20):
+        values = noise(random.Random(seed), 40, steps=[(25, 0.05)])
+        (found,) = change_points(values, 0.001)
+        assert abs(found - 25) <= 1
+
+
+def test_two_steps_that_undo_each_other_are_both_found():
+    values = noise(random.Random(1), 60, 0.005, steps=[(20, 0.05), (40, -0.05)])
+    assert [abs(found - wanted) <= 1 for found, wanted in zip(change_points(values, 0.001), (20, 40), strict=True)]
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.02])
+def test_a_drift_of_one_percent_for_each_of_30_runs_is_always_found(spread):
+    """It is below 2.5% from each run to the next."""
+    for seed in range(50):
+        assert change_points(noise(random.Random(seed), 30, spread, drift=math.log(1.01)), CHANCE / 17)
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "two kinds"])
+def test_200_histories_without_a_change_show_no_more_than_the_stated_rate(kind):
+    source = np.random.default_rng(7)
+    draw = {
+        "normal": lambda: source.normal(0, 0.02, 30),
+        "heavy tails": lambda: 0.02 * source.standard_t(2, 30),
+        "two kinds": lambda: source.choice([0.0, 0.5], 30) + source.normal(0, 0.01, 30),
+    }[kind]
+    found = sum(bool(change_points(list(draw()), CHANCE, seed)) for seed in range(200))
+    # 3 standard errors above the rate: with fewer, the test would fail by chance.
+    assert found <= 200 * CHANCE + 3 * math.sqrt(200 * CHANCE)
+
+
+def test_the_stated_rate_is_reached_if_it_is_high():
+    """The test above would pass if nothing were ever found."""
+    source = np.random.default_rng(3)
+    found = sum(bool(change_points(list(source.normal(0, 1, 20)), 0.3, seed)) for seed in range(300))
+    assert 0.15 < found / 300 < 0.36
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1.0] * 5, [1.0] * 50, [0.0, 1.0] * (LEAST - 1)])
+def test_few_or_equal_values_have_no_change(values):
+    assert change_points(values, 0.05) == []
+
+
+def test_the_same_values_give_the_same_changes():
+    values = noise(random.Random(5), 40, 0.03, steps=[(20, 0.06)])
+    assert change_points(values, 0.01) == change_points(values, 0.01)
+
+
+def stored(folder, factors, **perf):
+    for number, factor in enumerate(factors):
+        made = record(factor, number=number % 28, **perf)
+        made["datetime"] = f"2026-{1 + number // 28:02}-{1 + number % 28:02}T10:00:00+00:00"
+        made["commit_info"]["id"] = f"{number:040x}"
+        write(folder / f"{number:04}_run.json", made)
+
+
+def drifting(count=30):
+    source = random.Random(11)
+    return [math.exp(log) for log in noise(source, count, 0.01, math.log(1.01))]
+
+
+def trend(capsys, *arguments):
+    code = main(["trend", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_drift_is_said_with_its_commits_and_is_never_red(tmp_path, capsys):
+    stored(tmp_path, drifting())
+    code, out, err = trend(capsys, tmp_path)
+    assert (code, err) == (0, "")
+    assert "30 runs, 2026-01-01 to 2026-02-02" in out
+    (line,) = [line for line in out.splitlines() if line.startswith(NAME)][:1]
+    assert "+3" in line and "▁" in line and "█" in line and line.endswith(" more")
+    told = " ".join(out.split())
+    assert f"{NAME}: +" in told and "(0000000000" in told
+
+
+def test_a_history_without_drift_says_nothing_of_a_change(tmp_path, capsys):
+    source = random.Random(2)
+    stored(tmp_path, [math.exp(source.gauss(0, 0.01)) for _ in range(30)])
+    lines = [line for line in trend(capsys, tmp_path)[1].splitlines() if line.startswith(("training_step", "epoch"))]
+    assert len(lines) == 2 and all(line.endswith("–") for line in lines)
+
+
+def test_other_machines_and_gates_are_histories_of_their_own(tmp_path):
+    gate = {"name": f"perf/x.py::test_{NAME}", "verdict": "SAME", "head_s": 2e-3, "base_s": 1e-3}
+    texts = [
+        record(number=0), record(1.1, number=1), record(number=2, fingerprint={"cpu_model": "other"}),
+        record(number=3, names=(), gate=[gate], gate_run={"base": "a", "head": "b"}),
+        record(number=4, names=(), gate=[gate], gate_run={"base": "a", "head": "b"}),
+    ]  # fmt: skip
+    found = histories([parse(json.dumps(text), f"{n}.json") for n, text in enumerate(texts)])
+    assert [(len(one.runs), one.gates) for one in found] == [(2, False), (2, True), (1, False)]
+    assert found[0].trends[0].since_first == pytest.approx(1.1)
+    assert found[1].trends[0].points[0].seconds == 2e-3
+
+
+def test_a_run_that_is_given_twice_is_one_point(tmp_path):
+    run = parse(json.dumps(record()), "a.json")
+    (history,) = histories([run, run])
+    assert len(history.runs) == 1
+
+
+def test_what_is_not_read_is_said_with_its_reason(tmp_path, capsys):
+    stored(tmp_path, [1.0, 1.0])
+    write(tmp_path / "partial_x.json", record(complete=False))
+    write(tmp_path / "smoke.json", record(profile="smoke"))
+    (tmp_path / "broken.json").write_text("{")
+    write(tmp_path / "baseline-default.json", record())
+    _, out, _ = trend(capsys, tmp_path)
+    said = " ".join(out.split("Not read:")[1].split())
+    for reason in ("partial_x.json: it did not finish", "smoke.json: a smoke run is too short", "broken.json: line 1"):
+        assert reason in said
+    assert "baseline" not in said
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: None, "no whole run and no gate here"),
+        (lambda folder: (folder / "x.json").write_text("{"), "no whole run and no gate here; *x.json: line 1*"),
+    ],
+)
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys, make, says):
+    make(tmp_path)
+    code, out, err = trend(capsys, tmp_path)
+    assert (code, out) == (4, "") and err.count("\n") == 1
+    assert all(part in err for part in says.split("*"))
+
+
+def test_a_file_that_is_named_and_cannot_be_read_is_an_error(tmp_path, capsys):
+    (tmp_path / "x.json").write_text("{")
+    assert trend(capsys, tmp_path / "x.json")[0] == 4
+
+
+def test_programs_get_every_point_and_change(tmp_path, capsys):
+    stored(tmp_path, drifting())
+    (history,) = json.loads(trend(capsys, tmp_path, "--format=json")[1])
+    first = history["benchmarks"][0]
+    assert len(first["runs"]) == 30 and first["changes"][0]["ratio"] > 1.01
+    assert first["runs"][3]["commit"] == f"{3:040x}"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_narrow_terminal_and_plain_ascii_can_show_it(tmp_path, capsys, monkeypatch, columns):
+    stored(tmp_path, drifting())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = trend(capsys, tmp_path)[1]
+    assert max(map(len, out.splitlines())) <= columns
+    assert "?" not in encodable(out, "ascii")
