@@ -270,7 +270,7 @@ def test_launches_that_differ_too_much_are_inconclusive_after_the_last_look():
     lab = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15)
     (judged,) = lab.gate("a").run()
     assert (judged.verdict, judged.launches) == (Verdict.INCONCLUSIVE, 16)
-    assert judged.reason == "16 launches differ too much"
+    assert judged.reason == "16 pairs differ too much"
     assert judged.smallest_detectable > 1.05
     assert lab.launch_number == 16
 
@@ -281,7 +281,7 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.launches == LOOKS[2]
     assert judged.reason == (
-        "undecided after 8 launches: the time budget of 30 s has no room for more; give more with --perf-time-budget"
+        "undecided after 8 pairs: the time budget of 30 s has no room for more; give more with --perf-time-budget"
     )
     assert judged.low < 1 < judged.high  # what is known is said
 
@@ -299,7 +299,7 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     (judged,) = lab.gate("a", budget_s=10).run()
     assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
     assert judged.low is judged.high is None  # an interval of so few launches says nothing
-    assert judged.reason.startswith("1 of at least 4 launches made: the time budget of 10 s has no room for more;")
+    assert judged.reason.startswith("1 of at least 4 pairs made: the time budget of 10 s has no room for more;")
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():
@@ -333,7 +333,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
     (judged,) = lab.gate("a", budget_s=600).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.reason == (
-        "4 launches of 40 rounds take 1,280 s, the time budget is 600 s; give more with --perf-time-budget, "
+        "4 pairs of 40 rounds take 1,280 s, the time budget is 600 s; give more with --perf-time-budget, "
         "or take a smaller batch"
     )
     assert lab.visits == []
@@ -341,7 +341,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
 
 def test_a_budget_of_seconds_is_compared_in_seconds():
     (judged,) = Lab().gate("a", budget_s=5).run()
-    assert judged.reason.startswith("4 launches of 107 rounds take 6 s, the time budget is 5 s;")
+    assert judged.reason.startswith("4 pairs of 107 rounds take 6 s, the time budget is 5 s;")
 
 
 def test_a_refused_benchmark_does_not_keep_the_others_from_being_measured():

@@ -37,7 +37,7 @@ SIDES = ("base", "head")
 KNOWN = {"base_s": 1.0e-3, "head_s": 1.1e-3, "launches": 4, "smallest_detectable": 1.03}
 SLOWER = {"verdict": Verdict.SLOWER, "ratio": 1.1, "low": 1.08, "high": 1.12, **KNOWN}
 SAME = {"verdict": Verdict.SAME, "ratio": 1.0, "low": 0.99, "high": 1.01, **KNOWN}
-UNDECIDED = {"verdict": Verdict.INCONCLUSIVE, "reason": "16 launches differ too much", **SAME} | {
+UNDECIDED = {"verdict": Verdict.INCONCLUSIVE, "reason": "16 pairs differ too much", **SAME} | {
     "verdict": Verdict.INCONCLUSIVE, "high": 1.2
 }  # fmt: skip
 INVALID = {"verdict": Verdict.INVALID, "reason": "head: the loss is not finite: 2.3 at first, nan at last"}
@@ -186,7 +186,7 @@ def test_the_same_code_passes_and_the_sides_are_named(gate):
     result.stdout.fnmatch_lines(
         [
             "gate      base: main (0123456789); head: the working tree",
-            "after 4 launches, 12 s: 3 SAME; undecided: *",
+            "after 4 pairs, 12 s: 3 SAME; undecided: *",
             "*Stepwatch: base against head*",
             "base: main (0123456789); head: the working tree.",
             "Nothing changed in 4 benchmarks.",
@@ -266,7 +266,7 @@ def test_an_inconclusive_benchmark_is_a_skip_and_exit_10(gate, world):
         [
             "*1 INCONCLUSIVE · 3 SAME*",
             "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it 1, pass 0.",
-            "SKIPPED *INCONCLUSIVE: *16 launches differ too much",
+            "SKIPPED *INCONCLUSIVE: *16 pairs differ too much",
         ]
     )
 

@@ -105,18 +105,18 @@ What the gate can tell on this machine
 
 Self-test
 
-planted     reached  gates  SLOWER  SAME  INCONCL.  other  launches  s/gate  load  median:5%
-----------  -------  -----  ------  ----  --------  -----  --------  ------  ----  ---------
-nothing           –      2  0 of 4     4         0      0       4.0      50  0.12     2 of 4
-5% compute     5.0%      1  2 of 2     0         0      0       4.0      60     –     1 of 1
-2% sleep          –      1  0 of 2     0         1      1       4.0      61  0.50     0 of 0
+planted     reached  gates  SLOWER  SAME  INCONCL.  other  pairs  s/gate  load  median:5%
+----------  -------  -----  ------  ----  --------  -----  -----  ------  ----  ---------
+nothing           –      2  0 of 4     4         0      0    4.0      50  0.12     2 of 4
+5% compute     5.0%      1  2 of 2     0         0      0    4.0      60     –     1 of 1
+2% sleep          –      1  0 of 2     0         1      1    4.0      61  0.50     0 of 0
 
 Nothing planted: 0 of 4 benchmarks were false alarms, in 0 of 2 gates: at most 52.7% of all with 95%
 confidence.
 5% compute: found in 2 of 2 benchmarks.
 2% sleep: found in 0 of 2 benchmarks.
 median:5%: how often --benchmark-compare-fail=median:5% would have failed, if it compares head with
-the base of the launch before. load: the cores that other programs used. reached: the slowdown that
+the base of the pair before. load: the cores that other programs used. reached: the slowdown that
 the worker measured.
 A slowdown typically has to reach 3.2% to be found here.
 No false alarm in 2 gates of unchanged code, but the gate misses slowdowns of 2% sleep."""

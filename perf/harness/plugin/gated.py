@@ -61,11 +61,11 @@ class Shown(Watcher):
         if now != self._last:
             self._last = now
             name = short_name(case.name)
-            self._progress.say(f"launch {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
+            self._progress.say(f"pair {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
 
     def looked(
         self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
     ) -> None:
         found = " · ".join(f"{number} {verdict}" for verdict, number in tally(decided).items()) or "nothing new"
         left = f"; undecided: {', '.join(short_name(case.name) for case in undecided)}" if undecided else ""
-        self._progress.line(f"after {launches} launches, {duration(elapsed_s)}: {found}{left}")
+        self._progress.line(f"after {launches} pairs, {duration(elapsed_s)}: {found}{left}")

@@ -19,20 +19,16 @@ ON_GITHUB, JOB_SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
 def publish(config: pytest.Config, run: Run) -> None:
     """Write the summary of `run`, and print an annotation for each benchmark that fails or is undecided."""
     progress, target = config.stash[PROGRESS], config.stash[STATE].settings.summary
-    page = os.environ.get(JOB_SUMMARY)
-    if target is None and not page:
-        return
-    text = summary(run)
     if target is not None:
         try:
-            write_text(target, text)
+            write_text(target, summary(run))
         except RecordError as error:
             raise pytest.UsageError(str(error)) from None
         progress.line(f"Summary in {target}")
-    if page:
+    if page := os.environ.get(JOB_SUMMARY):
         try:
             with Path(page).open("a", encoding="utf-8") as file:  # the steps of a job share this file
-                file.write(text)
+                file.write(summary(run))
         except OSError as error:
             progress.line(f"{JOB_SUMMARY}: {error.strerror}: the page of the job has no summary")
     if os.environ.get(ON_GITHUB) == "true":

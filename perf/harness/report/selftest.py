@@ -42,7 +42,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         Column("SAME", [str(one.same) for one in outcomes]),
         Column("INCONCL.", [str(one.inconclusive) for one in outcomes]),
         Column("other", [str(one.other) for one in outcomes], spare=4),
-        Column("launches", [f"{one.launches:.1f}" for one in outcomes], spare=2),
+        Column("pairs", [f"{one.launches:.1f}" for one in outcomes], spare=2),
         Column("s/gate", [f"{one.seconds:.0f}" for one in outcomes]),
         Column("load", [none if one.others_cores is None else f"{one.others_cores:.2f}" for one in outcomes]),
         Column("median:5%", [f"{one.stock_flagged} of {one.stock_pairs}" for one in outcomes], spare=1),
@@ -59,7 +59,7 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
     if any(one.stock_pairs for one in outcomes):
         notes.append(
             "median:5%: how often --benchmark-compare-fail=median:5% would have failed, if it compares head with the "
-            "base of the launch before. load: the cores that other programs used. reached: the slowdown that the "
+            "base of the pair before. load: the cores that other programs used. reached: the slowdown that the "
             "worker measured."
         )
     return [*notes, *_advice(outcomes)]

@@ -165,9 +165,9 @@ class Gate:
 
     def _no_time(self, case: Compared) -> str:
         made = len(self._launches[case.name])
-        done = f"{made} of at least {paired.LOOKS[0]} launches made" if made else "not measured"
+        done = f"{made} of at least {paired.LOOKS[0]} pairs made" if made else "not measured"
         if made >= paired.LOOKS[0]:
-            done = f"undecided after {made} launches"
+            done = f"undecided after {made} pairs"
         budget = f"the time budget of {self._budget_s:.0f} s has no room for more"
         return f"{done}: {budget}; give more with --perf-time-budget"
 
@@ -179,7 +179,7 @@ class Gate:
             if judged is not None:
                 self._decide(case, judged)
             elif paired.spent(launches):
-                self._settle(case, Verdict.INCONCLUSIVE, f"{len(launches)} launches differ too much")
+                self._settle(case, Verdict.INCONCLUSIVE, f"{len(launches)} pairs differ too much")
         decided = [judged for name, judged in self._decided.items() if name not in before]
         if decided or self._made in paired.LOOKS:
             self._watcher.looked(self._made, decided, self.undecided, self.elapsed_s)
@@ -280,6 +280,6 @@ class Gate:
         needed = paired.LOOKS[0] * rounds * round_s
         if needed > self._budget_s:
             raise Failed(
-                f"{paired.LOOKS[0]} launches of {rounds} rounds take {needed:,.0f} s, the time budget is "
+                f"{paired.LOOKS[0]} pairs of {rounds} rounds take {needed:,.0f} s, the time budget is "
                 f"{self._budget_s:,.0f} s; give more with --perf-time-budget, or take a smaller batch"
             )

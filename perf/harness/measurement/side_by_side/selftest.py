@@ -149,7 +149,7 @@ class _Seen(Watcher):
 
     def working(self, launch: int, case: Compared, share: float, undecided: int) -> None:
         if share == 0.0:
-            self._say(f"launch {launch}: {case.name}, {undecided} undecided")
+            self._say(f"pair {launch}: {case.name}, {undecided} undecided")
 
     def measured(self, case: Compared, rounds: Sequence[Round], injected: float | None) -> None:
         self.injected.setdefault(case.name, []).append(injected or 0.0)
