@@ -70,7 +70,7 @@ def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     stored = [1e-3 * factor for factor in (0.9, 0.95, 1.0, 1.05, 1.1)]
     found = judge("step", 1.2e-3, stored, Rule(12))
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.reason == "5 stored runs differ by ±8.3%; only a slowdown above 94% would show"
+    assert found.reason == "5 stored runs differ by ±8.3%; only a slowdown above 94.3% would show"
     assert found.low < found.ratio < found.high < found.smallest_detectable
     assert judge("step", 1e-3 * found.smallest_detectable, stored, Rule(12)).verdict is Verdict.SLOWER
 

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 import data
-from perf.harness.measurement.side_by_side.sealed import OwnTree, Trees, environment
+from perf.harness.measurement.side_by_side.sealed import OwnTree, Trees, Watch, environment
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -174,6 +174,32 @@ def test_an_extension_that_is_built_in_heads_tree_only_is_not_there(places):
     assert said.startswith("ModuleNotFoundError: No module named 'pkg.fast': only the other side has pkg/fast.")
 
 
+BUILDS = """
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "pkg":
+            open(HEAD + "/build/log.txt", "w").close()
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_a_finder_that_builds_head_before_it_answers_is_refused_and_the_own_tree_is_found(places):
+    """As meson-python's editable installs."""
+    places.write("src/pkg/__init__.py")
+    places.write("build/log.txt", "as it was")
+    env = [path(places.head / "src")]
+    assert places.seen("from pkg import WIDTH", before=BUILDS, env=env)[:2] == [1, []]
+    assert (places.head / "build/log.txt").read_text() == "as it was"
+
+
+def test_what_only_such_a_finder_knows_is_named(places):
+    places.write("build/log.txt", "as it was")
+    said, refused, *_ = places.seen("import pkg", before=BUILDS)
+    assert said == "ModuleNotFoundError: No module named 'pkg': only the other side has build/log.txt"
+    assert refused == ["build/log.txt"]
+
+
 def test_a_file_by_its_relative_path_is_that_of_the_own_tree(places):
     places.write("config/width.txt", "{width}")
     code = "WIDTH = int(Path('width.txt').read_text())"
@@ -296,6 +322,7 @@ def test_variables_lead_into_the_own_tree(tmp_path):
 
 
 def test_other_modules_are_found_as_always():
-    finder = OwnTree(Trees(ROOT / "nowhere", ROOT / "elsewhere"))
+    trees = Trees(ROOT / "nowhere", ROOT / "elsewhere")
+    finder = OwnTree(trees, Watch(trees))
     assert finder.find_spec("json").origin == json.__file__
     assert finder.find_spec("no_module_of_this_name") is None

@@ -154,6 +154,20 @@ def test_heads_title_says_that_it_is_not_its_commit(project, opened, file):
     assert (project.root / ".git/index").read_bytes() == index
 
 
+def test_heads_title_names_what_a_merge_of_a_ci_system_merges(project, opened):
+    project.commit(8)
+    git(project.root, "checkout", "-q", "-b", "mine")
+    mine = project.commit(16)
+    git(project.root, "checkout", "-q", "-")
+    (project.root / "other.txt").write_text("others'")
+    git(project.root, "add", "-A")
+    git(project.root, "commit", "-q", "-m", "of others")
+    git(project.root, "merge", "-q", "--no-ff", "-m", "merge", "mine")
+    merge = git(project.root, "rev-parse", "HEAD")
+    _, head = opened(settled(model=project.model, against="HEAD~1"))
+    assert head.title == f"the working tree project at {merge[:10]} (which merges {mine[:10]})"
+
+
 def test_a_short_id_is_its_own_title(project, opened):
     old = project.commit(8)
     base, _ = opened(settled(model=project.model, against=old[:12]))

@@ -5,6 +5,7 @@ The suite is a toy of two benchmarks, and its clock goes as fast as a test wants
 
 import json
 import os
+import shlex
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -188,8 +189,7 @@ def test_one_stored_run_decides_nothing_which_is_no_failure_of_a_look(toy):
         [
             "training_step[[]cpu-bs64] *+50%  NOT JUDGED YET",
             "*: 1 of 5 stored runs",
-            "This is a look: it fails nothing (--perf-gate=fail: exit code 10). To judge what is NOT JUDGED YET*",
-            "    pytest perf/ --perf-against=*",
+            "Nothing here fails the run; with --perf-gate=fail, this would be exit code 10.*",
         ]
     )
     assert outcomes(toy.newest()) == ["measured", "measured"]
@@ -202,7 +202,7 @@ def test_one_stored_run_decides_nothing_and_is_exit_code_10_of_a_gate(toy, asked
     toy.store([1.0])
     result = toy.compare(asked)
     assert result.ret == 10
-    result.stdout.fnmatch_lines(["exit code 10: 2 undecided, and nothing failed. To judge what is NOT JUDGED YET*"])
+    result.stdout.fnmatch_lines(["Nothing failed, but 2 could not be decided: exit code 10.*"])
     assert toy.compare(asked, "--perf-gate=warn").ret == 0
 
 
@@ -217,6 +217,21 @@ def test_runs_that_differ_too_much_are_no_failure_of_a_look(toy):
     look, gate = toy.compare(), toy.compare("--perf-gate=fail")
     assert (look.ret, gate.ret) == (0, 10)
     look.stdout.fnmatch_lines(["training_step* *INCONCLUSIVE", "2 INCONCLUSIVE"])
+
+
+def test_what_judges_is_a_command_of_the_same_selection_against_the_commit_of_the_runs(toy, monkeypatch):
+    (path,) = toy.store([1.0])
+    document = read(path)
+    document["commit_info"] = {"id": "ab" * 20, "dirty": False}
+    path.write_text(json.dumps(document))
+    result = toy.compare("-k", "step or inference", "--perf-passes=1")
+    said = result.stdout.str().partition("side by side:")[2].strip().partition("\n\n")[0]
+    command = shlex.split(said.replace("\\\n", ""))
+    assert command[:1] == ["pytest"] and command[-1] == "--perf-against=ababababab"
+    assert "step or inference" in command
+    assert not any(word.startswith(("--benchmark-compare", "--perf-passes")) for word in command)
+    monkeypatch.setattr(stock, "commit", lambda config: {"id": "ab" * 20, "dirty": False})
+    assert "side by side" not in toy.run("--benchmark-compare=0001").stdout.str()  # base and head would be one commit
 
 
 PARTS = {"whole": (), "-k": ("-k", "step"), "a file": ("toy/test_training_step.py",)}
@@ -240,7 +255,6 @@ def test_the_first_second_and_sixth_comparison(toy, part):
     if part != "whole":
         assert f"this selection, {SELECTED[part]}," in lines[0]
         assert f"compare   with 5 runs of the same selection, {SELECTED[part]}" in lines[5]
-        assert f"only runs of the same selection are: {SELECTED[part]}" in lines[5]
 
 
 SELECTED = {"-k": "-k step", "a file": "test_training_step.py"}

@@ -127,6 +127,9 @@ def test_what_a_step_costs_has_columns_where_it_is_known():
     assert re.search(r"batch .* samples/s +of matmul +J/sample\n-.*\n +64 .* 640 +50% +1\.00 mJ\n", text)
     assert "of matmul: FLOP/s as a share of this device's own matrix products in that precision" in text
     assert "J/sample: the energy that the device's own counter shows" in text
+    # No step is faster than its products: another program has disturbed their measurement.
+    disturbed = render([run(benchmark("training_step", seconds=0.1, **costs | {"matmul_flop_per_s": 1e6}))])
+    assert "matmul" not in disturbed
     plain = render([run(benchmark("training_step", seconds=0.1))])
     assert "matmul" not in plain and "J/sample" not in plain
 

@@ -81,7 +81,7 @@ cuda: no driver: epoch\[cuda\]
     run       2026-11-27 10:00:00
     settings  seed=0
 
-SLOWER: by 2.5% at least. SAME: certainly by less than 5.0%.\
+SLOWER: slower by 2.5% or more. SAME: a slowdown of 5.0% is ruled out.\
 Measured for 33 s with 1 thread; other programs used 0.0 cores.
 
 </details>
@@ -106,7 +106,7 @@ def test_a_summary_has_the_verdict_first_and_folds_what_did_not_change():
 def test_a_summary_of_no_change_says_so_and_shows_no_table_but_the_folded_one():
     head = summary(run(SAME)).partition("<details>")[0]
     assert head.splitlines()[1] == "## Stepwatch: nothing changed in 1 benchmark"
-    assert "|" not in head and "Perf-Accept" not in head and "fails" not in head
+    assert "|" not in head and "Perf-Accept" not in head and "This passes: exit code 0." in head
 
 
 def test_a_summary_of_nothing_says_so():
@@ -124,7 +124,11 @@ UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason
     ("judgement", "gate", "says"),
     [
         (SLOWER, {"on_slower": "warn"}, "--perf-gate=warn: 1 of them would fail the run."),
-        (UNDECIDED, {}, "INCONCLUSIVE is exit code 10; --perf-inconclusive=fail makes it 1, pass 0."),
+        (
+            UNDECIDED,
+            {},
+            "Nothing failed, but 1 benchmark could not be decided: exit code 10. ",
+        ),
         (UNDECIDED, {"on_inconclusive": "fail"}, "This fails the run, as --perf-inconclusive=fail says: exit code 1."),
         (UNDECIDED, {}, "INCONCLUSIVE: give the gate more time, fewer benchmarks, or a quieter machine."),
         (UNDECIDED, {}, "The smallest slowdown that 16 pairs would show: training\\_step\\[cpu-bs64\\] 7%."),
@@ -138,7 +142,7 @@ def test_a_summary_says_what_the_verdict_does_and_what_to_do(judgement, gate, sa
 
 def test_what_is_undecided_and_may_pass_is_not_said_to_fail():
     gate = GateRun(base="a", head="b", on_inconclusive="pass")
-    assert "exit code" not in summary(run(UNDECIDED, gate=gate))
+    assert "This passes: exit code 0." in summary(run(UNDECIDED, gate=gate))
 
 
 HOSTILE = (
@@ -202,14 +206,13 @@ def test_annotations_are_errors_and_warnings_in_one_line_each():
     undecided = replace(UNDECIDED, name="x.py::test_epoch[cpu]")
     lines = workflow_commands([SAME, undecided, SLOWER, judged("a%b,c:d\n[x]", Verdict.INVALID, reason="50%\nof")])
     assert lines == [
-        "::error title=training_step[cpu-bs64]%3A SLOWER::SLOWER: 1.00 ms → 1.22 ms, +22%25 [+21%25, +23%25]",
-        "::error title=a%25b%2Cc%3Ad\\n[x]%3A INVALID::INVALID: 50%25\\nof",
-        "::warning title=epoch[cpu]%3A INCONCLUSIVE::"
-        "INCONCLUSIVE: 1.00 ms → 1.02 ms, +2.0%25 [+1.0%25, +3.0%25]: noise",
+        "::error title=Stepwatch%3A training_step[cpu-bs64]::SLOWER: 1.00 ms → 1.22 ms, +22%25 [+21%25, +23%25]",
+        "::error title=Stepwatch%3A a%25b%2Cc%3Ad\\n[x]::INVALID: 50%25\\nof",
+        "::warning title=Stepwatch%3A epoch[cpu]::INCONCLUSIVE: 1.00 ms → 1.02 ms, +2.0%25 [+1.0%25, +3.0%25]: noise",
     ]
 
 
 def test_there_are_no_more_annotations_than_github_shows():
     lines = workflow_commands([judged(f"step[{i:02}]", Verdict.SLOWER, 1.5) for i in range(25)])
     assert len(lines) == 10
-    assert lines[-1] == "::error title=16 more::step[09], step[10], step[11] and 13 more"
+    assert lines[-1] == "::error title=Stepwatch%3A 16 more::step[09], step[10], step[11] and 13 more"

@@ -128,6 +128,20 @@ def test_other_machines_and_gates_are_histories_of_their_own(tmp_path):
     assert found[1].trends[0].points[0].seconds == 2e-3
 
 
+def test_runs_of_a_part_are_a_history_of_their_own(tmp_path):
+    part = {"unfit": ["3 deselected"], "names": (NAME,)}
+    texts = [record(number=n, **(part if n > 1 else {})) for n in range(5)]
+    found = histories([parse(json.dumps(text), f"{n}.json") for n, text in enumerate(texts)])
+    assert [(len(one.runs), len(one.trends)) for one in found] == [(3, 1), (2, 2)]
+
+
+def test_a_gate_that_has_measured_nothing_is_said(tmp_path, capsys):
+    stored(tmp_path, [1.0, 1.0])
+    gate = {"name": f"perf/x.py::test_{NAME}", "verdict": "INVALID"}
+    write(tmp_path / "gate_x.json", record(names=(), gate=[gate], gate_run={"base": "a", "head": "b"}))
+    assert "gate_x.json:agatethathasmeasurednothing" in "".join(trend(capsys, tmp_path)[1].split())
+
+
 def test_a_run_that_is_given_twice_is_one_point(tmp_path):
     run = parse(json.dumps(record()), "a.json")
     (history,) = histories([run, run])

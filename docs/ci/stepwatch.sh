@@ -19,9 +19,12 @@ set -u
 : "${OLD_TORCH:=}"                        # compare two torches, with the same code: torch==2.11.0 torchvision==0.26.0
 : "${UV_VERSION:=0.13.9}"                 # of the installer, if there is none
 
+# Ends the run, and says why where the reviewer looks.
 fail() {
     echo "stepwatch.sh: $1; nothing was measured" >&2
-    exit 4
+    printf '<!-- stepwatch -->\n## Stepwatch: nothing was measured\n\n%s. The log says more.\n' "$1" > stepwatch.md
+    if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then cat stepwatch.md >> "$GITHUB_STEP_SUMMARY"; fi
+    exit "${2:-4}"
 }
 
 work=$(mktemp -d) || exit 4
@@ -42,19 +45,23 @@ git clone --quiet "$STEPWATCH_URL" "$work/stepwatch" && git -C "$work/stepwatch"
 environment() {
     venv=$work/$1
     shift
-    uv venv --quiet --python "$PYTHON" "$venv" &&
-        uv pip install --quiet --python "$venv" $INSTALL "$@" &&
-        uv pip freeze --python "$venv" > "$work/installed.txt" || return
+    uv venv --quiet --python "$PYTHON" "$venv" || fail "uv cannot make an environment with Python $PYTHON"
+    uv pip install --quiet --python "$venv" $INSTALL "$@" || fail "uv cannot install $INSTALL $*"
+    uv pip freeze --python "$venv" > "$work/installed.txt" || fail "uv cannot list what it has installed"
     grep -E '^(torch|torchvision)==' "$work/installed.txt" > "$work/keep.txt"
-    uv pip install --quiet --python "$venv" -r "$work/stepwatch/requirements.txt" --constraints "$work/keep.txt"
+    uv pip install --quiet --python "$venv" -r "$work/stepwatch/requirements.txt" --constraints "$work/keep.txt" ||
+        fail "what Stepwatch needs does not go together with $INSTALL $*"
 }
 
-environment new || fail "the packages of your project and of Stepwatch cannot be installed together"
+environment new
 if [ -n "$OLD_TORCH" ]; then
-    environment old $OLD_TORCH || fail "$OLD_TORCH cannot be installed with the packages of your project"
+    environment old $OLD_TORCH
     set -- "--perf-against-python=$work/old/bin/python"
 else
     set -- "--perf-against=${1:-origin/main...}"
 fi
 "$work/new/bin/python" -m pytest "$work/stepwatch/perf" "--perf-model=$MODEL" "$@" --perf-summary=stepwatch.md \
     --benchmark-json=stepwatch.json --junit-xml=stepwatch.xml $OPTIONS
+code=$?
+if [ ! -f stepwatch.md ]; then fail "pytest ended with exit code $code" "$code"; fi
+exit $code

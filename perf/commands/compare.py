@@ -52,6 +52,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not found.overlap:
         print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
         return EXIT_FAILED
+    gate = f"pytest perf/ --perf-against={Base.of('', bases).git_ref}"
     text = render_verdicts(
         found.judgements,
         width=width(arguments.output),
@@ -60,7 +61,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         notes=found.notes,
         skipped=found.skipped,
         unselected=found.unselected,
-        last=way_out(found.judgements, Base.of("", bases).git_ref) if head.perf else [],
+        last=way_out(found.judgements, "", gate if head.perf else ""),
     )
     deliver(text, arguments.output)
     return exit_code(found.judgements)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def _why_not(run: Run) -> str | None:
     if run.qualification is not None:
         return "a qualification, which times no benchmark"
     if run.gate is not None:
+        if not any(judged.head_s for judged in run.judgements):
+            return "a gate that has measured nothing"
         return None if run.complete else "the gate did not finish"
     if run.smoke:
         return "a smoke run is too short"
-    return None if run.complete and not run.unfit else why_partial(run)
+    return why_partial(replace(run, unfit=()))  # a part is a history of its own

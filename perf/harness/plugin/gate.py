@@ -7,7 +7,6 @@ take, and the exit code comes from the judgements alone.
 from __future__ import annotations
 
 import contextlib
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from perf.harness.machine.identity import cores
 from perf.harness.measurement.side_by_side.listing import Listed, lacking, listed
 from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared
 from perf.harness.measurement.side_by_side.schedule import Gate
-from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, acceptances, same_code, sides
+from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, acceptances, same_code, sides, version
 from perf.harness.plugin import deciding, preflight, stock
+from perf.harness.plugin.command import repeated
 from perf.harness.plugin.gated import GatedItem, Shown
 from perf.harness.plugin.items import kind, name_of, parametrize, params
 from perf.harness.plugin.state import end_undecided, keep_record, kept_in
@@ -279,7 +279,8 @@ class SideBySide(Way):
             on_slower=self.settings.gate,
             on_inconclusive=self.settings.inconclusive,
             notes=tuple(self._notes),
-            command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+            command=repeated(self.config),
+            stepwatch=version(),
         )
 
     def finish(self, session: pytest.Session) -> None:

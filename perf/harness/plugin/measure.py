@@ -215,6 +215,8 @@ class Measure(Way):
         if reason and not self._file.numbered:
             return [*lines, "", f"Kept as {path}", f"Later runs are not compared with it: {reason}."]
         only = f" (only runs of the same selection are: {self._selection.text})" if reason else ""
+        if self._note:  # the user has asked for a comparison already
+            return [*lines, "", f"Saved as {path}"]
         last = f"To compare the next run with it{only}, add --benchmark-compare to the same command"
         return [*lines, "", f"Saved as {path}", last]
 

@@ -130,17 +130,27 @@ def drop(config: pytest.Config, keep: Callable[[str], bool]) -> None:
 def document(config: pytest.Config) -> dict[str, Any]:
     """The pytest-benchmark JSON of everything measured so far, raw samples included."""
     session = session_of(config)
-    if CONSTANTS not in config.stash:  # ask git and the machine once in a run, not after each benchmark
-        commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-        config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
-        config.stash[CONSTANTS] = (session.get_machine_info(), commit)
-    machine, commit = config.stash[CONSTANTS]
+    machine, commit_info = _constants(config)
     made: dict[str, Any] = config.hook.pytest_benchmark_generate_json(
         config=config,
         benchmarks=session.benchmarks,
         include_data=True,
         machine_info=machine,
-        commit_info=commit,
+        commit_info=commit_info,
     )
     config.hook.pytest_benchmark_update_json(config=config, benchmarks=session.benchmarks, output_json=made)
     return made
+
+
+def commit(config: pytest.Config) -> dict[str, Any]:
+    """What pytest-benchmark knows of the commit that is measured: `id`, `dirty` and more."""
+    return _constants(config)[1]
+
+
+def _constants(config: pytest.Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The machine and the commit. Git and the machine are asked once in a run, not after each benchmark."""
+    if CONSTANTS not in config.stash:
+        found = config.hook.pytest_benchmark_generate_commit_info(config=config)
+        config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=found)
+        config.stash[CONSTANTS] = (session_of(config).get_machine_info(), found)
+    return config.stash[CONSTANTS]

@@ -9,6 +9,7 @@ import pytest
 
 from perf.harness.plugin import stock
 from perf.harness.plugin.base import Found, find
+from perf.harness.plugin.command import repeated
 from perf.harness.plugin.items import is_part, kind
 from perf.harness.plugin.preflight import DEFAULT
 from perf.harness.plugin.selection import Selection
@@ -28,6 +29,10 @@ from perf.harness.workload.benchmarks import timed
 
 # The longest name from a stored file that a test's name or a message may hold [characters].
 MAX_NAME = 200
+# The options of a comparison with stored runs, which a gate does not take.
+COMPARING = (
+    "--benchmark-compare", "--benchmark-compare-fail", "--benchmark-save", "--perf-passes", "--perf-precision-target",
+)  # fmt: skip
 
 
 def settle(config: pytest.Config, state: State) -> tuple[str, Comparison | None]:
@@ -166,10 +171,19 @@ class Comparison:
         skipped = [case for case in self.state.cases.values() if case.outcome == "skipped" and case.name not in judged]
         unselected = len(self.stored_s.keys() - judged - self.state.cases.keys())
         table = verdicts(found, verbose=verbose, skipped=skipped, unselected=unselected)
-        why = "" if self.gates else "This is a look: it fails nothing (--perf-gate=fail: exit code 10). "
+        why = ""
         if self.undecided:
-            why = f"exit code {EXIT_INCONCLUSIVE}: {self.undecided} undecided, and nothing failed. "
-        return [*table, *way_out(found, self.base.git_ref, why)]
+            why = f"Nothing failed, but {self.undecided} could not be decided: exit code {EXIT_INCONCLUSIVE}. "
+        elif not self.gates:
+            why = f"Nothing here fails the run; with --perf-gate=fail, this would be exit code {EXIT_INCONCLUSIVE}. "
+        return [*table, *way_out(found, why, self._paired())]
+
+    def _paired(self) -> str:
+        """The command that judges what stored runs cannot: base and head side by side; "" if they are one commit."""
+        here = stock.commit(self.config)
+        if not self.base.commit or (here.get("id") == self.base.commit and not here.get("dirty")):
+            return ""
+        return repeated(self.config, [f"--perf-against={self.base.git_ref}"], without=COMPARING)
 
 
 def _missing_item(session: pytest.Session, name: str) -> Missing:

@@ -61,7 +61,8 @@ class GateRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `seconds` is how long it measured, with `threads` threads each; None if it measured nothing. `others_cores` is how
     many cores other programs used meanwhile; None if unknown. `on_slower` and `on_inconclusive` are the modes of
-    `--perf-gate` and `--perf-inconclusive`. `notes` are sentences for the reader, and `command` repeats the gate.
+    `--perf-gate` and `--perf-inconclusive`. `notes` are sentences for the reader, `command` repeats the gate,
+    and `stepwatch` is the commit of the checkout that judged.
     """
 
     base: str
@@ -74,6 +75,7 @@ class GateRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_inconclusive: str = "warn"
     notes: tuple[str, ...] = ()
     command: str = ""
+    stepwatch: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """`perf.gate_run` in the JSON."""

@@ -49,7 +49,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         *footnotes(found),
         *counts([run for run in runs if run.gate is None]),
         *conclusion(found),
-        *(block for run in runs if run.judgements for block in judged(run, verbose=True)),
+        *(block for letter, run in named if run.judgements for block in _judged(letter, run)),
     ]
     if format == "github" and len(runs) == 1 and runs[0].judgements:
         return reviewer.summary(runs[0], blocks if runs[0].benchmarks else ()).rstrip("\n")
@@ -66,6 +66,10 @@ def summary(run: Run) -> str:
     """The report on one run for `--perf-summary`: Markdown with a marker, shorter than a comment may be."""
     text = f"{render([run], format='github')}\n"
     return text if text.startswith(MARKER) else cut(f"{MARKER}\n{text}")
+
+
+def _judged(letter: str, run: Run) -> list[Block]:
+    return [*([Notes([f"{letter}: {run.source}"])] if letter else []), *judged(run, verbose=True)]
 
 
 def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perf.harness.record.judgement import Judgement
-from perf.harness.record.run import Run, finite
+from perf.harness.record.run import Run, finite, short_name
 from perf.harness.record.values import Scalar
 from perf.harness.report.layout import clean
 from perf.harness.verdict.speedups import Row, Speedups
@@ -52,8 +52,16 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
         values = {name: _finite(read(row, found)) for name, read in COLUMNS.items()}
         made.append(values | _verdict(*verdicts.pop((row.letter, row.benchmark.fullname), (row.run, None))))
     for (letter, name), (run, judged) in verdicts.items():
-        known = {"file": run.source, "run": letter or None, "complete": run.complete, "name": name.split("::")[-1]}
-        made.append(dict.fromkeys(COLUMNS) | known | {"fullname": name} | _verdict(run, judged))
+        known: dict[str, Scalar] = {
+            "file": run.source,
+            "run": letter or None,
+            "complete": run.complete,
+            "name": name.split("::")[-1],
+            "fullname": name,
+            "benchmark": short_name(name).partition("[")[0],
+            **{key: run.fingerprint.get(key) for key in ("profile", "model")},
+        }
+        made.append(dict.fromkeys(COLUMNS) | known | _verdict(run, judged))
     return made
 
 
@@ -131,9 +139,9 @@ VERDICT = {
     **{side: side for side in ("base", "head")},
     "verdict": "verdict",
     "verdict_reason": "reason",
-    "change": "ratio",
-    "change_low": "low",
-    "change_high": "high",
+    "ratio": "ratio",
+    "ratio_low": "low",
+    "ratio_high": "high",
     "pairs": "launches",
     **{key: key for key in ("smallest_detectable", "base_s", "head_s", "base_bytes", "head_bytes")},
     **{key: key for key in ("base_loss", "head_loss")},

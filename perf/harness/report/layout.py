@@ -98,6 +98,13 @@ class Folded:
 Block = Heading | Notes | Fixed | Table | Folded
 
 
+def command(text: str, indent: str = INDENT) -> Fixed:
+    """The command `text` in lines that a shell reads as one: nothing of it is left out."""
+    wide = PAGE - len(indent) - 2
+    wrapped = textwrap.wrap(text, wide, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+    return Fixed([*(f"{indent}{line} \\" for line in wrapped[:-1]), *(f"{indent}{line}" for line in wrapped[-1:])], 0)
+
+
 def clean(text: str) -> str:
     """`text` in one line of printable characters, each one column wide. Others are escaped as in Python and pytest."""
     composed = unicodedata.normalize("NFC", text)  # `e` and an accent, two characters, become one

@@ -5,7 +5,6 @@ All of it comes from the record, so that a stored record says what the run said.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from perf.harness.record.judgement import GateRun, Judgement, Verdict
@@ -15,20 +14,20 @@ from perf.harness.report.facts import SUBJECT, lines, machine
 from perf.harness.report.layout import (
     INDENT,
     MAX_LINE,
-    PAGE,
     Block,
     Fixed,
     Folded,
     Heading,
     Notes,
     clean,
+    command,
     markdown,
     shorten,
 )
 from perf.harness.report.quantities import counted, duration
-from perf.harness.report.verdicts import Shown, counts, one_line, ranked, table, takes, verdicts
+from perf.harness.report.verdicts import Shown, counts, one_line, ranked, reasons, table, takes, verdicts
 from perf.harness.verdict.launches import LOOKS
-from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE, FAILURES, TARGET, UNDECIDED, tally
+from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, FAILURES, TARGET, UNDECIDED, tally
 
 # A program that keeps one comment up to date finds it by this.
 MARKER = "<!-- stepwatch -->"
@@ -39,6 +38,7 @@ ROWS = (1000, 300, 100, 30, 10, 3, 0)
 # GitHub shows ten annotations of each kind for a step.
 ANNOTATIONS = 10
 REST = "\n\n</details>\n\nThe rest is in the record: python -m perf report FILE\n"
+LONGEST = 600  # a reason in a summary has up to so many characters
 NOTES = 3  # even the shortest summary has these notes
 ACCEPTABLE = (Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING)
 
@@ -48,7 +48,7 @@ def judged(run: Run, *, verbose: bool) -> list[Block]:
     gate = run.gate
     sides = [] if gate is None else [f"{said}." for said in (f"base: {gate.base}; head: {gate.head}", *gate.notes)]
     found = verdicts(run.judgements, verbose=verbose, skipped=_skipped(run) if gate else ())
-    how = [] if gate is None else [*_measured(gate), *_limits(run.judgements), *_exit(gate, run.judgements)]
+    how = [] if gate is None else [*_measured(gate), *_limits(run.judgements), *_exit(run)]
     return [*(Notes([said]) for said in sides), *found, *([Notes(how)] if how else [])]
 
 
@@ -65,11 +65,16 @@ def _measured(gate: GateRun) -> list[str]:
     load = "" if gate.others_cores is None else f"; other programs used {gate.others_cores:.1f} cores"
     said = []
     if least is not None:
-        said.append(f"SLOWER: by {least:.1%} at least. SAME: certainly by less than {TARGET * least:.1%}.")
+        said.append(f"SLOWER: slower by {least:.1%} or more. SAME: a slowdown of {TARGET * least:.1%} is ruled out.")
     return [
         *said,
         f"Measured for {duration(gate.seconds)}{threads}{load}.",
     ]
+
+
+def _judge(gate: GateRun | None) -> list[str]:
+    """Which Stepwatch judged."""
+    return [f"{'stepwatch':<{SUBJECT - 1}} {gate.stepwatch}"] if gate and gate.stepwatch else []
 
 
 def _limits(judgements: Sequence[Judgement]) -> list[str]:
@@ -82,19 +87,25 @@ def _limits(judgements: Sequence[Judgement]) -> list[str]:
     return [f"The smallest slowdown that {LOOKS[-1]} pairs would show: {', '.join(limits)}."] if limits else []
 
 
-def _exit(gate: GateRun, judgements: Sequence[Judgement]) -> list[str]:
-    """What the verdicts make of the run."""
-    found = tally(judgements)
+def _exit(run: Run) -> list[str]:
+    """What the verdicts make of the run; nothing for stored runs, and for a run that did not finish."""
+    gate, found = run.gate, tally(run.judgements)
+    if gate is None or not run.complete:
+        return []
     failing, undecided = (sum(found[verdict] for verdict in group) for group in (FAILURES, UNDECIDED))
-    if gate.on_slower != "fail":
-        return [f"--perf-gate=warn: {failing} of them would fail the run."] if failing else []
+    if gate.on_slower != "fail" and failing:
+        return [f"--perf-gate=warn: {failing} of them would fail the run."]
     if failing:
         return [f"This fails the run: exit code {EXIT_FAILED}."]
-    if undecided and gate.on_inconclusive == "fail":
+    if undecided and gate.on_slower == "fail" and gate.on_inconclusive == "fail":
         return [f"This fails the run, as --perf-inconclusive=fail says: exit code {EXIT_FAILED}."]
-    if undecided and gate.on_inconclusive == "warn":
-        return [f"INCONCLUSIVE is exit code {EXIT_INCONCLUSIVE}; --perf-inconclusive=fail makes it 1, pass 0."]
-    return []
+    if undecided and gate.on_slower == "fail" and gate.on_inconclusive == "warn":
+        left = counted(undecided, "benchmark")
+        return [
+            f"Nothing failed, but {left} could not be decided: exit code {EXIT_INCONCLUSIVE}. "
+            "--perf-inconclusive=fail makes that 1, --perf-inconclusive=pass 0."
+        ]
+    return [f"This passes: exit code {EXIT_OK}."]
 
 
 def summary(run: Run, rest: Sequence[Block] = ()) -> str:
@@ -124,18 +135,18 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
     undecided = [one for one in ordered if one[1].verdict in UNDECIDED]
     against = run.perf.get("against")
     sides = f"base: {gate.base}; head: {gate.head}." if gate else f"base: {against}." if against else ""
-    first = [*(_exit(gate, run.judgements) if gate else []), sides, f"Machine: {machine(run)}." if run.perf else ""]
+    first = [*_exit(run), sides, f"Machine: {machine(run)}." if run.perf else ""]
     blocks: list[Block] = [
         Heading(_title(run)),
         Notes(list(filter(None, first))),
         *([Notes([f"{note}." for note in gate.notes[: max(most, NOTES)]])] if gate and gate.notes else []),
-        *table("What changed", changed[:most], pairs=_pairs(run)),
+        *table("What changed", changed[:most], _pairs(run), LONGEST),
         *_left_out(len(changed) - most),
         *_advice(run, changed),
         Folded(
             f"All {counted(len(ordered), 'benchmark')}",
             [
-                *table("", ordered[:most], pairs=_pairs(run)),
+                *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run), LONGEST)),
                 *_left_out(len(ordered) - most),
                 *takes(ordered[:most]),
                 Notes(counts(run.judgements, [])),
@@ -143,20 +154,14 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
         ),
     ]
     skipped = _skipped(run)
-    if why := [*by_reason(skipped)[: max(most, 1)], *(_limits([one for _, one in undecided[:most]]))]:
+    limits = _limits([one for _, one in undecided[:most]])
+    if why := [*reasons(undecided[:most], LONGEST), *limits, *by_reason(skipped)[: max(most, 1)]]:
         blocks.append(Folded(f"Not judged: {len(skipped) + len(undecided)}", [Notes(why)]))
-    blocks.append(
-        Folded("Machine, load and settings", [Fixed(lines(run), SUBJECT), Notes(_measured(gate) if gate else [])])
-    )
+    how = [*([Notes(_measured(gate))] if gate and gate.seconds else [])]
+    blocks.append(Folded("Machine, load and settings", [Fixed([*lines(run), *_judge(gate)], SUBJECT), *how]))
     if gate and gate.command:
-        blocks.append(Folded("The command", [Fixed(_in_lines(gate.command), len(INDENT))]))
+        blocks.append(Folded("The command", [command(gate.command, "")]))
     return [*blocks, *([Folded("All measurements", rest)] if rest else [])]
-
-
-def _in_lines(command: str) -> list[str]:
-    """`command` in lines that a shell reads as one."""
-    wrapped = textwrap.wrap(command, PAGE, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
-    return [*(f"{line} \\" for line in wrapped[:-1]), *wrapped[-1:]]
 
 
 def _title(run: Run) -> str:
@@ -201,10 +206,10 @@ def workflow_commands(judgements: Sequence[Judgement]) -> list[str]:
     for kind, group in (("error", FAILURES), ("warning", UNDECIDED)):
         found = [one for one in ranked(judgements) if one[1].verdict in group]
         for name, judgement in found[: ANNOTATIONS - 1] if len(found) > ANNOTATIONS else found:
-            made.append(f"::{kind} title={_property(f'{name}: {judgement.verdict}')}::{_data(one_line(judgement))}")
+            made.append(f"::{kind} title={_property(f'Stepwatch: {name}')}::{_data(one_line(judgement))}")
         if len(found) > ANNOTATIONS:
             left = [name for name, _ in found[ANNOTATIONS - 1 :]]
-            made.append(f"::{kind} title={_property(f'{len(left)} more')}::{_data(some_of(left))}")
+            made.append(f"::{kind} title={_property(f'Stepwatch: {len(left)} more')}::{_data(some_of(left))}")
     return made
 
 

@@ -22,7 +22,7 @@ WIDTH = 24
 # The whole height of a plot is at least this ratio, so that noise looks like noise.
 LEAST_HEIGHT = math.log(1.1)
 NOTES = (
-    "plot: the oldest run is on the left. The height is a ratio, of 1.1 at least.",
+    "plot: the oldest run is on the left. From bottom to top is a factor of 1.1 or more.",
     "changed: advice, no verdict. If runs do not depend on each other, at most "
     f"{CHANCE:.0%} of histories show a change by chance. It takes about 15 runs to see one.",
 )
@@ -47,7 +47,7 @@ def _skipped(skipped: Sequence[str]) -> list[Block]:
 def _blocks(history: History) -> list[Block]:
     first, last = history.runs[0], history.runs[-1]
     kind = "gate" if history.gates else "run"
-    what = ", head in steps with one thread" if history.gates else ""
+    what = " (times of head)" if history.gates else " of a part" if first.unfit else ""
     title = f"{quantities.counted(len(history.runs), kind)}{what}, {_day(first)} to {_day(last)}"
     names = _names(history)
     columns = (

@@ -9,7 +9,7 @@ from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import Case, short_name, told_apart
 from perf.harness.report import quantities
 from perf.harness.report.cases import outcome
-from perf.harness.report.layout import INDENT, Block, Column, Fixed, Heading, Notes, Table, formatted, shorten
+from perf.harness.report.layout import Block, Column, Heading, Notes, Table, command, formatted, shorten
 from perf.harness.verdict.tally import UNDECIDED, exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
@@ -81,13 +81,13 @@ def ranked(judgements: Sequence[Judgement]) -> list[Shown]:
     return list(zip(_names(ordered), ordered, strict=True))
 
 
-def table(title: str, shown: Sequence[Shown], pairs: str = "") -> list[Block]:
-    """The table of `shown`, and the reasons.
+def table(title: str, shown: Sequence[Shown], pairs: str = "", longest: int = MAX_REASON) -> list[Block]:
+    """The table of `shown`, and the reasons, each of up to `longest` characters.
 
     `pairs` is the title of the column that says on how many samples a verdict rests; "" leaves it out.
     """
-    reasons = _reasons(shown)
-    return [*([_table(title, shown, pairs)] if shown else []), *([Notes(reasons)] if reasons else [])]
+    why = reasons(shown, longest)
+    return [*([_table(title, shown, pairs)] if shown else []), *([Notes(why)] if why else [])]
 
 
 def takes(shown: Sequence[Shown]) -> list[Block]:
@@ -127,6 +127,8 @@ def changed(judgement: Judgement) -> str:
 
 def times(judgement: Judgement) -> str:
     """The times of base and head: `1.23 ms → 1.31 ms`."""
+    if judgement.base_s is None and judgement.head_s is None:
+        return quantities.NONE
     base, head = (
         quantities.NONE if time is None else quantities.seconds(time) for time in (judgement.base_s, judgement.head_s)
     )
@@ -139,13 +141,18 @@ def one_line(judgement: Judgement) -> str:
     return ": ".join([str(judgement.verdict), *known, *filter(None, [judgement.reason])])
 
 
-def way_out(judgements: Sequence[Judgement], git_ref: str, before: str = "") -> list[Block]:
-    """How to judge what stored runs leave undecided; empty if nothing is. The text begins with `before`."""
+def way_out(judgements: Sequence[Judgement], before: str, again: str) -> list[Block]:
+    """How to judge what stored runs leave undecided; empty if nothing is. The text begins with `before`.
+
+    `again` is the command that measures base and head side by side; "" if there is none.
+    """
     left = [str(verdict) for verdict in ORDER if verdict in UNDECIDED and tally(judgements)[verdict]]
     if not left:
         return []
-    how = f"To judge what is {' or '.join(left)}, measure base and head side by side, with the options of this run:"
-    return [Notes([before + how]), Fixed([f"{INDENT}pytest perf/ --perf-against={git_ref}"], hang=2 * len(INDENT))]
+    if not again:
+        return [Notes([before.rstrip()])] if before else []
+    how = f"To judge what is {' or '.join(left)}, measure base and head side by side:"
+    return [Notes([before + how]), command(again)]
 
 
 def _badness(judgement: Judgement) -> tuple[int, float]:
@@ -204,13 +211,13 @@ def _unchanged(judgements: Sequence[Judgement]) -> str:
     return f"Nothing changed in {quantities.counted(len(judgements), 'benchmark')}."
 
 
-def _reasons(shown: Sequence[Shown]) -> list[str]:
+def reasons(shown: Sequence[Shown], longest: int = MAX_REASON) -> list[str]:
     """Each reason once, with the benchmarks that have this reason, in the order of the table."""
     holders: dict[str, list[str]] = {}
     for name, judgement in shown:
         if judgement.reason:
             holders.setdefault(judgement.reason, []).append(name)
-    return [f"{_holders(names)}: {shorten(reason, MAX_REASON)}" for reason, names in holders.items()]
+    return [f"{_holders(names)}: {shorten(reason, longest)}" for reason, names in holders.items()]
 
 
 def _holders(names: Sequence[str]) -> str:
@@ -220,7 +227,8 @@ def _holders(names: Sequence[str]) -> str:
 def counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int = 0) -> list[str]:
     """How many benchmarks were compared, and how many have each verdict: a line each."""
     found = tally(judgements)
-    compared = sum(number for verdict, number in found.items() if verdict not in ONE_SIDED)
+    invalid = sum(one.ratio is None for one in judgements if one.verdict is Verdict.INVALID)
+    compared = sum(number for verdict, number in found.items() if verdict not in ONE_SIDED) - invalid
     sides = [f"compared {compared}", f"missing {found[Verdict.MISSING]}", f"new {found[Verdict.NEW]}"]
     if skipped:
         sides.append(outcome("skipped", skipped))

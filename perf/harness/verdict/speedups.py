@@ -25,6 +25,8 @@ PLAIN_MODE = dict(zip(MODES, (EAGER, FP32), strict=True))
 # A GPU counts its energy anew about ten times a second, so that less time than this [s] says too little.
 ENERGY_S = 2.0
 
+MOST_OF_MATMUL = 1.1  # both are measured, so a little above 1 is possible
+
 Key = tuple[Hashable, ...]
 
 
@@ -111,9 +113,13 @@ class Row:
 
     @property
     def share_of_matmul(self) -> float | None:
-        """The FLOP/s of this row as a share of those of the device's own matrix products; None if unknown."""
+        """The FLOP/s of this row as a share of those of the device's own matrix products; None if unknown.
+
+        No step is faster than its products. Where it seems so, something has disturbed the measurement of the products.
+        """
         flop_per_s, most = self.flop_per_s, self.benchmark.number("matmul_flop_per_s")
-        return flop_per_s / most if flop_per_s is not None and most else None
+        share = flop_per_s / most if flop_per_s is not None and most else None
+        return None if share is None or share > MOST_OF_MATMUL else share
 
     @property
     def j_per_sample(self) -> float | None:

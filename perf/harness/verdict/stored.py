@@ -128,4 +128,4 @@ def _runs(count: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}" if share < 100 else "10000%"
+    return f"{share:.1%}" if share < 0.995 else f"{share:.0%}" if share < 100 else "10000%"

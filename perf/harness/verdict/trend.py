@@ -79,8 +79,10 @@ def histories(runs: Iterable[Run]) -> list[History]:
 
 
 def _key(run: Run) -> object:
+    """What is equal in runs that can be compared; runs of a part of the cases are compared with each other."""
     facts = run.fingerprint or machine_facts(run)
-    return run.gate is not None, tuple(sorted((name, str(value)) for name, value in facts.items()))
+    part = frozenset(_seconds(run)) if run.unfit else None
+    return run.gate is not None, part, tuple(sorted((name, str(value)) for name, value in facts.items()))
 
 
 def _once(runs: Sequence[Run]) -> Iterable[Run]:

@@ -55,6 +55,12 @@ def _merge_base(repository: Path, ref: str) -> str:
         ) from None
 
 
+def merged_commit(folder: Path) -> str:
+    """The commit that HEAD merges into its first parent; "" if HEAD is no merge. Raises RefError."""
+    _, *parents = git(folder, "rev-list", "--parents", "-n", "1", "HEAD").split()
+    return parents[1] if len(parents) > 1 else ""
+
+
 def changed(folder: Path) -> bool:
     """Whether files below `folder` differ from the commit that is checked out. Raises RefError.
 

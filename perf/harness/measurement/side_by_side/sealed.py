@@ -103,22 +103,33 @@ def environment(given: Mapping[str, str], trees: Trees) -> dict[str, str]:
 
 
 class OwnTree:
-    """A finder that asks all other finders. It takes the place of this side for what they find in the other's."""
+    """A finder that asks all other finders. It takes the place of this side for what they find in the other's.
 
-    def __init__(self, trees: Trees) -> None:
-        self._trees = trees
+    Some finders read files of the folder that was installed before they answer: meson-python's builds it. `watch`
+    refuses that, and the other finders are asked.
+    """
+
+    def __init__(self, trees: Trees, watch: Watch) -> None:
+        self._trees, self._watch = trees, watch
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        strange = ""
+        strange, before = "", dict(self._watch.refused)
         for finder in list(sys.meta_path):
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
-            spec = finder.find_spec(fullname, path, target)
+            try:
+                spec = finder.find_spec(fullname, path, target)
+            except PermissionError as error:
+                if self._watch.refused == before:
+                    raise
+                strange = strange or str(error.filename)
+                continue
             if spec is None:
                 continue
             if (own := self._own(spec)) is not None:
+                self._watch.refused = before  # nothing of the other side was read, and nothing was needed
                 return own
             strange = strange or str(spec.origin or fullname)
         if strange:  # with None, Python would ask the other finders, and import this file
@@ -199,7 +210,7 @@ def seal(trees: Trees) -> Watch:
     """Keep this process in its own tree, for as long as it lives."""
     sys.path[:] = [trees.mapped(entry) for entry in sys.path]
     sys.path_importer_cache.clear()
-    sys.meta_path.insert(0, OwnTree(trees))
     watch = Watch(trees)
+    sys.meta_path.insert(0, OwnTree(trees, watch))
     sys.addaudithook(watch)
     return watch

@@ -19,7 +19,15 @@ from typing import Any
 from data import places
 from model.imports import LIBRARIES, file_of, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
-from perf.harness.measurement.side_by_side.repository import RefError, changed, commit, same_tree, top_level, trailers
+from perf.harness.measurement.side_by_side.repository import (
+    RefError,
+    changed,
+    commit,
+    merged_commit,
+    same_tree,
+    top_level,
+    trailers,
+)
 from perf.harness.measurement.side_by_side.sealed import Trees, environment, libraries
 from perf.harness.measurement.side_by_side.worker import CHECKOUT
 from perf.harness.measurement.side_by_side.worktree import PREFIX, SetupFailed, make_ready, own_links, worktree
@@ -238,12 +246,27 @@ def _ready(base: Side, settings: Settings) -> Side:
     return replace(base, free=(*base.free, *own_links(place)))
 
 
+def version() -> str:
+    """The commit of this checkout of Stepwatch, and whether its files differ; "" if git cannot say."""
+    return _at(CHECKOUT) if _repository(CHECKOUT) == CHECKOUT else ""
+
+
+def _at(root: Path) -> str:
+    """The commit of the working tree `root`, and whether its files differ; "" if git cannot say.
+
+    A system for CI may check out a merge that only it knows: then the commit that it merged is named, too.
+    """
+    with contextlib.suppress(RefError):
+        merged = merged_commit(root)
+        of = f" (which merges {merged[:SHORT]})" if merged else ""
+        return f"{commit(root, 'HEAD')[:SHORT]}{of}" + (" + uncommitted changes" if changed(root) else "")
+    return ""
+
+
 def _working_tree(root: Path) -> str:
     """Head's title, with the commit if git knows it."""
-    at = ""
-    with contextlib.suppress(RefError):
-        at = f" at {commit(root, 'HEAD')[:SHORT]}" + (" + uncommitted changes" if changed(root) else "")
-    return f"the working tree {root.name}{at}"
+    at = _at(root)
+    return f"the working tree {root.name}" + (f" at {at}" if at else "")
 
 
 def _base(subject: Subject, settings: Settings, held: contextlib.ExitStack) -> tuple[Subject, str]:

@@ -1,0 +1,29 @@
+"""In: the command line of this run. Out: a command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+import pytest
+
+from perf.harness.plugin import preflight
+
+# What the docs call a clone of Stepwatch.
+CLONE = '"$STEPWATCH/perf"'
+
+
+def repeated(config: pytest.Config, more: Sequence[str] = (), without: Sequence[str] = ()) -> str:
+    """The command of this run with the arguments `more`, but without the options `without`.
+
+    A path to Stepwatch that is of this machine only is written as the docs write it.
+    """
+    words = ["pytest"]
+    for argument in map(str, config.invocation_params.args):
+        path, _, _ = argument.partition("::")
+        if path == str(preflight.PERF) or path.startswith(f"{preflight.PERF}/"):
+            rest = argument.removeprefix(str(preflight.PERF))
+            words.append(f"{CLONE}{shlex.quote(rest) if rest else ''}")
+        elif argument.split("=")[0] not in without:
+            words.append(shlex.quote(argument))
+    return " ".join([*words, *map(shlex.quote, more)])
