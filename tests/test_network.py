@@ -236,7 +236,7 @@ def test_two_networks_are_measured_recorded_and_reported_by_name(perf, pytester)
     result = perf(PERF, "--perf-device=cpu", BOTH, "-k", "step or pipeline")
     result.assert_outcomes(passed=4, deselected=10)
     (path,) = kept(pytester)
-    assert path.parent.parent.name.startswith("smoke-simple_nn_small_cnn-digits-")
+    assert path.parents[2].name.startswith("smoke-simple_nn_small_cnn-digits-")
     document = read(path)
     assert [error.message for error in validator().iter_errors(document)] == []
     assert {one["extra_info"]["memory_format"] for one in document["benchmarks"]} == {"contiguous_format"}

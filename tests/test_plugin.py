@@ -222,6 +222,16 @@ def test_a_run_of_some_cases_is_kept_but_never_the_baseline_of_a_whole_run(perf,
     whole.stdout.fnmatch_lines(["NO BASELINE*"])
 
 
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_summary_of_what_was_measured_is_written_also_if_nothing_was(perf, pytester, disabled):
+    target = pytester.path / "summary.md"
+    perf(STEP, "--perf-device=cpu", f"--perf-summary={target}", *(["--benchmark-disable"] if disabled else []))
+    text = target.read_text()
+    assert text.startswith("<!-- stepwatch -->\n## Stepwatch\n")
+    assert ("### Training step" in text) is not disabled
+    assert ("Nothing was measured." in text) is disabled
+
+
 def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):
     perf(STEP, "--perf-device=cpu")
     (path,) = kept(pytester)

@@ -71,6 +71,11 @@ def test_an_ini_file_that_asks_to_run_tests_again_is_refused_too(perf, pytester,
     assert perf(INI).ret == code
 
 
+def test_a_test_of_the_users_own_may_have_any_fixture(perf, pytester):
+    own = pytester.makepyfile(test_own=f"import pytest\n{FIXTURE}\ndef test_own(benchmark): pass\n")
+    assert perf("", str(own)).ret == 0
+
+
 def test_a_fixture_that_is_not_pytest_benchmarks_is_refused_with_its_module(perf):
     result = perf(FIXTURE)
     assert result.ret == 4

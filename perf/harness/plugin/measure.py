@@ -199,14 +199,17 @@ class Measure(Way):
             self._comparison.summarize(terminal)
 
     def recorded(self) -> Run | None:
-        return load(self._file.path) if self._file is not None else None
+        if self._file is not None:
+            return load(self._file.path)
+        return self.state.empty_run() if self.state.plan.ready else None
 
     def as_record(self) -> dict[str, Any]:
         against = {} if self._comparison is None else {"against": self._comparison.base.label}
         return super().as_record() | against
 
     def _summary(self) -> list[str]:
-        run = self.recorded() or self.state.empty_run()
+        run = self.recorded()
+        assert run is not None  # something was started
         run = dataclasses.replace(run, judgements=())  # the judgements have their own section
         lines = render([run], width=self.progress.columns).splitlines()
         if self._file is None:
