@@ -230,6 +230,8 @@ def test_what_judges_is_a_command_of_the_same_selection_against_the_commit_of_th
     assert command[:1] == ["pytest"] and command[-1] == "--perf-against=ababababab"
     assert "step or inference" in command
     assert not any(word.startswith(("--benchmark-compare", "--perf-passes")) for word in command)
+    apart = toy.run("--benchmark-compare", "0001", "--perf-passes", "1").stdout.str()
+    assert "0001" not in apart.partition("side by side:")[2].partition("--perf-against")[0]
     monkeypatch.setattr(stock, "commit", lambda config: {"id": "ab" * 20, "dirty": False})
     assert "side by side" not in toy.run("--benchmark-compare=0001").stdout.str()  # base and head would be one commit
 

@@ -89,6 +89,17 @@ def test_a_file_of_an_unknown_tool_is_no_benchmark_file(root):
     assert refusal(root) == "no `benchmarks` list: not a pytest-benchmark file"
 
 
+@pytest.mark.parametrize(
+    "root",
+    [
+        {"benchmarks": [{"runs": {"a": 1}}]}, {"benchmarks": [{"runs": "x"}]}, {"benchmarks": [{"runs": [1]}]},
+        {"creator": {"name": []}, "benchmarks": []}, {"results": [{"command": "a", "times": 3}]},
+    ],
+)  # fmt: skip
+def test_odd_contents_of_another_tools_file_are_no_traceback(root):
+    assert parse(json.dumps(root), "x.json").benchmarks == ()
+
+
 def test_a_time_of_zero_hides_no_other_benchmark():
     run = foreign(entry("test_fast", 1e-6, min=0.0), entry("test_none", 0.0, data=[0.0, 0.0]), entry("test_slow", 1.0))
     assert shown(run) == ["test_fast 1.00 µs ±5.0% 10", "test_slow 1.00 s ±5.0% 10"]

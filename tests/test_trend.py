@@ -182,7 +182,10 @@ def test_a_file_that_is_named_and_cannot_be_read_is_an_error(tmp_path, capsys):
 
 def test_programs_get_every_point_and_change(tmp_path, capsys):
     stored(tmp_path, drifting())
-    (history,) = json.loads(trend(capsys, tmp_path, "--format=json")[1])
+    (tmp_path / "broken.json").write_text("{")
+    found = json.loads(trend(capsys, tmp_path, "--format=json")[1])
+    (history,), (not_read,) = found["histories"], found["not_read"]
+    assert "broken.json: line 1" in not_read
     first = history["benchmarks"][0]
     assert len(first["runs"]) == 30 and first["changes"][0]["ratio"] > 1.01
     assert first["runs"][3]["commit"] == f"{3:040x}"

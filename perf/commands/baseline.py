@@ -16,8 +16,6 @@ from perf.harness.report import baselines as text
 from perf.harness.verdict.acceptance import why_unacceptable
 from perf.harness.verdict.stored_runs import Base
 
-STORAGE = Path(".benchmarks")
-
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     about = "keep the runs that later ones are compared with"
@@ -38,7 +36,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def _action(actions: Any, action: str, about: str, run: Any, named: bool = True) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(action, help=about, description=f"{about.capitalize()}.")
     parser.add_argument(
-        "--storage", metavar="DIR", type=Path, default=STORAGE, help="where runs are kept (default: .benchmarks)"
+        "--storage", metavar="DIR", type=Path, default=store.STORAGE, help="where runs are kept (default: .benchmarks)"
     )
     if named:
         parser.add_argument("--name", default=store.DEFAULT_NAME, help="of the baseline (default: %(default)s)")

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.output import add_output, deliver, width
-from perf.harness.record.baseline import PREFIX
+from perf.harness.record.baseline import PREFIX, STORAGE
 from perf.harness.record.read import load
 from perf.harness.record.run import RecordError, Run
 from perf.harness.report.trend import FORMATS, render_trends
 from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.trend import histories
-
-STORAGE = Path(".benchmarks")
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -67,7 +65,7 @@ def _files(paths: list[Path]) -> Iterator[tuple[Path, bool]]:
 
 
 def _why_not(run: Run) -> str | None:
-    """Why a run is no part of a history; None if it is. What a gate said of its own changes nothing about its times."""
+    """Why a run is no part of a history; None if it is. A gate counts whatever its verdicts are."""
     if run.qualification is not None:
         return "a qualification, which times no benchmark"
     if run.gate is not None:

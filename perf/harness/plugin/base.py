@@ -70,7 +70,7 @@ def _default(config: pytest.Config, folder: Path, plan: Plan, selection: Selecti
         config.option.benchmark_compare = str(accepted)
         return _read(_label(accepted), [accepted], plan)
     runs = _runs(folder)[-MOST_RUNS:]
-    alike = _runs(folder, selection.folder_name)[-MOST_RUNS:] if selection.text and selection.repeatable else []
+    alike = _runs(folder, selection.folder_name)[-MOST_RUNS:] if selection.comparable else []
     if len(alike) > len(runs):
         config.option.benchmark_compare = str(alike[-1])  # pytest-benchmark does not know our folders
         return _read(f"{counted(len(alike), 'run')} of the same selection, {selection.text}", alike, plan, True)

@@ -19,7 +19,11 @@ def repeated(config: pytest.Config, more: Sequence[str] = (), without: Sequence[
     A path to Stepwatch that is of this machine only is written as the docs write it.
     """
     words = ["pytest"]
+    value_of = ""  # the option whose value may come next
     for argument in map(str, config.invocation_params.args):
+        before, value_of = value_of, argument
+        if before in without and not argument.startswith("-"):
+            continue
         path, _, _ = argument.partition("::")
         if path == str(preflight.PERF) or path.startswith(f"{preflight.PERF}/"):
             rest = argument.removeprefix(str(preflight.PERF))

@@ -226,7 +226,7 @@ class Measure(Way):
     @property
     def _comparable_part(self) -> bool:
         """Whether the run measures a part of `perf/` that a later run can measure again."""
-        return bool(self.state.unfit and self._selection.text and self._selection.repeatable)
+        return bool(self.state.unfit) and self._selection.comparable
 
     @property
     def _spoiled(self) -> bool:

@@ -38,6 +38,11 @@ class Selection:
         return cls(" ".join(words), repeatable=not by_outcome)
 
     @property
+    def comparable(self) -> bool:
+        """Whether this is a part that a later run can select again."""
+        return bool(self.text) and self.repeatable
+
+    @property
     def folder_name(self) -> str:
         """The folder, in that of the whole runs, for the runs of this part."""
         readable = re.sub(r"[^A-Za-z0-9]+", "-", self.text).strip("-")[:LONGEST]

@@ -19,6 +19,8 @@ from perf.harness.record.run import Baseline, Medians, RecordError, Run
 from perf.harness.record.store import numbered
 from perf.harness.record.write import write_text
 
+# Where a run is kept, seen from the folder in which it was started.
+STORAGE = Path(".benchmarks")
 DEFAULT_NAME = "default"
 # This many of the newest runs show how much runs differ. Since older runs, the machine may have changed.
 MOST_RUNS = 20

@@ -15,7 +15,7 @@ from perf.harness.record.values import Count, Seconds
 
 DATA_JS = "window.BENCHMARK_DATA"
 OPTIONAL = ("min", "max", "mean", "q1", "q3")
-CREATORS = {"pytest-codspeed", "codspeed"}
+CREATORS = ("pytest-codspeed", "codspeed")
 
 
 def tool_of(root: object) -> str | None:
@@ -55,7 +55,8 @@ def translated(root: Mapping[str, Any], tool: str) -> dict[str, Any] | None:
     every = [common | _some(one.get("metadata")) for one in root["benchmarks"]]
     if any(facts.get("unit", "second") != "second" for facts in every):
         return None
-    first = every[0] | _some(root["benchmarks"][0]["runs"][0].get("metadata")) if root["benchmarks"][0]["runs"] else {}
+    runs = root["benchmarks"][0]["runs"]
+    first = every[0] | _some(_some(runs[0] if isinstance(runs, list) and runs else None).get("metadata"))
     return {
         "benchmarks": [
             _entry(facts.get("name", "unnamed"), _values(one["runs"]), {})

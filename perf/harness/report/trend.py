@@ -31,7 +31,8 @@ NOTES = (
 def render_trends(found: Sequence[History], skipped: Sequence[str], *, width: int, format: str = "terminal") -> str:
     """The report on the histories in one of FORMATS; `skipped` says what was not read, and why."""
     if format == "json":
-        return json.dumps([_record(history) for history in found], indent=1, allow_nan=False, ensure_ascii=True)
+        made = {"histories": [_record(history) for history in found], "not_read": list(skipped)}
+        return json.dumps(made, indent=1, allow_nan=False, ensure_ascii=True)
     several = [history for history in found if len(history.runs) > 1]
     blocks: list[Block] = [Heading("Stepwatch: trend"), *(block for history in several for block in _blocks(history))]
     if alone := len(found) - len(several):

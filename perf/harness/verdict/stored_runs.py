@@ -140,7 +140,7 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
 def check_comparable(base: Run, head: Run) -> None:
     """Raise Incomparable if a gate made one of the runs, or if the machines or the settings of the two differ.
 
-    Of a run without a fingerprint, pytest-benchmark's own facts on the machine count.
+    If a run has no fingerprint, pytest-benchmark's own facts on the machine are compared.
     """
     for run in (base, head):
         if run.gate is not None:
