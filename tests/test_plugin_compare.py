@@ -277,6 +277,10 @@ def test_what_a_selection_depends_on_is_not_how_an_earlier_run_ended(toy):
     toy.slow()
     toy.compare()
     toy.compare("--lf").stdout.fnmatch_lines(["Later runs are not compared with it: *"])
+    toy.slow(1.0)
+    passed = toy.compare("--lf", "-k", "step")
+    assert passed.ret == 0
+    passed.stdout.fnmatch_lines(["Later runs are not compared with it: *"])
 
 
 def test_a_missing_case_of_a_selection_fails(toy):

@@ -52,6 +52,14 @@ def test_two_passes_measure_each_case_twice_and_the_record_says_which_rounds_are
     assert [case["outcome"] for case in document["perf"]["cases"]] == ["measured"] * 2
 
 
+def test_the_page_of_a_job_has_one_summary_however_many_processes_measure(perf, pytester, monkeypatch):
+    page = pytester.path / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    assert perf(STEP, *TWO, "--perf-rounds=4").ret == 0
+    assert page.read_text().count("<!-- stepwatch -->") == 1
+    assert "### Training step" in page.read_text()
+
+
 MODEL = """
 import os
 import torch
