@@ -173,6 +173,12 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def records(pytester):
+    """The `perf` of each record of a qualification that a test has kept, oldest first."""
+    found = sorted((pytester.path / "kept").rglob("*qualify_*.json"), key=os.path.getmtime)
+    return [read(path)["perf"] for path in found]
+
+
 def validator():
     """Of records, by perf/schema.json."""
     jsonschema = pytest.importorskip("jsonschema")

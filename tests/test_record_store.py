@@ -1,5 +1,6 @@
 """Where a run is kept: replaced at once, numbered when whole, and never broken by a kill."""
 
+import errno
 import json
 import math
 import os
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.record import RecordError
-from perf.harness.record.store import WRITING_S, RunFile, numbered, plain
+from perf.harness.record import RecordError, store
+from perf.harness.record.store import WRITING_S, RunFile, claim, numbered, plain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +44,48 @@ def test_two_runs_at_once_keep_both_files(tmp_path):
     for file in files:
         file.write({"by": file.stamp})
     assert {json.loads(file.number(file.stamp).read_text())["by"] for file in files} == {"one", "two"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_run_that_ends_at_the_same_time_is_not_overwritten(tmp_path, monkeypatch, links):
+    """Two machines that share the folder may both see that 0001 is free, and have the same name for their run."""
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    for number in (1, 2):
+        file = RunFile(tmp_path, f"now{number}")
+        file.write({"by": number})
+        if links:  # the first look is too early to see the other run
+            looks = iter([[]])
+            monkeypatch.setattr(store, "numbered", lambda folder, looks=looks: next(looks, numbered(folder)))
+        file.number("same")
+    assert [json.loads(path.read_text())["by"] for path in numbered(tmp_path)] == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001_same.json", "0002_same.json"]
+
+
+def no_links(source, target):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_file_is_claimed_once(tmp_path):
+    claim(tmp_path / "new" / "a.json")
+    with pytest.raises(RecordError, match=r"a.json: cannot be written: File exists"):
+        claim(tmp_path / "new" / "a.json")
+
+
+def test_a_full_or_forbidden_folder_is_found_by_trying_and_nothing_is_left(tmp_path, monkeypatch):
+    store.try_folder(tmp_path / "new")
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(RecordError) as caught:
+        store.try_folder(tmp_path / "new")
+    assert str(caught.value) == f"{tmp_path / 'new'}: cannot be written: No space left on device"
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RecordError, match=r"file: cannot be written: (File exists|Not a directory)"):
+        store.try_folder(tmp_path / "file")
+
+
+def no_room(file):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):

@@ -18,15 +18,16 @@ from perf.harness.measurement.side_by_side.listing import Listed, lacking, liste
 from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared
 from perf.harness.measurement.side_by_side.schedule import Gate
 from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, acceptances, same_code, sides, version
-from perf.harness.plugin import deciding, preflight, stock
+from perf.harness.options import GATE
+from perf.harness.plugin import deciding, preflight
 from perf.harness.plugin.command import repeated
 from perf.harness.plugin.gated import GatedItem, Shown
 from perf.harness.plugin.items import kind, name_of, parametrize, params
-from perf.harness.plugin.state import end_undecided, keep_record, kept_in
+from perf.harness.plugin.kept import DecidingRecord, check_folder
+from perf.harness.plugin.state import end_undecided
 from perf.harness.plugin.way import Way
 from perf.harness.record import Case, Run
 from perf.harness.record.judgement import GateRun, Judgement, Verdict
-from perf.harness.record.read import load
 from perf.harness.report.layout import Heading, page
 from perf.harness.report.reviewer import judged
 from perf.harness.verdict.accepted import Acceptance, accept
@@ -55,12 +56,11 @@ class SideBySide(Way):
         self._judgements: dict[str, Judgement] = {}
         self._skipped: list[Case] = []
         self._notes: list[str] = []
-        self._kept: Path | None = None
         self._listed: dict[str, Listed] = {}
         self._frozen: set[str] = set()
         self._seconds: float | None = None  # how long it measured
         self._others_cores: float | None = None
-        self._json = stock.take_json(config)
+        self._record = DecidingRecord(config, GATE)
         config.option.benchmark_only = False  # pytest-benchmark does not know our items as benchmarks
         assert self.settings.threads is not None  # preflight sets the threads
         self._threads = self.settings.threads
@@ -214,6 +214,7 @@ class SideBySide(Way):
         items = [item for item in session.items if isinstance(item, GatedItem)]
         if not items:
             return
+        check_folder(self.config)
         chosen = {item.nodeid for item in items}
         for name in set(self._judgements) - chosen:
             del self._judgements[name]
@@ -288,18 +289,11 @@ class SideBySide(Way):
         self.state.cases = {case.name: case for case in self._skipped}
         self.state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._judgements:
-            self._keep()
+            self._record.write(self.state.complete)
         end_undecided(session)
 
-    def _keep(self) -> None:
-        """Write the record to the folder of the measured runs, and to the file of --benchmark-json, if any."""
-        folder, stamp = kept_in(self.config)
-        path = folder / f"{'' if self.state.complete else 'partial_'}gate_{stamp}.json"
-        keep_record(self.config, path, self._json)
-        self._kept = path
-
     def recorded(self) -> Run | None:
-        return None if self._kept is None else load(self._kept)
+        return self._record.run()
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
         run = self.recorded()
@@ -307,7 +301,7 @@ class SideBySide(Way):
             return
         terminal.section("Stepwatch: base against head")
         blocks = [Heading("Stepwatch"), *judged(run, verbose=self.config.get_verbosity() > 0)]
-        for line in [*page(blocks, self.progress.columns).splitlines(), "", f"Kept as {self._kept}"]:
+        for line in [*page(blocks, self.progress.columns).splitlines(), "", *self._record.lines()]:
             terminal.write_line(line)
 
     def _titles(self) -> list[str]:

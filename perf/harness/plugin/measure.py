@@ -19,6 +19,7 @@ from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import preflight, stock, stored
 from perf.harness.plugin.items import is_part, kind, parametrize, params
+from perf.harness.plugin.kept import check_folder
 from perf.harness.plugin.selection import Selection
 from perf.harness.plugin.state import end_undecided, kept_in, shown
 from perf.harness.plugin.way import Way
@@ -98,6 +99,8 @@ class Measure(Way):
     def start(self, session: pytest.Session) -> None:
         if not self.state.cases:
             return
+        if not stock.disabled(self.config):
+            check_folder(self.config)
         self.prepare_data()
         if not stock.disabled(self.config):
             self.state.start_telemetry()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,12 @@ from perf.harness.machine.devices import Device
 from perf.harness.measurement.checks import faults
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
-from perf.harness.options import FAULTS
-from perf.harness.plugin import preflight, stock
-from perf.harness.plugin.state import keep_record, kept_in
+from perf.harness.options import FAULTS, QUALIFY
+from perf.harness.plugin import preflight
+from perf.harness.plugin.kept import DecidingRecord, check_folder
 from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError, Run
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
-from perf.harness.record.read import load
-from perf.harness.record.run import PARTIAL
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
@@ -34,6 +33,7 @@ from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
 
 CHECKS = tuple(FAULTS)
 AFTER = " after"
+NAMED = 60  # the most characters of a host, or of the devices, in the name of a record
 
 
 class Qualify(Way):
@@ -50,7 +50,7 @@ class Qualify(Way):
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
-        self._json = stock.take_json(config)
+        self._record = DecidingRecord(config, self._kind)
         config.option.benchmark_only = False  # pytest-benchmark does not know the checks as benchmarks
         if (spec := self.settings.spec) is not None:
             try:
@@ -127,6 +127,7 @@ class Qualify(Way):
     def start(self, session: pytest.Session) -> None:
         if not session.items:
             return
+        check_folder(self.config)
         self.prepare_data()  # the checks that train need the data
         self._begun = True
         inject = self.settings.inject
@@ -203,17 +204,15 @@ class Qualify(Way):
         """The results so far."""
         return list(self._found.values())
 
-    @cached_property
-    def _path(self) -> Path:
-        folder, stamp = kept_in(self.config)
-        return folder / f"qualify_{stamp}.json"
-
     @property
-    def _partial(self) -> Path:
-        """The path of the record until all checks are done. A killed run leaves its record there."""
-        return self._path.with_name(f"{PARTIAL}{self._path.name}")
+    def _kind(self) -> str:
+        """The beginning of the record's name, which tells the machines of a fleet apart: host and devices."""
+        present = [device.name for device in self.state.plan.devices.values() if not device.absent]
+        parts = [platform.node(), "-".join(present)]
+        return "_".join([QUALIFY, *(re.sub(r"[^A-Za-z0-9.-]+", "-", part)[:NAMED] for part in parts if part)])
 
-    def _write(self) -> None:
+    def _write(self, last: bool = False) -> None:
+        """Write all results so far. A killed run leaves its record as `partial_qualify_….json`."""
         settings = self.settings
         self._qualification = qualification(
             self._checks,
@@ -221,7 +220,7 @@ class Qualify(Way):
             notes=[*self._notes, *self._unreached()],
             complete=self.state.complete,
         )
-        keep_record(self.config, self._path if self.state.complete else self._partial, self._json)
+        self._record.write(self.state.complete, last)
 
     def _unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
@@ -239,28 +238,22 @@ class Qualify(Way):
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.state.complete = ended and not self._unreached()  # -x may end the run earlier
-        self._write()
-        if self.state.complete:
-            self._partial.unlink(missing_ok=True)
+        self._write(last=True)
         assert self._qualification is not None
         standing = self._qualification.standing
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
             session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
 
-    @property
-    def _kept(self) -> Path:
-        return self._path if self.state.complete else self._partial
-
     def recorded(self) -> Run | None:
-        return None if self._qualification is None else load(self._kept)
+        return self._record.run()
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
-        if self._qualification is None:
+        run = self.recorded()
+        if run is None:
             return
         terminal.section("Stepwatch: qualification")
-        width, kept = self.progress.columns, self._kept
-        last = f"Kept as {kept}; attach it to the ticket." if self.state.complete else f"Kept as {kept}"
-        for line in [*render([load(kept)], width=width).splitlines(), "", last]:
+        kept = self._record.lines("; attach it to the ticket." if self.state.complete else "")
+        for line in [*render([run], width=self.progress.columns).splitlines(), "", *kept]:
             terminal.write_line(line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,10 +18,9 @@ from perf.harness.machine.telemetry.source import Sample, Source
 from perf.harness.options import Settings
 from perf.harness.plugin import project, stock
 from perf.harness.plugin.progress import Progress
-from perf.harness.record import SCHEMA_VERSION, Case, RecordError, Run
+from perf.harness.record import SCHEMA_VERSION, Case, Run
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.read import parse
-from perf.harness.record.store import keep
 from perf.harness.verdict.acceptance import spoiled
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, UNDECIDED, tally
 from perf.harness.workload.plan import Plan
@@ -88,21 +87,14 @@ PROGRESS = pytest.StashKey[Progress]()
 
 
 def kept_in(config: pytest.Config) -> tuple[Path, str]:
-    """The folder of this run's file, and the part of its name that no other run has: time and process id."""
+    """The folder of this run's file, and the part of its name that no other run has: time and a random part.
+
+    Process ids are no such part: containers that share a folder count them alike.
+    """
     folder = (
         stock.storage_folder(config) or project.home(config) / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
     )
-    return folder, f"{datetime.datetime.now().strftime(STAMP)}_{os.getpid()}"
-
-
-def keep_record(config: pytest.Config, path: Path, wanted: Path | None) -> None:
-    """Write the run's record to `path` and, if given, to `wanted`. Raises pytest.UsageError if it cannot be written."""
-    document = stock.document(config)
-    try:
-        for target in filter(None, (path, wanted)):
-            keep(target, document)
-    except RecordError as error:
-        raise pytest.UsageError(str(error)) from None
+    return folder, f"{datetime.datetime.now().strftime(STAMP)}_{secrets.token_hex(4)}"
 
 
 def end_undecided(session: pytest.Session) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from perf.harness.record.write import write_text
 
 # No write takes this long [s]: an older temporary file was left by a run that was killed.
 WRITING_S = 600
+# Twice the size of a large record of a qualification.
+TRIAL_BYTES = 2**20
 NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
 
 
@@ -42,6 +46,28 @@ def keep(path: Path, document: Mapping[str, Any]) -> None:
     except OSError as error:
         raise RecordError(str(path), "", f"cannot be written: {error.strerror}") from error
     write_text(path, json.dumps(plain(document), indent=1))
+
+
+def claim(path: Path) -> None:
+    """Create the file `path`, empty. Raises RecordError if it exists: no run overwrites the record of another one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("x").close()
+    except OSError as error:
+        raise RecordError(str(path), "", f"cannot be written: {error.strerror}") from error
+
+
+def try_folder(folder: Path) -> None:
+    """Write TRIAL_BYTES to a file in `folder`, and remove it. Raises RecordError if that fails, or the disk is full."""
+    path = folder / f".{secrets.token_hex(4)}.partial"
+    try:
+        claim(path)
+        write_text(path, TRIAL_BYTES * " ")
+    except RecordError as error:
+        raise RecordError(str(folder), "", str(error).rpartition(f"{path}: ")[2]) from None
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -71,8 +97,19 @@ class RunFile:
                     litter.unlink()
 
     def number(self, name: str) -> Path:
-        """Rename the file of a whole run to the next number in its folder plus `name`. Returns the new path."""
-        number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
-        self.path = self.path.replace(self.path.with_name(f"{number:04}_{name}.json"))
-        self.numbered = True
-        return self.path
+        """Rename the file of a whole run to the next number in its folder plus `name`. Returns the new path.
+
+        Another run that ends at the same time, also on another machine that shares the folder, is not overwritten.
+        """
+        while True:
+            number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
+            target = self.path.with_name(f"{number:04}_{name}.json")
+            try:
+                os.link(self.path, target)  # unlike a rename, it fails if the target exists
+            except FileExistsError:
+                continue
+            except OSError:  # a file system without hard links
+                self.path.replace(target)
+            self.path.unlink(missing_ok=True)
+            self.path, self.numbered = target, True
+            return target

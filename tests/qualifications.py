@@ -1,0 +1,127 @@
+"""A qualification of a CPU of a known kind, on a clock that only operations of torch advance: fixtures of the tests."""
+
+import types
+
+import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from perf.harness.machine import load
+from perf.harness.machine.telemetry.sampler import INTERVAL_S, Sampler
+from perf.harness.measurement import rounds
+from perf.harness.measurement.checks import exact, probes, steps
+from perf.harness.measurement.checks.attempt import Attempt
+from tests.conftest import PERF, STRICT
+
+
+class OperationClock(TorchDispatchMode):
+    """A clock on which each operation of torch takes `operation_s`, and reading the clock an eighth of the usual one.
+
+    The run's sampler is asked as this time passes. What a run measures with it is the same on every machine.
+    """
+
+    # Powers of two: sums of them are exact, and differences do not depend on when a run began.
+    USUAL_S, LONG_S, READING_S = 2**-17, 2**-7, 2**-20
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.operation_s = 0.0, self.USUAL_S
+        self.sampler, self.asked = None, 0.0
+
+    def __torch_dispatch__(self, operation, _types, arguments=(), named=None):
+        self.now += self.operation_s
+        if self.sampler is not None and self.now >= self.asked + INTERVAL_S:
+            self.asked = self.now
+            self.sampler.ask()
+        return operation(*arguments, **(named or {}))
+
+    def __call__(self):
+        self.now += self.READING_S
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += round(seconds / self.READING_S) * self.READING_S
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of everything that a qualification measures; waiting takes no real time, either."""
+    clock = OperationClock()
+    monkeypatch.setattr(rounds.device_timer, "__defaults__", (clock,))
+    monkeypatch.setattr(probes.sustained, "__defaults__", (clock,))
+    monkeypatch.setattr(load.look, "__defaults__", (clock, clock.sleep))
+    monkeypatch.setattr(steps, "time", types.SimpleNamespace(perf_counter=clock, sleep=clock.sleep))
+    for function, defaults in (
+        (Attempt.__init__, {"clock": clock, "wait": clock.sleep}),
+        (Sampler.__init__, {"clock": lambda: clock.now, "cost": lambda: 0.0, "wait": lambda seconds: True}),
+    ):
+        for name, value in defaults.items():
+            monkeypatch.setitem(function.__kwdefaults__, name, value)
+    start = Sampler.start
+
+    def started(sampler):
+        start(sampler)
+        clock.sampler = sampler
+
+    monkeypatch.setattr(Sampler, "start", started)
+    return clock
+
+
+@pytest.fixture
+def quick(monkeypatch, clock):
+    """A free CPU of a known kind, and probes of few and small operations."""
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: 0.0)
+    monkeypatch.setattr(load, "withheld_s", lambda: 0.0)
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: 2.5e9)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    # Of several workers, each batch comes when it will; of one, in the order of asking.
+    monkeypatch.setattr("perf.harness.machine.identity.usable_cores", lambda: 1)
+    for module, name, value in (
+        (probes, "CPU_SHAPES", ((64, 64, 64), (128, 128, 128))),
+        (probes, "SUSTAINED", dict.fromkeys((False, True), ("fp32", (8, 8, 8)))),
+        (probes, "SHAPE_S", 0.001),
+        (probes, "RATE_S", 0.005),
+        (probes, "WARM_LEAST_S", 0.0005),
+        (probes, "WARM_MOST_S", 0.001),
+        (probes, "CPU_BYTES", 2**18),
+        (probes, "LAUNCHES", 2_000),
+        (probes, "LAUNCH_BLOCK", 100),
+        (steps, "WARM_LEAST_S", 0.0005),
+        (steps, "WARM_MOST_S", 0.001),
+        (steps, "STEP_S", 0.01),
+        (steps, "PIPELINE_S", 0.001),
+        (steps, "CHOICE_S", 0.001),
+        (steps, "STALL_BLOCK", 10),
+        (steps, "SLEEP_S", 0.01),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(exact, "OPERATIONS", {name: exact.OPERATIONS[name] for name in ("matmul", "gelu")})
+    sustained = probes.sustained
+
+    def long_products(*arguments):
+        clock.operation_s = clock.LONG_S
+        try:
+            return sustained(*arguments)
+        finally:
+            clock.operation_s = clock.USUAL_S
+
+    monkeypatch.setattr(probes, "sustained", long_products)
+
+
+@pytest.fixture
+def qualify(quick, clock, pytester, digits_root, monkeypatch):
+    """Runs the checks named by `check`; what is printed, and the record."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    common = ("-p", "no:cacheprovider", "-p", "no:xdist", *STRICT, "--perf-threads=1")
+    data = (f"--perf-data-root={digits_root}", "--perf-data=digits")
+    storage = f"--benchmark-storage={pytester.path / 'kept'}"
+
+    def run(*arguments, check=None, device="cpu", path=PERF):
+        chosen = [f"--perf-check={check}"] if check else []
+        options = [*common, *data, storage, *chosen, f"--perf-device={device}", "--perf-profile=qualify"]
+        with clock:
+            result = pytester.runpytest_inprocess(path, *options, *map(str, arguments), no_reraise_ctrlc=True)
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert "\x1b" not in result.stdout.str()
+        return result
+
+    return run

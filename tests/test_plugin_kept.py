@@ -1,0 +1,111 @@
+"""The record of a run that decides: it overwrites no other one, and a full disk does not take the verdict with it."""
+
+import errno
+import re
+import secrets
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from perf.harness.measurement.checks import exact
+from perf.harness.plugin import state
+from perf.harness.record import write
+from tests.conftest import read
+
+pytest_plugins = ["pytester", "tests.qualifications"]
+
+
+@pytest.fixture
+def full(monkeypatch, pytester):
+    """Fills the folders that are given, at once or as soon as the first training of a replay has ended."""
+    replace, digest = write._replace, exact.trained_digest
+    folders = []
+
+    def refuse(target, text, mode):
+        if any(folder in target.parents for folder in folders):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(target, text, mode)
+
+    def fill(*more, meanwhile=False):
+        def trained(*arguments):
+            folders.extend(more)
+            return digest(*arguments)
+
+        if meanwhile:
+            monkeypatch.setattr(exact, "trained_digest", trained)
+        else:
+            folders.extend(more)
+
+    monkeypatch.setattr(write, "_replace", refuse)
+    return fill
+
+
+def test_its_name_has_the_host_the_devices_and_a_random_part(qualify, pytester, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "node 17/b")
+    qualify(check="numerics")
+    (kept,) = (pytester.path / "kept").rglob("*.json")
+    assert re.fullmatch(r"qualify_node-17-b_cpu_\d{8}_\d{6}_[0-9a-f]{8}\.json", kept.name)
+
+
+def test_two_containers_with_one_clock_and_one_random_part_keep_two_records(qualify, pytester, monkeypatch):
+    """The second claims the name of the first, and goes elsewhere: even then nothing is overwritten."""
+    elsewhere = pytester.mkdir("elsewhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "00")
+    monkeypatch.setattr(state, "STAMP", "always")
+    assert qualify(check="numerics").ret == qualify(check="numerics").ret
+    (first,) = (pytester.path / "kept").rglob("qualify_*.json")
+    (second,) = elsewhere.glob("*.json")
+    assert first.name == second.name
+    assert read(first)["perf"]["qualification"] == read(second)["perf"]["qualification"]
+
+
+def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, full):
+    full(pytester.path / "kept")
+    result = qualify(check="numerics")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*kept/*: cannot be written: No space left on device, so the record of this run would be lost; make room, *"]
+    )
+    assert "numerics" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("planted", "code"), [((), 0), (("--perf-inject=replay:weight",), 1)])
+def test_a_disk_that_fills_meanwhile_costs_neither_verdict_nor_record(
+    qualify, pytester, monkeypatch, full, planted, code
+):
+    elsewhere = pytester.mkdir("elsewhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+    full(pytester.path / "kept", meanwhile=True)
+    result = qualify(*planted, check="numerics,replay")
+    assert result.ret == code
+    (kept,) = elsewhere.glob("*.json")
+    result.stdout.fnmatch_lines(
+        [
+            f"{'NOT ' if planted else ''}QUALIFIED*",
+            f"*kept/*{kept.name}: cannot be written: No space left on device",
+            f"Kept as {kept} instead; attach it to the ticket.",
+        ]
+    )
+    record = read(kept)["perf"]
+    assert record["complete"] and len(record["checks"]) == 4
+    (partial,) = (pytester.path / "kept").rglob("*.json")  # what was known when the disk was full
+    assert partial.name == f"partial_{kept.name}" and len(read(partial)["perf"]["checks"]) == 2
+
+
+def test_where_no_folder_can_be_written_the_verdict_is_printed_all_the_same(qualify, pytester, monkeypatch, full):
+    temporary = pytester.mkdir("temporary")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(Path, "home", lambda: pytester.path / "home")
+    full(pytester.path, meanwhile=True)
+    target = pytester.path / "q.json"
+    result = qualify(f"--benchmark-json={target}", check="replay")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "QUALIFIED*",
+            f"{target}: cannot be written: No space left on device",
+            "The record is lost: no other folder can be written either. Copy what is printed above.",
+        ]
+    )
