@@ -88,6 +88,7 @@ def test_a_rate_is_held_against_a_share_of_the_limit(attempt, measured):
         "65% of datasheet",
         note="note",
         crowding=0.0,
+        want="at least",
     )
 
 
@@ -95,7 +96,12 @@ def test_a_rate_below_it_is_measured_again_and_then_fails(attempt, measured):
     one = attempt()
     one.rate(measured(100.0, 101.0), "FLOP/s", 0.65, LIMIT)
     assert one.failed
-    assert one.result.value == 100.0
+    assert (one.result.value, one.result.again, one.result.again_low, one.result.again_high) == (
+        100.0,
+        101.0,
+        101.0,
+        101.0,
+    )
     assert one.result.reason == "below the bar, and again when measured a second time"
 
 
@@ -131,14 +137,14 @@ def test_a_time_leaves_more_room_and_counts_the_other_way(attempt, measured):
 def test_without_limit_and_spec_nothing_is_judged(attempt, measured):
     one = attempt()
     one.rate(measured(150.0), "FLOP/s")
-    assert one.result.verdict is CheckVerdict.UNSUPPORTED
+    assert one.result.verdict is CheckVerdict.UNJUDGED
     assert one.result.reason == "no bar is known; give a reference with --perf-spec=FILE"
 
 
 def test_a_spec_in_another_unit_says_so(attempt, measured):
     one = attempt(spec=[(100.0, "s")])
     one.rate(measured(150.0), "FLOP/s")
-    assert one.result.verdict is CheckVerdict.UNSUPPORTED
+    assert one.result.verdict is CheckVerdict.UNJUDGED
     assert one.result.reason == "the unit in the spec is s, not FLOP/s"
 
 

@@ -2,7 +2,6 @@
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -102,7 +101,7 @@ def test_more_than_is_possible_is_an_error_of_the_measurement():
 
 def test_without_a_bar_nothing_is_judged_and_the_value_is_kept():
     found = judge(GOOD, None)
-    assert found.verdict is CheckVerdict.UNSUPPORTED
+    assert found.verdict is CheckVerdict.UNJUDGED
     assert found.value == pytest.approx(100.0, rel=0.02)
     assert found.low < found.value < found.high
 
@@ -221,16 +220,13 @@ def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
 
 
 def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
+    unjudged = check(CheckVerdict.UNJUDGED, "memory")
     assert qualification([PASSED]).next_action == "Nothing to do."
-    assert (
-        qualification([PASSED, UNSUPPORTED]).next_action
-        == "Nothing to do for what was judged. These checks were not judged: copies."
-    )
-    measured = replace(UNSUPPORTED, value=3.0)
-    trained = replace(UNSUPPORTED, details={"digest": "0f"})
-    for one in (measured, trained):
-        assert "give a reference from a machine that you know is good" in qualification([PASSED, one]).next_action
-        assert qualification([one]).next_action.startswith("To judge what was measured, give a reference")
+    assert qualification([PASSED, UNSUPPORTED, unjudged]).next_action == "Nothing to do."  # neither was needed
+    by_spec = "To judge what was measured and has no bar, give a reference from machines that you know are good"
+    assert qualification([PASSED, unjudged], unjudged=["memory"]).next_action.startswith(by_spec)
+    assert qualification([unjudged]).next_action.startswith(by_spec)
+    assert qualification([PASSED], selection=["not selected: a"]).next_action.startswith("Judge the rest, too: ")
     assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
     assert (
         "leave these checks out of --perf-require-check"
@@ -238,9 +234,28 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     )
 
 
+@pytest.mark.parametrize(
+    ("found", "standing", "reasons"),
+    [
+        (qualification([PASSED], unjudged=["not judged: a"]), Standing.PARTLY, ("not judged: a",)),
+        (qualification([PASSED], selection=["not selected: a"]), Standing.PARTLY, ("not selected: a",)),
+        (qualification([PASSED], lacking=["7 of 8"], unjudged=["b"]), Standing.NOT_QUALIFIED, ("7 of 8",)),
+        (qualification([PASSED], lacking=["7 of 8"], complete=False), Standing.NOT_QUALIFIED, ("7 of 8",)),
+        (
+            qualification([PASSED, UNCLEAR], unjudged=["b"]),
+            Standing.INCONCLUSIVE,
+            ("memory on cpu: slow",),
+        ),
+        (qualification([FAILED], selection=["s"]), Standing.NOT_QUALIFIED, ("matmul fp32 on cpu: slow", "s")),
+    ],
+)
+def test_qualified_needs_all_that_such_devices_need(found, standing, reasons):
+    assert (found.standing, found.reasons) == (standing, reasons)
+
+
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
     found = judge(Repetitions((1.0,) * 20, crowding=0.5), None)
-    assert found.verdict is CheckVerdict.UNSUPPORTED
+    assert found.verdict is CheckVerdict.UNJUDGED
     assert found.reason.endswith(
         "; it is no reference itself: other programs or a quota took 0.5 of the cores that it needs"
     )

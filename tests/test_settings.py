@@ -122,6 +122,7 @@ NO_DEFAULT = (
     "full",
     "spec",
     "require-check",
+    "expect-devices",
     "inject",
 )
 

@@ -155,6 +155,7 @@ class Settings:
     spec: Path | None
     checks: tuple[str, ...] | None
     require_checks: tuple[str, ...]
+    expect_devices: int | None
     inject: Mapping[str, str]
     texts: Mapping[str, str] = field(default_factory=dict, compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -461,6 +462,8 @@ OPTIONS = (
     Option("check", "LIST", None, "qualify: only these checks (default: all)", _checks, "checks", parent_only=True),
     Option("require-check", "LIST", None, "qualify: fail if one of these checks cannot be judged here",
            _checks, "require_checks", without=(), parent_only=True),
+    Option("expect-devices", "N", None, "qualify: NOT QUALIFIED if the machine has fewer GPUs (or other accelerators)",
+           lambda text: _whole(text, 0), "expect_devices", without=None, parent_only=True),
     Option("inject", "LIST", None, "qualify: plant faults (CHECK:KIND,…) to see that the checks fail",
            _faults, "inject", without={}, parent_only=True),
 )  # fmt: skip

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tabulate import tabulate
 
 from perf.harness.options import FAULTS
-from perf.harness.record.check import CheckVerdict
+from perf.harness.record.check import JUDGED, CheckVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
 # The checks that the spec judges, and the number of runs that it is made of: their spread is part of the bar.
@@ -45,8 +45,8 @@ def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, Ch
 
 
 def worst(verdicts: list[CheckVerdict]) -> CheckVerdict:
-    """The worst verdict of those that could be judged; UNSUPPORTED if none could."""
-    judged = [verdict for verdict in verdicts if verdict is not CheckVerdict.UNSUPPORTED]
+    """The worst verdict of those that could be judged; UNJUDGED or UNSUPPORTED if none could."""
+    judged = [verdict for verdict in verdicts if verdict in JUDGED]
     return min(judged or verdicts, key=list(CheckVerdict).index)
 
 

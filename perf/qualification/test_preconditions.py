@@ -15,8 +15,15 @@ LOOK_S = 2.0
 
 
 @pytest.mark.check(
-    cpu=("load", "load after"),
-    accelerator=("load", "configuration", "load after", "configuration after"),
+    cpu=("load", "load between", "load after"),
+    accelerator=(
+        "load",
+        "configuration",
+        "load between",
+        "configuration between",
+        "load after",
+        "configuration after",
+    ),
     seconds=3,
 )
 def test_preconditions(check: Attempt) -> None:
@@ -31,7 +38,8 @@ def test_preconditions(check: Attempt) -> None:
     unless the maker's default is off. These are INCONCLUSIVE: a PCIe link with fewer lanes than the GPU says are
     possible, as some boards wire fewer; and a GPU on which other processes compute.
 
-    Both run again `after` all other checks, to find a load that began later, or a link that failed under load.
+    Both run again `between` the other checks, and `after` all of them, to find a load that came meanwhile, or a link
+    that failed under load. They run in every qualification, whatever checks are selected.
     """
     if check.variant.startswith("configuration"):
         configuration_of(check)

@@ -25,6 +25,7 @@ from perf.harness.workload.plan import Plan
 
 PERF = Path(__file__).resolve().parents[2]
 CHECKS = PERF / "qualification"
+ALWAYS = "preconditions"  # this check runs in every qualification, whatever is selected
 DATA_ROOT = Path(data.__file__).resolve().parent
 # Threads of a gate. Two threads that share their cores with other programs wait for each other. The noise is then 8.9%,
 # which hides all differences.
@@ -198,12 +199,13 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
         chosen = settings.checks
         for flag, names in (("--perf-require-check", settings.require_checks), ("--perf-inject", settings.inject)):
             for name in names:
-                if chosen is not None and name not in chosen:
+                if chosen is not None and name not in (*chosen, ALWAYS):
                     raise pytest.UsageError(f"--perf-check leaves out {name}, which {flag} names")
         return
     for flag, given in (
         ("--perf-check", settings.checks),
         ("--perf-require-check", settings.require_checks),
+        ("--perf-expect-devices", settings.expect_devices is not None),
         ("--perf-inject", settings.inject),
         ("--perf-spec", settings.spec),
         ("--perf-quick", settings.quick),

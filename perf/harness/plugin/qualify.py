@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
@@ -29,10 +30,12 @@ from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import duration
 from perf.harness.verdict.checks import qualification, unmet
+from perf.harness.verdict.required import not_judged, required_of
 from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
 
 CHECKS = tuple(FAULTS)
-AFTER = " after"
+BETWEEN, AFTER = " between", " after"
+MIDDLE = "sustained"  # the check after which metrics that end with BETWEEN come
 NAMED = 60  # the most characters of a host, or of the devices, in the name of a record
 
 
@@ -46,6 +49,7 @@ class Qualify(Way):
         self._found: dict[str, Check] = {}
         self._todo: Counter[tuple[str, str]] = Counter()  # the number of metrics to come, by check and device
         self._notes: list[str] = []
+        self._selection: list[str] = []  # what the user's selection leaves out
         self._begun = False
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
@@ -103,7 +107,7 @@ class Qualify(Way):
             if item.get_closest_marker("check") is None:
                 raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use pytest perf/")
         chosen = self.settings.checks
-        dropped = [item for item in items if chosen is not None and _name(item) not in chosen]
+        dropped = [item for item in items if chosen is not None and _name(item) not in (*chosen, preflight.ALWAYS)]
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
         items[:] = sorted((item for item in items if item not in dropped), key=_turn)
@@ -117,7 +121,9 @@ class Qualify(Way):
         self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
         if left_out := [name for name in CHECKS if name not in chosen]:
-            self._notes.append(f"not selected: {', '.join(left_out)}")
+            self._selection = [f"not selected: {', '.join(left_out)}"]
+        elif self.state.unfit:
+            self._selection = [f"only a part of the metrics was selected: {', '.join(self.state.unfit)}"]
         for item in session.items:
             marker = item.get_closest_marker("check")
             if marker is not None and not item.get_closest_marker("skip"):
@@ -217,10 +223,36 @@ class Qualify(Way):
         self._qualification = qualification(
             self._checks,
             required=settings.require_checks,
+            lacking=self._too_few(),
+            unjudged=self._unjudged() if self.state.complete else [],
+            selection=self._selection,
             notes=[*self._notes, *self._unreached()],
             complete=self.state.complete,
         )
         self._record.write(self.state.complete, last)
+
+    def _too_few(self) -> list[str]:
+        """What is wrong if the machine has fewer accelerators than the user expects."""
+        expected, planned = self.settings.expect_devices, self.state.plan.devices.values()
+        found = [device.name for device in planned if device.asynchronous and not device.absent]
+        if expected is None or len(found) >= expected:
+            return []
+        return [
+            f"{expected} devices are expected besides the CPU, and there are {len(found)}: {', '.join(found) or 'none'}"
+        ]
+
+    def _unjudged(self) -> list[str]:
+        """What devices of these kinds need before they are QUALIFIED, and was not judged."""
+        said = []
+        for device in self.state.plan.devices.values():
+            if device.absent:
+                continue
+            required = required_of(device.name, self.state.plan.device_name(device.name))
+            if left := not_judged(required, [check for check in self._checks if check.device == device.name]):
+                said.append(
+                    f"not judged on {device.name}, and required of its kind ({required.kind}): {', '.join(left)}"
+                )
+        return said
 
     def _unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
@@ -240,6 +272,8 @@ class Qualify(Way):
         self.state.complete = ended and not self._unreached()  # -x may end the run earlier
         self._write(last=True)
         assert self._qualification is not None
+        if (xml := self.config.stash.get(xml_key, None)) is not None:
+            xml.add_global_property("qualification", str(self._qualification.standing))
         standing = self._qualification.standing
         if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
             session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
@@ -272,9 +306,11 @@ def _name(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name)).removeprefix("test_")
 
 
-def _turn(item: pytest.Item) -> tuple[bool, int]:
-    """The sort key of an item: the order of the checks, but metrics that end with AFTER come last."""
-    return _place(item)[1].endswith(AFTER), CHECKS.index(_name(item))
+def _turn(item: pytest.Item) -> tuple[bool, int, bool]:
+    """The sort key of an item: the order of the checks, but some metrics come after MIDDLE, or last."""
+    variant = _place(item)[1]
+    between = variant.endswith(BETWEEN)
+    return variant.endswith(AFTER), CHECKS.index(MIDDLE if between else _name(item)), between
 
 
 def _place(item: pytest.Item) -> tuple[str, str]:

@@ -13,19 +13,30 @@ from perf.harness.record.values import Scalar
 
 
 class CheckVerdict(StrEnum):
-    """Worst first. UNSUPPORTED: the check cannot run here, or has no bar to compare with; this is never a PASS."""
+    """Worst first. UNJUDGED: it was measured, but there is no bar. UNSUPPORTED: it cannot be measured here.
+
+    Neither is a PASS. Before 2026-11-27, records had UNSUPPORTED for both.
+    """
 
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
+    UNJUDGED = "UNJUDGED"
     UNSUPPORTED = "UNSUPPORTED"
     PASS = "PASS"
 
 
+JUDGED = (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE, CheckVerdict.PASS)
+
+
 class Standing(StrEnum):
-    """The verdict on the machine from all checks together, worst first."""
+    """The verdict on the machine from all checks together, worst first.
+
+    PARTLY QUALIFIED: nothing failed, but not all that such devices need was judged.
+    """
 
     NOT_QUALIFIED = "NOT QUALIFIED"
     INCONCLUSIVE = "INCONCLUSIVE"
+    PARTLY = "PARTLY QUALIFIED"
     QUALIFIED = "QUALIFIED"
 
 
@@ -33,10 +44,12 @@ class Standing(StrEnum):
 class Check:
     """The verdict of one check on one device. `variant`, such as `fp32`, distinguishes several metrics of a check.
 
-    `value` is in `unit`; its 95% interval is `low` to `high`. `bar` is the limit for the value, and `bar_source` says
-    where the limit comes from. A missing number is None, a missing text is "". `injected` names the planted fault.
-    `note` says what was measured. `details` are further results, such as the roofline of a training step. `crowding` is
-    how many of the cores that the check needs were missing, because of other programs or a quota; None if unknown.
+    `value` is in `unit`; its 95% interval is `low` to `high`. `bar` is the limit for the value: `want` says whether the
+    value must be `at least` or `at most` that, and `bar_source` where it comes from. A value on the wrong side of the
+    bar is measured a second time: `again`, from `again_low` to `again_high`. A missing number is None, a missing text
+    is "". `injected` names the planted fault. `note` says what was measured. `details` are further results, such as the
+    roofline of a training step. `crowding` is how many of the cores that the check needs were missing, because of other
+    programs or a quota; None if unknown.
     """
 
     check: str
@@ -54,6 +67,10 @@ class Check:
     note: str = ""
     crowding: float | None = None
     details: Mapping[str, Scalar] = field(default_factory=dict)
+    want: str = ""
+    again: float | None = None
+    again_low: float | None = None
+    again_high: float | None = None
 
     @property
     def name(self) -> str:

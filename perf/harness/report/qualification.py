@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
@@ -31,13 +32,14 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
         Column.words("check", [check.name for check in ordered]),
         Column.words("device", [check.device for check in ordered]),
         Column("value", list(map(value, ordered)), flexible=True),
-        Column("bar", [metric(check.bar, check.unit) for check in ordered], spare=1),
+        Column("bar", list(map(_bar, ordered)), spare=1),
     )
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
     for lines in (
         [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
         [f"{names}: {note}." for note, names in _grouped(ordered, lambda check: check.note)],
+        [f"{names}, measured again: {said}." for said, names in _grouped(ordered, _again)],
         [f"bar of {names}: {source}." for source, names in _grouped(ordered, lambda check: check.bar_source)],
     ):
         if lines:
@@ -55,10 +57,9 @@ def _verdict(check: Check) -> str:
 def _standing(checks: Sequence[Check], found: Qualification) -> str:
     """The verdict and the counts: `QUALIFIED: 3 PASS`. Checks that were not judged come last."""
     counts = Counter(check.verdict for check in checks)
-    judged_first = sorted(CheckVerdict, key=lambda verdict: verdict is CheckVerdict.UNSUPPORTED)
+    judged_first = sorted(CheckVerdict, key=lambda verdict: verdict not in JUDGED)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
-    partly = found.standing is Standing.QUALIFIED and (counts[CheckVerdict.UNSUPPORTED] or found.reasons)
-    return f"{found.standing}{' by the checks that were judged' if partly else ''}: {counted or 'no check ran'}"
+    return f"{found.standing}: {counted or 'no check ran'}"
 
 
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
@@ -77,7 +78,7 @@ def one_line(check: Check) -> str:
     """A check in one line, as the reason of a failed or skipped test."""
     known = [value(check)] if check.value is not None else []
     if known and check.bar is not None:
-        known.append(f"bar {metric(check.bar, check.unit)}")
+        known.append(f"bar {_bar(check)}")
     said = ": ".join([str(check.verdict), *filter(None, [", ".join(known), check.reason])])
     return f"INJECTED {check.injected}: {said}" if check.injected else said
 
@@ -88,6 +89,21 @@ def value(check: Check) -> str:
     if check.low is None or check.high is None or not check.value:
         return shown
     return f"{shown} ±{quantities.percent((check.high - check.low) / 2 / abs(check.value))}"
+
+
+def _again(check: Check) -> str:
+    """The second measurement, as the first is shown; "" if there was none."""
+    return (
+        ""
+        if check.again is None
+        else value(replace(check, value=check.again, low=check.again_low, high=check.again_high))
+    )
+
+
+def _bar(check: Check) -> str:
+    """The bar, and the side of it on which a value must be: `≥ 78.3 GFLOP/s`, `≤ 50 eps`."""
+    sign = "" if check.bar is None else {"at least": "≥ ", "at most": "≤ "}.get(check.want, "")
+    return f"{sign}{metric(check.bar, check.unit)}"
 
 
 def metric(number: float | None, unit: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.spec import Reference
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import Limit
@@ -116,7 +116,7 @@ def judge(first: Repetitions, bar: Bar | None, second: Repetitions | None = None
     known = {"value": value, "low": low, "high": high}
     if bar is None:
         reason = f"{NO_BAR}; it is no reference itself: {first.disturbance}" if first.busy else NO_BAR
-        return Finding(CheckVerdict.UNSUPPORTED, reason, **known)
+        return Finding(CheckVerdict.UNJUDGED, reason, **known)
     beyond = f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
         reason = f"the measurement is wrong: {value / bar.ceiling:.0%} of the physical limit"
@@ -146,7 +146,7 @@ def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
     found = []
     for name in required:
         ran = [check for check in checks if check.check == name]
-        judged = {check.device for check in ran if check.verdict is not CheckVerdict.UNSUPPORTED}
+        judged = {check.device for check in ran if check.verdict in JUDGED}
         if not ran:
             found.append(f"{name} is required, but did not run")
         for device in dict.fromkeys(check.device for check in ran if check.device not in judged):
@@ -155,18 +155,27 @@ def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
 
 
 def qualification(
-    checks: Sequence[Check], *, required: Sequence[str] = (), notes: Sequence[str] = (), complete: bool = True
+    checks: Sequence[Check],
+    *,
+    required: Sequence[str] = (),
+    lacking: Sequence[str] = (),
+    unjudged: Sequence[str] = (),
+    selection: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    complete: bool = True,
 ) -> Qualification:
     """The verdict on the machine.
 
-    A `required` check that did not run or could not be judged disqualifies the machine. `notes` say what was not
-    checked. A run that is not `complete` cannot qualify a machine.
+    A check that the user has `required` and that did not run or could not be judged disqualifies the machine, and so
+    does all that it is `lacking`. What devices of its kind need and is `unjudged`, and a `selection` of checks, make it
+    PARTLY QUALIFIED. `notes` say what else was not checked. A run that is not `complete` cannot qualify a machine.
     """
+    lacking = [*lacking, *(unmet(checks, required) if complete else [])]
     if injected := sorted({check.injected for check in checks if check.injected}):
         standing, reasons, action = _drill(checks, injected)
     else:
-        standing, reasons, action = _standing(checks, required, complete)
-    return Qualification(standing, (*reasons, *notes), action)
+        standing, reasons, action = _standing(checks, lacking, [*unjudged, *selection], complete)
+    return Qualification(standing, tuple(dict.fromkeys((*reasons, *selection, *notes))), action)
 
 
 def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:
@@ -183,9 +192,10 @@ def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, 
     return Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE, [*said, *failed], DRILL
 
 
-def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) -> tuple[Standing, Sequence[str], str]:
+def _standing(
+    checks: Sequence[Check], lacking: Sequence[str], partly: Sequence[str], complete: bool
+) -> tuple[Standing, Sequence[str], str]:
     failed, unclear = _reasons(checks, CheckVerdict.FAIL), _reasons(checks, CheckVerdict.INCONCLUSIVE)
-    lacking = unmet(checks, required) if complete else []
     if failed:
         return Standing.NOT_QUALIFIED, [*failed, *lacking], FAILED
     if lacking:
@@ -194,14 +204,13 @@ def _standing(checks: Sequence[Check], required: Sequence[str], complete: bool) 
         return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
     if unclear:
         return Standing.INCONCLUSIVE, unclear, UNCLEAR
-    left = [check for check in checks if check.verdict is CheckVerdict.UNSUPPORTED]
-    by_spec = [check for check in left if check.value is not None or "digest" in check.details]
+    left = [check for check in checks if check.verdict not in JUDGED]
+    by_spec = any(check.verdict is CheckVerdict.UNJUDGED for check in left)
     if len(left) == len(checks):
         return Standing.INCONCLUSIVE, ["nothing was judged"], BY_SPEC if by_spec else NOTHING
-    if not left:
-        return Standing.QUALIFIED, [], DONE
-    names = ", ".join(dict.fromkeys(check.name for check in left))
-    return Standing.QUALIFIED, [], " ".join([PARTLY.format(names), *([BY_SPEC] if by_spec else [])])
+    if partly:
+        return Standing.PARTLY, partly, BY_SPEC if by_spec else PARTLY
+    return Standing.QUALIFIED, [], DONE
 
 
 def _reasons(checks: Sequence[Check], verdict: CheckVerdict) -> list[str]:
@@ -234,10 +243,10 @@ DRILL = "This run says nothing about the machine. Run it again without --perf-in
 AGAIN = "Run it again, and let it finish."
 UNCLEAR = "Stop the other programs on this machine, and run it again."
 DONE = "Nothing to do."
-PARTLY = "Nothing to do for what was judged. These checks were not judged: {}."
+PARTLY = "Judge the rest, too: without a selection of checks, and where the reasons above say what is missing."
 BY_SPEC = (
-    "To judge what was measured, give a reference from a machine that you know is good: --perf-spec=FILE (python -m "
-    "perf spec makes it)."
+    "To judge what was measured and has no bar, give a reference from machines that you know are good: "
+    "--perf-spec=FILE (python -m perf spec makes it)."
 )
 NOTHING = "No check can be judged here. The reasons are above."
 LACKING = "Do what the reasons above say, or leave these checks out of --perf-require-check."

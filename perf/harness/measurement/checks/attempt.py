@@ -23,6 +23,7 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
 from perf.harness.record.values import Scalar
+from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.checks import (
     Bar,
     Repetitions,
@@ -113,6 +114,7 @@ class Attempt:
         first, note = self._measured(measure)
         second = self._measured(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
         found = judge(first, bar, second, ratio=ratio)
+        again = (None, None, None) if second is None else median_interval(second.values)
         self.result = replace(
             check,
             verdict=found.verdict,
@@ -122,6 +124,10 @@ class Attempt:
             unit=unit,
             bar=None if bar is None else bar.value,
             bar_source="" if bar is None else bar.source,
+            want="" if bar is None else str(want),
+            again=again[0],
+            again_low=again[1],
+            again_high=again[2],
             reason=found.reason if other_unit is None else f"the unit in the spec is {other_unit}, not {unit}",
             note=note,
             crowding=first.crowding,
@@ -236,7 +242,14 @@ class Attempt:
         """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL."""
         verdict = CheckVerdict.PASS if value <= bar else CheckVerdict.FAIL
         self.result = replace(
-            self.result, verdict=verdict, value=value, unit=unit, bar=bar, bar_source=source, reason=reason
+            self.result,
+            verdict=verdict,
+            value=value,
+            unit=unit,
+            bar=bar,
+            bar_source=source,
+            want=str(Want.LESS),
+            reason=reason,
         )
 
     def golden(self, digest: int, training: str) -> None:
@@ -248,7 +261,8 @@ class Attempt:
         self.result = replace(self.result, details={"digest": found, "digest_key": key})
         spec = self.spec
         if spec is None or key not in spec.digests:
-            self.unsupported("no digest of this training is known; give a reference with --perf-spec=FILE")
+            reason = "no digest of this training is known; give a reference with --perf-spec=FILE"
+            self.result = replace(self.result, verdict=CheckVerdict.UNJUDGED, reason=reason)
             return
         source = f"the digest of the same training in {spec.source}"
         differs = "" if spec.digests[key] == found else f"{found}, not {spec.digests[key]}"
@@ -261,13 +275,14 @@ class Attempt:
     def unclear(self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None) -> None:
         """INCONCLUSIVE. If there is a `bar`, a value above it says nothing about the machine."""
         self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit)
-        self.result = replace(self.result, bar=bar)
+        self.result = replace(self.result, bar=bar, want="" if bar is None else str(Want.LESS))
 
     def _without_bar(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
         """Replace an earlier verdict, whose interval and bar belong to another metric."""
-        kept = replace(self.result, low=None, high=None, bar=None, bar_source="")
+        nothing = dict.fromkeys(("low", "high", "bar", "again", "again_low", "again_high"))
+        kept = replace(self.result, bar_source="", want="", **nothing)  # type: ignore[arg-type]
         self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason)
 
     def unsupported(self, reason: str) -> None:
-        """UNSUPPORTED: it cannot be measured or judged here."""
+        """UNSUPPORTED: it cannot be measured here."""
         self.result = replace(self.result, verdict=CheckVerdict.UNSUPPORTED, reason=reason)

@@ -1,0 +1,45 @@
+"""In: a device and its checks. Out: what must be judged before it is QUALIFIED, and what of that was not judged."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from perf.harness.record.check import JUDGED, Check
+
+TABLE = Path(__file__).with_name("required.json")
+
+
+@dataclass(frozen=True)
+class Required:
+    """What a device of this `kind` needs. Each of the `metrics` is a check, such as `memory`, or one metric of it."""
+
+    kind: str
+    metrics: tuple[str, ...]
+
+
+def required_of(device: str, model: str) -> Required:
+    """What must be judged on `device` (`cuda:1`), whose name is `model` (`NVIDIA H200`)."""
+    for entry in _table():
+        if entry.get("type") in (None, device.partition(":")[0]) and re.match(entry.get("name", ""), model):
+            return Required(entry["kind"], tuple(entry["metrics"]))
+    raise AssertionError("the last kind fits every device")
+
+
+def not_judged(required: Required, checks: Iterable[Check]) -> list[str]:
+    """The metrics that are `required` of a device, and of which its `checks` judge none or not all."""
+    found: dict[str, bool] = {}
+    for check in checks:
+        for name in {check.check, check.name}:
+            found[name] = found.get(name, True) and check.verdict in JUDGED
+    return [name for name in required.metrics if not found.get(name)]
+
+
+@cache
+def _table() -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(TABLE.read_text(encoding="utf-8"))["kinds"])
