@@ -18,6 +18,7 @@ from perf.harness.report.layout import page as laid_out
 from perf.harness.report.qualification import qualification as checks_page
 from perf.harness.report.verdicts import render_verdicts
 from perf.harness.verdict.checks import qualification
+from perf.harness.verdict.keys import DEPENDS_ON
 from perf.harness.workload.benchmarks import DEFINITIONS
 from tests.report_runs import MACHINE, benchmark, run, steps
 
@@ -330,6 +331,11 @@ def test_the_sample_of_a_qualification_has_the_columns_and_the_verdict_of_a_page
     assert tables(sample) == tables(printed)
     verdict = sample.splitlines()[-3]
     assert verdict in printed.splitlines()
+
+
+def test_the_docs_say_what_each_metric_depends_on():
+    rows = re.findall(r"^\| (\w+) \| ((?:device)[\w ,]*) \|$", text("docs/qualify.md"), re.MULTILINE)
+    assert {check: tuple(names.split(", ")) for check, names in rows} == dict(DEPENDS_ON)
 
 
 def test_the_readme_shows_the_verdict_on_a_busy_machine_and_what_to_do():

@@ -27,6 +27,17 @@ def chosen(perf):
     return [one for one in perf["checks"] if one["check"] != "preconditions"]
 
 
+def spec_of_itself(pytester):
+    """A spec from the only record that there is, as if it were those of three runs."""
+    (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
+    copies = [kept, *(pytester.path / f"again{number}.json" for number in (1, 2))]
+    for copy in copies[1:]:
+        copy.write_bytes(kept.read_bytes())
+    spec = pytester.path / "spec.json"
+    assert main(["spec", *map(str, copies), f"--output={spec}"]) == 0
+    return spec
+
+
 def verdicts(perf):
     return {check["verdict"] for check in chosen(perf)}
 
@@ -94,24 +105,20 @@ def test_each_fault_is_found_and_is_stamped_everywhere(qualify, pytester, plante
 @pytest.mark.parametrize(("check", "kind"), BY_SPEC.items())
 def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify, pytester, check, kind, capsys):
     clean = qualify("--perf-batch-size=64", check=check)
-    spec = pytester.path / "spec.json"
-    files = sorted((pytester.path / "kept").rglob("qualify_*.json"))
-    assert main(["spec", *map(str, files), f"--output={spec}"]) == 0
+    spec = spec_of_itself(pytester)
     assert clean.ret in (0, 10)  # without a reference there may be nothing to judge by
     planted = (f"--perf-spec={spec}", f"--perf-inject={check}:{kind}", "--perf-batch-size=64")
     assert qualify(*planted, check=check).ret == 1
     found = chosen(records(pytester)[-1])
     assert {one["verdict"] for one in found} == {"FAIL"}
-    assert all(one["bar_source"].endswith("of the median of 1 run in spec.json") for one in found)
+    assert all(one["bar_source"].endswith("of the median of 3 runs of 1 machine in spec.json") for one in found)
     assert all(one["reason"].count("again when measured a second time") == 1 for one in found)
 
 
 @pytest.mark.parametrize("kind", FAULTS["replay"])
 def test_training_comes_to_the_bits_that_a_good_machine_came_to_and_a_fault_to_others(qualify, pytester, kind):
-    spec = pytester.path / "spec.json"
     qualify(check="replay")
-    (clean,) = (pytester.path / "kept").rglob("qualify_*.json")
-    assert main(["spec", str(clean), f"--output={spec}"]) == 0
+    spec = spec_of_itself(pytester)
     result = qualify(f"--perf-spec={spec}", check="replay")
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["bar of replay golden: the digest of the same training in spec.json*"])
@@ -182,13 +189,13 @@ def test_where_nothing_can_be_checked_nothing_is_green(qualify, pytester, monkey
 
 def test_a_spec_of_other_machines_is_refused(qualify, pytester):
     spec = pytester.path / "spec.json"
-    reference = {"variant": "copy", "unit": "B/s", "value": 1.0, "spread": None, "runs": 1}
+    reference = {"variant": "copy", "unit": "B/s", "value": 1.0, "spread": 0.0, "runs": 3, "machines": 3}
     for check, device, says in (
         ("memory", "Intel Xeon 9999", "--perf-spec: spec.json is of Intel Xeon 9999, and says nothing of "),
         ("memry", "Intel Xeon 9999", "--perf-spec: spec.json: there is no check 'memry'"),
     ):
-        references = [reference | {"check": check, "device_name": device}]
-        spec.write_text(json.dumps({"stepwatch_spec": 1, "references": references}))
+        references = [reference | {"check": check, "key": {"device": device}}]
+        spec.write_text(json.dumps({"stepwatch_spec": 2, "references": references}))
         result = qualify(f"--perf-spec={spec}", check="memory")
         assert result.ret == 4
         result.stderr.fnmatch_lines([f"*{says}*"])
@@ -379,11 +386,16 @@ def test_all_that_a_cpu_needs_qualifies_it_and_less_does_not(qualify, pytester, 
     properties = ElementTree.parse(pytester.path / "j.xml").getroot().iter("property")
     assert [(one.get("name"), one.get("value")) for one in properties] == [("qualification", "PARTLY QUALIFIED")]
     (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
-    spec = pytester.path / "spec.json"
-    assert main(["spec", str(kept), f"--output={spec}"]) == 0
+    spec = spec_of_itself(pytester)
+    capsys.readouterr()
+    assert main(["report", str(kept), f"--spec={spec}"]) == 0  # the stored run, by a spec that was made later
+    out = capsys.readouterr().out
+    assert "QUALIFIED: " in out and "PARTLY" not in out and "of the median of 3 runs of 1 machine in spec.json" in out
     result = qualify("--perf-batch-size=64", f"--perf-spec={spec}")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["QUALIFIED: *"])
+    result = qualify("--perf-batch-size=128", f"--perf-spec={spec}", check="step")
+    assert records(pytester)[-1]["checks"][2]["reason"] == "spec.json has no reference for it"
     result = qualify("--perf-batch-size=64", f"--perf-spec={spec}", "-k", "not bf16")
     assert result.ret == 10
     result.stdout.fnmatch_lines(["PARTLY QUALIFIED: *", "only a part of the metrics was selected: *deselected"])

@@ -15,6 +15,7 @@ from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.options import resolve
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
+from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import Limit
 from perf.harness.verdict.roofline import Work
 from perf.harness.workload.plan import Plan
@@ -60,11 +61,10 @@ def measured(machine):
 def attempt(digits_root, machine):
     """An attempt at `matmul fp32` on the CPU."""
 
-    def make(spec=(), fault="", check="matmul"):
+    def make(spec=(), fault="", check="matmul", **other):
         plan = Plan.of(resolve({"device": "cpu", "data": "digits"}, {}, "", digits_root))
-        references = tuple(
-            Reference(check, "fp32", plan.device_name("cpu"), unit, value, None, 3) for value, unit in spec
-        )
+        key = key_of(check, "cpu", plan.as_record())
+        references = tuple(Reference(check, "fp32", unit, value, 0.0, 5, 4, key | other) for value, unit in spec)
         spec = Spec("spec.json", references) if references else None
         clock = {"clock": lambda: machine.now, "wait": machine.wait}
         return Attempt(check, Device("cpu"), "fp32", plan, fault, NotCounted("nothing is"), spec=spec, **clock)
@@ -116,7 +116,7 @@ def test_a_spec_can_be_stricter_than_the_limit(attempt, measured):
     one.rate(measured(150.0, 150.0), "FLOP/s", 0.65, LIMIT)
     assert one.failed
     assert one.result.bar == pytest.approx(0.92 * 180.0)
-    assert one.result.bar_source == "92% of the median of 3 runs in spec.json"
+    assert one.result.bar_source == "92% of the median of 4 machines in spec.json"
 
 
 def test_a_spec_in_another_unit_is_of_another_metric(attempt, measured):
@@ -145,7 +145,17 @@ def test_a_spec_in_another_unit_says_so(attempt, measured):
     one = attempt(spec=[(100.0, "s")])
     one.rate(measured(150.0), "FLOP/s")
     assert one.result.verdict is CheckVerdict.UNJUDGED
-    assert one.result.reason == "the unit in the spec is s, not FLOP/s"
+    assert one.result.reason == "the unit in spec.json is s, not FLOP/s"
+
+
+def test_a_spec_of_another_set_up_does_not_judge_and_says_what_differs(attempt, measured):
+    said = f"not comparable with spec.json: threads: 999 → {torch.get_num_threads()}"
+    one = attempt(spec=[(180.0, "FLOP/s")], threads=999)
+    one.rate(measured(100.0), "FLOP/s")
+    assert (one.result.verdict, one.result.reason) == (CheckVerdict.UNJUDGED, said)
+    one = attempt(spec=[(180.0, "FLOP/s")], threads=999)
+    one.rate(measured(150.0), "FLOP/s", 0.65, LIMIT)  # judged by the limit alone
+    assert (one.result.verdict, one.result.bar_source) == (PASS, f"65% of datasheet; {said}")
 
 
 def test_how_many_cores_were_missing_is_kept(attempt, machine, measured):

@@ -12,7 +12,7 @@ from perf.harness.record.spec import Reference
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
-    Repetitions,
+    Measurement,
     Want,
     explanation,
     judge,
@@ -32,7 +32,9 @@ def sample(value, spread=0.01, crowding=FREE, count=20, sharers=0):
     """Rates around `value`; their median is exactly that."""
     noise = random.Random(0)
     steps = [math.exp(noise.gauss(0.0, spread)) for _ in range(count // 2)]
-    return Repetitions((value, *(value * step for step in steps), *(value / step for step in steps)), crowding, sharers)
+    return Measurement.of(
+        (value, *(value * step for step in steps), *(value / step for step in steps)), crowding, sharers
+    )
 
 
 GOOD, BAD = sample(100.0), sample(60.0)
@@ -65,7 +67,7 @@ UNSTEADY = sample(75.0, spread=0.3)
          "below the bar, but 2 other processes computed on the device"),
         (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
         (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
-        (Repetitions((60.0,), FREE), Repetitions((60.0,), FREE), CheckVerdict.INCONCLUSIVE,
+        (Measurement.of((60.0,), FREE), Measurement.of((60.0,), FREE), CheckVerdict.INCONCLUSIVE,
          "below the bar, but by less than the measurement varies"),
     ],
 )  # fmt: skip
@@ -76,11 +78,11 @@ def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdi
 
 def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     """The step was slowed down more than the loader."""
-    found = judge(Repetitions((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
+    found = judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
     assert found.verdict is CheckVerdict.INCONCLUSIVE
     assert found.reason == "within the bar, but other programs or a quota took 1.0 of the cores that it needs"
-    assert judge(Repetitions((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
-    assert judge(Repetitions((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
+    assert judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
+    assert judge(Measurement.of((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
 
 
 def test_a_time_is_judged_the_other_way_round():
@@ -115,11 +117,11 @@ positive = st.floats(1e-3, 1e9)
 
 @given(st.lists(positive, min_size=1, max_size=40), positive, st.lists(positive, min_size=1, max_size=40))
 def test_a_median_within_the_bar_never_fails_and_the_unit_makes_no_difference(values, bar, again):
-    found = judge(Repetitions(tuple(values)), Bar(bar, ""), Repetitions(tuple(again)))
+    found = judge(Measurement.of(tuple(values)), Bar(bar, ""), Measurement.of(tuple(again)))
     if found.value >= bar:
         assert found.verdict is CheckVerdict.PASS
     doubled = [tuple(2.0 * value for value in side) for side in (values, again)]
-    assert judge(Repetitions(doubled[0]), Bar(2.0 * bar, ""), Repetitions(doubled[1])).verdict is found.verdict
+    assert judge(Measurement.of(doubled[0]), Bar(2.0 * bar, ""), Measurement.of(doubled[1])).verdict is found.verdict
 
 
 def check(verdict, name="matmul", reason="slow", injected="", device="cpu", variant=""):
@@ -171,8 +173,8 @@ def test_one_more_bad_check_never_makes_a_machine_better(checks):
         assert rank.index(qualification([*checks, check(verdict)]).standing) <= before
 
 
-def reference(spread, runs=5):
-    return Reference("matmul", "fp32", "CPU 1", "FLOP/s", 100.0, spread, runs)
+def reference(spread, unit="FLOP/s", machines=5):
+    return Reference("matmul", "fp32", unit, 100.0, spread, 6, machines, {"device": "CPU 1"})
 
 
 def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling():
@@ -182,19 +184,19 @@ def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling()
 
 
 @pytest.mark.parametrize(
-    ("spread", "want", "value"),
+    ("spread", "unit", "want", "value"),
     [
-        (None, Want.MORE, 92.0),
-        (0.01, Want.MORE, 92.0),  # three times is less than the least slack
-        (0.05, Want.MORE, 85.0),
-        (0.05, Want.LESS, 115.0),
-        (None, Want.LESS, 108.0),
+        (0.0, "FLOP/s", Want.MORE, 92.0),
+        (0.01, "FLOP/s", Want.MORE, 92.0),  # three times is less than the least slack
+        (0.05, "samples/s", Want.MORE, 85.0),
+        (0.05, "s", Want.LESS, 125.0),
+        (0.1, "s", Want.LESS, 130.0),
     ],
 )
-def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, want, value):
-    bar = spec_bar(reference(spread), "spec.json", want, 0.08)
-    assert bar.value == pytest.approx(value)
-    assert bar.source == f"{value:.0f}% of the median of 5 runs in spec.json"
+def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, unit, want, value):
+    bar = spec_bar(reference(spread, unit), "spec.json")
+    assert (bar.value, bar.want) == (pytest.approx(value), want)
+    assert bar.source == f"{value:.0f}% of the median of 5 machines in spec.json"
 
 
 def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
@@ -254,7 +256,7 @@ def test_qualified_needs_all_that_such_devices_need(found, standing, reasons):
 
 
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
-    found = judge(Repetitions((1.0,) * 20, crowding=0.5), None)
+    found = judge(Measurement.of((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNJUDGED
     assert found.reason.endswith(
         "; it is no reference itself: other programs or a quota took 0.5 of the cores that it needs"
@@ -274,10 +276,13 @@ def test_what_was_not_asked_for_is_said():
     assert qualification([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)
 
 
-@pytest.mark.parametrize(("runs", "said"), [(1, "1 run"), (2, "2 runs")])
-def test_the_bar_of_a_reference_says_how_many_runs_it_rests_on(runs, said):
-    one = Reference("matmul", "fp32", "CPU", "FLOP/s", 100.0, None, runs)
-    assert spec_bar(one, "good.json", Want.MORE, 0.08).source == f"92% of the median of {said} in good.json"
+@pytest.mark.parametrize(
+    ("machines", "said"), [(1, "6 runs of 1 machine"), (2, "6 runs of 2 machines"), (3, "3 machines")]
+)
+def test_the_bar_of_a_reference_says_what_it_rests_on(machines, said):
+    assert (
+        spec_bar(reference(0.0, machines=machines), "good.json").source == f"92% of the median of {said} in good.json"
+    )
 
 
 def test_the_strictest_of_bars_has_the_lowest_ceiling_and_one_bar_is_its_own():
@@ -292,7 +297,7 @@ def test_one_other_process_makes_a_device_busy():
 
 
 def test_a_value_at_the_bar_or_at_its_ceiling_is_within_it_also_when_measured_once():
-    once = Repetitions((100.0,), FREE)
+    once = Measurement.of((100.0,), FREE)
     assert judge(once, Bar(100.0, "a", Want.LESS)).verdict is CheckVerdict.PASS
     assert judge(once, Bar(100.0, "a", ceiling=100.0)).verdict is CheckVerdict.PASS
-    assert judge(Repetitions((100.1,), FREE), Bar(90.0, "a", ceiling=100.0)).verdict is CheckVerdict.INCONCLUSIVE
+    assert judge(Measurement.of((100.1,), FREE), Bar(90.0, "a", ceiling=100.0)).verdict is CheckVerdict.INCONCLUSIVE

@@ -12,6 +12,7 @@ from perf.harness.report import render
 from perf.harness.report.layout import page
 from perf.harness.report.qualification import metric, one_line, qualification, references, value
 from perf.harness.verdict.checks import qualification as judge_all
+from perf.harness.verdict.checks import spec_bar
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
 CHECKS = [
@@ -213,18 +214,40 @@ def test_a_damaged_record_is_refused_with_the_place(perf, says):
     assert says in str(caught.value)
 
 
-def test_references_are_listed():
+def test_references_are_listed_with_their_bars_and_what_they_rest_on():
+    key = {"device": "CPU 1"}
     found = (
-        Reference("matmul", "fp32", "CPU 1", "FLOP/s", 1.23e11, 0.02, 3),
-        Reference("step", "", "CPU 1", "samples/s", 230_000.0, None, 1),
+        Reference("matmul", "fp32", "FLOP/s", 1.23e11, 0.02, 6, 5, key),
+        Reference("launch", "p50", "s", 2e-6, 0.0, 3, 1, key),
     )
-    lines = references(Spec("", found, {"simple_nn on digits": "0f"}), "spec.json", 80).splitlines()
-    assert lines[4:10] == [
-        "check        device             median  runs differ by  runs",
-        "-----------  ------  -----------------  --------------  ----",
-        "matmul fp32  CPU 1         123 GFLOP/s           ±2.0%     3",
-        "step         CPU 1   230,000 samples/s               –     1",
-        "",
-        "digest 0f: simple_nn on digits",
+    spec = Spec("", found, {"simple_nn on digits": "0f"})
+    bars = [spec_bar(one, "spec.json") for one in found]
+    lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], ["step bs64: node2 stands apart"]).splitlines()
+    assert lines[4:7] == [
+        "check        device       median  spread             rests on            bar",
+        "-----------  ------  -----------  ------  -------------------  -------------",
+        "matmul fp32  CPU 1   123 GFLOP/s    2.0%           5 machines  ≥ 113 GFLOP/s",
     ]
-    assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), "spec.json", 80)
+    assert lines[7].split() == [
+        "launch",
+        "p50",
+        "CPU",
+        "1",
+        "2.00",
+        "µs",
+        "0.0%",
+        "3",
+        "runs",
+        "of",
+        "1",
+        "machine",
+        "≤",
+        "2.50",
+        "µs",
+    ]
+    assert {
+        "skipped: b.json: busy",
+        "left out: step bs64: node2 stands apart",
+        "digest 0f: simple_nn on digits",
+    } <= set(lines)
+    assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)

@@ -1,106 +1,153 @@
-"""References: what is taken from qualifications of good machines, and which qualifications cannot serve."""
+"""References: what is taken from qualifications of good machines, and which runs, metrics and machines are left out."""
+
+import math
+import statistics
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
-from perf.harness.verdict.references import left_out, references_of
+from perf.harness.verdict.references import references_of
 
-GOOD = Qualification(Standing.QUALIFIED, (), "Nothing.")
+GOOD = Qualification(Standing.PARTLY, (), "Nothing.")
+QUIET = Check("preconditions", "cpu", CheckVerdict.PASS, "load")
 
 
 def check(value=100.0, verdict=CheckVerdict.PASS, name="matmul", device="cpu", low=99.0, **rest):
     return Check(name, device, verdict, "fp32", value=value, unit="FLOP/s", low=low, high=101.0, **rest)
 
 
-def run(*checks, qualification=GOOD, source="a.json"):
-    perf = {"environment": {"cpu_model": "CPU 1"}, "devices": {"cuda": {"name": "NVIDIA H200"}}}
-    return Run(source, "", (), perf=perf, checks=checks, qualification=qualification)
+def run(*checks, qualification=GOOD, source="a.json", host="node1", complete=True, quiet=True, **facts):
+    perf = {
+        "environment": {"cpu_model": "CPU 1", "threads": 2, **facts},
+        "devices": {"cuda": {"name": "NVIDIA H200"}},
+        "host_name": host,
+    }
+    checks = (*([QUIET] if quiet else ()), *checks)
+    return Run(source, "", (), perf=perf, checks=checks, qualification=qualification, complete=complete)
 
 
-def references(runs):
-    return references_of(runs).references
+def machines(*values, **rest):
+    """A run of each machine `node0`, `node1`, …, whose only metric has this value."""
+    return [
+        run(check(value, **rest), source=f"{place}.json", host=f"node{place}") for place, value in enumerate(values)
+    ]
 
 
 def trained(digest, key="simple_nn, CPU 1"):
-    return Check("replay", "cpu", CheckVerdict.UNSUPPORTED, "golden", details={"digest": digest, "digest_key": key})
+    return Check("replay", "cpu", CheckVerdict.UNJUDGED, "golden", details={"digest": digest, "digest_key": key})
 
 
-def test_the_bits_to_which_good_machines_train_are_kept():
-    spec = references_of([run(trained("0f"), source="a"), run(trained("0f"), trained("1e", "other"), source="b")])
-    assert (spec.digests, spec.references) == ({"simple_nn, CPU 1": "0f", "other": "1e"}, ())
+def test_a_reference_is_the_median_of_the_machines_and_what_they_differ_by():
+    made = references_of(machines(98.0, 100.0, 101.0))
+    (found,) = made.spec.references
+    assert (found.value, found.runs, found.machines, found.unit) == (100.0, 3, 3, "FLOP/s")
+    assert found.key == {"device": "CPU 1", "threads": 2} and found.rests_on == "3 machines"
+    assert found.spread == pytest.approx(1.4826 * 0.01, rel=0.02)
+    assert (made.skipped, made.left_out) == ([], [])
 
 
-def test_two_machines_that_train_to_other_bits_are_not_both_good():
-    with pytest.raises(RecordError, match=r"^b: trains to other bits than the runs before it"):
-        references_of([run(trained("0f"), source="a"), run(trained("0e"), source="b")])
+def test_a_machine_that_was_measured_often_counts_once():
+    slow = [run(check(80.0), source=f"s{number}", host="node9") for number in range(9)]
+    made = references_of([*machines(99.0, 100.0, 101.0), *slow])
+    (found,) = made.spec.references
+    assert (found.value, found.machines, found.runs) == (100.0, 3, 3)
+    assert made.left_out == ["matmul fp32: node9 stands apart: 80% of the median"]
 
 
-def test_a_reference_is_the_median_of_the_runs_and_what_they_differ_by():
-    (found,) = references([run(check(90.0)), run(check(100.0)), run(check(110.0))])
-    assert (found.value, found.runs, found.device_name, found.unit) == (100.0, 3, "CPU 1", "FLOP/s")
-    assert found.spread == pytest.approx(0.1, rel=0.02)
+def test_fewer_than_three_say_too_little_and_three_runs_of_one_machine_are_called_that():
+    with pytest.raises(RecordError, match=r"matmul fp32: rests on 2 runs of 1 machine, and a bar needs 3$"):
+        references_of([run(check(), source="a"), run(check(), source="b")])
+    with pytest.raises(
+        RecordError, match=r"node2 stands apart: .*matmul fp32: rests on 2 runs of 2 machines, and a bar"
+    ):
+        references_of(machines(100.0, 100.0, 50.0))
+    (found,) = references_of([run(check(), source=source) for source in "abc"]).spec.references
+    assert found.rests_on == "3 runs of 1 machine"
 
 
-def test_one_run_does_not_say_how_much_runs_differ():
-    (found,) = references([run(check(100.0))])
-    assert found.spread is None
+@given(st.integers(5, 30), st.floats(0.0, 0.4), st.sampled_from([0.25, 0.5, 0.8, 1.25, 4.0]), st.integers(0, 10**6))
+def test_up_to_two_of_five_machines_that_are_wrong_change_nothing(count, share, factor, seed):
+    """They are named, whichever they are, and the reference is that of the good ones to within what these differ by."""
+    random, wrong = Random(seed), int(count * share)
+    good = [100.0 * math.exp(random.gauss(0.0, 0.005)) for _ in range(count - wrong)]
+    values = [(f"good{place}", value) for place, value in enumerate(good)]
+    values += [(f"wrong{place}", 100.0 * factor) for place in range(wrong)]
+    random.shuffle(values)
+    made = references_of([run(check(value), source=host, host=host) for host, value in values])
+    (found,) = made.spec.references
+    named = {line.split()[2] for line in made.left_out}
+    assert named >= {host for host, _ in values if host.startswith("wrong")}
+    assert min(good) <= found.value <= max(good)
+    assert abs(found.value / statistics.median(good) - 1) < 0.01 and found.spread < 0.02
 
 
-def test_devices_and_metrics_are_kept_apart():
-    found = references([run(check(1.0), check(2.0, device="cuda"), check(3.0, name="memory"))])
-    assert [(one.check, one.device_name, one.value) for one in found] == [
-        ("matmul", "CPU 1", 1.0), ("matmul", "NVIDIA H200", 2.0), ("memory", "CPU 1", 3.0),
-    ]  # fmt: skip
+def test_what_was_measured_otherwise_is_another_metric():
+    runs = [run(check(100.0), source=f"a{n}", host=f"a{n}", threads=2) for n in range(3)]
+    runs += [run(check(200.0), source=f"b{n}", host=f"b{n}", threads=4) for n in range(3)]
+    found = references_of(runs).spec.references
+    assert [(one.value, one.key["threads"]) for one in found] == [(100.0, 2), (200.0, 4)]
+
+
+def test_a_run_that_is_not_whole_conclusive_and_quiet_is_skipped_with_the_reason_or_refused():
+    busy = Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="others take 2.0 cores")
+    unclear = Qualification(Standing.INCONCLUSIVE, ("preconditions load on cpu: others take 2.0 cores",), "")
+    bad = {
+        "not a run of pytest perf/ --perf-profile=qualify": run(qualification=None),
+        "a fault was planted in it": run(check(injected="matmul:slow")),
+        "the run did not finish": run(check(), complete=False),
+        "matmul fp32 on cpu is FAIL": run(check(verdict=CheckVerdict.FAIL)),
+        "it is INCONCLUSIVE: preconditions load on cpu: others take 2.0 cores": run(
+            check(), busy, qualification=unclear
+        ),
+        "it does not say whether other programs ran": run(check(), quiet=False),
+    }
+    for reason, one in bad.items():
+        made = references_of([*machines(99.0, 100.0, 101.0), one])
+        assert made.skipped == [f"a.json: {reason}"] and made.spec.references[0].machines == 3
+        with pytest.raises(RecordError) as caught:
+            references_of([*machines(99.0, 100.0, 101.0), one], strict=True)
+        assert str(caught.value) == f"a.json: cannot serve as a reference: {reason}"
+        with pytest.raises(RecordError, match=r"a\.json: no reference can be made: a\.json: "):
+            references_of([one])
 
 
 @pytest.mark.parametrize(
-    "doubtful", [check(crowding=0.5, reason="busy"), check(verdict=CheckVerdict.INCONCLUSIVE, reason="busy")]
+    "doubtful", [{"crowding": 0.5, "reason": "busy"}, {"verdict": CheckVerdict.INCONCLUSIVE, "reason": "busy"}]
 )
 def test_what_was_measured_beside_other_programs_is_no_reference_and_is_named(doubtful):
-    one = run(doubtful, check(2.0, name="memory"), check(3.0, name="launch", crowding=0.1))
-    assert [found.check for found in references([one])] == ["memory", "launch"]
-    assert left_out(one) == ["matmul fp32 on cpu: busy"]
+    runs = [run(check(**doubtful), check(2.0, name="memory"), source=f"{n}") for n in range(3)]
+    made = references_of(runs)
+    assert [found.check for found in made.spec.references] == ["memory"]
+    assert made.left_out == [f"{n}: matmul fp32 on cpu: busy" for n in range(3)]
 
 
 def test_a_check_that_passed_beside_other_programs_is_named_with_a_reason():
-    assert left_out(run(check(crowding=0.5))) == ["matmul fp32 on cpu: other programs used some of its cores"]
+    made = references_of([*machines(99.0, 100.0, 101.0), run(check(crowding=0.5))])
+    assert made.left_out == ["a.json: matmul fp32 on cpu: other programs used some of its cores"]
+
+
+def test_what_is_exact_and_what_is_a_ratio_need_no_reference():
+    ratio = Check("loader", "cpu", CheckVerdict.PASS, value=1900.0, low=1800.0, high=2000.0)
+    runs = [run(check(), ratio, check(0.0, name="replay", low=None), source=f"{n}") for n in range(3)]
+    assert [found.check for found in references_of(runs).spec.references] == ["matmul"]
+
+
+def test_the_bits_to_which_most_machines_train_are_kept_and_others_are_named():
+    runs = [run(trained(digest), source=source) for source, digest in (("a", "0f"), ("b", "0f"), ("c", "0e"))]
+    made = references_of(runs)
+    assert made.spec.digests == {"simple_nn, CPU 1": "0f"}
+    assert made.left_out == ["replay golden: c trains to other bits than 2 others"]
+    with pytest.raises(
+        RecordError, match=r"replay golden: these runs train to different bits: a, c \(simple_nn, CPU 1\)"
+    ):
+        references_of([runs[0], runs[2]])
 
 
 def test_a_spec_knows_the_devices_of_its_references_and_of_its_digests():
-    spec = references_of([run(check(), trained("0f", "simple_nn on digits, NVIDIA H200, torch 2"))])
+    runs = [run(check(), trained("0f", "simple_nn on digits, NVIDIA H200, torch 2"), source=f"{n}") for n in range(3)]
+    spec = references_of(runs).spec
     assert [spec.knows(name) for name in ("CPU 1", "NVIDIA H200", "CPU 2")] == [True, True, False]
-
-
-def test_a_ratio_has_a_bar_of_its_own():
-    ratio = Check("loader", "cpu", CheckVerdict.PASS, value=1900.0, low=1800.0, high=2000.0)
-    (found,) = references([run(check(), ratio)])
-    assert found.check == "matmul"
-
-
-def test_what_is_exact_needs_no_reference():
-    (found,) = references([run(check(), check(0.0, name="replay", low=None))])
-    assert found.check == "matmul"
-
-
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        (
-            run(qualification=None),
-            "a.json: cannot serve as a reference: not a run of pytest perf/ --perf-profile=qualify",
-        ),
-        (run(check(injected="matmul:slow")), "a.json: cannot serve as a reference: a fault was planted in it"),
-        (run(check(verdict=CheckVerdict.FAIL)), "a.json: cannot serve as a reference: matmul fp32 on cpu is FAIL"),
-        (
-            run(check(), Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="2.0 cores are busy")),
-            "a.json: cannot serve as a reference: 2.0 cores are busy; measure again when nothing else runs",
-        ),
-        (run(check(verdict=CheckVerdict.INCONCLUSIVE)), "a.json: no metric that a machine could be held against"),
-        (run(), "a.json: no metric that a machine could be held against"),
-    ],
-)
-def test_what_is_not_known_to_be_good_is_no_reference(bad, says):
-    with pytest.raises(RecordError) as caught:
-        references_of([bad])
-    assert str(caught.value) == says

@@ -8,7 +8,10 @@ from typing import Any
 
 from perf.commands.output import add_output, deliver, width
 from perf.harness.record.read import load
+from perf.harness.record.spec import load_spec
 from perf.harness.report import FORMATS, render
+from perf.harness.verdict.rejudged import rejudged
+from perf.harness.verdict.tally import standing_exit
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -24,6 +27,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="DEVICE",
         help="what speedups are over: cpu, cuda, or A:cpu, B:cuda, … of several files (default: the first cpu)",
     )
+    parser.add_argument(
+        "--spec",
+        metavar="FILE",
+        type=Path,
+        help="judge qualifications by this spec, too, which may have been made later",
+    )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
     add_output(parser)
     parser.set_defaults(run=_report)
@@ -31,6 +40,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     runs = [load(path) for path in arguments.files]
+    if arguments.spec is not None:
+        spec = load_spec(arguments.spec)
+        runs = [rejudged(run, spec) for run in runs]
     text = render(runs, format=arguments.format, reference=arguments.reference, width=width(arguments.output))
     deliver(text, arguments.output)
-    return 0
+    return (
+        0 if arguments.spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
+    )

@@ -11,7 +11,8 @@ from perf.harness.record import RecordError
 from perf.harness.record.read import load
 from perf.harness.record.spec import write
 from perf.harness.report.qualification import references
-from perf.harness.verdict.references import left_out, references_of
+from perf.harness.verdict.checks import spec_bar
+from perf.harness.verdict.references import references_of
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -19,6 +20,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser("spec", help=about, description=f"{about.capitalize()}.")
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a qualification")
     parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the spec to write")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse runs that are not whole, conclusive and of a quiet machine (default: skip and list them)",
+    )
     parser.set_defaults(run=_spec)
 
 
@@ -29,9 +35,17 @@ def _spec(arguments: argparse.Namespace) -> int:
             raise RecordError(str(path), "", "is given more than once; give each run once")
     if arguments.output.resolve() in files:
         raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
-    runs = [load(path) for path in arguments.files]
-    made = references_of(runs)
-    write(arguments.output, made)
-    doubtful = [f"{run.source}: {said}" for run in runs for said in left_out(run)]
-    deliver(references(made, str(arguments.output), width(), doubtful))
+    runs, unread = [], []
+    for path in arguments.files:
+        try:
+            runs.append(load(path))
+        except RecordError as error:
+            if arguments.strict or len(arguments.files) == 1:
+                raise
+            unread.append(str(error))
+    made = references_of(runs, strict=arguments.strict)
+    write(arguments.output, made.spec)
+    bars = [spec_bar(one, arguments.output.name) for one in made.spec.references]
+    skipped = [*unread, *made.skipped]
+    deliver(references(made.spec, bars, str(arguments.output), width(), skipped, made.left_out))
     return 0

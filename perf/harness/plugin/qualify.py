@@ -24,14 +24,14 @@ from perf.harness.plugin import preflight
 from perf.harness.plugin.kept import DecidingRecord, check_folder
 from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError, Run
-from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import Check, CheckVerdict, Qualification
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import duration
 from perf.harness.verdict.checks import qualification, unmet
-from perf.harness.verdict.required import not_judged, required_of
-from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE
+from perf.harness.verdict.required import unjudged
+from perf.harness.verdict.tally import standing_exit
 
 CHECKS = tuple(FAULTS)
 BETWEEN, AFTER = " between", " after"
@@ -243,16 +243,9 @@ class Qualify(Way):
 
     def _unjudged(self) -> list[str]:
         """What devices of these kinds need before they are QUALIFIED, and was not judged."""
-        said = []
-        for device in self.state.plan.devices.values():
-            if device.absent:
-                continue
-            required = required_of(device.name, self.state.plan.device_name(device.name))
-            if left := not_judged(required, [check for check in self._checks if check.device == device.name]):
-                said.append(
-                    f"not judged on {device.name}, and required of its kind ({required.kind}): {', '.join(left)}"
-                )
-        return said
+        plan = self.state.plan
+        present = [device.name for device in plan.devices.values() if not device.absent]
+        return unjudged(self._checks, {name: plan.device_name(name) for name in present})
 
     def _unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self._todo.items() if metrics)
@@ -275,8 +268,8 @@ class Qualify(Way):
         if (xml := self.config.stash.get(xml_key, None)) is not None:
             xml.add_global_property("qualification", str(self._qualification.standing))
         standing = self._qualification.standing
-        if session.exitstatus == pytest.ExitCode.OK and standing is not Standing.QUALIFIED:
-            session.exitstatus = EXIT_FAILED if standing is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = standing_exit([standing])
 
     def recorded(self) -> Run | None:
         return self._record.run()

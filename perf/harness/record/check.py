@@ -82,11 +82,18 @@ class Check:
 
 
 class Qualification(msgspec.Struct, frozen=True):
-    """The verdict on the machine, why, and what to do next."""
+    """The verdict on the machine, why, and what to do next.
+
+    Of the `reasons`, those that are not about a check are also in `lacking` (the machine has too little), `selection`
+    (what the user left out) and `notes` (what else was not checked).
+    """
 
     standing: Standing = msgspec.field(name="verdict")
     reasons: tuple[str, ...]
     next_action: str
+    lacking: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """`perf.qualification` in the JSON."""

@@ -16,27 +16,43 @@ from msgspec import Meta, Struct
 
 from perf.harness.record.read import convert, decode, read_text
 from perf.harness.record.run import RecordError
-from perf.harness.record.values import Count, Positive
+from perf.harness.record.values import Count, Positive, Scalar
 from perf.harness.record.write import write_text
 
+# Fewer machines, or runs of one machine, do not tell how much good machines differ.
+LEAST = 3
 KEY = "stepwatch_spec"
-VERSION = 1
+VERSION = 2
+UNKEYED = 1  # the version whose references were keyed by the name of the device alone
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One metric on one device model: `value` is the median of `runs` runs, in `unit`.
+    """One metric: `value` is the median over `machines`, in `unit`, from `runs` runs in all.
 
-    `spread` is the standard deviation of the logarithms of the runs: 0.06 is 6%, None for one run.
+    `spread` is how much they differ, as a robust standard deviation of their logarithms: 0.06 is 6%. `key` has all that
+    the metric depends on: it judges only where all of these are equal.
     """
 
     check: str
     variant: str
-    device_name: str
     unit: str
     value: Positive
-    spread: Annotated[float, Meta(ge=0)] | None
+    spread: Annotated[float, Meta(ge=0)]
     runs: Count
+    machines: Count
+    key: Mapping[str, Scalar]
+
+    @property
+    def device_name(self) -> str:
+        return str(self.key.get("device"))
+
+    @property
+    def rests_on(self) -> str:
+        """What the value rests on: `5 machines`, `3 runs of 1 machine`."""
+        if self.machines >= LEAST:
+            return f"{self.machines} machines"
+        return f"{self.runs} runs of {self.machines} machine{'s' * (self.machines != 1)}"
 
 
 @dataclass(frozen=True)
@@ -59,10 +75,6 @@ class Spec:
         """Whether the spec has a reference or a digest for this device model."""
         return device_name in self.devices or any(f", {device_name}" in key for key in self.digests)
 
-    def find(self, check: str, variant: str, device_name: str) -> Reference | None:
-        wanted = (check, variant, device_name)
-        return next((one for one in self.references if (one.check, one.variant, one.device_name) == wanted), None)
-
 
 class _Document(Struct, frozen=True):
     references: tuple[Reference, ...]
@@ -79,6 +91,11 @@ def load_spec(path: Path) -> Spec:
     """Read the spec file `path`. Raises RecordError, and no other error, if the file is not a spec."""
     source = str(path)
     root = decode(read_text(path), source)
+    if isinstance(root, dict) and root.get(KEY) == UNKEYED:
+        raise RecordError(
+            source, "", "of an older Stepwatch, and does not say what its values depend on; make it again from the "
+            "same records with python -m perf spec"
+        )  # fmt: skip
     if not isinstance(root, dict) or root.get(KEY) != VERSION:
         raise RecordError(source, "", f"not a spec of version {VERSION}; make one with python -m perf spec")
     found = convert(root, _Document, source)

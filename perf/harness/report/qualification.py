@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
 from perf.harness.record.run import finite
-from perf.harness.record.spec import Reference, Spec
+from perf.harness.record.spec import Spec
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
+from perf.harness.verdict.checks import Bar
 
 # Units that get a decimal prefix.
 RATES = ("FLOP/s", "B/s")
@@ -171,26 +172,33 @@ def _limits(check: Check) -> str:
     return f"limits of {check.device}: {', '.join(known)}." if known else ""
 
 
-def references(spec: Spec, path: str, width: int, left_out: Sequence[str] = ()) -> str:
-    """The references of `spec`, by which other machines are judged, and the metrics that were `left_out`."""
+def references(
+    spec: Spec, bars: Sequence[Bar], path: str, width: int, skipped: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> str:
+    """The references of `spec`, the bar of each, the files that were `skipped` and the metrics that were `left_out`."""
     found = spec.references
+    sign = {"at least": "≥", "at most": "≤"}
     columns = (
         Column.words("check", [f"{one.check} {one.variant}".rstrip() for one in found]),
         Column.names("device", [one.device_name for one in found]),
         Column("median", [metric(one.value, one.unit) for one in found]),
-        Column("runs differ by", list(map(_spread, found))),
-        Column("runs", [str(one.runs) for one in found]),
+        Column("spread", [quantities.percent(one.spread) for one in found]),
+        Column("rests on", [one.rests_on for one in found]),
+        Column(
+            "bar", [f"{sign[bar.want]} {metric(bar.value, one.unit)}" for bar, one in zip(bars, found, strict=True)]
+        ),
     )
     blocks: list[Block] = [Heading("Stepwatch")]
     if found:
         blocks.append(Table("References", columns))
+        blocks.append(
+            Notes(["spread: the robust standard deviation between machines, or between runs of one machine."])
+        )
     if spec.digests:
         blocks.append(Notes([f"digest {digest}: {key}" for key, digest in spec.digests.items()]))
+    if skipped:
+        blocks.append(Notes([f"skipped: {one}" for one in skipped]))
     if left_out:
         blocks.append(Notes([f"left out: {one}" for one in left_out]))
     how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
     return page([*blocks, Notes([f"Wrote {path}. To judge a machine by it: {how}"])], width)
-
-
-def _spread(one: Reference) -> str:
-    return quantities.NONE if one.spread is None else f"±{quantities.percent(one.spread)}"

@@ -24,6 +24,8 @@ LONG_BLOCK = 5
 MEDIAN_VARIANCE = math.pi / 2
 # exp() of a larger value overflows, and nobody needs a ratio above 1e304.
 MAX_LOG = 700.0
+# The standard deviation of a normal distribution, in median distances from its median (Hampel 1974).
+MAD_TO_SD = 1.4826
 
 
 Passes = Sequence[Sequence[float]]
@@ -115,6 +117,16 @@ def geometric_mean(samples: Sequence[float]) -> float:
 def log_deviation(samples: Sequence[float]) -> float:
     """The standard deviation of the logarithms of two or more samples: 0.06 is 6%."""
     return statistics.stdev(map(math.log, samples))
+
+
+def robust_spread(samples: Sequence[float]) -> float:
+    """A standard deviation of the logarithms of the samples that up to half of them, however wrong, do not change much.
+
+    It is the median of their distances from the median, as if they were distributed normally. 0.06 is 6%.
+    """
+    logs = [math.log(sample) for sample in samples]
+    middle = statistics.median(logs)
+    return MAD_TO_SD * statistics.median(abs(log - middle) for log in logs)
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:

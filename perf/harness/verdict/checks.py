@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
-from perf.harness.record.spec import Reference
+from perf.harness.record.spec import Reference, Spec
+from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import median_interval
+from perf.harness.verdict.keys import reference_of
 from perf.harness.verdict.limits import Limit
 
 # A good machine may be this many standard deviations away from the median of other good machines.
 SPREADS = 3.0
+# A good machine may be slower than the reference by this share: healthy GPUs of one model differ by 5 to 8%.
+RATE_SLACK = 0.08
+# The host starts each operation, and a host's times vary more than a GPU's.
+TIME_SLACK = 0.25
 # If other programs use more than this many of the cores that a measurement needs, a slow result says nothing.
 BUSY_CORES = 0.1
 
@@ -44,12 +50,38 @@ def limit_bar(limit: Limit, share: float) -> Bar:
     return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else None)
 
 
-def spec_bar(reference: Reference, source: str, want: Want, least_slack: float) -> Bar:
-    """A bar that allows results worse than good machines reached: `least_slack`, or 3 standard deviations if more."""
-    slack = max(least_slack, SPREADS * (reference.spread or 0.0))
+def spec_bar(reference: Reference, source: str) -> Bar:
+    """A bar that allows results worse than good machines reached: by the slack of its kind, or 3 times their spread."""
+    want, least = (Want.LESS, TIME_SLACK) if reference.unit == "s" else (Want.MORE, RATE_SLACK)
+    slack = max(least, SPREADS * reference.spread)
     side = 1 - slack if want is Want.MORE else 1 + slack
-    runs = f"{reference.runs} run{'s' * (reference.runs != 1)}"
-    return Bar(side * reference.value, f"{side:.0%} of the median of {runs} in {source}", want)
+    return Bar(side * reference.value, f"{side:.0%} of the median of {reference.rests_on} in {source}", want)
+
+
+def bar_of(spec: Spec, check: str, variant: str, unit: str, key: Mapping[str, Scalar]) -> Bar | str:
+    """The bar that `spec` has for a metric with this `key`, or why it has none."""
+    reference = reference_of(spec, check, variant, key)
+    if isinstance(reference, str):
+        return reference
+    if reference.unit != unit:
+        return f"the unit in {spec.source} is {reference.unit}, not {unit}"
+    return spec_bar(reference, spec.source)
+
+
+def digest_source(spec: Spec) -> str:
+    return f"the digest of the same training in {spec.source}"
+
+
+def unlike(spec: Spec, key: str) -> str:
+    """Why no digest in `spec` judges the training `key`: the parts of its own keys that differ."""
+    wanted = set(key.split(", "))
+    closest = min(spec.digests, key=lambda known: len(set(known.split(", ")) - wanted), default=None)
+    if closest is None:
+        return f"{spec.source} has no digest"
+    there, here = (set(one.split(", ")) for one in (closest, key))
+    differ = ", ".join(part for part in closest.split(", ") if part not in here)
+    own = ", ".join(part for part in key.split(", ") if part not in there)
+    return f"not comparable with {spec.source}: {differ} → {own}"
 
 
 def strictest(bars: Sequence[Bar]) -> Bar | None:
@@ -62,16 +94,23 @@ def strictest(bars: Sequence[Bar]) -> Bar | None:
 
 
 @dataclass(frozen=True)
-class Repetitions:
-    """One measurement: the rate, or the time, of each repetition, and what else used the machine at the same time.
+class Measurement:
+    """One measurement: the median rate, or time, the ends of its 95% interval (None if unknown), and what else ran.
 
     `crowding` is how many of the cores that the measurement needs were missing; None if unknown. `sharers` is how many
     other processes computed on the device.
     """
 
-    values: tuple[float, ...]
+    value: float
+    low: float | None
+    high: float | None
     crowding: float | None = None
     sharers: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float], crowding: float | None = None, sharers: int = 0) -> Measurement:
+        """The measurement from the rate, or the time, of each repetition."""
+        return cls(*median_interval(values), crowding, sharers)
 
     @property
     def busy(self) -> bool:
@@ -99,20 +138,19 @@ class Finding:
     high: float | None = None
 
 
-def needs_confirmation(first: Repetitions, bar: Bar) -> bool:
+def needs_confirmation(first: Measurement, bar: Bar) -> bool:
     """Whether the median is on the wrong side of the bar. If so, the metric is measured again before it is judged."""
-    value, _, _ = median_interval(first.values)
-    return _wrong(value, bar)
+    return _wrong(first.value, bar)
 
 
-def judge(first: Repetitions, bar: Bar | None, second: Repetitions | None = None, *, ratio: bool = False) -> Finding:
+def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None, *, ratio: bool = False) -> Finding:
     """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
 
     A FAIL needs two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
     free in both. A PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the
     denominator.
     """
-    value, low, high = median_interval(first.values)
+    value, low, high = first.value, first.low, first.high
     known = {"value": value, "low": low, "high": high}
     if bar is None:
         reason = f"{NO_BAR}; it is no reference itself: {first.disturbance}" if first.busy else NO_BAR
@@ -127,12 +165,11 @@ def judge(first: Repetitions, bar: Bar | None, second: Repetitions | None = None
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and not measured a second time", **known)
-    again, *ends = median_interval(second.values)
-    if not _wrong(again, bar):
+    if not _wrong(second.value, bar):
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} at first, but within it when measured again", **known)
     if disturbance := first.disturbance or second.disturbance:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
-    if all(end is not None and _wrong(end, bar) for end in (low, high, *ends)):
+    if all(end is not None and _wrong(end, bar) for end in (low, high, second.low, second.high)):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
     return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than the measurement varies", **known)
 
@@ -175,7 +212,8 @@ def qualification(
         standing, reasons, action = _drill(checks, injected)
     else:
         standing, reasons, action = _standing(checks, lacking, [*unjudged, *selection], complete)
-    return Qualification(standing, tuple(dict.fromkeys((*reasons, *selection, *notes))), action)
+    said = tuple(dict.fromkeys((*reasons, *selection, *notes)))
+    return Qualification(standing, said, action, tuple(lacking), tuple(selection), tuple(notes))
 
 
 def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:

@@ -1,44 +1,127 @@
-"""In: qualifications of good machines. Out: the references that other machines are compared with."""
+"""In: qualifications of good machines. Out: the references that other machines are compared with; what was left out."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.run import RecordError, Run
-from perf.harness.record.spec import Reference, Spec
-from perf.harness.statistics.intervals import log_deviation
+from perf.harness.record.spec import LEAST, Reference, Spec
+from perf.harness.record.values import Scalar
+from perf.harness.statistics.intervals import MAD_TO_SD, robust_spread
 from perf.harness.verdict.checks import BUSY_CORES
+from perf.harness.verdict.keys import key_of
+
+# A machine whose median is this many robust standard deviations from the others' is not one of them (Iglewicz and
+# Hoaglin 1993). Good machines may differ by this much all the same: of three that agree, any fourth would be far away.
+FAR, SAME_KIND = 3.5, 0.02
 
 
-def references_of(runs: Sequence[Run]) -> Spec:
-    """Make references from `runs`: the median of each metric over the runs, without the metrics that `left_out` names.
+@dataclass(frozen=True)
+class Made:
+    """A spec, the files that were `skipped`, and the metrics that were `left_out`, each with the reason."""
 
-    Raises RecordError if a run cannot be a reference, if two runs train to different bits, or if neither a metric nor a
-    digest is left.
+    spec: Spec
+    skipped: Sequence[str]
+    left_out: Sequence[str]
+
+
+@dataclass
+class _Metric:
+    """The values of one metric by machine; `runs` counts them."""
+
+    key: Mapping[str, Scalar]
+    by_machine: dict[str, list[float]] = field(default_factory=dict)
+
+
+def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
+    """Make references from whole, conclusive runs of quiet machines: the median of each metric over the machines.
+
+    Other runs are skipped or, if `strict`, refused. Machines that stand apart are left out of a metric, and so is a
+    metric with fewer than LEAST machines (or runs, if there are fewer machines). Raises RecordError if a run is
+    refused, or if nothing is left.
     """
-    found: dict[tuple[str, str, str, str], list[float]] = {}
-    digests: dict[str, str] = {}
+    skipped, left_out = [], []
+    found: dict[tuple[str, ...], _Metric] = {}
+    digests: dict[str, dict[str, str]] = {}  # by what was trained, and by run
     for run in runs:
         if reason := why_no_reference(run):
-            raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
+            if strict:
+                raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
+            skipped.append(f"{run.source}: {reason}")
+            continue
         for check in run.checks:
-            if _is_metric(check) and not _doubtful(check):
-                key = (check.check, check.variant, device_name(run, check.device), check.unit)
-                found.setdefault(key, []).append(float(check.value or 0.0))
+            if _doubtful(check):
+                reason = check.reason or "other programs used some of its cores"
+                left_out.append(f"{run.source}: {check.name} on {check.device}: {reason}")
+            elif _is_metric(check):
+                key = key_of(check.check, check.device, run.perf)
+                of = (check.check, check.variant, check.unit, *map(str, key.items()))
+                metric = found.setdefault(of, _Metric(key))
+                metric.by_machine.setdefault(machine_of(run), []).append(float(check.value or 0.0))
             if (digest := check.details.get("digest")) is not None:
-                of = str(check.details.get("digest_key"))
-                if digests.setdefault(of, str(digest)) != digest:
-                    raise RecordError(run.source, "", f"trains to other bits than the runs before it: {of}")
-    if not found and not digests:
-        raise RecordError(", ".join(run.source for run in runs), "", "no metric that a machine could be held against")
-    return Spec("", tuple(_reference(key, values) for key, values in found.items()), digests)
+                digests.setdefault(str(check.details.get("digest_key")), {})[run.source] = str(digest)
+    references = []
+    for of, metric in found.items():
+        reference, said = _reference(of, metric)
+        references += [] if reference is None else [reference]
+        left_out += said
+    golden: dict[str, str] = {}
+    for training, by_run in digests.items():
+        digest, said = _most(training, by_run)
+        golden |= {} if digest is None else {training: digest}
+        left_out += said
+    if not references and not golden:
+        why = "; ".join([*skipped, *left_out]) or "none of them has a metric that a machine could be held against"
+        raise RecordError(", ".join(run.source for run in runs), "", f"no reference can be made: {why}")
+    return Made(Spec("", tuple(references), golden), skipped, left_out)
 
 
-def _reference(key: tuple[str, str, str, str], values: Sequence[float]) -> Reference:
-    spread = log_deviation(values) if len(values) > 1 else None
-    return Reference(*key, statistics.median(values), spread, len(values))
+def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | None, list[str]]:
+    """The reference of a metric, if it rests on enough, and what was left out."""
+    check, variant, unit = of[:3]
+    name = f"{check} {variant}".rstrip()
+    medians = {machine: statistics.median(values) for machine, values in metric.by_machine.items()}
+    outliers = _far(medians)
+    said = [
+        f"{name}: {machine} stands apart: {medians[machine] / statistics.median(medians.values()):.0%} of the median"
+        for machine in outliers
+    ]
+    kept = {machine: values for machine, values in metric.by_machine.items() if machine not in outliers}
+    values = [value for one in kept.values() for value in one]
+    samples = [medians[machine] for machine in kept] if len(kept) >= LEAST else values
+    if len(samples) < LEAST:
+        few = f"{len(values)} run{'s' * (len(values) != 1)} of {len(kept)} machine{'s' * (len(kept) != 1)}"
+        return None, [*said, f"{name}: rests on {few}, and a bar needs {LEAST}"]
+    spread = robust_spread(samples)
+    return Reference(check, variant, unit, statistics.median(samples), spread, len(values), len(kept), metric.key), said
+
+
+def _far(medians: Mapping[str, float]) -> list[str]:
+    """The machines that stand apart from the others, which must be more than half of at least LEAST."""
+    if len(medians) < LEAST:
+        return []
+    middle = statistics.median(medians.values())
+    apart = {machine: abs(value / middle - 1) for machine, value in medians.items()}
+    usual = max(MAD_TO_SD * statistics.median(apart.values()), SAME_KIND)
+    return [machine for machine, distance in apart.items() if distance > FAR * usual]
+
+
+def _most(training: str, by_run: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """The digest to which more than half of the runs train; those that train to another one are named."""
+    (digest, count), *_ = Counter(by_run.values()).most_common()
+    if 2 * count <= len(by_run):
+        return None, [f"replay golden: these runs train to different bits: {', '.join(by_run)} ({training})"]
+    others = [source for source, one in by_run.items() if one != digest]
+    return digest, [f"replay golden: {source} trains to other bits than {count} others" for source in others]
+
+
+def machine_of(run: Run) -> str:
+    """What tells the machine of `run` from others: the name of its host; of a run without it, the file."""
+    return str(run.perf.get("host_name") or run.source)
 
 
 def why_no_reference(run: Run) -> str | None:
@@ -47,24 +130,17 @@ def why_no_reference(run: Run) -> str | None:
         return "not a run of pytest perf/ --perf-profile=qualify"
     if any(check.injected for check in run.checks):
         return "a fault was planted in it"
+    if not run.complete:
+        return "the run did not finish"
     for check in run.checks:
         if check.verdict is CheckVerdict.FAIL:
             return f"{check.name} on {check.device} is FAIL"
-        if check.check == "preconditions" and check.verdict is CheckVerdict.INCONCLUSIVE:
-            return f"{check.reason}; measure again when nothing else runs"
+    if run.qualification.standing in (Standing.INCONCLUSIVE, Standing.NOT_QUALIFIED):
+        return f"it is {run.qualification.standing}: {'; '.join(run.qualification.reasons[:1])}"
+    loads = [check for check in run.checks if check.check == "preconditions" and check.variant.startswith("load")]
+    if not any(check.verdict is CheckVerdict.PASS for check in loads):
+        return "it does not say whether other programs ran"
     return None
-
-
-def left_out(run: Run) -> list[str]:
-    """The metrics of `run` that cannot be references, each with the reason of its check.
-
-    They are INCONCLUSIVE, or other programs used some of the cores.
-    """
-    return [
-        f"{check.name} on {check.device}: {check.reason or 'other programs used some of its cores'}"
-        for check in run.checks
-        if _doubtful(check)
-    ]
 
 
 def _is_metric(check: Check) -> bool:
@@ -75,11 +151,3 @@ def _is_metric(check: Check) -> bool:
 def _doubtful(check: Check) -> bool:
     crowded = check.crowding is not None and check.crowding > BUSY_CORES
     return _is_metric(check) and (crowded or check.verdict is CheckVerdict.INCONCLUSIVE)
-
-
-def device_name(run: Run, device: str) -> str:
-    """The model of a device of `run`: `NVIDIA H200`; for `cpu`, the model of the CPU."""
-    if device == "cpu":
-        return str(run.perf.get("environment", {}).get("cpu_model"))
-    facts = run.perf.get("devices", {}).get(device, {})
-    return str(facts.get("name")) if isinstance(facts, dict) else device

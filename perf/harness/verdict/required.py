@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,16 @@ def not_judged(required: Required, checks: Iterable[Check]) -> list[str]:
         for name in {check.check, check.name}:
             found[name] = found.get(name, True) and check.verdict in JUDGED
     return [name for name in required.metrics if not found.get(name)]
+
+
+def unjudged(checks: Sequence[Check], models: Mapping[str, str]) -> list[str]:
+    """One sentence for each device of which not all that is required was judged. `models` are the names by device."""
+    said = []
+    for device, model in models.items():
+        required = required_of(device, model)
+        if left := not_judged(required, [check for check in checks if check.device == device]):
+            said.append(f"not judged on {device}, and required of its kind ({required.kind}): {', '.join(left)}")
+    return said
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from perf.harness.record.check import Standing
 from perf.harness.record.judgement import Judgement, Verdict
 
 # The minimum effect is the smallest change that a user calls a slowdown. These two are multiples of the minimum effect:
@@ -18,6 +19,14 @@ ALPHA = 0.01
 EXIT_OK, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 10
 FAILURES = frozenset({Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING, Verdict.INVALID})
 UNDECIDED = frozenset({Verdict.INCONCLUSIVE, Verdict.NOT_JUDGED})
+
+
+def standing_exit(standings: Iterable[Standing]) -> int:
+    """The exit code of the worst of these verdicts on machines: 0 if all are QUALIFIED, 1 if one is NOT QUALIFIED."""
+    worst = min(standings, key=list(Standing).index)
+    if worst is Standing.QUALIFIED:
+        return EXIT_OK
+    return EXIT_FAILED if worst is Standing.NOT_QUALIFIED else EXIT_INCONCLUSIVE
 
 
 def tally(judgements: Iterable[Judgement]) -> Counter[Verdict]:

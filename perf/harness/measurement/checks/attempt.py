@@ -23,27 +23,24 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.checks import (
     Bar,
-    Repetitions,
+    Measurement,
     Want,
+    bar_of,
+    digest_source,
     explanation,
     judge,
     limit_bar,
     needs_confirmation,
-    spec_bar,
     strictest,
+    unlike,
 )
+from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
-
-# A good machine may be slower than the reference by this share: healthy GPUs of one model differ by 5 to 8%.
-RATE_SLACK = 0.08
-# The host starts each operation, and a host's times vary more than a GPU's.
-TIME_SLACK = 0.25
 
 
 class Attempt:
@@ -81,40 +78,38 @@ class Attempt:
 
     def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
         """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, if these are known."""
-        self._judge(measure, unit, Want.MORE, [] if limit is None else [limit_bar(limit, share)], RATE_SLACK)
+        self._judge(measure, unit, [] if limit is None else [limit_bar(limit, share)])
 
     def time(self, measure: Callable[[], Measured]) -> None:
         """Judge a time [s] by the spec."""
-        self._judge(measure, "s", Want.LESS, [], TIME_SLACK)
+        self._judge(measure, "s", [])
 
     def share(self, measure: Callable[[], Measured], bar: float, source: str) -> None:
         """Judge a ratio of two rates, which must be at least `bar`."""
-        self._judge(measure, "", Want.MORE, [Bar(bar, source)], RATE_SLACK, ratio=True)
+        self._judge(measure, "", [Bar(bar, source)], ratio=True)
 
     def _judge(
         self,
         measure: Callable[[], Measured],
         unit: str,
-        want: Want,
         bars: list[Bar],
-        slack: float,
         *,
         ratio: bool = False,
     ) -> None:
         """Measure, and measure a second time before the check fails."""
         check = self.result
-        other_unit = None
+        not_by_spec = ""
         if self.spec is not None and not ratio:  # a ratio has a bar of its own
-            reference = self.spec.find(check.check, check.variant, self.device_name)
-            if reference is not None and reference.unit == unit:
-                bars = [*bars, spec_bar(reference, self.spec.source, want, slack)]
-            elif reference is not None and not bars:
-                other_unit = reference.unit
+            key = key_of(check.check, self.device.name, self.plan.as_record())
+            found_bar = bar_of(self.spec, check.check, check.variant, unit, key)
+            if isinstance(found_bar, Bar):
+                bars = [*bars, found_bar]
+            else:
+                not_by_spec = found_bar
         bar = strictest(bars)
         first, note = self._measured(measure)
         second = self._measured(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
         found = judge(first, bar, second, ratio=ratio)
-        again = (None, None, None) if second is None else median_interval(second.values)
         self.result = replace(
             check,
             verdict=found.verdict,
@@ -123,17 +118,17 @@ class Attempt:
             high=found.high,
             unit=unit,
             bar=None if bar is None else bar.value,
-            bar_source="" if bar is None else bar.source,
-            want="" if bar is None else str(want),
-            again=again[0],
-            again_low=again[1],
-            again_high=again[2],
-            reason=found.reason if other_unit is None else f"the unit in the spec is {other_unit}, not {unit}",
+            bar_source="" if bar is None else "; ".join(filter(None, [bar.source, not_by_spec])),
+            want="" if bar is None else str(bar.want),
+            again=None if second is None else second.value,
+            again_low=None if second is None else second.low,
+            again_high=None if second is None else second.high,
+            reason=not_by_spec if bar is None and not_by_spec else found.reason,
             note=note,
             crowding=first.crowding,
         )
 
-    def _measured(self, measure: Callable[[], Measured]) -> tuple[Repetitions, str]:
+    def _measured(self, measure: Callable[[], Measured]) -> tuple[Measurement, str]:
         """What `measure` finds, with the load of others meanwhile; and the note, which says what was measured."""
         meter, start = Meter(self._clock), self._clock()
         made = measure()
@@ -144,7 +139,7 @@ class Attempt:
             self._wait(LOAD_S - (end - start))
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
-        return Repetitions(made.values, meter.read().missing_cores(threads), sharers), made.note
+        return Measurement.of(made.values, meter.read().missing_cores(threads), sharers), made.note
 
     def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
         """FAIL if the hardware slowed itself down for more than `bar` of the time, in two measurements."""
@@ -262,11 +257,12 @@ class Attempt:
         spec = self.spec
         if spec is None or key not in spec.digests:
             reason = "no digest of this training is known; give a reference with --perf-spec=FILE"
+            if spec is not None:
+                reason = unlike(spec, key)
             self.result = replace(self.result, verdict=CheckVerdict.UNJUDGED, reason=reason)
             return
-        source = f"the digest of the same training in {spec.source}"
         differs = "" if spec.digests[key] == found else f"{found}, not {spec.digests[key]}"
-        self.at_most(int(bool(differs)), "mismatches", 0, source, differs)
+        self.at_most(int(bool(differs)), "mismatches", 0, digest_source(spec), differs)
 
     def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
         """FAIL for a reason that needs no bar."""

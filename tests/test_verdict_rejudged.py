@@ -1,0 +1,98 @@
+"""A stored qualification is judged by a spec that was made later."""
+
+import pytest
+
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.run import RecordError, Run
+from perf.harness.record.spec import Reference, Spec
+from perf.harness.verdict.keys import key_of
+from perf.harness.verdict.rejudged import rejudged
+
+PERF = {
+    "environment": {"cpu_model": "CPU 1", "threads": 2},
+    "devices": {"cpu": {"name": "CPU"}, "cuda": {"absent": "-"}},
+}
+BEFORE = Qualification(Standing.PARTLY, ("not selected: loader",), "", selection=("not selected: loader",))
+FREE = 0.0
+
+
+def check(value=100.0, verdict=CheckVerdict.UNJUDGED, **rest):
+    known = {
+        "variant": "copy",
+        "unit": "B/s",
+        "low": 0.99 * value,
+        "high": 1.01 * value,
+        "crowding": FREE,
+        "reason": "no bar",
+    }
+    return Check("memory", "cpu", verdict, value=value, **(known | rest))
+
+
+def spec(value=100.0, digests=(), **perf):
+    key = key_of("memory", "cpu", PERF | perf)
+    return Spec("later.json", (Reference("memory", "copy", "B/s", value, 0.01, 5, 5, key),), dict(digests))
+
+
+def judged(*checks, by=None, qualification=BEFORE, complete=True):
+    run = Run("a.json", "", (), perf=PERF, checks=checks, qualification=qualification, complete=complete)
+    return rejudged(run, by or spec())
+
+
+def test_what_had_no_bar_has_one_now():
+    found = judged(check())
+    (one,) = found.checks
+    assert (one.verdict, one.bar, one.want, one.reason) == (CheckVerdict.PASS, 92.0, "at least", "")
+    assert one.bar_source == "92% of the median of 5 machines in later.json"
+    assert found.qualification.standing is Standing.PARTLY
+    assert found.qualification.reasons[-1] == "not selected: loader"
+
+
+def test_what_is_slow_by_the_spec_alone_was_measured_only_once():
+    (one,) = judged(check(80.0)).checks
+    assert (one.verdict, one.reason) == (CheckVerdict.INCONCLUSIVE, "below the bar, and not measured a second time")
+    twice = check(80.0, again=81.0, again_low=80.5, again_high=81.5)
+    (one,) = judged(twice).checks
+    assert (one.verdict, one.reason) == (CheckVerdict.FAIL, "below the bar, and again when measured a second time")
+    (one,) = judged(check(80.0, again=81.0, again_low=80.5, again_high=81.5, crowding=1.0)).checks
+    assert one.verdict is CheckVerdict.INCONCLUSIVE
+
+
+def test_a_record_of_another_set_up_stays_unjudged_and_says_why():
+    (one,) = judged(check(), by=spec(environment={"cpu_model": "CPU 1", "threads": 4})).checks
+    assert (one.verdict, one.reason) == (CheckVerdict.UNJUDGED, "not comparable with later.json: threads: 4 → 2")
+
+
+def test_the_stricter_of_two_bars_holds():
+    own = {"bar": 95.0, "bar_source": "own", "want": "at least", "verdict": CheckVerdict.PASS}
+    assert judged(check(**own)).checks[0].bar_source == "own"
+    assert judged(check(**own), by=spec(200.0)).checks[0].verdict is CheckVerdict.INCONCLUSIVE
+
+
+def test_what_failed_or_was_unclear_for_another_reason_stays():
+    failed = check(verdict=CheckVerdict.FAIL, reason="bytes arrive changed")
+    unclear = check(verdict=CheckVerdict.INCONCLUSIVE, reason="the measurement is wrong")
+    found = judged(failed, unclear)
+    assert found.checks == (failed, unclear)
+    assert found.qualification.standing is Standing.NOT_QUALIFIED
+
+
+@pytest.mark.parametrize(("digest", "verdict"), [("0f", CheckVerdict.PASS), ("0e", CheckVerdict.FAIL)])
+def test_bits_are_compared_with_those_of_the_spec(digest, verdict):
+    golden = Check(
+        "replay", "cpu", CheckVerdict.UNJUDGED, "golden", details={"digest": digest, "digest_key": "net, CPU 1"}
+    )
+    (one,) = judged(golden, by=spec(digests={"net, CPU 1": "0f"})).checks
+    assert (one.verdict, one.bar) == (verdict, 0)
+    (one,) = judged(golden, by=spec(digests={"net, CPU 2": "0f"})).checks
+    assert (one.verdict, one.reason) == (CheckVerdict.UNJUDGED, "not comparable with later.json: CPU 2 → CPU 1")
+
+
+def test_a_machine_that_lacked_something_still_lacks_it_and_a_part_is_still_a_part():
+    lacking = Qualification(Standing.NOT_QUALIFIED, ("7 of 8",), "", lacking=("7 of 8",))
+    assert judged(check(), qualification=lacking).qualification.standing is Standing.NOT_QUALIFIED
+    assert judged(check(), complete=False).qualification.standing is Standing.INCONCLUSIVE
+
+
+def test_only_a_qualification_can_be_judged_by_a_spec():
+    with pytest.raises(RecordError, match=r"a.json: not a qualification, so that no spec can judge it"):
+        judged(qualification=None)
