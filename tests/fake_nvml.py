@@ -49,6 +49,24 @@ class Nvml(types.ModuleType):
     def nvmlDeviceGetClockInfo(self, handle, kind):
         return self._answer(handle, "clocks", {1: 1755, 2: 2619}[kind])  # MHz
 
+    def nvmlDeviceGetName(self, handle):
+        return self._answer(handle, "identity", b"NVIDIA H200")  # older versions return bytes
+
+    def nvmlDeviceGetUUID(self, handle):
+        return self._answer(handle, "identity", f"GPU-{UUID}")
+
+    def nvmlDeviceGetSerial(self, handle):
+        return self._answer(handle, "serial", "1653023000042")
+
+    def nvmlDeviceGetVbiosVersion(self, handle):
+        return self._answer(handle, "identity", "96.00.A5.00.01")
+
+    def nvmlDeviceGetInforomImageVersion(self, handle):
+        return self._answer(handle, "identity", "G520.0200.00.05")
+
+    def nvmlDeviceGetPciInfo(self, handle):
+        return self._answer(handle, "identity", types.SimpleNamespace(busId="00000000:1B:00.0"))
+
     def nvmlDeviceGetPowerUsage(self, handle):
         return self._answer(handle, "power", 412_000)  # mW
 

@@ -214,6 +214,21 @@ def test_a_damaged_record_is_refused_with_the_place(perf, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("odd", [None, 3, {"host": 3}, {"host": {"known": []}}, {"host": {"known": {}}}])
+def test_the_machine_is_identified_above_the_checks_if_the_record_says_it(odd):
+    known = {"vendor": "Dell Inc.", "serial": "7XKQ9Z3", "governor": "performance"}
+    told = record() | {}
+    told["perf"]["hardware"] = {"host": {"known": known, "unknown": {}}, "cuda:0": {"known": {"UUID": "GPU-1"}}}
+    lines = render([parse(json.dumps(told), "q.json")]).splitlines()
+    assert (
+        lines.index("host: vendor Dell Inc., serial 7XKQ9Z3")
+        < lines.index("cuda:0: UUID GPU-1")
+        < lines.index("Checks")
+    )
+    told["perf"]["hardware"] = odd
+    assert "host:" not in render([parse(json.dumps(told), "q.json")])
+
+
 def test_references_are_listed_with_their_bars_and_what_they_rest_on():
     key = {"device": "CPU 1"}
     found = (
@@ -235,7 +250,7 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         "1",
         "2.00",
         "µs",
-        "0.0%",
+        "0%",
         "3",
         "runs",
         "of",

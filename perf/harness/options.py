@@ -150,6 +150,7 @@ class Settings:
     time_budget_s: float
     inconclusive: str
     summary: Path | None
+    anonymous: bool
     quick: bool
     full: bool
     spec: Path | None
@@ -453,6 +454,8 @@ OPTIONS = (
     Option("summary", "FILE", None,
            "write the report as Markdown, for a reviewer or a ticket; under GitHub also to the summary of the job",
            _file, "summary", parent_only=True),
+    Option("anonymous", None, None, "leave the host name, serial numbers and addresses out of the record",
+           _flag, "anonymous", without=False),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
     Option("full", None, None, "qualify: ten minutes of sustained load",

@@ -16,6 +16,8 @@ from _pytest.junitxml import xml_key
 
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
+from perf.harness.machine.hardware import hardware
+from perf.harness.machine.identity import cores
 from perf.harness.measurement.checks import faults
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
@@ -51,6 +53,7 @@ class Qualify(Way):
         self._notes: list[str] = []
         self._selection: list[str] = []  # what the user's selection leaves out
         self._begun = False
+        self._hardware: dict[str, Any] = {}
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
@@ -136,6 +139,8 @@ class Qualify(Way):
         check_folder(self.config)
         self.prepare_data()  # the checks that train need the data
         self._begun = True
+        present = [device for device in self.state.plan.devices.values() if not device.absent]
+        self._hardware = hardware(present, cores(), anonymous=self.settings.anonymous)
         inject = self.settings.inject
         if inject.get("sustained") == "throttle":
             self.state.start_telemetry(plant=faults.Overheated)
@@ -214,7 +219,7 @@ class Qualify(Way):
     def _kind(self) -> str:
         """The beginning of the record's name, which tells the machines of a fleet apart: host and devices."""
         present = [device.name for device in self.state.plan.devices.values() if not device.absent]
-        parts = [platform.node(), "-".join(present)]
+        parts = ["" if self.settings.anonymous else platform.node(), "-".join(present)]
         return "_".join([QUALIFY, *(re.sub(r"[^A-Za-z0-9.-]+", "-", part)[:NAMED] for part in parts if part)])
 
     def _write(self, last: bool = False) -> None:
@@ -256,6 +261,7 @@ class Qualify(Way):
         if self._qualification is not None:
             record["checks"] = [check.as_record() for check in self._checks]
             record["qualification"] = self._qualification.as_record()
+            record["hardware"] = self._hardware
         return record
 
     def finish(self, session: pytest.Session) -> None:

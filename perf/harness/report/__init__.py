@@ -15,7 +15,7 @@ from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, header, lines, same_machine
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
-from perf.harness.report.qualification import qualification
+from perf.harness.report.qualification import hardware, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, workflow_commands
 from perf.harness.report.together import together
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
@@ -55,7 +55,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         return reviewer.summary(runs[0], blocks if runs[0].benchmarks else ()).rstrip("\n")
     for letter, run in named:
         if run.qualification:
-            blocks += qualification(run.checks, run.qualification, letter)
+            blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes(["Nothing was measured."]))

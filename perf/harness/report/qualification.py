@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
 from perf.harness.record.run import finite
@@ -20,6 +21,25 @@ COUNTED = (
     "caches kept nothing."
 )
 NO_LIMIT = "A step without a share has no limit: this run did not measure matmul and memory, and no datasheet is known."
+
+
+# What a reader of a ticket looks for first; the record has the rest.
+IDENTITY = (
+    "vendor", "product", "serial", "board", "board serial", "BIOS", "microcode", "sockets", "memory modules", "name",
+    "UUID", "PCI address", "VBIOS",
+)  # fmt: skip
+
+
+def hardware(perf: Mapping[str, Any], letter: str = "") -> list[Block]:
+    """Which machine it was: a line for the host, and for each accelerator. A record need not have it."""
+    found = perf.get("hardware")
+    said = []
+    for name, facts in found.items() if isinstance(found, Mapping) else ():
+        known = facts.get("known") if isinstance(facts, Mapping) else None
+        parts = [f"{key} {known[key]}" for key in IDENTITY if isinstance(known, Mapping) and key in known]
+        if parts:
+            said.append(f"{letter + ': ' if letter else ''}{name}: {', '.join(parts)}")
+    return [Notes(said)] if said else []
 
 
 def qualification(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:

@@ -172,7 +172,7 @@ class Plan:
         return {
             "fingerprint": dict(self.fingerprint),
             "fingerprint_id": self.fingerprint_id,
-            "host_name": socket.gethostname(),
+            "host_name": "" if self.settings.anonymous else socket.gethostname(),
             "kernel": platform.release(),
             "profile": self.settings.profile.name,
             "settings": self.settings.as_record(),

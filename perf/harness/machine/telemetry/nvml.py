@@ -44,10 +44,22 @@ COUNTS: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...] = (
 MODES = (("ecc", "nvmlDeviceGetEccMode"), ("mig", "nvmlDeviceGetMigMode"))
 # The function has had the first name since driver 535. Before, it had the second name.
 REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+IDENTITY = {
+    "name": "nvmlDeviceGetName",
+    "UUID": "nvmlDeviceGetUUID",
+    "serial": "nvmlDeviceGetSerial",
+    "VBIOS": "nvmlDeviceGetVbiosVersion",
+    "InfoROM": "nvmlDeviceGetInforomImageVersion",
+}
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 # A name such as "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
 MIG = re.compile(r"\bMIG\b")
 PART = "a part of a GPU (MIG); NVML knows the clocks and the power of the whole GPU only"
+
+
+def _plain(text: str | bytes | None) -> str | None:
+    """A text of NVML, which older versions of nvidia-ml-py return as bytes."""
+    return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
 def open_gpu(device: Device) -> Gpu:
@@ -111,6 +123,15 @@ class Gpu:
         found |= self._modes() | self._others()
         if not found:
             raise Unreadable(f"NVML: {self._last_error or 'it reports no values for this GPU'}")
+        return found
+
+    def identity(self) -> dict[str, str | float | None]:
+        """What tells this GPU from others, and its firmware; None for what NVML does not say."""
+        found: dict[str, str | float | None] = {name: _plain(self._ask(ask)) for name, ask in IDENTITY.items()}
+        location = self._ask("nvmlDeviceGetPciInfo")
+        found["PCI address"] = None if location is None else _plain(location.busId)
+        limit_mw = self._ask("nvmlDeviceGetEnforcedPowerLimit")
+        found["power limit [W]"] = None if limit_mw is None else limit_mw / 1000
         return found
 
     def energy_j(self) -> float | None:
