@@ -72,9 +72,12 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(load, "foreign_cpu_s", lambda: 0.0)
     monkeypatch.setattr(load, "withheld_s", lambda: 0.0)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: 2.5e9)
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.highest_clock_hz", lambda: 1e12)
+    monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     # Of several workers, each batch comes when it will; of one, in the order of asking.
     monkeypatch.setattr("perf.harness.machine.identity.usable_cores", lambda: 1)
+    monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.0)
     for module, name, value in (
         (probes, "CPU_SHAPES", ((64, 64, 64), (128, 128, 128))),
         (probes, "SUSTAINED", dict.fromkeys((False, True), ("fp32", (8, 8, 8)))),

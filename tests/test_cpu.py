@@ -102,3 +102,22 @@ def test_all_of_them_are_in_the_record_and_decide_whether_two_runs_can_be_compar
     for name in names:
         other = identity.fingerprint(facts | {name: "another"}, "simple_nn", "digits", "smoke")
         assert identity.fingerprint_id(base) != identity.fingerprint_id(other), name
+
+
+def test_the_last_level_caches_of_all_sockets_are_added(tmp_path, monkeypatch):
+    """Two sockets of two complexes with 32 MiB each; every core of a complex lists the same cache."""
+    monkeypatch.setattr(cpu, "CPUS", tmp_path)
+    assert cpu.last_level_bytes() is None
+    for core in range(8):
+        first = core - core % 2
+        for index, level, kind, size, shared in (
+            (0, 1, "Data", "48K", f"{core}"),
+            (1, 1, "Instruction", "32K", f"{core}"),
+            (2, 2, "Unified", "1024K", f"{core}"),
+            (3, 3, "Unified", "32768K", f"{first}-{first + 1}"),
+        ):
+            cache = tmp_path / f"cpu{core}/cache/index{index}"
+            cache.mkdir(parents=True)
+            for name, text in (("level", level), ("type", kind), ("size", size), ("shared_cpu_list", shared)):
+                (cache / name).write_text(f"{text}\n")
+    assert cpu.last_level_bytes() == 4 * 32 * 2**20

@@ -324,7 +324,7 @@ def test_the_sample_of_a_qualification_has_the_columns_and_the_verdict_of_a_page
     known = {"flop_per_byte": 9.24, "achieved_flop_per_s": 73e9, "bytes_per_step": 1, "bound_by": "overhead"}
     found = [Check("step", "cpu", CheckVerdict.UNJUDGED, "bs64", 178000, "samples/s", details=known)]
     found += [Check("matmul", "cpu", CheckVerdict.PASS, str(number)) for number in range(10)]
-    found += [Check("memory", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(10)]
+    found += [Check("memory", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(11)]
     found += [Check("errors", "cpu", CheckVerdict.UNSUPPORTED)]
     printed = laid_out(checks_page(found, qualification(found, unjudged=["memory"])), 100)
     (sample,) = blocks(ROOT / "docs/qualify.md", "text")

@@ -50,7 +50,7 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
         [
             "*Stepwatch: qualification*",
             "PARTLY QUALIFIED: 6 PASS · 1 UNJUDGED",
-            "not judged on cpu, and required of its kind (CPU): matmul fp32, memory, sustained, loader supply",
+            "not judged on cpu, and required of its kind (CPU): matmul fp32, memory, sustained, loader *",
             "not selected: *",
             "Next: To judge what was measured and has no bar, give a reference from machines that you know*",
             "Kept as *",
@@ -137,6 +137,17 @@ def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkey
     assert perf["qualification"]["verdict"] == "INCONCLUSIVE"
     assert [one["variant"] for one in perf["checks"]] == ["load", "load between", "load after"]
     assert {one["reason"] for one in perf["checks"]} == {"others take 1.5 cores"}
+
+
+def test_what_others_may_take_is_set_or_follows_from_what_one_busy_core_does(qualify, pytester, monkeypatch):
+    monkeypatch.setattr("perf.harness.plugin.qualify.usable_cores", lambda: 64)
+    monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.5)
+    monkeypatch.setattr(load, "look", lambda seconds: load.Load(0.2, 0.0))
+    qualify(check="preconditions")
+    qualify("--perf-busy-limit=0.5", check="preconditions")
+    measured, given = (record["checks"][0] for record in records(pytester))
+    assert (measured["verdict"], measured["bar"], measured["value"]) == ("INCONCLUSIVE", 0.16, 0.2)
+    assert (given["verdict"], given["bar"], given["bar_source"]) == ("PASS", 0.5, "--perf-busy-limit=0.5")
 
 
 def test_a_planted_load_is_seen_by_the_meter_and_is_gone_afterwards(qualify, clock, pytester, monkeypatch):
@@ -233,7 +244,7 @@ def test_what_cannot_be_judged_is_no_pass(qualify, pytester):
     assert perf["qualification"]["verdict"] == "PARTLY QUALIFIED"
     assert perf["qualification"]["reasons"][0] == (
         "not judged on cpu, and required of its kind (CPU): matmul fp32, memory, sustained, numerics, replay self, "
-        "loader supply"
+        "loader resident, loader supply"
     )
 
 
@@ -309,11 +320,12 @@ def test_a_gpu_that_reports_an_error_or_is_lost_during_the_run_fails(qualify, py
 def test_a_loader_is_tried_with_and_without_workers_and_its_stalls_are_times(qualify, pytester):
     qualify(check="loader")
     (perf,) = records(pytester)
-    supply, stall = chosen(perf)
-    tried = [one.rpartition(" ")[0] for one in supply["note"].split(", ")]
-    assert tried == [str(loader) for loader in steps.loaders()]
-    assert (supply["verdict"], stall["verdict"]) == ("PASS", "UNJUDGED")
-    ratios = {one.rpartition(" ")[0]: float(one.rpartition(" ")[2]) for one in supply["note"].split(", ")}
+    supply, resident, stall = chosen(perf)
+    said = supply["note"].removesuffix(" of what the training step takes").split(", ")
+    ratios = {one.rpartition(" ")[0]: float(one.rpartition(" ")[2]) for one in said}
+    assert list(ratios) == [str(loader) for loader in steps.loaders()]
+    assert [one["verdict"] for one in (supply, resident, stall)] == ["UNJUDGED", "PASS", "UNJUDGED"]
+    assert (supply["unit"], resident["unit"], resident["bar"]) == ("samples/s", "", 1.2)
     assert (stall["unit"], stall["note"]) == ("s", max(ratios, key=ratios.get))
     assert stall["value"] > 0
 
@@ -382,7 +394,9 @@ def test_all_that_a_cpu_needs_qualifies_it_and_less_does_not(qualify, pytester, 
     """The first run has no bar for the memory: it is made a reference of itself, three times."""
     result = qualify("--perf-batch-size=64", "--junitxml=j.xml")
     assert result.ret == 10
-    result.stdout.fnmatch_lines(["PARTLY QUALIFIED: *", "not judged on cpu, and required of its kind (CPU): memory"])
+    result.stdout.fnmatch_lines(
+        ["PARTLY QUALIFIED: *", "not judged on cpu, and required of its kind (CPU): memory, loader supply"]
+    )
     properties = ElementTree.parse(pytester.path / "j.xml").getroot().iter("property")
     assert [(one.get("name"), one.get("value")) for one in properties] == [("qualification", "PARTLY QUALIFIED")]
     (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
@@ -508,6 +522,8 @@ def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, per
         (["--perf-inject=matmul:cold"], "--perf-inject: 'matmul:cold' is none of"),
         (["--perf-check=replay", "--perf-inject=matmul:slow"], "--perf-check leaves out matmul"),
         (["--perf-check=replay", "--perf-require-check=memory"], "--perf-check leaves out memory"),
+        (["--perf-busy-limit=-1"], "--perf-busy-limit: '-1' is not a number of cores above 0"),
+        (["--perf-busy-limit=all"], "--perf-busy-limit: 'all' is not a number of cores above 0"),
         (["--perf-quick", "--perf-full"], "--perf-quick and --perf-full exclude each other"),
         (["--perf-spec=nowhere.json"], "--perf-spec: nowhere.json: cannot be read: No such file"),
         (["--perf-against=HEAD"], "--perf-against and --perf-profile=qualify exclude each other"),

@@ -14,6 +14,7 @@ from perf.harness.verdict.checks import (
     Bar,
     Measurement,
     Want,
+    allowed_load,
     explanation,
     judge,
     limit_bar,
@@ -96,7 +97,7 @@ def test_more_than_is_possible_is_an_error_of_the_measurement():
     found = judge(GOOD, bar)
     assert (found.verdict, found.reason) == (
         CheckVerdict.INCONCLUSIVE,
-        "the measurement is wrong: 111% of the physical limit",
+        "111% of the physical limit: the measurement, the limit or the clock is wrong",
     )
     assert judge(sample(89.0), bar).verdict is CheckVerdict.PASS
 
@@ -290,6 +291,27 @@ def test_the_strictest_of_bars_has_the_lowest_ceiling_and_one_bar_is_its_own():
     assert strictest([low, high]) == Bar(85.0, "b", ceiling=90.0)
     assert strictest([low]) == low
     assert strictest([]) is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "slower", "allowed"),
+    [
+        (2, None, 0.1),
+        (2, 0.0, 0.1),
+        (2, 0.5, 0.1),
+        (192, 0.0, 9.6),
+        (192, 0.005, 9.6),
+        (192, 0.5, 0.16),
+        (64, 0.08, 1.0),
+    ],
+)
+def test_others_may_take_a_share_of_the_cores_or_less_where_one_slows_all(cores, slower, allowed):
+    assert allowed_load(cores, slower).cores == pytest.approx(allowed)
+
+
+def test_how_busy_is_too_busy_can_be_said():
+    assert not Measurement(1.0, None, None, crowding=0.5, allowed=1.0).busy
+    assert Measurement(1.0, None, None, crowding=1.5, allowed=1.0).busy
 
 
 def test_one_other_process_makes_a_device_busy():

@@ -150,8 +150,34 @@ def test_a_cpus_limit_is_its_cores_vector_units_and_clock():
     limit = cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32")
     assert limit.value == 2 * 32 * 2.5e9
     assert limit.source == "2 cores × 32 FLOP (AVX2) × 2.50 GHz as reported"
-    assert not limit.certain  # the clock may rise
-    assert cpu_matmul_limit(2, "AVX512", 2.5e9, "fp32").value == 2 * limit.value
+    assert not limit.certain and limit.ceiling == limit.value
+    assert cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32", None, 3.5e9).ceiling == 2 * 32 * 3.5e9  # the clock may rise
+
+
+@pytest.mark.parametrize(
+    ("kind", "per_clock"),
+    [
+        (("AuthenticAMD", 25, 0x11), 32),  # EPYC 9654 (Zen 4)
+        (("AuthenticAMD", 26, 0x02), 64),  # EPYC 9755 (Zen 5)
+        (("AuthenticAMD", 26, 0x24), None),  # Zen 5 of notebooks: not in the table
+        (("GenuineIntel", 6, 143), 64),  # Xeon Platinum 8480 (Sapphire Rapids)
+        (("GenuineIntel", 6, 140), 32),  # Core i7-1185G7 (Tiger Lake)
+        (("GenuineIntel", 6, 85), None),  # Skylake-SP has one unit or two
+        (None, None),
+    ],
+)
+def test_the_units_of_avx512_are_those_of_the_model_or_unknown(kind, per_clock):
+    limit = cpu_matmul_limit(2, "AVX512", 2.5e9, "fp32", kind)
+    assert (limit and limit.value) == (per_clock and 2 * per_clock * 2.5e9)
+
+
+# Peaks in float32 by core and clock that the makers, or measurements on all cores, give: TFLOP/s, cores, clock.
+@pytest.mark.parametrize(
+    ("kind", "tflop_per_s", "cores", "clock_hz"),
+    [(("AuthenticAMD", 25, 0x11), 5.4, 96, 2.4e9), (("GenuineIntel", 6, 106), 3.4, 40, 2.3e9)],
+)
+def test_a_cpu_is_measured_at_a_share_of_its_limit_that_is_possible(kind, tflop_per_s, cores, clock_hz):
+    assert 0.3 <= tflop_per_s * 1e12 / cpu_matmul_limit(cores, "AVX512", clock_hz, "fp32", kind).value <= 1.0
 
 
 @pytest.mark.parametrize(

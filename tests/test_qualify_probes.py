@@ -109,9 +109,14 @@ def test_tf32_is_on_for_its_own_products_only(timed, monkeypatch, dtype, during)
     assert torch.get_float32_matmul_precision() == before
 
 
+def small_arrays(monkeypatch, size):
+    monkeypatch.setattr(probes, "CPU_BYTES", size)
+    monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
+
+
 @pytest.mark.parametrize(("pattern", "passes"), [("copy", 2), ("triad", 3)])
 def test_bytes_read_and_bytes_written_are_both_counted(timed, monkeypatch, pattern, passes):
-    monkeypatch.setattr(probes, "CPU_BYTES", 4_000)
+    small_arrays(monkeypatch, 4_000)
     assert probes.memory(CPU, pattern).values == (passes * 4_000 / 2.0,) * 3
 
 
@@ -137,20 +142,27 @@ def test_on_a_small_card_the_three_arrays_fit_into_what_is_free(timed, monkeypat
         assert probes.memory(card, "copy").values == (2 * 8_000 / 2.0,) * 3
 
 
-def test_arrays_are_four_times_the_largest_cache():
-    assert probes.CPU_BYTES >= 4 * 32 * 2**20
+@pytest.mark.parametrize(
+    ("cache", "available", "size"),
+    [(None, 2**40, 2**28), (32 * 2**20, 2**40, 2**28), (768 * 2**20, 2**40, 3 * 2**30), (768 * 2**20, 2**32, 2**30),
+     (768 * 2**20, 2**20, 2**28)],
+)  # fmt: skip
+def test_arrays_are_four_times_all_last_level_caches_if_the_memory_has_room(monkeypatch, cache, available, size):
+    monkeypatch.setattr(probes, "last_level_bytes", lambda: cache)
+    monkeypatch.setattr(probes, "available_bytes", lambda: available)
+    assert probes.cpu_bytes() == size
     assert probes.ACCELERATOR_BYTES >= 4 * 256 * 10**6
 
 
 def test_a_copy_that_arrives_whole_has_no_wrong_bytes_and_a_planted_one_is_counted(timed, monkeypatch):
-    monkeypatch.setattr(probes, "CPU_BYTES", 4_096)
+    small_arrays(monkeypatch, 4_096)
     found, wrong = probes.copy(CPU, "in", "pageable")
     assert (found.values, wrong) == ((4_096 / 2.0,) * 3, 0)
     assert probes.copy(CPU, "in", "pageable", corrupt=True)[1] == 1
 
 
 def test_bytes_that_are_never_copied_are_found(timed, monkeypatch):
-    monkeypatch.setattr(probes, "CPU_BYTES", 4_096)
+    small_arrays(monkeypatch, 4_096)
     _, wrong = probes.copy(CPU, "in", "pageable", fault=lambda call: lambda: None)
     assert 4_000 < wrong <= 4_096  # a byte that is 0 is 0 there, too
 

@@ -123,6 +123,7 @@ NO_DEFAULT = (
     "spec",
     "require-check",
     "expect-devices",
+    "busy-limit",
     "anonymous",
     "inject",
 )

@@ -157,6 +157,7 @@ class Settings:
     checks: tuple[str, ...] | None
     require_checks: tuple[str, ...]
     expect_devices: int | None
+    busy_limit: float | None
     inject: Mapping[str, str]
     texts: Mapping[str, str] = field(default_factory=dict, compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -274,6 +275,17 @@ def _faults(text: str) -> dict[str, str]:
             raise ValueError(f"{item!r} is none of {known}")
         found[check] = kind
     return found
+
+
+def _cores(text: str) -> float:
+    """Parse a number of cores, above 0: `0.5`."""
+    try:
+        cores = float(text)
+    except ValueError:
+        cores = math.nan
+    if not 0 < cores < math.inf:
+        raise ValueError(f"{text!r} is not a number of cores above 0")
+    return cores
 
 
 def _flag(text: str) -> bool:
@@ -454,6 +466,10 @@ OPTIONS = (
     Option("summary", "FILE", None,
            "write the report as Markdown, for a reviewer or a ticket; under GitHub also to the summary of the job",
            _file, "summary", parent_only=True),
+    Option("busy-limit", "CORES", None,
+           "qualify: how many cores others may take before a slow result says nothing (default: 5% of the cores, or "
+           "what slows matrix products by 8%, if that is less)",
+           _cores, "busy_limit", without=None, parent_only=True),
     Option("anonymous", None, None, "leave the host name, serial numbers and addresses out of the record",
            _flag, "anonymous", without=False),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",

@@ -56,6 +56,17 @@ def physical_cores(cores: Sequence[int]) -> int | None:
     return len(siblings) if siblings and "" not in siblings else psutil.cpu_count(logical=False)
 
 
+def last_level_bytes() -> int | None:
+    """The size of all last-level caches of the machine together [bytes]; None if the system does not say."""
+    found: dict[tuple[int, str], int] = {}  # by level, and by the cores that share the cache
+    for index in CPUS.glob("cpu[0-9]*/cache/index[0-9]*"):
+        level, size = _text(index / "level"), re.fullmatch(r"(\d+)K", _text(index / "size"))
+        if level.isdecimal() and size and _text(index / "type") != "Instruction":
+            found[int(level), _text(index / "shared_cpu_list")] = 1024 * int(size[1])
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last) or None
+
+
 def one_of_each_core(cores: Sequence[int]) -> list[int]:
     """The first of the logical `cores` of each physical core; all of them if the system does not say."""
     first: dict[str, int] = {}

@@ -48,6 +48,26 @@ def clock_hz() -> float | None:
     return max((float(core.current) for core in cores or ()), default=0.0) * 1e6 or None
 
 
+def highest_clock_hz() -> float | None:
+    """The highest clock that a core may reach, or reaches now [Hz]; None if the system reports no clock."""
+    try:
+        found = psutil.cpu_freq(percpu=True) or ()
+    except (OSError, NotImplementedError, AttributeError):  # the platform reports no clock
+        return None
+    return max((max(float(core.max), float(core.current)) for core in found), default=0.0) * 1e6 or None
+
+
+def cpu_kind() -> tuple[str, int, int] | None:
+    """The maker, family and model of the CPU, as its instruction CPUID gives them; None if the system does not say."""
+    try:
+        text = CPUINFO.read_text()
+    except OSError:
+        return None
+    fields = [re.search(rf"^{name}\s*:\s*(\S+)$", text, re.MULTILINE) for name in ("vendor_id", "cpu family", "model")]
+    maker, family, model = (found and found[1] for found in fields)
+    return (maker, int(family), int(model)) if maker and family and model else None
+
+
 def environment() -> dict[str, Scalar]:
     """The facts of this machine and process that the reader of a record needs."""
     return {

@@ -82,6 +82,11 @@ def free_bytes(device: Device) -> int | None:
     return None
 
 
+def available_bytes() -> int:
+    """The memory of the host that programs can have without swapping [bytes]."""
+    return int(psutil.virtual_memory().available)
+
+
 def searchable_bytes(device: Device, most: int | None) -> int | None:
     """`most`, but no more than is free on an accelerator: Windows and WSL2 would go on in the memory of the host."""
     known = [value for value in (most, free_bytes(device) if device.asynchronous else None) if value is not None]

@@ -206,6 +206,7 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
         ("--perf-check", settings.checks),
         ("--perf-require-check", settings.require_checks),
         ("--perf-expect-devices", settings.expect_devices is not None),
+        ("--perf-busy-limit", settings.busy_limit is not None),
         ("--perf-inject", settings.inject),
         ("--perf-spec", settings.spec),
         ("--perf-quick", settings.quick),

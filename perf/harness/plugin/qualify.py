@@ -17,9 +17,9 @@ from _pytest.junitxml import xml_key
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
 from perf.harness.machine.hardware import hardware
-from perf.harness.machine.identity import cores
-from perf.harness.measurement.checks import faults
-from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.machine.identity import cores, usable_cores
+from perf.harness.measurement.checks import faults, probes
+from perf.harness.measurement.checks.attempt import USUAL, Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
 from perf.harness.options import FAULTS, QUALIFY
 from perf.harness.plugin import preflight
@@ -31,7 +31,7 @@ from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import duration
-from perf.harness.verdict.checks import qualification, unmet
+from perf.harness.verdict.checks import Allowed, allowed_load, qualification, unmet
 from perf.harness.verdict.required import unjudged
 from perf.harness.verdict.tally import standing_exit
 
@@ -54,6 +54,7 @@ class Qualify(Way):
         self._selection: list[str] = []  # what the user's selection leaves out
         self._begun = False
         self._hardware: dict[str, Any] = {}
+        self._allowed = USUAL
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
         self._left_s: dict[str, float] = {}
         self._spec: Spec | None = None
@@ -141,6 +142,8 @@ class Qualify(Way):
         self._begun = True
         present = [device for device in self.state.plan.devices.values() if not device.absent]
         self._hardware = hardware(present, cores(), anonymous=self.settings.anonymous)
+        if present:
+            self._allowed = self._allowed_load()
         inject = self.settings.inject
         if inject.get("sustained") == "throttle":
             self.state.start_telemetry(plant=faults.Overheated)
@@ -149,6 +152,14 @@ class Qualify(Way):
         for device in self.state.plan.devices.values():
             if not device.absent:
                 self._errors[device.name] = _counters(device, inject.get("errors"))
+
+    def _allowed_load(self) -> Allowed:
+        """How many cores others may take: what the user says, or follows from what one busy core does to the CPU."""
+        if (given := self.settings.busy_limit) is not None:
+            return Allowed(given, f"--perf-busy-limit={given:g}")
+        self.progress.say("asking what one busy core does …")
+        cpu = self.state.plan.devices.get("cpu")
+        return allowed_load(usable_cores(), None if cpu is None else probes.slower_beside_one(cpu))
 
     @contextlib.contextmanager
     def attempt(self, item: pytest.Item) -> Iterator[Attempt]:
@@ -166,6 +177,7 @@ class Qualify(Way):
                 self.settings.inject.get(name, ""),
                 self._errors[device.name],
                 spec=self._spec,
+                allowed=self._allowed,
                 done=tuple(self._checks),
                 readings=self.state.readings(device.name),
             )

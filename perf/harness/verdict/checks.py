@@ -19,10 +19,32 @@ SPREADS = 3.0
 RATE_SLACK = 0.08
 # The host starts each operation, and a host's times vary more than a GPU's.
 TIME_SLACK = 0.25
-# If other programs use more than this many of the cores that a measurement needs, a slow result says nothing.
-BUSY_CORES = 0.1
+# If other programs use more than this share of the cores, a slow result says nothing; or less, where threads wait for
+# each other, so that one busy core slows all of them.
+BUSY_SHARE = 0.05
+BUSY_CORES = 0.1  # of two cores, and in records that do not say it
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """How many `cores` others may take before a slow result says nothing, and the `source` of that number."""
+
+    cores: float
+    source: str
+
+
+def allowed_load(cores: int, slower: float | None) -> Allowed:
+    """What others may take of `cores` cores, if one busy core makes matrix products `slower` by that share.
+
+    That is BUSY_SHARE of the cores, or what makes products slower by RATE_SLACK, if that is less.
+    """
+    share = Allowed(BUSY_SHARE * cores, f"{BUSY_SHARE:.0%} of {cores} cores")
+    if slower is None or slower * share.cores <= RATE_SLACK:
+        return share
+    said = f"one busy core slows matrix products by {slower:.0%} here; good machines differ by {RATE_SLACK:.0%}"
+    return Allowed(RATE_SLACK / slower, said)
 
 
 class Want(StrEnum):
@@ -47,7 +69,9 @@ class Bar:
 
 def limit_bar(limit: Limit, share: float) -> Bar:
     """A bar at `share` of a physical limit."""
-    return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else None)
+    return Bar(
+        share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else limit.ceiling
+    )
 
 
 def spec_bar(reference: Reference, source: str) -> Bar:
@@ -98,7 +122,7 @@ class Measurement:
     """One measurement: the median rate, or time, the ends of its 95% interval (None if unknown), and what else ran.
 
     `crowding` is how many of the cores that the measurement needs were missing; None if unknown. `sharers` is how many
-    other processes computed on the device.
+    other processes computed on the device. More than `allowed` cores missing make the device busy.
     """
 
     value: float
@@ -106,15 +130,18 @@ class Measurement:
     high: float | None
     crowding: float | None = None
     sharers: int = 0
+    allowed: float = BUSY_CORES
 
     @classmethod
-    def of(cls, values: Sequence[float], crowding: float | None = None, sharers: int = 0) -> Measurement:
+    def of(
+        cls, values: Sequence[float], crowding: float | None = None, sharers: int = 0, allowed: float = BUSY_CORES
+    ) -> Measurement:
         """The measurement from the rate, or the time, of each repetition."""
-        return cls(*median_interval(values), crowding, sharers)
+        return cls(*median_interval(values), crowding, sharers, allowed)
 
     @property
     def busy(self) -> bool:
-        return self.sharers > 0 or (self.crowding is not None and self.crowding > BUSY_CORES)
+        return self.sharers > 0 or (self.crowding is not None and self.crowding > self.allowed)
 
     @property
     def disturbance(self) -> str:
@@ -157,7 +184,7 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
         return Finding(CheckVerdict.UNJUDGED, reason, **known)
     beyond = f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
-        reason = f"the measurement is wrong: {value / bar.ceiling:.0%} of the physical limit"
+        reason = f"{value / bar.ceiling:.0%} of the physical limit: the measurement, the limit or the clock is wrong"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if not _wrong(value, bar):
         if ratio and first.disturbance:

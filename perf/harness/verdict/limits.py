@@ -12,7 +12,16 @@ TABLE = Path(__file__).with_name("limits.json")
 # Float32 operations per clock cycle and core: 2 vector units × elements per vector × 2 for a fused multiply-add.
 # Sources: Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide,
 # family 17h.
-CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2, "AVX512": 2 * 16 * 2}
+CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2}
+# The same with AVX-512, by maker, family and models: some cores have one unit of 512 bits, or two of 256. Sources:
+# those above; Intel, specifications of Xeon Scalable processors (AVX-512 FMA units); AMD Software Optimization
+# Guides, families 19h (Zen 4) and 1Ah (Zen 5).
+AVX512_FLOP_PER_CLOCK = (
+    ("AuthenticAMD", 25, None, 2 * 8 * 2),
+    ("AuthenticAMD", 26, (0x00, 0x01, 0x02, 0x10, 0x11, 0x44), 2 * 16 * 2),
+    ("GenuineIntel", 6, (106, 108, 143, 173, 174, 207), 2 * 16 * 2),
+    ("GenuineIntel", 6, (125, 126, 140, 141, 167), 16 * 2),
+)
 # Dense floating-point operations per clock cycle and streaming multiprocessor of NVIDIA GPUs, by compute capability.
 # Sources: the whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
 GPU_FLOP_PER_CLOCK = {
@@ -31,14 +40,15 @@ LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 
 class Limit:
     """A limit; `value` is in the unit of the metric.
 
-    No device exceeds a `certain` limit. Any other limit was measured, or depends on a clock that may rise. `share` is
-    what a healthy device of this kind reaches at least, if that is less than others reach.
+    No device exceeds a `certain` limit, or the `ceiling` of another one, which was measured, or depends on a clock that
+    may rise. `share` is what a healthy device of this kind reaches at least, if that is less than others reach.
     """
 
     value: float
     source: str
     certain: bool = True
     share: float | None = None
+    ceiling: float | None = None
 
 
 def matmul_limit(device_name: str, dtype: str) -> Limit | None:
@@ -71,16 +81,33 @@ def link_limit(generation: int, width: int) -> Limit | None:
     return Limit(width * LANE_BYTES_PER_S[generation], f"PCIe {generation} ×{width} as negotiated under load")
 
 
-def cpu_matmul_limit(cores: int, capability: str, clock_hz: float | None, dtype: str) -> Limit | None:
-    """The peak of `cores` cores at the reported clock [FLOP/s]. A boost above that clock is not included.
+def cpu_matmul_limit(
+    cores: int,
+    capability: str,
+    clock_hz: float | None,
+    dtype: str,
+    kind: tuple[str, int, int] | None = None,
+    highest_hz: float | None = None,
+) -> Limit | None:
+    """The peak of `cores` physical cores at the reported clock [FLOP/s]; the ceiling is that at the highest clock.
 
-    None if the clock or the capability is unknown, or if `dtype` is not fp32.
+    `kind` is the maker, family and model of the CPU. None if the clock or the vector units are unknown, or if `dtype`
+    is not fp32.
     """
-    per_clock = CPU_FLOP_PER_CLOCK.get(capability)
+    per_clock = avx512_flop_per_clock(kind) if capability == "AVX512" else CPU_FLOP_PER_CLOCK.get(capability)
     if per_clock is None or clock_hz is None or dtype != "fp32":
         return None
     source = f"{cores} cores × {per_clock} FLOP ({capability}) × {clock_hz / 1e9:.2f} GHz as reported"
-    return Limit(cores * per_clock * clock_hz, source, certain=False)
+    ceiling = cores * per_clock * max(clock_hz, highest_hz or 0.0)
+    return Limit(cores * per_clock * clock_hz, source, certain=False, ceiling=ceiling)
+
+
+def avx512_flop_per_clock(kind: tuple[str, int, int] | None) -> int | None:
+    """Float32 operations per clock cycle of a core with AVX-512; None if the model is not in the table."""
+    for maker, family, models, per_clock in AVX512_FLOP_PER_CLOCK:
+        if kind is not None and kind[:2] == (maker, family) and (models is None or kind[2] in models):
+            return per_clock
+    return None
 
 
 def _entry(device_name: str) -> dict[str, Any] | None:

@@ -53,8 +53,9 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
                 raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
             skipped.append(f"{run.source}: {reason}")
             continue
+        allowed = _allowed(run)
         for check in run.checks:
-            if _doubtful(check):
+            if _doubtful(check, allowed):
                 reason = check.reason or "other programs used some of its cores"
                 left_out.append(f"{run.source}: {check.name} on {check.device}: {reason}")
             elif _is_metric(check):
@@ -148,6 +149,12 @@ def _is_metric(check: Check) -> bool:
     return bool(check.unit) and check.value is not None and check.value > 0 and check.low is not None
 
 
-def _doubtful(check: Check) -> bool:
-    crowded = check.crowding is not None and check.crowding > BUSY_CORES
+def _allowed(run: Run) -> float:
+    """How many cores others were allowed to take in `run`."""
+    bars = [check.bar for check in run.checks if check.check == "preconditions" and check.variant.startswith("load")]
+    return min((bar for bar in bars if bar is not None), default=BUSY_CORES)
+
+
+def _doubtful(check: Check, allowed: float) -> bool:
+    crowded = check.crowding is not None and check.crowding > allowed
     return _is_metric(check) and (crowded or check.verdict is CheckVerdict.INCONCLUSIVE)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from perf.harness.machine.devices import Device
-from perf.harness.machine.identity import clock_hz
+from perf.harness.machine.identity import clock_hz, cpu_kind, highest_clock_hz
 from perf.harness.machine.load import Clock, Meter
 from perf.harness.machine.telemetry.reasons import HARDWARE, names
 from perf.harness.machine.telemetry.source import Sample
@@ -24,6 +24,8 @@ from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
 from perf.harness.record.values import Scalar
 from perf.harness.verdict.checks import (
+    BUSY_CORES,
+    Allowed,
     Bar,
     Measurement,
     Want,
@@ -42,6 +44,8 @@ from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
 
+USUAL = Allowed(BUSY_CORES, "if others take more, a slow result says nothing about the machine")
+
 
 class Attempt:
     """One check on one device. A test measures, and then calls one of the methods below to say what it found."""
@@ -56,6 +60,7 @@ class Attempt:
         errors: ErrorCounters | NotCounted,
         *,
         spec: Spec | None = None,
+        allowed: Allowed = USUAL,
         done: Sequence[Check] = (),
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
         clock: Clock = time.perf_counter,
@@ -66,6 +71,7 @@ class Attempt:
         self.variant = variant
         self.plan = plan
         self.spec = spec
+        self.allowed = allowed  # what others may take of the cores
         self.done = done  # the checks of this run before this one
         self.fault = fault
         self.errors = errors  # the device's error counters in this run, or why it has none
@@ -139,7 +145,8 @@ class Attempt:
             self._wait(LOAD_S - (end - start))
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
-        return Measurement.of(made.values, meter.read().missing_cores(threads), sharers), made.note
+        missing = meter.read().missing_cores(threads)
+        return Measurement.of(made.values, missing, sharers, self.allowed.cores), made.note
 
     def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
         """FAIL if the hardware slowed itself down for more than `bar` of the time, in two measurements."""
@@ -190,7 +197,10 @@ class Attempt:
             known = matmul_limit(self.device_name, dtype)
             return known or (None if highest_hz is None else self._peak_at(highest_hz, dtype))
         facts = self.plan.environment
-        return cpu_matmul_limit(int(str(facts["threads"])), str(facts["cpu_capability"]), clock_hz(), dtype)
+        threads, cores = int(str(facts["threads"])), facts["physical_cores"]
+        used = min(threads, cores) if isinstance(cores, int) else threads  # two threads of a core share its units
+        capability = str(facts["cpu_capability"])
+        return cpu_matmul_limit(used, capability, clock_hz(), dtype, cpu_kind(), highest_clock_hz())
 
     def _peak_at(self, clock_hz: float, dtype: str) -> Limit | None:
         """The peak of a GPU at a clock [FLOP/s]; None if its architecture does not tell.

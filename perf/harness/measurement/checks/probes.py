@@ -12,9 +12,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from perf.harness.machine.cpu import last_level_bytes
 from perf.harness.machine.devices import Device, synchronizer
-from perf.harness.machine.memory import free_bytes
-from perf.harness.measurement.checks.faults import flip_bit
+from perf.harness.machine.memory import available_bytes, free_bytes
+from perf.harness.measurement.checks.faults import flip_bit, foreign_load
 from perf.harness.measurement.rounds import device_timer, laps, warm_up
 from perf.harness.workload.modes.precision import float32_products
 
@@ -40,8 +41,9 @@ ACCELERATOR_SHAPES = (
 # are for a CPU that has no units for a dtype, and takes minutes for the last.
 CPU_SQUARES, ACCELERATOR_SQUARES, SQUARE_S = (64, 256, 512, 1024), (64, 256, 1024, 2048, 4096), 0.03
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Four times the largest last-level cache of a CPU core complex, and of an accelerator (256 MB, MI300X).
+# The least for a CPU, whose caches may need more; and four times the largest cache of an accelerator (256 MB, MI300X).
 CPU_BYTES, ACCELERATOR_BYTES = 256 * 2**20, 2**30
+CACHES = 4  # McCalpin's rule: each array at least four times as large as the last-level caches together
 ACCELERATOR_COPY_BYTES = 512 * 2**20
 # Half a second on a link of 50 GB/s: the link wakes up in this time, and NVML answers.
 LINK_BYTES, LINK_COPIES, LINK_LOOKS = 256 * 2**20, 20, 5
@@ -49,6 +51,8 @@ LAUNCHES, LAUNCH_BLOCK, QUEUED = 20_000, 1_000, 100
 # The dtype and the shape that keep a CPU (False) or an accelerator (True) busy; and the time of one rate [s].
 SUSTAINED = {False: ("fp32", (1024, 1024, 1024)), True: ("bf16", (8192, 8192, 8192))}
 WINDOW_S = 0.5
+# The shape, and the time [s], with which it is measured what one busy core does.
+ONE_BUSY, ONE_BUSY_S = (512, 512, 512), 0.5
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,25 @@ def _product_s(
     return _times(device, lambda: torch.mm(left, right, out=out), fault, most_s, least)
 
 
+def slower_beside_one(device: Device) -> float:
+    """By what share matrix products are slower while a planted program keeps one core busy: 0.5 is half as fast."""
+
+    def rate() -> float:
+        return 1 / statistics.median(_product_s(device, "fp32", ONE_BUSY, None, ONE_BUSY_S, SHAPE_LEAST))
+
+    free = rate()
+    with foreign_load(1):
+        return max(0.0, 1 - rate() / free)
+
+
+def cpu_bytes() -> int:
+    """How large an array must be that the caches of all sockets together do not help, if the memory has room for it."""
+    return min(max(CPU_BYTES, CACHES * (last_level_bytes() or 0)), max(CPU_BYTES, available_bytes() // 4))
+
+
 def memory(device: Device, pattern: str, fault: Fault | None = None) -> Measured:
     """The bytes read and written in a second by `copy` (a = b) or `triad` (a = b + s·c) (McCalpin 1995)."""
-    most = ACCELERATOR_BYTES if device.asynchronous else CPU_BYTES
+    most = ACCELERATOR_BYTES if device.asynchronous else cpu_bytes()
     if device.asynchronous and (free := free_bytes(device)) is not None:
         most = min(most, free // 4)  # a card of 4 GB has less than three times 1 GiB to give
     count = most // 4
@@ -172,7 +192,7 @@ def copy(
 
     The `memory` of the host is `pinned` or `pageable`. `corrupt` flips one bit of a copied byte.
     """
-    size = ACCELERATOR_COPY_BYTES if device.asynchronous else CPU_BYTES
+    size = ACCELERATOR_COPY_BYTES if device.asynchronous else cpu_bytes()
     here = torch.randint(0, 256, (size,), dtype=torch.uint8, pin_memory=memory == "pinned")
     there = here.to(device.torch_device, copy=True)
     source, target = (here, there) if direction == "in" else (there, here)

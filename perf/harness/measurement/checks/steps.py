@@ -83,22 +83,28 @@ class Loader:
 
 
 def loaders() -> list[Loader]:
-    """No worker; 1, 2, 4, … workers, at most one per core and MOST_WORKERS; and data that is on the device already."""
+    """The real ones: no worker; 1, 2, 4, … workers, at most one per core and MOST_WORKERS."""
     most = min(identity.usable_cores(), MOST_WORKERS)
     counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
-    return [Loader("dataloader"), *(Loader("workers", count) for count in counts), Loader("resident")]
+    return [Loader("dataloader"), *(Loader("workers", count) for count in counts)]
 
 
 def supply(work: Workload, sleeps: bool) -> Measured:
-    """The rate of the fastest loader, batch by batch, divided by the median rate of the training step."""
+    """The samples per second of the fastest real loader. The note has the rates of all, in those of a training step."""
     taken = statistics.median(rate(work, sleeps=False).values)
     rates = {loader: _rates(work, loader, sleeps, PIPELINE_S) for loader in loaders()}
     said = ", ".join(f"{loader} {statistics.median(found) / taken:.2g}" for loader, found in rates.items())
-    return Measured(tuple(one / taken for one in rates[_fastest(rates)]), said)
+    return Measured(tuple(rates[_fastest(rates)]), f"{said} of what the training step takes")
+
+
+def resident(work: Workload, sleeps: bool) -> Measured:
+    """The rate of batches from data that is on the device already, divided by the median rate of the training step."""
+    taken = statistics.median(rate(work, sleeps=False).values)
+    return Measured(tuple(one / taken for one in _rates(work, Loader("resident"), sleeps, PIPELINE_S)))
 
 
 def stall(work: Workload, sleeps: bool) -> Measured:
-    """The 99th percentile of the waits of a training loop for a batch of the fastest loader, block by block [s]."""
+    """The 99th percentile of the waits of a training loop for a batch of the fastest real loader, by block [s]."""
     loader = _fastest({loader: _rates(work, loader, sleeps, CHOICE_S) for loader in loaders()})
     trainee, waits = work.trainee(), []
     trainee.model.train()
