@@ -1,5 +1,6 @@
 """What the tests share: one thread, warnings as errors, and one set of drawn digits."""
 
+import errno
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ from data import load
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
 from perf.harness.options import resolve
+from perf.harness.record import write
 from tests import fake_nvml
 
 # No test depends on elapsed time.
@@ -162,6 +164,20 @@ def perf(pytester, digits_root, monkeypatch):
         return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Folders on a full disk: a test adds them, at once or meanwhile."""
+    replace, folders = write._replace, []
+
+    def refuse(target, text, mode):
+        if any(folder in target.parents for folder in folders):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(target, text, mode)
+
+    monkeypatch.setattr(write, "_replace", refuse)
+    return folders
 
 
 def kept(pytester):

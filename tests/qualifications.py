@@ -75,7 +75,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.highest_clock_hz", lambda: 1e12)
     monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
-    # Of several workers, each batch comes when it will; of one, in the order of asking.
+    # One worker returns its batches in the order of asking; several return them in any order.
     monkeypatch.setattr("perf.harness.machine.identity.usable_cores", lambda: 1)
     monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.0)
     for module, name, value in (

@@ -1,6 +1,7 @@
 """The facts that decide a CPU's speed, from a pretended system, and where the system says nothing."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,3 +122,24 @@ def test_the_last_level_caches_of_all_sockets_are_added(tmp_path, monkeypatch):
             for name, text in (("level", level), ("type", kind), ("size", size), ("shared_cpu_list", shared)):
                 (cache / name).write_text(f"{text}\n")
     assert cpu.last_level_bytes() == 4 * 32 * 2**20
+
+
+def test_the_clock_now_and_the_highest_are_those_of_the_fastest_core(monkeypatch):
+    cores = [SimpleNamespace(current=2400.0, max=3700.0), SimpleNamespace(current=2600.0, max=3500.0)]
+    monkeypatch.setattr("psutil.cpu_freq", lambda percpu: cores)
+    assert (identity.clock_hz(), identity.highest_clock_hz()) == (2.6e9, 3.7e9)
+    monkeypatch.setattr("psutil.cpu_freq", lambda percpu: [SimpleNamespace(current=2600.0, max=0.0)])
+    assert identity.highest_clock_hz() == 2.6e9  # a virtual machine says no highest clock
+    for nothing in (None, []):
+        monkeypatch.setattr("psutil.cpu_freq", lambda percpu, nothing=nothing: nothing)
+        assert (identity.clock_hz(), identity.highest_clock_hz()) == (None, None)
+
+
+def test_the_kind_of_a_cpu_is_its_maker_family_and_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "CPUINFO", tmp_path / "cpuinfo")
+    assert identity.cpu_kind() is None
+    text = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n"
+    (tmp_path / "cpuinfo").write_text(text)
+    assert identity.cpu_kind() == ("AuthenticAMD", 26, 2)
+    (tmp_path / "cpuinfo").write_text("processor : 0\nCPU implementer : 0x41\n")
+    assert identity.cpu_kind() is None

@@ -232,6 +232,14 @@ def test_a_summary_of_what_was_measured_is_written_also_if_nothing_was(perf, pyt
     assert ("Nothing was measured." in text) is disabled
 
 
+def test_a_full_disk_is_found_before_anything_is_measured(perf, pytester, full):
+    full.append(pytester.path / "kept")
+    result = perf(STEP, "--perf-device=cpu")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*No space left on device, so the record of this run would be lost; make room, or *"])
+    assert "test_training_step.py" not in result.stdout.str()
+
+
 def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):
     perf(STEP, "--perf-device=cpu")
     (path,) = kept(pytester)

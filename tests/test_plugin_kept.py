@@ -1,6 +1,5 @@
 """The record of a run that decides: it overwrites no other one, and a full disk does not take the verdict with it."""
 
-import errno
 import re
 import secrets
 import tempfile
@@ -10,35 +9,23 @@ import pytest
 
 from perf.harness.measurement.checks import exact
 from perf.harness.plugin import state
-from perf.harness.record import write
 from tests.conftest import read
 
 pytest_plugins = ["pytester", "tests.qualifications"]
 
 
 @pytest.fixture
-def full(monkeypatch, pytester):
-    """Fills the folders that are given, at once or as soon as the first training of a replay has ended."""
-    replace, digest = write._replace, exact.trained_digest
-    folders = []
+def fill(monkeypatch, full):
+    """Fills folders as soon as a training of a replay begins."""
+    digest = exact.trained_digest
 
-    def refuse(target, text, mode):
-        if any(folder in target.parents for folder in folders):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(target, text, mode)
+    def trained(*arguments):
+        full.extend(fill)
+        return digest(*arguments)
 
-    def fill(*more, meanwhile=False):
-        def trained(*arguments):
-            folders.extend(more)
-            return digest(*arguments)
-
-        if meanwhile:
-            monkeypatch.setattr(exact, "trained_digest", trained)
-        else:
-            folders.extend(more)
-
-    monkeypatch.setattr(write, "_replace", refuse)
-    return fill
+    fill = []
+    monkeypatch.setattr(exact, "trained_digest", trained)
+    return fill.append
 
 
 def test_its_name_has_the_host_the_devices_and_a_random_part(qualify, pytester, monkeypatch):
@@ -62,7 +49,7 @@ def test_two_containers_with_one_clock_and_one_random_part_keep_two_records(qual
 
 
 def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, full):
-    full(pytester.path / "kept")
+    full.append(pytester.path / "kept")
     result = qualify(check="numerics")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
@@ -73,11 +60,11 @@ def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, ful
 
 @pytest.mark.parametrize(("planted", "code"), [((), 10), (("--perf-inject=replay:weight",), 1)])
 def test_a_disk_that_fills_meanwhile_costs_neither_verdict_nor_record(
-    qualify, pytester, monkeypatch, full, planted, code
+    qualify, pytester, monkeypatch, fill, planted, code
 ):
     elsewhere = pytester.mkdir("elsewhere")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
-    full(pytester.path / "kept", meanwhile=True)
+    fill(pytester.path / "kept")
     result = qualify(*planted, check="numerics,replay")
     assert result.ret == code
     (kept,) = elsewhere.glob("*.json")
@@ -94,16 +81,18 @@ def test_a_disk_that_fills_meanwhile_costs_neither_verdict_nor_record(
     assert partial.name == f"partial_{kept.name}" and len(read(partial)["perf"]["checks"]) == 4
 
 
-def test_where_no_folder_can_be_written_the_verdict_is_printed_all_the_same(qualify, pytester, monkeypatch, full):
+def test_where_no_folder_can_be_written_the_verdict_is_printed_all_the_same(qualify, pytester, monkeypatch, fill):
     temporary = pytester.mkdir("temporary")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
     monkeypatch.setattr(Path, "home", lambda: pytester.path / "home")
-    full(pytester.path, meanwhile=True)
+    fill(pytester.path)
     target = pytester.path / "q.json"
-    result = qualify(f"--benchmark-json={target}", check="replay")
+    summary = pytester.path / "s.md"
+    result = qualify(f"--benchmark-json={target}", f"--perf-summary={summary}", check="replay")
     assert result.ret == 10
     result.stdout.fnmatch_lines(
         [
+            f"--perf-summary: {summary}: cannot be written: No space left on device",
             "PARTLY QUALIFIED*",
             f"{target}: cannot be written: No space left on device",
             "The record is lost: no other folder can be written either. Copy what is printed above.",

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ import torch
 from perf.__main__ import main
 from perf.harness.measurement.side_by_side.link import SideError, SideLost
 from perf.harness.measurement.side_by_side.sides import SideUnusable, Subject
+from perf.harness.plugin.gate import SideBySide
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.workload.benchmarks import BY_NAME
 from tests.conftest import STRICT, git
@@ -515,6 +517,25 @@ def test_an_interrupt_prints_and_keeps_what_is_known(gate, world, pytester):
     (path,) = kept(pytester)
     assert path.name.startswith("partial_gate_")
     assert read(path)["perf"]["complete"] is False
+
+
+def test_a_gate_tries_its_folder_first_and_keeps_its_verdict_if_the_disk_fills(
+    gate, world, pytester, monkeypatch, full
+):
+    elsewhere = pytester.mkdir("elsewhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+    world.found["inference[cpu-bs64]"] = SLOWER
+    judge = SideBySide._judge
+    monkeypatch.setattr(SideBySide, "_judge", lambda *named: full.append(pytester.path / "kept") or judge(*named))
+    result = gate()
+    assert result.ret == 1
+    (path,) = elsewhere.glob("*.json")
+    assert path.name.startswith("gate_") and read(path)["perf"]["gate"]
+    result.stdout.fnmatch_lines(["*1 SLOWER · 3 SAME", "*No space left on device", f"Kept as {path} instead"])
+    full.append(pytester.path)
+    result = gate()
+    assert (result.ret, len(world.gates)) == (4, 1)
+    result.stderr.fnmatch_lines(["*No space left on device, so the record of this run would be lost; make room, or *"])
 
 
 def test_collecting_alone_measures_nothing(gate, world, pytester):

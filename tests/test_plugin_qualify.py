@@ -213,6 +213,25 @@ def test_a_spec_of_other_machines_is_refused(qualify, pytester):
     assert records(pytester) == []
 
 
+def test_a_file_that_is_no_record_does_not_stop_a_spec(qualify, pytester, capsys):
+    qualify(check="memory")
+    spec_of_itself(pytester)
+    good = [str(path) for path in sorted(pytester.path.glob("again*.json"))]
+    (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
+    bad = [pytester.path / name for name in ("cut.json", "empty.json")]
+    bad[0].write_text(kept.read_text()[:1000])
+    bad[1].write_text("")
+    capsys.readouterr()
+    assert main(["spec", *good, str(kept), *map(str, bad), "--output=s.json"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cut.json: line" in out and "empty.json: empty file" in out and out.count("skipped: ") == 2
+    assert main(["spec", *good, str(kept), *map(str, bad), "--output=s.json", "--strict"]) == 4
+    assert "cut.json: line" in capsys.readouterr().err
+    assert main(["spec", *map(str, bad), "--output=s.json"]) == 4
+    said = capsys.readouterr().err
+    assert "2 files: none of them can be read: " in said and "cut.json" in said and "empty.json: empty file" in said
+
+
 def test_a_run_does_not_confirm_itself_and_is_not_overwritten(qualify, pytester, capsys):
     target = pytester.path / "q.json"
     qualify(f"--benchmark-json={target}", check="memory")
@@ -415,14 +434,25 @@ def test_all_that_a_cpu_needs_qualifies_it_and_less_does_not(qualify, pytester, 
     result.stdout.fnmatch_lines(["PARTLY QUALIFIED: *", "only a part of the metrics was selected: *deselected"])
 
 
-def test_fewer_devices_than_are_expected_do_not_qualify(qualify, gpu, plug, monkeypatch):
+def test_the_load_is_looked_at_before_between_and_after_the_other_checks(qualify, pytester):
+    qualify(check="memory,sustained,numerics")
+    (perf,) = records(pytester)
+    assert [f"{one['check']} {one['variant']}".strip() for one in perf["checks"]] == [
+        "preconditions load", "memory copy", "memory triad", "sustained", "preconditions load between", "numerics fp32",
+        "numerics bf16", "preconditions load after",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expected", "code"), [(2, 10), (3, 1)])
+def test_fewer_devices_than_are_expected_do_not_qualify(qualify, gpu, plug, monkeypatch, expected, code):
+    """Without that, both GPUs would be INCONCLUSIVE, because their slots may have fewer lanes."""
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
-    plug(Nvml("rows"))
-    said = "3 devices are expected besides the CPU, and there are 2: cuda:0, cuda:1"
-    result = qualify("--perf-expect-devices=3", check="replay", device="cuda")
-    assert (result.ret, said in result.stdout.str()) == (1, True)
-    result = qualify("--perf-expect-devices=2", check="numerics", device="cuda")
-    assert "devices are expected" not in result.stdout.str()
+    monkeypatch.setattr(probes, "under_copies", lambda device, look: [look()])
+    monkeypatch.setattr(Nvml, "nvmlDeviceGetCurrPcieLinkGeneration", lambda self, handle: 5)
+    plug(Nvml("rows", "limits"))
+    result = qualify(f"--perf-expect-devices={expected}", check="numerics", device="cuda")
+    said = f"--perf-expect-devices={expected}: this run can check only 2 besides the CPU: cuda:0, cuda:1"
+    assert (result.ret, said in " ".join(result.stdout.str().split())) == (code, expected == 3)
 
 
 def test_junit_counts_a_fail_as_a_failure_and_the_rest_as_skips(qualify, pytester):

@@ -1,6 +1,7 @@
 """What a check says of what it measured: bars from limits and specs, the second measurement, the load meanwhile."""
 
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,6 +194,24 @@ def test_the_load_beside_a_short_measurement_is_looked_at_until_the_kernel_can_c
     assert machine.waits == [pytest.approx(LOAD_S - 0.1)]
     one.rate(measured(150.0, seconds=LOAD_S), "FLOP/s")
     assert len(machine.waits) == 1
+
+
+@pytest.mark.parametrize(("physical", "cores"), [(2, 2), (8, 4), (None, 4)])
+def test_the_peak_of_a_cpu_counts_physical_cores_at_its_clock_and_is_exceeded_only_in_error(
+    attempt, measured, monkeypatch, physical, cores
+):
+    one = attempt()
+    facts = {**one.plan.environment, "threads": 4, "physical_cores": physical, "cpu_capability": "AVX2"}
+    one.plan = replace(one.plan, environment=facts)
+    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", 3e9), ("cpu_kind", None)):
+        monkeypatch.setattr(f"perf.harness.measurement.checks.attempt.{name}", lambda value=value: value)
+    peak = one.peak("fp32")
+    assert (peak.value, peak.ceiling) == (cores * 32 * 2e9, cores * 32 * 3e9)
+    one.rate(measured(1.2 * peak.value), "FLOP/s", 0.5, peak)
+    assert one.result.verdict is PASS  # its clock has risen
+    one.rate(measured(1.6 * peak.value), "FLOP/s", 0.5, peak)
+    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+    assert one.result.reason == "107% of the physical limit: the measurement, the limit or the clock is wrong"
 
 
 def test_a_device_on_which_others_compute_is_not_called_slow(attempt, measured):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.spec import Reference
+from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
@@ -20,7 +21,6 @@ from perf.harness.verdict.checks import (
     limit_bar,
     needs_confirmation,
     qualification,
-    spec_bar,
     strictest,
 )
 from perf.harness.verdict.limits import Limit
@@ -182,6 +182,7 @@ def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling()
     bar = limit_bar(Limit(200.0, "datasheet"), 0.65)
     assert (bar.value, bar.source, bar.ceiling) == (130.0, "65% of datasheet", 200.0)
     assert limit_bar(Limit(200.0, "estimate", certain=False), 0.65).ceiling is None
+    assert limit_bar(Limit(200.0, "estimate", certain=False, ceiling=250.0), 0.65).ceiling == 250.0
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     assert qualification([PASSED], selection=["not selected: a"]).next_action.startswith("Judge the rest, too: ")
     assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
     assert (
-        "leave these checks out of --perf-require-check"
+        "ask for less with --perf-require-check and --perf-expect-devices"
         in qualification([UNSUPPORTED], required=["copies"]).next_action
     )
 

@@ -11,8 +11,8 @@ from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
 from perf.harness.report.layout import page
 from perf.harness.report.qualification import metric, one_line, qualification, references, value
+from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.checks import qualification as judge_all
-from perf.harness.verdict.checks import spec_bar
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
 CHECKS = [
@@ -227,6 +227,13 @@ def test_the_machine_is_identified_above_the_checks_if_the_record_says_it(odd):
     )
     told["perf"]["hardware"] = odd
     assert "host:" not in render([parse(json.dumps(told), "q.json")])
+
+
+def test_a_second_measurement_is_shown_beside_the_first():
+    twice = Check("matmul", "cpu", FAIL, "fp32", 8e10, "FLOP/s", 7.9e10, 8.1e10, 9e10, "x", "slow", want="at least",
+                  again=8.2e10, again_low=8.1e10, again_high=8.3e10)  # fmt: skip
+    text = render([parse(json.dumps(record([twice])), "q.json")])
+    assert "matmul fp32, measured again: 82.0 GFLOP/s ±1.2%." in text and "≥ 90.0 GFLOP/s" in text
 
 
 def test_references_are_listed_with_their_bars_and_what_they_rest_on():

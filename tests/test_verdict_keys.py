@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.harness.options import FAULTS
+from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
-from perf.harness.verdict.checks import Bar, bar_of, unlike
+from perf.harness.verdict.by_spec import bar_of, golden
+from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of, reference_of
 
 PERF = {
@@ -72,6 +74,16 @@ def test_a_record_that_differs_in_one_of_them_is_not_judged_and_the_difference_i
             assert isinstance(found, Reference)
 
 
+@given(st.dictionaries(st.sampled_from(["environment", "devices", "fingerprint", "settings", "cpu"]), st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(), lambda inside: st.lists(inside) | st.dictionaries(
+        st.sampled_from(["cpu", "cuda", "cpu_model", "memory_bytes", "name", "model"]), inside))))  # fmt: skip
+def test_whatever_a_record_holds_a_key_has_only_values(perf):
+    for check in DEPENDS_ON:
+        for device in ("cpu", "cuda"):
+            assert all(isinstance(value, str | int | float) for value in key_of(check, device, perf).values())
+            assert isinstance(model_of(device, perf), str)
+
+
 FIELDS = st.dictionaries(st.sampled_from(sorted(PLACES)), st.one_of(st.integers(), st.text(), st.none()))
 
 
@@ -100,10 +112,21 @@ def test_machines_that_were_bought_alike_have_memories_of_one_size():
 
 
 def test_a_digest_of_another_set_up_is_not_compared_and_the_difference_is_said():
-    spec = Spec("s.json", (), {"net on digits, CPU 1, 2 threads, AVX512, torch 2.11": "0f"})
-    said = unlike(spec, "net on digits, CPU 1, 4 threads, AVX2, torch 2.11")
-    assert said == "not comparable with s.json: 2 threads, AVX512 → 4 threads, AVX2"
-    assert unlike(Spec("s.json", ()), "net") == "s.json has no digest"
+    there, here = (
+        "net on digits, CPU 1, 2 threads, AVX512, torch 2.11",
+        "net on digits, CPU 1, 4 threads, AVX2, torch 2.11",
+    )
+    spec = Spec("s.json", (), {"another": "0a", there: "0f"})
+    said = "not comparable with s.json: 2 threads, AVX512 → 4 threads, AVX2"
+    for key, digest, by, verdict, reason in (
+        (there, "0f", spec, "PASS", ""),
+        (there, "0e", spec, "FAIL", "0e, not 0f"),
+        (here, "0f", spec, "UNJUDGED", said),
+        (here, "0f", Spec("s.json", ()), "UNJUDGED", "s.json has no digest"),
+        (here, "0f", None, "UNJUDGED", "no digest of this training is known; give a reference with --perf-spec=FILE"),
+    ):
+        found = golden(Check("replay", "cpu", CheckVerdict.INCONCLUSIVE, "golden"), digest, key, by)
+        assert (found.verdict, found.reason, found.details["digest"]) == (verdict, reason, digest)
 
 
 def test_the_name_of_a_device_is_that_of_its_model():

@@ -50,6 +50,19 @@ def test_a_reference_is_the_median_of_the_machines_and_what_they_differ_by():
     assert (made.skipped, made.left_out) == ([], [])
 
 
+def test_runs_that_do_not_name_their_machine_count_as_one():
+    (found,) = references_of([run(check(), source=source, host="") for source in "abcd"]).spec.references
+    assert found.rests_on == "4 runs of 1 machine"
+
+
+def test_how_busy_a_run_might_be_is_what_its_own_preconditions_say():
+    strict = Check("preconditions", "cpu", CheckVerdict.PASS, "load", bar=0.01)
+    lax = Check("preconditions", "cpu", CheckVerdict.PASS, "load", bar=1.0)
+    for bar, left in ((strict, 1), (lax, 0)):
+        runs = [*machines(99.0, 100.0, 101.0), run(bar, check(crowding=0.05 if bar is strict else 0.5), quiet=False)]
+        assert len(references_of(runs).left_out) == left
+
+
 def test_a_machine_that_was_measured_often_counts_once():
     slow = [run(check(80.0), source=f"s{number}", host="node9") for number in range(9)]
     made = references_of([*machines(99.0, 100.0, 101.0), *slow])

@@ -11,7 +11,7 @@ from perf.harness.record import RecordError
 from perf.harness.record.read import load
 from perf.harness.record.spec import write
 from perf.harness.report.qualification import references
-from perf.harness.verdict.checks import spec_bar
+from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.references import references_of
 
 
@@ -43,6 +43,8 @@ def _spec(arguments: argparse.Namespace) -> int:
             if arguments.strict or len(arguments.files) == 1:
                 raise
             unread.append(str(error))
+    if not runs:
+        raise RecordError(f"{len(unread)} files", "", f"none of them can be read: {'; '.join(unread)}")
     made = references_of(runs, strict=arguments.strict)
     write(arguments.output, made.spec)
     bars = [spec_bar(one, arguments.output.name) for one in made.spec.references]

@@ -37,11 +37,11 @@ def set_up(cores: Sequence[int]) -> dict[str, Scalar]:
         "quota_cores": quota_cores(),
         "numa_nodes": _joined(nodes(cores)),
         "numa_memory": _found(STATUS, r"^Mems_allowed_list:\s*(\S+)$"),
-        "governor": _joined(_text(CPUS / f"cpu{core}" / "cpufreq/scaling_governor") for core in cores),
+        "governor": _joined(text_of(CPUS / f"cpu{core}" / "cpufreq/scaling_governor") for core in cores),
         "transparent_huge_pages": _found(HUGE_PAGES, r"\[(\w+)\]"),
         "allocator": allocator(),
         "allocator_settings": _settings(ALLOCATOR_SETTINGS),
-        "openmp": _joined(re.findall(OPENMP, _text(MAPS))),
+        "openmp": _joined(re.findall(OPENMP, text_of(MAPS))),
         "openmp_settings": _settings(OPENMP_SETTINGS),
         "denormals": "kept" if float(torch.tensor(1e-39) * 0.5) else "flushed",
     }
@@ -52,7 +52,7 @@ def physical_cores(cores: Sequence[int]) -> int | None:
 
     If the system does not say, the number of physical cores of the machine, or None.
     """
-    siblings = {_text(CPUS / f"cpu{core}" / "topology/core_cpus_list") for core in cores}
+    siblings = {text_of(CPUS / f"cpu{core}" / "topology/core_cpus_list") for core in cores}
     return len(siblings) if siblings and "" not in siblings else psutil.cpu_count(logical=False)
 
 
@@ -60,9 +60,9 @@ def last_level_bytes() -> int | None:
     """The size of all last-level caches of the machine together [bytes]; None if the system does not say."""
     found: dict[tuple[int, str], int] = {}  # by level, and by the cores that share the cache
     for index in CPUS.glob("cpu[0-9]*/cache/index[0-9]*"):
-        level, size = _text(index / "level"), re.fullmatch(r"(\d+)K", _text(index / "size"))
-        if level.isdecimal() and size and _text(index / "type") != "Instruction":
-            found[int(level), _text(index / "shared_cpu_list")] = 1024 * int(size[1])
+        level, size = text_of(index / "level"), re.fullmatch(r"(\d+)K", text_of(index / "size"))
+        if level.isdecimal() and size and text_of(index / "type") != "Instruction":
+            found[int(level), text_of(index / "shared_cpu_list")] = 1024 * int(size[1])
     last = max((level for level, _ in found), default=0)
     return sum(size for (level, _), size in found.items() if level == last) or None
 
@@ -71,7 +71,7 @@ def one_of_each_core(cores: Sequence[int]) -> list[int]:
     """The first of the logical `cores` of each physical core; all of them if the system does not say."""
     first: dict[str, int] = {}
     for core in sorted(cores):
-        first.setdefault(_text(CPUS / f"cpu{core}" / "topology/core_cpus_list") or str(core), core)
+        first.setdefault(text_of(CPUS / f"cpu{core}" / "topology/core_cpus_list") or str(core), core)
     return sorted(first.values())
 
 
@@ -84,7 +84,7 @@ def nodes(cores: Sequence[int]) -> dict[str, list[int]]:
 def allocator() -> str | None:
     """The memory allocator of this process, and of those that it starts; None if the system does not say."""
     own = " ".join(platform.libc_ver()).strip() or None
-    return (replaced_allocator() or own) if _text(MAPS) else None
+    return (replaced_allocator() or own) if text_of(MAPS) else None
 
 
 def replaced_allocator() -> str | None:
@@ -94,7 +94,7 @@ def replaced_allocator() -> str | None:
 
 def loaded_allocator() -> str | None:
     """The allocator that this process has loaded instead of the C library's; None if there is none."""
-    return _allocator_in(_text(MAPS))
+    return _allocator_in(text_of(MAPS))
 
 
 def _allocator_in(files: str) -> str | None:
@@ -103,7 +103,7 @@ def _allocator_in(files: str) -> str | None:
 
 def _cpus(node: Path) -> set[int]:
     """The cores of a NUMA node. The kernel lists them as `0-3,8`."""
-    ends = re.findall(r"(\d+)(?:-(\d+))?", _text(node / "cpulist"))
+    ends = re.findall(r"(\d+)(?:-(\d+))?", text_of(node / "cpulist"))
     return {core for first, last in ends for core in range(int(first), int(last or first) + 1)}
 
 
@@ -117,7 +117,8 @@ def _joined(texts: Iterable[str]) -> str:
     return " ".join(sorted({text for text in texts if text}))
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a small file of the kernel; "" if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -125,5 +126,5 @@ def _text(path: Path) -> str:
 
 
 def _found(path: Path, pattern: str) -> str:
-    found = re.search(pattern, _text(path), re.MULTILINE)
+    found = re.search(pattern, text_of(path), re.MULTILINE)
     return found[1] if found else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from perf.harness.machine import cpu
 from perf.harness.machine.devices import Device
+from perf.harness.machine.identity import CPUINFO
 from perf.harness.machine.load import CPU_MAX
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.source import Unreadable
@@ -24,7 +25,7 @@ OF_DMI = {
     "vendor": "sys_vendor", "product": "product_name", "serial": "product_serial", "board vendor": "board_vendor",
     "board": "board_name", "board serial": "board_serial", "BIOS": "bios_version", "BIOS date": "bios_date",
 }  # fmt: skip
-CPUINFO, MEMINFO, COMMAND_LINE = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/proc/cmdline")
+MEMINFO, COMMAND_LINE = Path("/proc/meminfo"), Path("/proc/cmdline")
 SMT, MEMORY_MAX = cpu.CPUS / "smt/active", Path("/sys/fs/cgroup/memory.max")
 MODULES, NETWORK = Path("/sys/devices/system/edac/mc"), Path("/sys/class/net")
 CONTAINERS = {Path("/.dockerenv"): "docker", Path("/run/.containerenv"): "podman"}
@@ -110,16 +111,16 @@ def hardware(
 
 
 def _sockets(cores: Sequence[int]) -> int | None:
-    packages = {_text(cpu.CPUS / f"cpu{core}" / "topology/physical_package_id") for core in cores} - {""}
+    packages = {cpu.text_of(cpu.CPUS / f"cpu{core}" / "topology/physical_package_id") for core in cores} - {""}
     return len(packages) or None
 
 
 def _modules() -> str:
     """The memory modules that EDAC lists: `16384 MiB Registered-DDR5`, how many of each."""
     listed = [
-        f"{_text(module / 'size')} MiB {_text(module / 'dimm_mem_type')}"
+        f"{cpu.text_of(module / 'size')} MiB {cpu.text_of(module / 'dimm_mem_type')}"
         for module in MODULES.glob("mc*/dimm*")
-        if _text(module / "size")
+        if cpu.text_of(module / "size")
     ]
     return ", ".join(f"{listed.count(kind)} × {kind}" for kind in dict.fromkeys(listed))
 
@@ -127,10 +128,3 @@ def _modules() -> str:
 def _interfaces() -> list[str]:
     """The network interfaces of a device, not the virtual ones."""
     return sorted(path.parent.name for path in NETWORK.glob("*/device"))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

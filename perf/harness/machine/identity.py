@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -41,20 +42,20 @@ def cpu_model() -> str:
 
 def clock_hz() -> float | None:
     """The current clock of the fastest core, as the system reports it [Hz]; None if the system reports no clock."""
-    try:
-        cores = psutil.cpu_freq(percpu=True)
-    except (OSError, NotImplementedError, AttributeError):  # the platform reports no clock
-        return None
-    return max((float(core.current) for core in cores or ()), default=0.0) * 1e6 or None
+    return max((current for current, _ in _clocks_hz()), default=0.0) or None
 
 
 def highest_clock_hz() -> float | None:
     """The highest clock that a core may reach, or reaches now [Hz]; None if the system reports no clock."""
+    return max(itertools.chain(*_clocks_hz()), default=0.0) or None
+
+
+def _clocks_hz() -> list[tuple[float, float]]:
+    """The clock of each core now, and the highest that the system allows or 0 [Hz]; empty if it reports no clock."""
     try:
-        found = psutil.cpu_freq(percpu=True) or ()
+        return [(1e6 * float(core.current), 1e6 * float(core.max)) for core in psutil.cpu_freq(percpu=True) or ()]
     except (OSError, NotImplementedError, AttributeError):  # the platform reports no clock
-        return None
-    return max((max(float(core.max), float(core.current)) for core in found), default=0.0) * 1e6 or None
+        return []
 
 
 def cpu_kind() -> tuple[str, int, int] | None:

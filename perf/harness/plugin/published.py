@@ -22,9 +22,10 @@ def publish(config: pytest.Config, run: Run) -> None:
     if target is not None:
         try:
             write_text(target, summary(run))
-        except RecordError as error:
-            raise pytest.UsageError(str(error)) from None
-        progress.line(f"Summary in {target}")
+        except RecordError as error:  # the disk is full, say: the verdict is printed all the same
+            progress.line(f"--perf-summary: {error}")
+        else:
+            progress.line(f"Summary in {target}")
     if page := os.environ.get(JOB_SUMMARY):
         try:
             with Path(page).open("a", encoding="utf-8") as file:  # the steps of a job share this file

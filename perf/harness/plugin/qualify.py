@@ -157,7 +157,7 @@ class Qualify(Way):
         """How many cores others may take: what the user says, or follows from what one busy core does to the CPU."""
         if (given := self.settings.busy_limit) is not None:
             return Allowed(given, f"--perf-busy-limit={given:g}")
-        self.progress.say("asking what one busy core does …")
+        self.progress.say("trying what one busy core does …")
         cpu = self.state.plan.devices.get("cpu")
         return allowed_load(usable_cores(), None if cpu is None else probes.slower_beside_one(cpu))
 
@@ -254,9 +254,8 @@ class Qualify(Way):
         found = [device.name for device in planned if device.asynchronous and not device.absent]
         if expected is None or len(found) >= expected:
             return []
-        return [
-            f"{expected} devices are expected besides the CPU, and there are {len(found)}: {', '.join(found) or 'none'}"
-        ]
+        there = ", ".join(found) or "none"
+        return [f"--perf-expect-devices={expected}: this run can check only {len(found)} besides the CPU: {there}"]
 
     def _unjudged(self) -> list[str]:
         """What devices of these kinds need before they are QUALIFIED, and was not judged."""

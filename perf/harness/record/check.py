@@ -84,8 +84,8 @@ class Check:
 class Qualification(msgspec.Struct, frozen=True):
     """The verdict on the machine, why, and what to do next.
 
-    Of the `reasons`, those that are not about a check are also in `lacking` (the machine has too little), `selection`
-    (what the user left out) and `notes` (what else was not checked).
+    Some `reasons` are not about a check. They also stand in `lacking` (the machine has too little), `selection` (what
+    the user left out) and `notes` (what else was not checked).
     """
 
     standing: Standing = msgspec.field(name="verdict")

@@ -21,7 +21,7 @@ from perf.harness.record.write import write_text
 
 # No write takes this long [s]: an older temporary file was left by a run that was killed.
 WRITING_S = 600
-# Twice the size of a large record of a qualification.
+# More than a qualification, a gate or a run without very many rounds keeps.
 TRIAL_BYTES = 2**20
 NUMBERED = "[0-9][0-9][0-9][0-9]_*.json"
 
@@ -101,15 +101,25 @@ class RunFile:
 
         Another run that ends at the same time, also on another machine that shares the folder, is not overwritten.
         """
-        while True:
-            number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
-            target = self.path.with_name(f"{number:04}_{name}.json")
-            try:
-                os.link(self.path, target)  # unlike a rename, it fails if the target exists
-            except FileExistsError:
-                continue
-            except OSError:  # a file system without hard links
-                self.path.replace(target)
-            self.path.unlink(missing_ok=True)
-            self.path, self.numbered = target, True
-            return target
+        number = 1 + max((int(path.name[:4]) for path in numbered(self.path.parent)), default=0)
+        while not _renamed(self.path, target := self.path.with_name(f"{number:04}_{name}.json")):
+            number += 1
+        self.path, self.numbered = target, True
+        return target
+
+
+def _renamed(path: Path, target: Path) -> bool:
+    """Rename a file. Returns False, and does nothing, if the `target` exists: a plain rename would replace it."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            target.open("x").close()
+        except FileExistsError:
+            return False
+        path.replace(target)
+        return True
+    path.unlink()
+    return True

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
-from perf.harness.record.spec import Reference, Spec
-from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import median_interval
-from perf.harness.verdict.keys import reference_of
 from perf.harness.verdict.limits import Limit
 
 # A good machine may be this many standard deviations away from the median of other good machines.
@@ -72,40 +69,6 @@ def limit_bar(limit: Limit, share: float) -> Bar:
     return Bar(
         share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else limit.ceiling
     )
-
-
-def spec_bar(reference: Reference, source: str) -> Bar:
-    """A bar that allows results worse than good machines reached: by the slack of its kind, or 3 times their spread."""
-    want, least = (Want.LESS, TIME_SLACK) if reference.unit == "s" else (Want.MORE, RATE_SLACK)
-    slack = max(least, SPREADS * reference.spread)
-    side = 1 - slack if want is Want.MORE else 1 + slack
-    return Bar(side * reference.value, f"{side:.0%} of the median of {reference.rests_on} in {source}", want)
-
-
-def bar_of(spec: Spec, check: str, variant: str, unit: str, key: Mapping[str, Scalar]) -> Bar | str:
-    """The bar that `spec` has for a metric with this `key`, or why it has none."""
-    reference = reference_of(spec, check, variant, key)
-    if isinstance(reference, str):
-        return reference
-    if reference.unit != unit:
-        return f"the unit in {spec.source} is {reference.unit}, not {unit}"
-    return spec_bar(reference, spec.source)
-
-
-def digest_source(spec: Spec) -> str:
-    return f"the digest of the same training in {spec.source}"
-
-
-def unlike(spec: Spec, key: str) -> str:
-    """Why no digest in `spec` judges the training `key`: the parts of its own keys that differ."""
-    wanted = set(key.split(", "))
-    closest = min(spec.digests, key=lambda known: len(set(known.split(", ")) - wanted), default=None)
-    if closest is None:
-        return f"{spec.source} has no digest"
-    there, here = (set(one.split(", ")) for one in (closest, key))
-    differ = ", ".join(part for part in closest.split(", ") if part not in here)
-    own = ", ".join(part for part in key.split(", ") if part not in there)
-    return f"not comparable with {spec.source}: {differ} → {own}"
 
 
 def strictest(bars: Sequence[Bar]) -> Bar | None:
@@ -314,4 +277,4 @@ BY_SPEC = (
     "--perf-spec=FILE (python -m perf spec makes it)."
 )
 NOTHING = "No check can be judged here. The reasons are above."
-LACKING = "Do what the reasons above say, or leave these checks out of --perf-require-check."
+LACKING = "Do what the reasons above say, or ask for less with --perf-require-check and --perf-expect-devices."

@@ -31,9 +31,8 @@ def key_of(check: str, device: str, perf: Mapping[str, Any]) -> dict[str, Scalar
 
 
 def _facts(device: str, perf: Mapping[str, Any]) -> dict[str, Scalar]:
-    host, settings = perf.get("environment", {}), perf.get("settings", {})
-    own = perf.get("devices", {}).get(device, {})
-    identity = perf.get("fingerprint", {})
+    host, settings, identity = (_flat(perf, name) for name in ("environment", "settings", "fingerprint"))
+    own = _flat(perf.get("devices"), device)
     common = {
         "host CPU": host.get("cpu_model"),
         "host cores": host.get("cpu_cores"),
@@ -53,6 +52,13 @@ def _facts(device: str, perf: Mapping[str, Any]) -> dict[str, Scalar]:
     }
 
 
+def _flat(mapping: object, name: str) -> dict[str, Scalar]:
+    """The values of the object `name` in a record that may hold anything."""
+    found = mapping.get(name) if isinstance(mapping, Mapping) else None
+    items = found.items() if isinstance(found, Mapping) else ()
+    return {key: value for key, value in items if isinstance(value, str | int | float)}
+
+
 def _size(facts: Mapping[str, Any]) -> str | None:
     """The size of a memory in two digits: machines that were bought alike differ by what their firmware keeps."""
     size = facts.get("memory_bytes")
@@ -61,7 +67,7 @@ def _size(facts: Mapping[str, Any]) -> str | None:
 
 def model_of(device: str, perf: Mapping[str, Any]) -> str:
     """The name of a device: `NVIDIA H200`; of `cpu`, that of the CPU."""
-    return str(_facts(device, perf)["device"])
+    return str(_facts(device, perf).get("device"))
 
 
 def reference_of(spec: Spec, check: str, variant: str, key: Mapping[str, Scalar]) -> Reference | str:

@@ -121,8 +121,8 @@ def _most(training: str, by_run: Mapping[str, str]) -> tuple[str | None, list[st
 
 
 def machine_of(run: Run) -> str:
-    """What tells the machine of `run` from others: the name of its host; of a run without it, the file."""
-    return str(run.perf.get("host_name") or run.source)
+    """What tells the machine of `run` from others: the name of its host. Runs without it count as one machine."""
+    return str(run.perf.get("host_name") or "a machine without a name")
 
 
 def why_no_reference(run: Run) -> str | None:

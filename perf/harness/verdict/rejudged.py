@@ -9,17 +9,8 @@ from typing import Any
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
-from perf.harness.verdict.checks import (
-    Bar,
-    Measurement,
-    Want,
-    bar_of,
-    digest_source,
-    judge,
-    qualification,
-    strictest,
-    unlike,
-)
+from perf.harness.verdict.by_spec import bar_of, golden
+from perf.harness.verdict.checks import Bar, Measurement, judge, qualification, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
 from perf.harness.verdict.required import unjudged
 
@@ -33,11 +24,12 @@ def rejudged(run: Run, spec: Spec) -> Run:
         raise RecordError(run.source, "", "not a qualification, so that no spec can judge it")
     checks = tuple(_by_spec(check, spec, run.perf) for check in run.checks)
     before = run.qualification
-    models = {
-        device: model_of(device, run.perf)
+    present = [
+        device
         for device, facts in run.perf.get("devices", {}).items()
-        if "absent" not in facts
-    }
+        if not (isinstance(facts, Mapping) and "absent" in facts)
+    ]
+    models = {device: model_of(device, run.perf) for device in present}
     found = qualification(
         checks,
         lacking=before.lacking,
@@ -53,7 +45,7 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
     if check.verdict is CheckVerdict.FAIL:
         return check
     if (digest := check.details.get("digest")) is not None:
-        return _golden(check, str(digest), spec)
+        return golden(check, str(digest), str(check.details.get("digest_key")), spec)
     if check.value is None or not check.unit or check.low is None or check.check not in DEPENDS_ON:
         return check
     found = bar_of(spec, check.check, check.variant, check.unit, key_of(check.check, check.device, perf))
@@ -69,21 +61,4 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
         return check  # for a reason that the spec does not know
     return replace(
         check, verdict=judged.verdict, reason=judged.reason, bar=bar.value, bar_source=bar.source, want=str(bar.want)
-    )
-
-
-def _golden(check: Check, digest: str, spec: Spec) -> Check:
-    key = str(check.details.get("digest_key"))
-    if key not in spec.digests:
-        return replace(check, verdict=CheckVerdict.UNJUDGED, reason=unlike(spec, key))
-    differs = digest != spec.digests[key]
-    return replace(
-        check,
-        verdict=CheckVerdict.FAIL if differs else CheckVerdict.PASS,
-        value=float(differs),
-        unit="mismatches",
-        bar=0,
-        bar_source=digest_source(spec),
-        want=str(Want.LESS),
-        reason=f"{digest}, not {spec.digests[key]}" if differs else "",
     )

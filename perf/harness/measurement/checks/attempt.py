@@ -23,20 +23,18 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
 from perf.harness.record.values import Scalar
+from perf.harness.verdict.by_spec import bar_of, golden
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Allowed,
     Bar,
     Measurement,
     Want,
-    bar_of,
-    digest_source,
     explanation,
     judge,
     limit_bar,
     needs_confirmation,
     strictest,
-    unlike,
 )
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
@@ -263,16 +261,7 @@ class Attempt:
         software = f"torch {torch.__version__}"
         key = f"{training}, {self.device_name}{'' if self.device.asynchronous else on_cpu}, {software}"
         found = f"{digest:016x}"
-        self.result = replace(self.result, details={"digest": found, "digest_key": key})
-        spec = self.spec
-        if spec is None or key not in spec.digests:
-            reason = "no digest of this training is known; give a reference with --perf-spec=FILE"
-            if spec is not None:
-                reason = unlike(spec, key)
-            self.result = replace(self.result, verdict=CheckVerdict.UNJUDGED, reason=reason)
-            return
-        differs = "" if spec.digests[key] == found else f"{found}, not {spec.digests[key]}"
-        self.at_most(int(bool(differs)), "mismatches", 0, digest_source(spec), differs)
+        self.result = golden(self.result, found, key, self.spec)
 
     def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
         """FAIL for a reason that needs no bar."""

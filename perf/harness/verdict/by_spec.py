@@ -1,0 +1,61 @@
+"""In: a spec, and a metric or the digest of a training. Out: the bar that the spec has for it, or why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.spec import Reference, Spec
+from perf.harness.record.values import Scalar
+from perf.harness.verdict.checks import RATE_SLACK, SPREADS, TIME_SLACK, Bar, Want
+from perf.harness.verdict.keys import reference_of
+
+NO_DIGEST = "no digest of this training is known; give a reference with --perf-spec=FILE"
+
+
+def spec_bar(reference: Reference, source: str) -> Bar:
+    """A bar that allows results worse than good machines reached: by the slack of its kind, or 3 times their spread."""
+    want, least = (Want.LESS, TIME_SLACK) if reference.unit == "s" else (Want.MORE, RATE_SLACK)
+    slack = max(least, SPREADS * reference.spread)
+    side = 1 - slack if want is Want.MORE else 1 + slack
+    return Bar(side * reference.value, f"{side:.0%} of the median of {reference.rests_on} in {source}", want)
+
+
+def bar_of(spec: Spec, check: str, variant: str, unit: str, key: Mapping[str, Scalar]) -> Bar | str:
+    """The bar that `spec` has for a metric with this `key`, or why it has none."""
+    reference = reference_of(spec, check, variant, key)
+    if isinstance(reference, str):
+        return reference
+    if reference.unit != unit:
+        return f"the unit in {spec.source} is {reference.unit}, not {unit}"
+    return spec_bar(reference, spec.source)
+
+
+def golden(check: Check, digest: str, key: str, spec: Spec | None) -> Check:
+    """`check`, in which a training with this `key` came to `digest`, judged by the digest of the same training."""
+    found = replace(check, details={"digest": digest, "digest_key": key})
+    if spec is None or key not in spec.digests:
+        return replace(found, verdict=CheckVerdict.UNJUDGED, reason=NO_DIGEST if spec is None else _unlike(spec, key))
+    differs = digest != spec.digests[key]
+    return replace(
+        found,
+        verdict=CheckVerdict.FAIL if differs else CheckVerdict.PASS,
+        value=float(differs),
+        unit="mismatches",
+        bar=0,
+        bar_source=f"the digest of the same training in {spec.source}",
+        want=str(Want.LESS),
+        reason=f"{digest}, not {spec.digests[key]}" if differs else "",
+    )
+
+
+def _unlike(spec: Spec, key: str) -> str:
+    """Why no digest in `spec` judges the training `key`: the parts in which the most similar key differs."""
+    here = key.split(", ")
+    keys = [known.split(", ") for known in spec.digests]
+    if not keys:
+        return f"{spec.source} has no digest"
+    there = max(keys, key=lambda known: len(set(known) & set(here)))
+    left, right = ([part for part in one if part not in other] for one, other in ((there, here), (here, there)))
+    return f"not comparable with {spec.source}: {', '.join(left)} → {', '.join(right)}"
