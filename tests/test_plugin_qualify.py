@@ -2,6 +2,7 @@
 passes, and fails with its fault; the banner, the file, and what is refused."""
 
 import json
+import os
 from fnmatch import fnmatch
 from xml.etree import ElementTree
 
@@ -431,6 +432,8 @@ def test_all_that_a_cpu_needs_qualifies_it_and_less_does_not(qualify, pytester, 
     assert records(pytester)[-1]["checks"][2]["reason"] == "spec.json has no reference for it"
     result = qualify("--perf-batch-size=64", f"--perf-spec={spec}", "-k", "not bf16")
     assert result.ret == 10
+    part = max((pytester.path / "kept").rglob("qualify_*.json"), key=os.path.getmtime)
+    assert main(["report", str(part), f"--spec={spec}"]) == 10
     result.stdout.fnmatch_lines(["PARTLY QUALIFIED: *", "only a part of the metrics was selected: *deselected"])
 
 

@@ -16,6 +16,7 @@ from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.options import resolve
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
+from perf.harness.verdict.checks import Allowed
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import Limit
 from perf.harness.verdict.roofline import Work
@@ -220,6 +221,15 @@ def test_a_device_on_which_others_compute_is_not_called_slow(attempt, measured):
     one.rate(measured(100.0, 100.0), "FLOP/s", 0.65, LIMIT)
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
     assert one.result.reason == "below the bar, but 2 other processes computed on the device"
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(0.2, "INCONCLUSIVE"), (0.6, "FAIL")])
+def test_others_may_take_of_a_measurement_what_this_run_allows(attempt, machine, measured, allowed, verdict):
+    machine.others = 0.5
+    one = attempt()
+    one.allowed = Allowed(allowed, "a test")
+    one.rate(measured(100.0, 100.0), "FLOP/s", 0.65, LIMIT)
+    assert (one.result.verdict, one.result.crowding) == (verdict, 0.5)
 
 
 def test_what_is_exact_fails_at_once(attempt):

@@ -154,6 +154,22 @@ def test_arrays_are_four_times_all_last_level_caches_if_the_memory_has_room(monk
     assert probes.ACCELERATOR_BYTES >= 4 * 256 * 10**6
 
 
+@pytest.mark.parametrize(("beside", "slower"), [(2.0, 0.5), (1.25, 0.2), (0.5, 0.0)])
+def test_what_one_busy_core_does_is_measured_without_and_with_it(monkeypatch, beside, slower):
+    busy = []
+
+    @contextlib.contextmanager
+    def foreign_load(cores):
+        busy.append(cores)
+        yield
+        busy.pop()
+
+    monkeypatch.setattr(probes, "foreign_load", foreign_load)
+    monkeypatch.setattr(probes, "_product_s", lambda *arguments: [beside if busy == [1] else 1.0] * 3)
+    assert probes.slower_beside_one(CPU) == pytest.approx(slower)
+    assert busy == []
+
+
 def test_a_copy_that_arrives_whole_has_no_wrong_bytes_and_a_planted_one_is_counted(timed, monkeypatch):
     small_arrays(monkeypatch, 4_096)
     found, wrong = probes.copy(CPU, "in", "pageable")

@@ -7,6 +7,7 @@ from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.rejudged import rejudged
+from perf.harness.verdict.tally import standing_exit
 
 PERF = {
     "environment": {"cpu_model": "CPU 1", "threads": 2},
@@ -91,6 +92,15 @@ def test_a_machine_that_lacked_something_still_lacks_it_and_a_part_is_still_a_pa
     lacking = Qualification(Standing.NOT_QUALIFIED, ("7 of 8",), "", lacking=("7 of 8",))
     assert judged(check(), qualification=lacking).qualification.standing is Standing.NOT_QUALIFIED
     assert judged(check(), complete=False).qualification.standing is Standing.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("standings", "code"),
+    [("QUALIFIED", 0), ("PARTLY QUALIFIED", 10), ("INCONCLUSIVE", 10), ("NOT QUALIFIED", 1),
+     ("QUALIFIED,PARTLY QUALIFIED", 10), ("INCONCLUSIVE,NOT QUALIFIED,QUALIFIED", 1)],
+)  # fmt: skip
+def test_the_exit_code_is_that_of_the_worst_machine(standings, code):
+    assert standing_exit(map(Standing, standings.split(","))) == code
 
 
 def test_only_a_qualification_can_be_judged_by_a_spec():
