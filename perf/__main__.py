@@ -17,6 +17,11 @@ from typing import NoReturn
 if __package__ in (None, ""):  # called as `python STEPWATCH/perf`, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from perf.needs import missing
+
+if absent := missing():
+    sys.exit(f"python -m perf: {absent}")
+
 from perf.commands import baseline, compare, report, selftest, spec, trend
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
 from perf.harness.record.run import RecordError, one_line

@@ -1,4 +1,7 @@
-"""Checks that this checkout's `model` and `data` can be imported. Loaded before the plugin, which needs both."""
+"""Checks that all packages are there, and that this checkout's `model` and `data` can be imported.
+
+Loaded before the plugin, which needs all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import importlib
 import pytest
 
 from perf.harness.measurement.side_by_side.worker import CHECKOUT, place, told
+from perf.needs import missing
+
+if absent := missing():
+    raise pytest.UsageError(absent)
 
 for package in ("data", "model"):
     try:
         importlib.import_module(package)
     except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        hint = "fix it, or install the missing package: pip install -r requirements.txt" if missing else "fix it first"
+        install = ", or install the missing package: pip install -r requirements.txt"
+        hint = f"fix it{install if isinstance(error, ModuleNotFoundError) else ' first'}"
         where = place(error, CHECKOUT) or package
         raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None
