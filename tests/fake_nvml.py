@@ -26,7 +26,7 @@ class Nvml(types.ModuleType):
         self.reasons = 0
         self.mig = 0
         self.pids = [os.getpid()]
-        self.errors = 7
+        self.errors, self.corrected = 7, 40
         self.opened = 0
         self.xids = []
 
@@ -109,8 +109,8 @@ class Nvml(types.ModuleType):
         return self._answer(handle, "mig", [self.mig, 0])
 
     def nvmlDeviceGetTotalEccErrors(self, handle, kind, counter):
-        assert (kind, counter) == (1, 0)  # uncorrected, since the driver was loaded
-        return self._answer(handle, "ecc_errors", self.errors)
+        assert counter == 0  # since the driver was loaded
+        return self._answer(handle, "ecc_errors", {0: self.corrected, 1: self.errors}[kind])
 
     def nvmlDeviceGetRemappedRows(self, handle):
         return self._answer(handle, "rows", (3, 1, 0, True))

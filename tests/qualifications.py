@@ -1,14 +1,15 @@
 """A qualification of a CPU of a known kind, on a clock that only operations of torch advance: fixtures of the tests."""
 
+import contextlib
 import types
 
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from perf.harness.machine import load
+from perf.harness.machine import cpu, load
 from perf.harness.machine.telemetry.sampler import INTERVAL_S, Sampler
 from perf.harness.measurement import rounds
-from perf.harness.measurement.checks import exact, probes, steps
+from perf.harness.measurement.checks import exact, parts, patterns, probes, steps, storage, timing
 from perf.harness.measurement.checks.attempt import Attempt
 from tests.conftest import PERF, STRICT
 
@@ -47,7 +48,8 @@ def clock(monkeypatch):
     """The clock of everything that a qualification measures; waiting takes no real time, either."""
     clock = OperationClock()
     monkeypatch.setattr(rounds.device_timer, "__defaults__", (clock,))
-    monkeypatch.setattr(probes.sustained, "__defaults__", (clock,))
+    for probe in (probes.sustained, probes.hot_rate):
+        monkeypatch.setattr(probe, "__defaults__", (clock,))
     monkeypatch.setattr(load.look, "__defaults__", (clock, clock.sleep))
     monkeypatch.setattr(steps, "time", types.SimpleNamespace(perf_counter=clock, sleep=clock.sleep))
     for function, defaults in (
@@ -73,6 +75,19 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(load, "withheld_s", lambda: 0.0)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: 2.5e9)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.highest_clock_hz", lambda: 1e12)
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.effective_clock_hz", lambda threads: None)
+    # Two cores on which a loop takes as long as on any other.
+    monkeypatch.setattr("perf.qualification.test_cores.cores", lambda: [0, 1])
+    monkeypatch.setattr(cpu, "one_of_each_core", list)
+    monkeypatch.setattr(cpu, "bound_to", contextlib.nullcontext)
+    monkeypatch.setattr(parts.effective_clock, "turns", lambda: clock)
+    monkeypatch.setattr(parts.effective_clock.clock_hz, "__defaults__", (clock,))
+    monkeypatch.setattr(timing, "source", lambda: "tsc")
+    monkeypatch.setattr(storage, "_in_memory", lambda file, buffer: False)
+    monkeypatch.setattr(storage, "time", types.SimpleNamespace(perf_counter=clock))
+    its_time = types.SimpleNamespace(perf_counter=clock, time=clock, sleep=clock.sleep)
+    monkeypatch.setattr(timing, "time", its_time)
+    monkeypatch.setattr("perf.qualification.test_clock.time", its_time)
     monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     # One worker returns its batches in the order of asking; several return them in any order.
@@ -86,6 +101,13 @@ def quick(monkeypatch, clock):
         (probes, "WARM_LEAST_S", 0.0005),
         (probes, "WARM_MOST_S", 0.001),
         (probes, "CPU_BYTES", 2**18),
+        (parts, "NODE_S", 0.005),
+        (parts, "NODE_SHAPE", (8, 8, 8)),
+        (patterns, "QUICK_BYTES", 2**18),
+        (patterns, "BLOCK_BYTES", 2**17),
+        (storage, "FILE_BYTES", 2**18),
+        (storage, "READ_S", 0.0),
+        (storage, "CHUNK_BYTES", 2**16),
         (probes, "LAUNCHES", 2_000),
         (probes, "LAUNCH_BLOCK", 100),
         (steps, "WARM_LEAST_S", 0.0005),
@@ -98,16 +120,16 @@ def quick(monkeypatch, clock):
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(exact, "OPERATIONS", {name: exact.OPERATIONS[name] for name in ("matmul", "gelu")})
-    sustained = probes.sustained
+    hot_rate = probes.hot_rate
 
     def long_products(*arguments):
         clock.operation_s = clock.LONG_S
         try:
-            return sustained(*arguments)
+            return hot_rate(*arguments)
         finally:
             clock.operation_s = clock.USUAL_S
 
-    monkeypatch.setattr(probes, "sustained", long_products)
+    monkeypatch.setattr(probes, "hot_rate", long_products)
 
 
 @pytest.fixture

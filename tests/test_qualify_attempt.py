@@ -206,6 +206,7 @@ def test_the_peak_of_a_cpu_counts_physical_cores_at_its_clock_and_is_exceeded_on
     one.plan = replace(one.plan, environment=facts)
     for name, value in (("clock_hz", 2e9), ("highest_clock_hz", 3e9), ("cpu_kind", None)):
         monkeypatch.setattr(f"perf.harness.measurement.checks.attempt.{name}", lambda value=value: value)
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.effective_clock_hz", lambda threads: None)
     peak = one.peak("fp32")
     assert (peak.value, peak.ceiling) == (cores * 32 * 2e9, cores * 32 * 3e9)
     one.rate(measured(1.2 * peak.value), "FLOP/s", 0.5, peak)
@@ -213,6 +214,19 @@ def test_the_peak_of_a_cpu_counts_physical_cores_at_its_clock_and_is_exceeded_on
     one.rate(measured(1.6 * peak.value), "FLOP/s", 0.5, peak)
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE
     assert one.result.reason == "107% of the physical limit: the measurement, the limit or the clock is wrong"
+
+
+def test_the_peak_of_a_cpu_is_that_at_the_clock_that_was_measured_not_at_the_one_that_is_reported(attempt, monkeypatch):
+    one = attempt()
+    facts = {**one.plan.environment, "threads": 4, "physical_cores": 4, "cpu_capability": "AVX2"}
+    one.plan = replace(one.plan, environment=facts)
+    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", None), ("cpu_kind", None)):
+        monkeypatch.setattr(f"perf.harness.measurement.checks.attempt.{name}", lambda value=value: value)
+    clocks = {4: 3.0e9, 1: 3.5e9}  # one core alone may run faster
+    monkeypatch.setattr("perf.harness.measurement.checks.attempt.effective_clock_hz", clocks.get)
+    peak = one.peak("fp32")
+    assert (peak.value, peak.ceiling) == (4 * 32 * 3.0e9, 4 * 32 * 3.5e9)
+    assert peak.source == "4 cores × 32 FLOP (AVX2) × 3.00 GHz as measured, 2.00 GHz as reported"
 
 
 def test_a_device_on_which_others_compute_is_not_called_slow(attempt, measured):

@@ -98,7 +98,7 @@ def test_a_notebook_may_slow_down_as_it_warms_up(name, asked):
     settings = types.SimpleNamespace(full=False)
     judges = {kind: lambda *arguments, kind=kind: done.append(kind) for kind in ("rate", "share", "throttled")}
     check = types.SimpleNamespace(
-        device_name=name, device=None, fault="", plan=types.SimpleNamespace(settings=settings), **judges
+        device_name=name, device=None, fault="", variant="", plan=types.SimpleNamespace(settings=settings), **judges
     )
     test_sustained.test_sustained(check)
     assert done == asked

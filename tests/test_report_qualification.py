@@ -46,6 +46,8 @@ PASS         matmul fp32   cpu     123 GFLOP/s ±2.4%  78.0 GFLOP/s
 PASS         memory triad  cpu       28.0 GB/s ±3.6%     22.0 GB/s
 PASS         replay        cpu          0 mismatches  0 mismatches
 
+±: half the 95% interval of the median of the repetitions, as a share of it.
+
 launch p50: nothing to judge it by.
 
 matmul fp32: 1024×1024.
@@ -93,6 +95,22 @@ write, as if caches kept nothing.
 limits of cpu: 120 GFLOP/s (matmul fp32 of this run), 8.00 GB/s (memory copy of this run).
 
 INCONCLUSIVE:"""
+
+
+PHASES = {"phase_data_wait": 0.125, "phase_forward": 0.5, "phase_backward": 0.375}
+
+
+def test_where_the_time_of_a_step_goes_is_a_table_of_its_phases():
+    text = render_qualification([replace(STEPS[0], details=STEP | PHASES), STEPS[1]], GOOD, width=100)
+    table = """\
+Where the time of a step goes
+
+step       device  data wait  forward  backward
+---------  ------  ---------  -------  --------
+step bs64  cpu           12%      50%       38%
+"""
+    assert table in text
+    assert "Where the time" not in render_qualification(STEPS, GOOD, width=100)
 
 
 def test_the_steps_are_shown_under_their_roofline():

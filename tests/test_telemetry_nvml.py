@@ -37,6 +37,7 @@ def test_a_sample_is_what_the_gpu_answers_in_our_units(plug):
         "ecc": True,
         "ecc_default": 1,
         "mig": False,
+        "ecc_corrected": 40,
         "ecc_uncorrected": 7,
         "remap_corrected": 3,
         "remap_uncorrected": 1,

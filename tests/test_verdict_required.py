@@ -55,9 +55,10 @@ def check(name, variant, verdict):
         ([("matmul", "fp32", "PASS"), ("memory", "copy", "PASS"), ("memory", "triad", "FAIL")], []),
         ([("matmul", "fp32", "INCONCLUSIVE"), ("memory", "", "PASS")], []),
         ([("matmul", "bf16", "PASS"), ("memory", "copy", "PASS")], ["matmul fp32"]),
-        ([("matmul", "fp32", "PASS"), ("memory", "copy", "PASS"), ("memory", "triad", "UNJUDGED")], ["memory"]),
+        ([("matmul", "fp32", "PASS"), ("memory", "copy", "PASS"), ("memory", "triad", "UNJUDGED")], ["memory triad"]),
         ([("matmul", "fp32", "UNSUPPORTED"), ("memory", "copy", "UNJUDGED"), ("memory", "triad", "PASS")],
-         ["matmul fp32", "memory"]),
+         ["matmul fp32", "memory copy"]),
+        ([("matmul", "fp32", "PASS"), ("memory", "copy", "UNJUDGED"), ("memory", "triad", "UNJUDGED")], ["memory"]),
     ],
 )  # fmt: skip
 def test_a_check_is_judged_if_all_its_metrics_are(checks, left):

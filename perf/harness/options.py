@@ -42,6 +42,15 @@ FAULTS: Final = {
     "memory": {"slow": "each pass over the memory is made twice"},
     "copies": {"slow": "each copy is made twice", "corrupt": "one bit is flipped on the way"},
     "launch": {"slow": "each operation is done twice"},
+    "cores": {"slow": "on one core, each operation is done twice"},
+    "numa": {
+        "slow": "on one node, each operation is done twice; where there is one node, half of its cores count as one"
+    },
+    "patterns": {
+        "stuck": "one bit of a word is always set",
+        "alias": "what is written to one word is also written to another",
+    },
+    "disk": {"slow": "each read is made twice"},
     "sustained": {
         "late": "after half of the time, each product is computed twice",
         "throttle": "the device's answers say for a third of the time that it is too hot",
@@ -57,6 +66,12 @@ FAULTS: Final = {
     "errors": {
         "ecc": "the device's counters show an uncorrected memory error",
         "xid": "the driver's answer says that the GPU has fallen off the bus (Xid 79)",
+        "corrected": "the device's counters show 1,000 corrected memory errors",
+        "replays": "the device's counters show 1,000 repeated PCIe transfers",
+    },
+    "clock": {
+        "drift": "the time of day, or the device's own clock, runs faster by 1%",
+        "source": "the kernel's answer says that it uses the clock hpet",
     },
 }
 
@@ -474,7 +489,7 @@ OPTIONS = (
            _flag, "anonymous", without=False),
     Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
-    Option("full", None, None, "qualify: ten minutes of sustained load",
+    Option("full", None, None, "qualify: ten minutes of sustained load, and half of the free memory tested",
            _flag, "full", without=False, parent_only=True),
     Option("spec", "FILE", None, "qualify: also compare each metric with this reference file",
            _file, "spec", parent_only=True),

@@ -23,7 +23,7 @@ from perf.harness.record.check import JUDGED, CheckVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
 # The checks that the spec judges, and the number of runs that it is made of: their spread is part of the bar.
-MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step", "loader"), 3
+MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step", "loader", "disk"), 3
 NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
 
 

@@ -5,10 +5,11 @@ A fact is None or "" if the system does not report it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from perf.harness.record import Scalar
 # Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc, admin-guide/mm/transhuge.
 CPUS = Path("/sys/devices/system/cpu")
 NODES = Path("/sys/devices/system/node")
+KINDS, TASKS = Path("/sys/devices"), Path("/proc/self/task")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 STATUS, MAPS = Path("/proc/self/status"), Path("/proc/self/maps")
 # Libraries that replace the C library's malloc, usually through LD_PRELOAD.
@@ -81,6 +83,38 @@ def nodes(cores: Sequence[int]) -> dict[str, list[int]]:
     return {name: mine for name, mine in found.items() if mine}
 
 
+def alike(cores: Sequence[int]) -> list[list[int]]:
+    """The `cores` by kind: large and small ones (Intel's `cpu_core` and `cpu_atom`), or those of one capacity (Arm)."""
+    named = {core: kind.parent.name for kind in KINDS.glob("cpu_*/cpus") for core in _listed(text_of(kind))}
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for core in cores:
+        kinds.setdefault((named.get(core, ""), text_of(CPUS / f"cpu{core}" / "cpu_capacity")), []).append(core)
+    return list(kinds.values())
+
+
+@contextlib.contextmanager
+def bound_to(cores: Iterable[int]) -> Iterator[None]:
+    """Let all threads of this process run on `cores` only; afterwards each on those it had before."""
+    before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
+    wanted = set(cores)
+    _bind({thread: wanted for thread in before})
+    try:
+        yield
+    finally:
+        usual = before[os.getpid()]  # a thread that was started meanwhile
+        _bind({thread: before.get(thread, usual) for thread in _threads()})
+
+
+def _threads() -> list[int]:
+    return [int(thread.name) for thread in TASKS.iterdir()]
+
+
+def _bind(wanted: Mapping[int, set[int]]) -> None:
+    for thread, cores in wanted.items():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(thread, cores)
+
+
 def allocator() -> str | None:
     """The memory allocator of this process, and of those that it starts; None if the system does not say."""
     own = " ".join(platform.libc_ver()).strip() or None
@@ -102,8 +136,13 @@ def _allocator_in(files: str) -> str | None:
 
 
 def _cpus(node: Path) -> set[int]:
-    """The cores of a NUMA node. The kernel lists them as `0-3,8`."""
-    ends = re.findall(r"(\d+)(?:-(\d+))?", text_of(node / "cpulist"))
+    """The cores of a NUMA node."""
+    return _listed(text_of(node / "cpulist"))
+
+
+def _listed(text: str) -> set[int]:
+    """The cores in a list of the kernel, such as `0-3,8`."""
+    ends = re.findall(r"(\d+)(?:-(\d+))?", text)
     return {core for first, last in ends for core in range(int(first), int(last or first) + 1)}
 
 

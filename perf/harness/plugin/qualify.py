@@ -21,6 +21,7 @@ from perf.harness.machine.identity import cores, usable_cores
 from perf.harness.measurement.checks import faults, probes
 from perf.harness.measurement.checks.attempt import USUAL, Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read
+from perf.harness.measurement.checks.timing import Reading
 from perf.harness.options import FAULTS, QUALIFY
 from perf.harness.plugin import preflight
 from perf.harness.plugin.kept import DecidingRecord, check_folder
@@ -30,7 +31,7 @@ from perf.harness.record.check import Check, CheckVerdict, Qualification
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
-from perf.harness.report.quantities import duration
+from perf.harness.report.quantities import counted, duration
 from perf.harness.verdict.checks import Allowed, allowed_load, qualification, unmet
 from perf.harness.verdict.required import unjudged
 from perf.harness.verdict.tally import standing_exit
@@ -38,6 +39,8 @@ from perf.harness.verdict.tally import standing_exit
 CHECKS = tuple(FAULTS)
 BETWEEN, AFTER = " between", " after"
 MIDDLE = "sustained"  # the check after which metrics that end with BETWEEN come
+NAMED_CHECKS = 4  # whose times are said beforehand
+START_S = 5.0  # reading the data, and trying what one busy core does
 NAMED = 60  # the most characters of a host, or of the devices, in the name of a record
 
 
@@ -49,10 +52,12 @@ class Qualify(Way):
         super().__init__(config)
         self._qualification: Qualification | None = None
         self._found: dict[str, Check] = {}
+        self._nowhere: set[str] = set()  # checks that no device of this run can have
         self._todo: Counter[tuple[str, str]] = Counter()  # the number of metrics to come, by check and device
         self._notes: list[str] = []
         self._selection: list[str] = []  # what the user's selection leaves out
         self._begun = False
+        self._clocks: Reading | None = None  # when the run began
         self._hardware: dict[str, Any] = {}
         self._allowed = USUAL
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
@@ -96,6 +101,8 @@ class Qualify(Way):
         pairs = [
             (name, one) for name, device in self.state.plan.devices.items() for one in self._variants(marker, device)
         ]
+        if not pairs:
+            self._nowhere.add(metafunc.function.__name__.removeprefix("test_"))
         cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
         metafunc.parametrize("_place", cases)
 
@@ -110,6 +117,7 @@ class Qualify(Way):
         for item in items:
             if item.get_closest_marker("check") is None:
                 raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use pytest perf/")
+        items[:] = [item for item in items if _name(item) not in self._nowhere]
         chosen = self.settings.checks
         dropped = [item for item in items if chosen is not None and _name(item) not in (*chosen, preflight.ALWAYS)]
         if dropped:
@@ -124,7 +132,7 @@ class Qualify(Way):
         absent = [device for device in self.state.plan.devices.values() if device.absent]
         self._notes += [f"{device.name} was not checked: {device.absent}" for device in absent]
         chosen = {_name(item) for item in session.items}
-        if left_out := [name for name in CHECKS if name not in chosen]:
+        if left_out := [name for name in CHECKS if name not in chosen | self._nowhere]:
             self._selection = [f"not selected: {', '.join(left_out)}"]
         elif self.state.unfit:
             self._selection = [f"only a part of the metrics was selected: {', '.join(self.state.unfit)}"]
@@ -133,13 +141,24 @@ class Qualify(Way):
             if marker is not None and not item.get_closest_marker("skip"):
                 self._left_s[item.nodeid] = marker.kwargs["seconds"]
                 self._todo[_name(item), _place(item)[0]] += 1
+        if self._left_s and not self.config.option.collectonly:
+            self._promise(session)
+
+    def _promise(self, session: pytest.Session) -> None:
+        """Say how long the run will take, and which checks take most of that."""
+        of: Counter[str] = Counter()
+        for item in session.items:
+            of[_name(item)] += self._left_s.get(item.nodeid, 0.0)  # type: ignore[assignment]
+        longest = ", ".join(f"{name} {duration(seconds)}" for name, seconds in of.most_common(NAMED_CHECKS))
+        metrics, whole = counted(len(self._left_s), "metric"), duration(START_S + sum(self._left_s.values()))
+        self.progress.line(f"{metrics}: about {whole} ({longest})")
 
     def start(self, session: pytest.Session) -> None:
         if not session.items:
             return
         check_folder(self.config)
         self.prepare_data()  # the checks that train need the data
-        self._begun = True
+        self._begun, self._clocks = True, Reading.now()
         present = [device for device in self.state.plan.devices.values() if not device.absent]
         self._hardware = hardware(present, cores(), anonymous=self.settings.anonymous)
         if present:
@@ -179,6 +198,7 @@ class Qualify(Way):
                 spec=self._spec,
                 allowed=self._allowed,
                 done=tuple(self._checks),
+                began=self._clocks,
                 readings=self.state.readings(device.name),
             )
         memory.free(device)

@@ -13,7 +13,9 @@ from perf.harness.record.spec import Spec
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
 from perf.harness.verdict.checks import Bar
+from perf.harness.verdict.roofline import PHASE
 
+SPREAD = "±: half the 95% interval of the median of the repetitions, as a share of it."
 # Units that get a decimal prefix.
 RATES = ("FLOP/s", "B/s")
 COUNTED = (
@@ -56,6 +58,8 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
         Column("bar", list(map(_bar, ordered)), spare=1),
     )
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
+    if any("±" in value(check) for check in ordered):
+        blocks.append(Notes([SPREAD]))
     rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
     for lines in (
         [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
@@ -65,7 +69,11 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     ):
         if lines:
             blocks.append(Notes(lines))
-    blocks += [*_roofline(checks), Notes([f"{letter + ': ' if letter else ''}{_standing(ordered, found)}"])]
+    blocks += [
+        *_phases(checks),
+        *_roofline(checks),
+        Notes([f"{letter + ': ' if letter else ''}{_standing(ordered, found)}"]),
+    ]
     if found.reasons:
         blocks.append(Notes(found.reasons))
     return [*blocks, Notes([f"Next: {found.next_action}"])]
@@ -137,6 +145,21 @@ def metric(number: float | None, unit: str) -> str:
         return quantities.seconds(number)
     shown = quantities.count(number) if number == int(number) else quantities.significant(number)
     return f"{shown} {unit}".rstrip()
+
+
+def _phases(checks: Sequence[Check]) -> list[Block]:
+    """Where the time of each training step goes."""
+    steps = [check for check in checks if any(key.startswith(PHASE) for key in check.details)]
+    names = dict.fromkeys(key for check in steps for key in check.details if key.startswith(PHASE))
+    columns = (
+        Column.words("step", [check.name for check in steps]),
+        Column.words("device", [check.device for check in steps]),
+        *(
+            Column(name.removeprefix(PHASE).replace("_", " "), [_share(_number(check, name)) for check in steps])
+            for name in names
+        ),
+    )
+    return [Table("Where the time of a step goes", columns)] if steps else []
 
 
 def _roofline(checks: Sequence[Check]) -> list[Block]:

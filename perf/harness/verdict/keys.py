@@ -17,6 +17,7 @@ DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
     "memory": ("device", "memory", "cores", "threads"),
     "copies": ("device", "memory", "threads", "host CPU", "driver"),
     "launch": ("device", "host CPU", "threads", "torch", "driver"),
+    "disk": ("device", "cores"),
     "sustained": COMPUTE,
     "step": (*COMPUTE, "task", "data", "precision"),
     "loader": ("device", "host CPU", "host cores", "threads", "torch", "task", "data"),

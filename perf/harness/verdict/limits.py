@@ -88,18 +88,22 @@ def cpu_matmul_limit(
     dtype: str,
     kind: tuple[str, int, int] | None = None,
     highest_hz: float | None = None,
+    measured_hz: float | None = None,
 ) -> Limit | None:
-    """The peak of `cores` physical cores at the reported clock [FLOP/s]; the ceiling is that at the highest clock.
+    """The peak of `cores` physical cores at the `measured_hz` clock, else at the reported `clock_hz` [FLOP/s].
 
-    `kind` is the maker, family and model of the CPU. None if the clock or the vector units are unknown, or if `dtype`
-    is not fp32.
+    The ceiling is that at the highest of all clocks. `kind` is the maker, family and model of the CPU. None if the
+    clock or the vector units are unknown, or if `dtype` is not fp32.
     """
     per_clock = avx512_flop_per_clock(kind) if capability == "AVX512" else CPU_FLOP_PER_CLOCK.get(capability)
-    if per_clock is None or clock_hz is None or dtype != "fp32":
+    known = {"as measured": measured_hz, "as reported": clock_hz}
+    clocks = {how: found for how, found in known.items() if found is not None}
+    if per_clock is None or not clocks or dtype != "fp32":
         return None
-    source = f"{cores} cores × {per_clock} FLOP ({capability}) × {clock_hz / 1e9:.2f} GHz as reported"
-    ceiling = cores * per_clock * max(clock_hz, highest_hz or 0.0)
-    return Limit(cores * per_clock * clock_hz, source, certain=False, ceiling=ceiling)
+    said = ", ".join(f"{found / 1e9:.2f} GHz {how}" for how, found in clocks.items())
+    source = f"{cores} cores × {per_clock} FLOP ({capability}) × {said}"
+    ceiling = cores * per_clock * max(*clocks.values(), highest_hz or 0.0)
+    return Limit(cores * per_clock * next(iter(clocks.values())), source, certain=False, ceiling=ceiling)
 
 
 def avx512_flop_per_clock(kind: tuple[str, int, int] | None) -> int | None:

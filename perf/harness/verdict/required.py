@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,13 +31,14 @@ def required_of(device: str, model: str) -> Required:
     raise AssertionError("the last kind fits every device")
 
 
-def not_judged(required: Required, checks: Iterable[Check]) -> list[str]:
-    """The metrics that are `required` of a device, and of which its `checks` judge none or not all."""
-    found: dict[str, bool] = {}
-    for check in checks:
-        for name in {check.check, check.name}:
-            found[name] = found.get(name, True) and check.verdict in JUDGED
-    return [name for name in required.metrics if not found.get(name)]
+def not_judged(required: Required, checks: Sequence[Check]) -> list[str]:
+    """What is `required` of a device and was not judged: a check, or those of its metrics that its `checks` lack."""
+    left: list[str] = []
+    for wanted in required.metrics:
+        found = {check.name: check.verdict in JUDGED for check in checks if wanted in (check.check, check.name)}
+        lacking = [name for name, judged in found.items() if not judged]
+        left += lacking if any(found.values()) else [wanted]
+    return left
 
 
 def unjudged(checks: Sequence[Check], models: Mapping[str, str]) -> list[str]:

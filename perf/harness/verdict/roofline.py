@@ -106,6 +106,10 @@ def measured_limit(checks: Sequence[Check], device: str, name: str, physical: Li
     return physical
 
 
+# The details of a step that begin with this are the shares of its phases in its time.
+PHASE = "phase_"
+
+
 def step_details(
     work: Work, seconds: float, peak: Limit | None, memory: Limit | None, launch: Limit | None
 ) -> dict[str, Scalar]:

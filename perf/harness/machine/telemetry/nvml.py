@@ -18,7 +18,7 @@ from perf.harness.machine.telemetry.source import Unreadable, Values
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 XID_EVENTS = 0x8
 GPU_SENSOR = 0
-UNCORRECTED, SINCE_LOADED = 1, 0
+CORRECTED, UNCORRECTED, SINCE_LOADED = 0, 1, 0
 
 # The key in a sample, NVML's function, its arguments, and the factor from NVML's unit to ours.
 NUMBERS: tuple[tuple[str, str, tuple[int, ...], float], ...] = (
@@ -37,6 +37,7 @@ COUNTS: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...] = (
     (("pcie_width_limit",), "nvmlDeviceGetMaxPcieLinkWidth", ()),
     (("pcie_replays",), "nvmlDeviceGetPcieReplayCounter", ()),
     (("ecc_default",), "nvmlDeviceGetDefaultEccMode", ()),
+    (("ecc_corrected",), "nvmlDeviceGetTotalEccErrors", (CORRECTED, SINCE_LOADED)),
     (("ecc_uncorrected",), "nvmlDeviceGetTotalEccErrors", (UNCORRECTED, SINCE_LOADED)),
     (("remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed"), "nvmlDeviceGetRemappedRows", ()),
 )
@@ -105,10 +106,10 @@ class Gpu:
         `sm_clock_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`, `power_limit_default_w` [W];
         `temperature_c` [°C]; `reasons`: the bits in reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
         `pcie_width`, and their highest values with `_limit`; `pcie_replays`; the modes `ecc` and `mig`;
-        `ecc_default`: 1 if ECC is on by default; `ecc_uncorrected`: errors since the driver was loaded;
-        `remap_corrected`, `remap_uncorrected`: rows; `remap_pending`, `remap_failed`: 0 or 1; `other_processes`: the
-        number of other processes that compute on the GPU; `other_pids`: the pids of these processes, if this
-        container sees them.
+        `ecc_default`: 1 if ECC is on by default; `ecc_corrected`, `ecc_uncorrected`: errors since the driver was
+        loaded; `remap_corrected`, `remap_uncorrected`: rows; `remap_pending`, `remap_failed`: 0 or 1;
+        `other_processes`: the number of other processes that compute on the GPU; `other_pids`: the pids of these
+        processes, if this container sees them.
         """
         found: Values = {}
         for key, function, arguments, unit in NUMBERS:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from perf.harness.machine.devices import Device
+from perf.harness.machine.effective_clock import effective_clock_hz
 from perf.harness.machine.identity import clock_hz, cpu_kind, highest_clock_hz
 from perf.harness.machine.load import Clock, Meter
 from perf.harness.machine.telemetry.reasons import HARDWARE, names
@@ -18,6 +19,7 @@ from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import condense, share_with
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted
 from perf.harness.measurement.checks.probes import Measured
+from perf.harness.measurement.checks.timing import Reading
 from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import finite
@@ -60,6 +62,7 @@ class Attempt:
         spec: Spec | None = None,
         allowed: Allowed = USUAL,
         done: Sequence[Check] = (),
+        began: Reading | None = None,
         readings: Callable[[float, float], Sequence[Sample]] = lambda start, end: (),
         clock: Clock = time.perf_counter,
         wait: Callable[[float], None] = time.sleep,
@@ -71,6 +74,7 @@ class Attempt:
         self.spec = spec
         self.allowed = allowed  # what others may take of the cores
         self.done = done  # the checks of this run before this one
+        self.began = began or Reading.now()  # the machine's clocks when the run began
         self.fault = fault
         self.errors = errors  # the device's error counters in this run, or why it has none
         injected = f"{name}:{fault}" if fault else ""
@@ -111,7 +115,7 @@ class Attempt:
             else:
                 not_by_spec = found_bar
         bar = strictest(bars)
-        first, note = self._measured(measure)
+        first, made = self._measured(measure)
         second = self._measured(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
         found = judge(first, bar, second, ratio=ratio)
         self.result = replace(
@@ -128,12 +132,13 @@ class Attempt:
             again_low=None if second is None else second.low,
             again_high=None if second is None else second.high,
             reason=not_by_spec if bar is None and not_by_spec else found.reason,
-            note=note,
+            note=made.note,
             crowding=first.crowding,
+            details=made.details,
         )
 
-    def _measured(self, measure: Callable[[], Measured]) -> tuple[Measurement, str]:
-        """What `measure` finds, with the load of others meanwhile; and the note, which says what was measured."""
+    def _measured(self, measure: Callable[[], Measured]) -> tuple[Measurement, Measured]:
+        """What `measure` finds, with the load of others meanwhile; and as it was measured."""
         meter, start = Meter(self._clock), self._clock()
         made = measure()
         end = self._clock()
@@ -144,7 +149,7 @@ class Attempt:
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
         missing = meter.read().missing_cores(threads)
-        return Measurement.of(made.values, missing, sharers, self.allowed.cores), made.note
+        return Measurement.of(made.values, missing, sharers, self.allowed.cores), made
 
     def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
         """FAIL if the hardware slowed itself down for more than `bar` of the time, in two measurements."""
@@ -198,7 +203,9 @@ class Attempt:
         threads, cores = int(str(facts["threads"])), facts["physical_cores"]
         used = min(threads, cores) if isinstance(cores, int) else threads  # two threads of a core share its units
         capability = str(facts["cpu_capability"])
-        return cpu_matmul_limit(used, capability, clock_hz(), dtype, cpu_kind(), highest_clock_hz())
+        highest = max(highest_clock_hz() or 0.0, effective_clock_hz(1) or 0.0) or None
+        measured = effective_clock_hz(used)
+        return cpu_matmul_limit(used, capability, clock_hz(), dtype, cpu_kind(), highest, measured)
 
     def _peak_at(self, clock_hz: float, dtype: str) -> Limit | None:
         """The peak of a GPU at a clock [FLOP/s]; None if its architecture does not tell.
@@ -231,7 +238,8 @@ class Attempt:
                 ("launch queued" if self.device.asynchronous else "launch p50", None),
             )
         )
-        self.result = replace(self.result, details=step_details(work, seconds, peak, memory, launch))
+        details = {**self.result.details, **step_details(work, seconds, peak, memory, launch)}
+        self.result = replace(self.result, details=details)
 
     @property
     def failed(self) -> bool:
@@ -241,7 +249,7 @@ class Attempt:
         """Add to the reason which component of this device explains the failure."""
         self.result = replace(self.result, reason=f"{self.result.reason}; {explanation(checks, self.device.name)}")
 
-    def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "") -> None:
+    def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "", note: str = "") -> None:
         """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL."""
         verdict = CheckVerdict.PASS if value <= bar else CheckVerdict.FAIL
         self.result = replace(
@@ -253,6 +261,7 @@ class Attempt:
             bar_source=source,
             want=str(Want.LESS),
             reason=reason,
+            note=note,
         )
 
     def golden(self, digest: int, training: str) -> None:

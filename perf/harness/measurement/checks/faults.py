@@ -1,8 +1,9 @@
 """The faults that `--perf-inject=CHECK:KIND` plants, so that you can see every check fail.
 
 Most are real: an operation is done twice, a bit is flipped in memory, a program keeps a core busy. No machine can be
-made to overheat or to miscount on demand, so `sustained:throttle`, `errors:ecc` and `errors:xid` are planted in the
-answers of the driver, where they are read: everything from the reading to the verdict is the same as with a real fault.
+made to overheat or to miscount on demand, so `sustained:throttle`, those of `errors` and of `clock` are planted in
+the answers of driver and kernel, where they are read: everything from the reading to the verdict is the same as with a
+real fault.
 No fault changes a result that was measured.
 """
 
@@ -30,8 +31,13 @@ T = TypeVar("T")
 HOT_EVERY = 3
 # A healthy device's counters, for a device that counts nothing; and what is added to the counters after the first
 # reading, by fault.
-HEALTHY = {"uncorrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
-ERRORS = {"ecc": {"uncorrected": 1}, "xid": {"Xid 79": 1}}
+HEALTHY = {"uncorrected": 0, "corrected": 0, "remap pending": 0, "remap failed": 0, "PCIe replays": 0}
+ERRORS = {
+    "ecc": {"uncorrected": 1},
+    "xid": {"Xid 79": 1},
+    "corrected": {"corrected": 1000},
+    "replays": {"PCIe replays": 1000},
+}
 # A program that is left behind ends by itself after this time [s].
 PROGRAM_S = 120
 PROGRAM = f"import time\nend = time.monotonic() + {PROGRAM_S}\nwhile time.monotonic() < end: pass"
@@ -55,6 +61,16 @@ def flip_bit(tensor: Tensor, index: int, bit: int) -> None:
     flat[index] ^= one
 
 
+def stuck_bit(blocks: list[Tensor]) -> None:
+    """Set bit 17 of one word, whatever was written to it."""
+    blocks[-1][12_345] |= 1 << 17
+
+
+def one_word_for_two(blocks: list[Tensor]) -> None:
+    """Give one word the value of another, as if both had one address."""
+    blocks[0][5 + 1024] = blocks[0][5]
+
+
 class Overheated:
     """A device whose answers say that it is at its power cap and, every third time, too hot."""
 
@@ -74,7 +90,7 @@ def miscounting(read: Read, kind: str) -> Read:
 
     def both() -> Counts:
         try:
-            found = read()
+            found = {**HEALTHY, **read()}
         except NotCounted:
             found = HEALTHY
         more = ERRORS[kind] if next(readings) else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -57,11 +57,15 @@ ONE_BUSY, ONE_BUSY_S = (512, 512, 512), 0.5
 
 @dataclass(frozen=True)
 class Measured:
-    """Rates or times, one per repetition. `note` says what was measured; `calls` is the number of calls, if needed."""
+    """Rates or times, one per repetition. `note` says what was measured; `calls` is the number of calls, if needed.
+
+    `details` are further results of the same measurement.
+    """
 
     values: tuple[float, ...]
     note: str = ""
     calls: int = 0
+    details: Mapping[str, float] = field(default_factory=dict)
 
 
 def matmul(device: Device, dtype: str, fault: Fault | None = None) -> Measured:
@@ -113,11 +117,22 @@ def _product_s(
     return _times(device, lambda: torch.mm(left, right, out=out), fault, most_s, least)
 
 
+def copy_once(target: Tensor, source: Tensor, fault: Fault | None, most_s: float) -> float:
+    """The median rate of copies in the memory of a CPU in `most_s` seconds, bytes read and written [B/s]."""
+    times = _times(Device("cpu"), lambda: target.copy_(source), fault, most_s, SHAPE_LEAST)
+    return 2 * target.nbytes / statistics.median(times)
+
+
+def product_once(device: Device, dtype: str, shape: tuple[int, int, int], fault: Fault | None, most_s: float) -> float:
+    """The median rate of one product in `most_s` seconds [FLOP/s]."""
+    return _flop(shape) / statistics.median(_product_s(device, dtype, shape, fault, most_s, SHAPE_LEAST))
+
+
 def slower_beside_one(device: Device) -> float:
     """By what share matrix products are slower while a planted program keeps one core busy: 0.5 is half as fast."""
 
     def rate() -> float:
-        return 1 / statistics.median(_product_s(device, "fp32", ONE_BUSY, None, ONE_BUSY_S, SHAPE_LEAST))
+        return product_once(device, "fp32", ONE_BUSY, None, ONE_BUSY_S)
 
     free = rate()
     with foreign_load(1):
@@ -225,6 +240,16 @@ def sustained(
 
     `fault(percent)` is how many times a call computes the product after that percentage of the time.
     """
+    found = hot_rate(device, seconds, fault, clock)
+    third = max(1, len(found.values) // 3)
+    early = statistics.median(found.values[:third])
+    return replace(found, values=tuple(rate / early for rate in found.values[-third:]))
+
+
+def hot_rate(
+    device: Device, seconds: float, fault: Callable[[int], int], clock: Callable[[], float] = time.perf_counter
+) -> Measured:
+    """The rates of a matrix product that is computed for `seconds` without a pause, in windows of WINDOW_S [FLOP/s]."""
     dtype, shape = SUSTAINED[device.asynchronous]
     rows, columns, inner = shape
     left = torch.randn(rows, inner, device=device.torch_device, dtype=DTYPES[dtype])
@@ -241,11 +266,9 @@ def sustained(
 
     while timer() - begin < seconds:
         times = laps(product, timer, most_s=WINDOW_S, least=1)
-        rates.append(1 / statistics.median(times))
+        rates.append(_flop(shape) / statistics.median(times))
         calls += len(times)
-    third = max(1, len(rates) // 3)
-    early = statistics.median(rates[:third])
-    return Measured(tuple(rate / early for rate in rates[-third:]), f"{seconds:.0f} s of {dtype} products", calls)
+    return Measured(tuple(rates), f"{seconds:.0f} s of {dtype} products", calls)
 
 
 def _times(device: Device, call: Callable[[], object], fault: Fault | None, most_s: float, least: int) -> list[float]:

@@ -18,7 +18,7 @@ from perf.harness.measurement import traffic
 from perf.harness.measurement.checks.probes import WARM_LEAST_S, WARM_MOST_S, Measured
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.measurement.rounds import device_timer, laps, warm_up
-from perf.harness.verdict.roofline import Work
+from perf.harness.verdict.roofline import PHASE, Work
 from perf.harness.workload.benchmarks import BY_NAME, endless
 from perf.harness.workload.workload import Trainee, Workload
 
@@ -32,7 +32,7 @@ MOST_WORKERS = 16
 
 
 def rate(work: Workload, sleeps: bool) -> Measured:
-    """The samples per second of training. The note gives the share of each phase of a step in the time."""
+    """The samples per second of training. The details are the share of each phase of a step in the time."""
     trainee, batches = work.trainee(), work.batches()
     trainee.model.train()
     timer = device_timer(synchronizer(work.device))
@@ -47,7 +47,7 @@ def rate(work: Workload, sleeps: bool) -> Measured:
 
         trainee.step.forward = slow  # type: ignore[method-assign]
     times = laps(step, timer, most_s=STEP_S, least=STEP_LEAST)
-    return Measured(tuple(work.batch_size / one for one in times), _parts(work, trainee))
+    return Measured(tuple(work.batch_size / one for one in times), details=_parts(work, trainee))
 
 
 def work_of(work: Workload) -> Work:
@@ -58,7 +58,7 @@ def work_of(work: Workload) -> Work:
     return traffic.work(lambda: trainee.step(*batch))
 
 
-def _parts(work: Workload, trainee: Trainee) -> str:
+def _parts(work: Workload, trainee: Trainee) -> dict[str, float]:
     """The share of each phase in the time of an epoch, without a wait for the device between the phases."""
     device = work.device
     stopwatch: Stopwatch = HostStopwatch(time.perf_counter)
@@ -67,7 +67,7 @@ def _parts(work: Workload, trainee: Trainee) -> str:
     with work.open(work.data.train, "resident") as pipeline:
         epoch_in_phases(trainee.step, pipeline, stopwatch)
     seconds = stopwatch.seconds()
-    return ", ".join(f"{name.replace('_', ' ')} {one / sum(seconds.values()):.0%}" for name, one in seconds.items())
+    return {f"{PHASE}{name}": one / sum(seconds.values()) for name, one in seconds.items()}
 
 
 @dataclass(frozen=True)

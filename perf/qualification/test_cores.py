@@ -1,0 +1,23 @@
+"""Is any core slower than the others?"""
+
+import pytest
+
+from perf.harness.machine.identity import cores
+from perf.harness.measurement.checks import faults, parts
+from perf.harness.measurement.checks.attempt import Attempt
+
+# The highest clocks of the cores of one CPU differ by up to a tenth (Intel Turbo Boost Max 3.0, AMD's preferred cores).
+BAR = 0.85
+
+
+@pytest.mark.check(cpu=("",), accelerator=(), seconds=2)
+def test_cores(check: Attempt) -> None:
+    """The rate of matrix products on the slowest physical core, divided by that on a typical core of its kind [1].
+
+    First all cores are looked at, in turns. Then the slowest and the one in the middle are compared anew.
+    """
+    slow = faults.twice if check.fault == "slow" else None
+    try:
+        check.share(lambda: parts.slowest_core(cores(), slow), BAR, "the cores of one CPU differ by at most a tenth")
+    except parts.TooFew as reason:
+        check.unsupported(str(reason))

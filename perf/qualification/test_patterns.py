@@ -1,0 +1,20 @@
+"""Does the memory keep what is written to it?"""
+
+import pytest
+
+from perf.harness.measurement.checks import faults, patterns
+from perf.harness.measurement.checks.attempt import Attempt
+
+
+@pytest.mark.check(*patterns.PATTERNS, seconds=2)
+def test_patterns(check: Attempt) -> None:
+    """How many words differ from what was written to them [words].
+
+    1 GiB is tested, or a quarter of the free memory if that is less; with --perf-full, half of the free memory. Walking
+    ones find bits that stick, a word's own address finds two addresses of one word, random numbers find the rest. Only
+    memory that the system gives to a program is tested, and ECC corrects errors before a program sees them.
+    """
+    plant = {"stuck": faults.stuck_bit, "alias": faults.one_word_for_two}.get(check.fault)
+    found = patterns.wrong_words(check.device, check.variant, check.plan.settings.full, plant)
+    said = f"{found.words * patterns.WORD_BYTES // 2**20} MiB"
+    check.at_most(found.wrong, "words", 0, "memory keeps what is written to it", found.first, said)
