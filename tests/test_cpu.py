@@ -143,3 +143,15 @@ def test_the_kind_of_a_cpu_is_its_maker_family_and_model(tmp_path, monkeypatch):
     assert identity.cpu_kind() == ("AuthenticAMD", 26, 2)
     (tmp_path / "cpuinfo").write_text("processor : 0\nCPU implementer : 0x41\n")
     assert identity.cpu_kind() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "virtual"),
+    [("flags\t\t: fpu vme hypervisor lahf_lm\n", True), ("flags\t\t: fpu vme lahf_lm\n", False),
+     ("model name : hypervisor\nFeatures : fp asimd\n", False), (None, False)],
+)  # fmt: skip
+def test_a_virtual_machine_is_one_whose_processor_says_so(tmp_path, monkeypatch, text, virtual):
+    monkeypatch.setattr(identity, "CPUINFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert identity.is_virtual() == virtual

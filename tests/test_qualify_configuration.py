@@ -91,14 +91,23 @@ def test_where_nvml_is_not_there_it_says_why(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"), [("NVIDIA H200", ["share", "throttled"]), ("NVIDIA GeForce RTX 4090 Laptop GPU", ["rate"])]
+    ("name", "device", "virtual", "asked"),
+    [
+        ("NVIDIA H200", "cuda", True, [("share", 0.97), ("throttled", 0.005)]),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "cuda", False, [("rate", "")]),
+        ("AMD EPYC", "cpu", False, [("share", 0.8), ("throttled", 0.005)]),
+        ("AMD EPYC", "cpu", True, [("share", 0.6), ("throttled", 0.005)]),
+    ],
 )
-def test_a_notebook_may_slow_down_as_it_warms_up(name, asked):
+def test_a_notebook_slows_down_as_it_warms_up_and_a_cpu_gives_up_its_boost(monkeypatch, name, device, virtual, asked):
     done = []
     settings = types.SimpleNamespace(full=False)
-    judges = {kind: lambda *arguments, kind=kind: done.append(kind) for kind in ("rate", "share", "throttled")}
+    judges = {kind: lambda *arguments, kind=kind: done.append((kind, arguments[1])) for kind in ("rate", "share",
+                                                                                                "throttled")}  # fmt: skip
     check = types.SimpleNamespace(
-        device_name=name, device=None, fault="", variant="", plan=types.SimpleNamespace(settings=settings), **judges
-    )
+        device_name=name, device=Device(device), fault="", variant="", plan=types.SimpleNamespace(settings=settings),
+        **judges,
+    )  # fmt: skip
+    monkeypatch.setattr(test_sustained, "is_virtual", lambda: virtual)
     test_sustained.test_sustained(check)
     assert done == asked

@@ -5,7 +5,10 @@ import types
 import pytest
 
 from perf.harness.machine.devices import Device
+from perf.harness.record.check import CheckVerdict
+from perf.harness.verdict.checks import Measurement, judge, limit_bar
 from perf.harness.verdict.limits import (
+    AVX512_FLOP_PER_CLOCK,
     Limit,
     cpu_matmul_limit,
     gpu_matmul_limit,
@@ -14,7 +17,7 @@ from perf.harness.verdict.limits import (
     memory_limit,
     table,
 )
-from perf.qualification import test_matmul
+from perf.qualification import test_copies, test_matmul, test_memory
 
 A100, H100, H200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 # Published measurements of healthy devices: device, dtype, TFLOP/s; then memory, TB/s.
@@ -79,9 +82,7 @@ def test_a_gpu_that_boosts_above_its_datasheet_has_no_ceiling_and_a_bar_of_its_o
     assert (matmul_limit(H100, "bf16").certain, matmul_limit(H100, "bf16").share) == (True, None)
 
 
-@pytest.mark.parametrize(
-    ("peak", "asked"), [(Limit(1e12, "", share=0.45), 0.45), (Limit(1e12, ""), 0.65), (None, 0.65)]
-)
+@pytest.mark.parametrize(("peak", "asked"), [(Limit(1e12, "", share=0.45), 0.45), (Limit(1e12, ""), 0.6), (None, 0.6)])
 def test_a_product_is_held_against_the_share_of_its_own_kind(peak, asked):
     shares = []
     check = types.SimpleNamespace(
@@ -185,3 +186,34 @@ def test_what_a_cpu_was_measured_at_is_a_share_of_its_limit_that_is_possible(cap
 )
 def test_what_is_not_known_of_a_cpu_is_no_limit(capability, clock_hz, dtype):
     assert cpu_matmul_limit(2, capability, clock_hz, dtype) is None
+
+
+def known_limits():
+    """Each limit that is known, with the share of it that a healthy device reaches, and the unit."""
+    for entry in table():
+        name = entry["name"]
+        for dtype in entry["flop_per_s"]:
+            limit = matmul_limit(name, dtype)
+            yield pytest.param(limit, limit.share or test_matmul.SHARE, 1e12, 1e16, id=f"{name} {dtype}")
+        yield pytest.param(memory_limit(name), test_memory.SHARE, 1e11, 1e14, id=f"{name} memory")
+    for maker, family, models, _ in AVX512_FLOP_PER_CLOCK:
+        for model in models or (17,):
+            limit = cpu_matmul_limit(64, "AVX512", 2e9, "fp32", (maker, family, model), None, 2.5e9)
+            yield pytest.param(limit, test_matmul.CPU_SHARE, 1e12, 1e14, id=f"{maker} {family} {model}")
+    limit = cpu_matmul_limit(64, "AVX2", 2e9, "fp32", None, None, 2.5e9)
+    yield pytest.param(limit, test_matmul.CPU_SHARE, 1e12, 1e14, id="AVX2")
+    for generation in range(3, 7):
+        yield pytest.param(link_limit(generation, 16), test_copies.SHARE, 1e10, 2e11, id=f"PCIe {generation}")
+
+
+@pytest.mark.parametrize(("limit", "share", "least", "most"), known_limits())
+def test_from_a_third_of_each_known_limit_to_all_of_it_the_bar_is_where_it_should_be(limit, share, least, most):
+    assert least < limit.value < most  # the unit is that of the metric, without a prefix
+    bar = limit_bar(limit, share)
+    for percent in range(30, 101):
+        one = Measurement(percent / 100 * limit.value, percent / 100 * limit.value, percent / 100 * limit.value, 0.0)
+        verdict = judge(one, bar, one).verdict
+        assert verdict is (CheckVerdict.PASS if percent >= round(100 * share) else CheckVerdict.FAIL), percent
+    if bar.ceiling is not None:
+        above = Measurement(1.01 * bar.ceiling, 1.01 * bar.ceiling, 1.01 * bar.ceiling, 0.0)
+        assert judge(above, bar).verdict is CheckVerdict.INCONCLUSIVE

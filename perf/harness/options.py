@@ -487,7 +487,7 @@ OPTIONS = (
            _cores, "busy_limit", without=None, parent_only=True),
     Option("anonymous", None, None, "leave the host name, serial numbers and addresses out of the record",
            _flag, "anonymous", without=False),
-    Option("quick", None, None, "qualify: at most two minutes for each device (the default)",
+    Option("quick", None, None, "qualify: about two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),
     Option("full", None, None, "qualify: ten minutes of sustained load, and half of the free memory tested",
            _flag, "full", without=False, parent_only=True),

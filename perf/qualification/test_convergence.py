@@ -11,7 +11,7 @@ SEEDS, AGAIN = range(5), range(5, 15)
 BATCH_SIZE = 64
 
 
-@pytest.mark.check(seconds=10)
+@pytest.mark.check(seconds=3)
 def test_convergence(check: Attempt) -> None:
     """The median number of training steps to 80% accuracy on the test set, over 5 seeds [steps].
 

@@ -16,7 +16,7 @@ SHARE = 0.75
 
 
 @pytest.mark.check(
-    cpu=("in pageable",), accelerator=("in pinned", "out pinned", "in pageable", "out pageable"), seconds=4
+    cpu=("in pageable",), accelerator=("in pinned", "out pinned", "in pageable", "out pageable"), seconds=6
 )
 def test_copies(check: Attempt) -> None:
     """The bytes copied in a second between the memories of host and device, or within the memory of the CPU [B/s].

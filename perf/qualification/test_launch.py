@@ -6,7 +6,7 @@ from perf.harness.measurement.checks import faults, probes
 from perf.harness.measurement.checks.attempt import Attempt
 
 
-@pytest.mark.check(cpu=("p50", "p99"), accelerator=("p50", "p99", "queued", "graph"), seconds=2)
+@pytest.mark.check(cpu=("p50", "p99"), accelerator=("p50", "p99", "queued", "graph"), seconds=1)
 def test_launch(check: Attempt) -> None:
     """The time from the call of an in-place addition of one element until the addition is done [s].
 

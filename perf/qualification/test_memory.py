@@ -9,7 +9,7 @@ from perf.harness.measurement.checks.attempt import Attempt
 SHARE = 0.68
 
 
-@pytest.mark.check("copy", "triad", seconds=4)
+@pytest.mark.check("copy", "triad", seconds=3)
 def test_memory(check: Attempt) -> None:
     """The bytes read and written in a second, in arrays at least four times as large as the last-level cache [B/s].
 

@@ -9,7 +9,7 @@ from perf.harness.measurement.checks.attempt import Attempt
 EXPONENT_BIT = {"fp32": 27, "bf16": 11, "fp16": 12}
 
 
-@pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "bf16", "fp16"), seconds=4)
+@pytest.mark.check(cpu=("fp32", "bf16"), accelerator=("fp32", "bf16", "fp16"), seconds=1)
 def test_numerics(check: Attempt) -> None:
     """The largest error of an element, for the operation whose error is closest to its bar [eps].
 

@@ -23,7 +23,7 @@ LOOK_S = 2.0
         "load after",
         "configuration after",
     ),
-    seconds=3,
+    seconds=2,
 )
 def test_preconditions(check: Attempt) -> None:
     """Whether other programs load the machine, and whether a GPU's settings are right.

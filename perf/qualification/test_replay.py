@@ -13,7 +13,7 @@ STEPS, REPLAYS = 32, 8
 LOWEST, HIGHEST = 0, 22
 
 
-@pytest.mark.check("self", "golden", seconds=2)
+@pytest.mark.check("self", "golden", seconds=1)
 def test_replay(check: Attempt) -> None:
     """`self`: how many of 8 replays of 32 training steps end with different gradients or weights [mismatches].
 

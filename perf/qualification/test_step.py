@@ -6,7 +6,7 @@ from perf.harness.measurement.checks import steps
 from perf.harness.measurement.checks.attempt import Attempt
 
 
-@pytest.mark.check(each="batch_size", seconds=5)
+@pytest.mark.check(each="batch_size", seconds=3)
 def test_step(check: Attempt) -> None:
     """The samples per second of the training step at each batch size of the run [samples/s], with its roofline.
 

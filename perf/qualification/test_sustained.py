@@ -2,12 +2,18 @@
 
 import pytest
 
+from perf.harness.machine.identity import is_virtual
 from perf.harness.measurement.checks import configuration, probes
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.probes import Measured
 
 QUICK_S, FULL_S, RATE_S = 30.0, 600.0, 5.0
-BAR = 0.97
+BAR, SOURCE = 0.97, "healthy devices keep 97% of their first rate"
+# A processor gives up its boost after a while: Intel's by a fifth, from PL2 to PL1 (datasheets of the makers). Two of
+# three runs of one virtual machine kept 0.74 and 0.86, with no other program in it: the second thread of a core may be
+# another machine's, and takes up to two fifths.
+CPU_BAR, CPU_SOURCE = 0.8, "a CPU may give up a fifth with its boost"
+VIRTUAL_BAR, VIRTUAL_SOURCE = 0.6, "another virtual machine on the same cores may take two fifths"
 # A share of the time. The hardware of a healthy device never slows itself down.
 THROTTLED = 0.005
 
@@ -17,7 +23,8 @@ def test_sustained(check: Attempt) -> None:
     """The rate of one matrix product in the last third of the time, divided by its rate in the first third [1].
 
     The time is 30 seconds, or 10 minutes with --perf-full. The ratio must be at least 0.97: a device with proper
-    cooling and power does not slow down by 3%. NVML says why the clocks of a GPU are low. The hardware may slow itself
+    cooling and power does not slow down by 3%. A CPU may give up its boost (0.8), and the CPU of a virtual machine may
+    have to share its cores (0.6). NVML says why the clocks of a GPU are low. The hardware may slow itself
     down, because it is too hot or has too little power, for at most 0.5% of the time. A power cap is a setting, so it
     is only reported. Only the spec judges a GPU in a notebook, which slows down as it warms up.
 
@@ -36,5 +43,8 @@ def test_sustained(check: Attempt) -> None:
     if configuration.LAPTOP in check.device_name:
         check.rate(measure, "")  # by the spec alone: a notebook lowers its clocks as it warms up
         return
-    check.share(measure, BAR, "healthy devices keep 97% of their first rate")
+    bar, source = BAR, SOURCE
+    if not check.device.asynchronous:
+        bar, source = (VIRTUAL_BAR, VIRTUAL_SOURCE) if is_virtual() else (CPU_BAR, CPU_SOURCE)
+    check.share(measure, bar, source)
     check.throttled(measure, THROTTLED)

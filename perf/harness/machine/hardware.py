@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perf.harness.machine import cpu
 from perf.harness.machine.devices import Device
-from perf.harness.machine.identity import CPUINFO
+from perf.harness.machine.identity import CPUINFO, is_virtual
 from perf.harness.machine.load import CPU_MAX
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.source import Unreadable
@@ -71,6 +71,7 @@ def host(cores: Sequence[int]) -> Facts:
     found = Facts()
     for name, file in OF_DMI.items():
         found.read(name, DMI / file)
+    found.known["virtual machine"] = "yes" if is_virtual() else "no"
     found.read("microcode", CPUINFO, r"microcode\s*:\s*(\S+)")
     found.add("sockets", _sockets(cores), f"{cpu.CPUS} does not say")
     found.read("SMT", SMT)

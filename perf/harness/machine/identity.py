@@ -69,6 +69,11 @@ def cpu_kind() -> tuple[str, int, int] | None:
     return (maker, int(family), int(model)) if maker and family and model else None
 
 
+def is_virtual() -> bool:
+    """Whether this is a virtual machine, as the processor says (x86): others may use the same cores unseen."""
+    return bool(re.search(r"^flags\s*:.*\bhypervisor\b", cpu.text_of(CPUINFO), re.MULTILINE))
+
+
 def environment() -> dict[str, Scalar]:
     """The facts of this machine and process that the reader of a record needs."""
     return {

@@ -27,8 +27,8 @@ NO_LIMIT = "A step without a share has no limit: this run did not measure matmul
 
 # What a reader of a ticket looks for first; the record has the rest.
 IDENTITY = (
-    "vendor", "product", "serial", "board", "board serial", "BIOS", "microcode", "sockets", "memory modules", "name",
-    "UUID", "PCI address", "VBIOS",
+    "virtual machine", "vendor", "product", "serial", "board", "board serial", "BIOS", "microcode", "sockets",
+    "memory modules", "name", "UUID", "PCI address", "VBIOS",
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _bar(check: Check) -> str:
 
 
 def metric(number: float | None, unit: str) -> str:
-    """A number in its unit: 12.3 TFLOP/s, 812 µs, 3 of 8 replays differ."""
+    """A number in its unit: 12.3 TFLOP/s, 812 µs, 3 words, 1 word."""
     if number is None:
         return quantities.NONE
     if unit in RATES:
@@ -144,6 +144,8 @@ def metric(number: float | None, unit: str) -> str:
     if unit == "s":
         return quantities.seconds(number)
     shown = quantities.count(number) if number == int(number) else quantities.significant(number)
+    if number == 1:
+        unit = {"mismatches": "mismatch"}.get(unit, unit.removesuffix("s"))
     return f"{shown} {unit}".rstrip()
 
 

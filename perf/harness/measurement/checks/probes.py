@@ -208,7 +208,7 @@ def copy(
     The `memory` of the host is `pinned` or `pageable`. `corrupt` flips one bit of a copied byte.
     """
     size = ACCELERATOR_COPY_BYTES if device.asynchronous else cpu_bytes()
-    here = torch.randint(0, 256, (size,), dtype=torch.uint8, pin_memory=memory == "pinned")
+    here = torch.empty(size // 8, dtype=torch.int64, pin_memory=memory == "pinned").random_().view(torch.uint8)
     there = here.to(device.torch_device, copy=True)
     source, target = (here, there) if direction == "in" else (there, here)
     expected = source.cpu().clone()

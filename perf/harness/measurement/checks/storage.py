@@ -28,7 +28,7 @@ def read_rate(folder: Path, fault: Fault | None = None) -> Measured:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             for _ in range(FILE_BYTES // CHUNK_BYTES):  # file systems compress what repeats
-                file.write(torch.randint(0, 256, (CHUNK_BYTES,), dtype=torch.uint8).numpy().data)
+                file.write(torch.empty(CHUNK_BYTES // 8, dtype=torch.int64).random_().numpy().data)
             os.fsync(file.fileno())
             return _rates(file.fileno(), folder, fault)
     except OSError as error:
