@@ -102,8 +102,9 @@ def test_where_nvml_is_not_there_it_says_why(monkeypatch):
 def test_a_notebook_slows_down_as_it_warms_up_and_a_cpu_gives_up_its_boost(monkeypatch, name, device, virtual, asked):
     done = []
     settings = types.SimpleNamespace(full=False)
-    judges = {kind: lambda *arguments, kind=kind: done.append((kind, arguments[1])) for kind in ("rate", "share",
-                                                                                                "throttled")}  # fmt: skip
+    judges = {
+        kind: lambda *arguments, kind=kind: done.append((kind, arguments[1])) for kind in ("rate", "share", "throttled")
+    }
     check = types.SimpleNamespace(
         device_name=name, device=Device(device), fault="", variant="", plan=types.SimpleNamespace(settings=settings),
         **judges,

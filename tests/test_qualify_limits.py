@@ -206,7 +206,7 @@ def known_limits():
         yield pytest.param(link_limit(generation, 16), test_copies.SHARE, 1e10, 2e11, id=f"PCIe {generation}")
 
 
-@pytest.mark.parametrize(("limit", "share", "least", "most"), known_limits())
+@pytest.mark.parametrize(("limit", "share", "least", "most"), list(known_limits()))
 def test_from_a_third_of_each_known_limit_to_all_of_it_the_bar_is_where_it_should_be(limit, share, least, most):
     assert least < limit.value < most  # the unit is that of the metric, without a prefix
     bar = limit_bar(limit, share)
