@@ -677,6 +677,7 @@ def test_torchs_settings_are_those_of_before_whatever_happens():
         with pytest.raises(ZeroDivisionError), mode.active():
             assert torch.get_float32_matmul_precision() == ("high" if mode.precision == "tf32" else "highest")
             assert torch.backends.cudnn.allow_tf32 == (mode.precision == "tf32")
+            assert torch.backends.cudnn.benchmark == (mode != Mode())  # the plain way is torch as it is
             raise ZeroDivisionError
         assert known() == before
 

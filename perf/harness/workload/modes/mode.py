@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.backends import cudnn
 
 from perf.harness.options import EAGER, FP32
 from perf.harness.workload.modes import compiler, execution, precision
@@ -39,10 +40,14 @@ class Mode:
     def active(self, *, anew: bool = False, cache: Path | None = None) -> Iterator[None]:
         """Set torch up for this mode, and restore its settings afterwards.
 
+        In all modes but the plain one, cuDNN tries which of its convolutions is the fastest for each shape.
         `anew`: use no earlier compilation, but for what lies in the folder `cache`.
         """
         with contextlib.ExitStack() as settings:
             settings.enter_context(precision.float32_products(tf32=self.precision == "tf32"))
+            if self != PLAIN:
+                settings.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+                cudnn.benchmark = True
             if self.execution == "compile":
                 settings.enter_context(compiler.compiling(anew=anew, cache=cache))
             yield
