@@ -1,7 +1,11 @@
 """The record of a run that decides: it overwrites no other one, and a full disk does not take the verdict with it."""
 
+import os
 import re
 import secrets
+import shlex
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 
 from perf.harness.measurement.checks import exact
 from perf.harness.plugin import state
-from tests.conftest import read
+from tests.conftest import PERF, read
 
 pytest_plugins = ["pytester", "tests.qualifications"]
 
@@ -46,6 +50,36 @@ def test_two_containers_with_one_clock_and_one_random_part_keep_two_records(qual
     (second,) = elsewhere.glob("*.json")
     assert first.name == second.name
     assert read(first)["perf"]["qualification"] == read(second)["perf"]["qualification"]
+
+
+CONTAINER = ["unshare", "-Urpuf", "--mount-proc"]  # namespaces of its own for users, processes and the host's name
+
+
+def no_containers():
+    """Why no container can be made here; None if one can."""
+    try:
+        done = subprocess.run([*CONTAINER, "hostname", "node"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "this system has no unshare"
+    return done.stderr.strip() or None
+
+
+@pytest.mark.skipif(bool(no_containers()), reason=f"no container can be made: {no_containers()}")
+def test_real_containers_that_share_a_folder_at_one_time_keep_a_record_each(tmp_path, digits_root):
+    """In both, the process has the number 1, the host has one name, and there is no home."""
+    run = [sys.executable, "-m", "pytest", str(PERF), "-p", "no:cacheprovider", "--perf-profile=qualify",
+           "--perf-check=clock", "--perf-device=cpu", "--perf-data=digits", f"--perf-data-root={digits_root}",
+           f"--benchmark-storage={tmp_path}/kept"]  # fmt: skip
+    inside = [*CONTAINER, "sh", "-c", f"hostname node && exec {shlex.join(run)}"]
+    kept_out = ("HOME", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+    env = {name: value for name, value in os.environ.items() if name not in kept_out}
+    both = [subprocess.Popen(inside, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate()[0] for one in both]
+    assert [one.returncode for one in both] == [10, 10], said
+    records = sorted((tmp_path / "kept").rglob("*.json"))
+    assert len(records) == 2
+    assert all(re.fullmatch(r"qualify_node_cpu_\d{8}_\d{6}_[0-9a-f]{8}\.json", one.name) for one in records)
+    assert all(read(one)["perf"]["qualification"]["verdict"] in ("PARTLY QUALIFIED", "INCONCLUSIVE") for one in records)
 
 
 def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, full):
