@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from perf.harness.measurement.phases import PHASES
 from perf.harness.options import FAULTS, OPTIONS
 from perf.harness.record import Case
 from perf.harness.record.check import Check, CheckVerdict
@@ -19,6 +20,7 @@ from perf.harness.report.qualification import qualification as checks_page
 from perf.harness.report.verdicts import render_verdicts
 from perf.harness.verdict.checks import qualification
 from perf.harness.verdict.keys import DEPENDS_ON
+from perf.harness.verdict.roofline import PHASE
 from perf.harness.workload.benchmarks import DEFINITIONS
 from tests.report_runs import MACHINE, benchmark, run, steps
 
@@ -322,10 +324,11 @@ def test_the_sample_of_the_modes_has_the_columns_of_a_report():
 
 def test_the_sample_of_a_qualification_has_the_columns_and_the_verdict_of_a_page():
     known = {"flop_per_byte": 9.24, "achieved_flop_per_s": 73e9, "bytes_per_step": 1, "bound_by": "overhead"}
+    known |= dict.fromkeys((f"{PHASE}{name}" for name in PHASES), 0.1)
     found = [Check("step", "cpu", CheckVerdict.UNJUDGED, "bs64", 178000, "samples/s", details=known)]
-    found += [Check("matmul", "cpu", CheckVerdict.PASS, str(number)) for number in range(10)]
-    found += [Check("memory", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(11)]
-    found += [Check("errors", "cpu", CheckVerdict.UNSUPPORTED)]
+    found += [Check("matmul", "cpu", CheckVerdict.PASS, str(number)) for number in range(16)]
+    found += [Check("memory", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(13)]
+    found += [Check("errors", "cpu", CheckVerdict.UNSUPPORTED, str(number)) for number in range(5)]
     printed = laid_out(checks_page(found, qualification(found, unjudged=["memory"])), 100)
     (sample,) = blocks(ROOT / "docs/qualify.md", "text")
     assert tables(sample) == tables(printed)

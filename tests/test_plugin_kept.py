@@ -89,7 +89,7 @@ def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, ful
     result.stderr.fnmatch_lines(
         ["*kept/*: cannot be written: No space left on device, so the record of this run would be lost; make room, *"]
     )
-    assert "numerics" not in result.stdout.str()
+    assert "test_numerics" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(("planted", "code"), [((), 10), (("--perf-inject=replay:weight",), 1)])

@@ -2,13 +2,14 @@
 
     python perf/proof/independent.py [--pairs 15]
 
-The other tools: numpy's matrix product, torch's own timer, a STREAM triad, a copy and a chain of dependent multiplications
-in C (a C compiler is needed for these three), `dd` past the system's memory. The ratio is ours ÷ theirs: the median of the
-pairs, with its 95% interval. A machine whose speed moves moves both.
+The other tools: numpy's matrix product, torch's own timer, `dd` past the system's memory; in C, if there is a compiler,
+a STREAM triad, a copy and a chain of dependent multiplications. The ratio is ours ÷ theirs: the median of the pairs,
+with its 95% interval. A machine whose speed moves moves both.
 """
 
 import argparse
 import ctypes
+import os
 import re
 import shutil
 import statistics
@@ -56,7 +57,8 @@ Rate = Callable[[], float]
 def median_s(call: Callable[[], object]) -> float:
     """The median time of `call` in SECONDS, on a plain loop of our own."""
     call()
-    times, end = [], time.perf_counter() + SECONDS
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times) < 3:
         start = time.perf_counter()
         call()
@@ -143,10 +145,9 @@ def _dd(dd: str) -> float:
     with tempfile.NamedTemporaryFile(dir=".") as file:
         file.write(np.random.default_rng(0).bytes(storage.FILE_BYTES))
         file.flush()
-        done = subprocess.run(
-            [dd, f"if={file.name}", "of=/dev/null", "bs=16M", "iflag=direct"], capture_output=True, text=True, check=True,
-            env={"LC_ALL": "C"},
-        )  # fmt: skip
+        os.fsync(file.fileno())  # a direct read would first wait for what is not on the disk yet
+        command = [dd, f"if={file.name}", "of=/dev/null", "bs=16M", "iflag=direct"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"LC_ALL": "C"})
     seconds = re.search(r"copied, ([\d.e-]+) s", done.stderr)
     assert seconds is not None, done.stderr
     return storage.FILE_BYTES / float(seconds[1])
@@ -164,7 +165,11 @@ def main() -> None:
         interval = "" if low is None else f"[{low:.3f}, {high:.3f}]"
         table.append((metric, tool, f"{first:.3g}", f"{second:.3g}", f"{median:.3f}", interval))
         print(f"{metric} {tool}: done", file=sys.stderr, flush=True)
-    print(tabulate(table, headers=("metric", "other tool", "ours", "theirs", "ours ÷ theirs", "95%"), disable_numparse=True))
+    print(
+        tabulate(
+            table, headers=("metric", "other tool", "ours", "theirs", "ours ÷ theirs", "95%"), disable_numparse=True
+        )
+    )
 
 
 if __name__ == "__main__":
