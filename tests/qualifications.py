@@ -101,6 +101,7 @@ def quick(monkeypatch, clock):
         (probes, "WARM_LEAST_S", 0.0005),
         (probes, "WARM_MOST_S", 0.001),
         (probes, "CPU_BYTES", 2**18),
+        (parts.effective_clock, "WARM_S", 0.0),
         (parts, "NODE_S", 0.005),
         (parts, "NODE_SHAPE", (8, 8, 8)),
         (patterns, "QUICK_BYTES", 2**18),

@@ -597,3 +597,20 @@ def test_anything_but_a_check_is_refused_with_the_profile(perf):
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*test_training_step.py::*: --perf-profile=qualify runs only the checks: *"])
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("option", "flag"), [("--perf-inject=cores:slow", "inject"), ("--perf-require-check=numa", "require-check")]
+)
+def test_a_check_of_cpus_alone_is_not_silently_left_out(qualify, gpu, option, flag):
+    name = option.rpartition("=")[2].partition(":")[0]
+    said = f"{name}: only a CPU has such a check, and --perf-device=cuda names none"
+    result = qualify(option, check=f"{name},errors", device="cuda")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: --perf-{flag}: {said}"])
+    assert said in " ".join(qualify(check=f"{name},errors", device="cuda").stdout.str().split())
+
+
+def test_a_run_says_beforehand_how_long_it_and_each_of_its_checks_will_take(qualify):
+    result = qualify(check="numerics,replay,errors")
+    result.stdout.fnmatch_lines(["10 metrics: about 15 s (preconditions 6 s, numerics 2 s, replay 2 s)"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +40,6 @@ from perf.harness.verdict.tally import standing_exit
 CHECKS = tuple(FAULTS)
 BETWEEN, AFTER = " between", " after"
 MIDDLE = "sustained"  # the check after which metrics that end with BETWEEN come
-NAMED_CHECKS = 4  # whose times are said beforehand
 START_S = 5.0  # reading the data, and trying what one busy core does
 NAMED = 60  # the most characters of a host, or of the devices, in the name of a record
 
@@ -119,6 +119,11 @@ class Qualify(Way):
                 raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use pytest perf/")
         items[:] = [item for item in items if _name(item) not in self._nowhere]
         chosen = self.settings.checks
+        for flag, names in (("inject", self.settings.inject), ("require-check", self.settings.require_checks)):
+            if none := sorted(self._nowhere.intersection(names)):
+                raise pytest.UsageError(f"--perf-{flag}: {', '.join(none)}: {self._only_a_cpu}")
+        if chosen is not None and (none := sorted(self._nowhere.intersection(chosen))):
+            self._notes.append(f"{', '.join(none)}: {self._only_a_cpu}")
         dropped = [item for item in items if chosen is not None and _name(item) not in (*chosen, preflight.ALWAYS)]
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
@@ -127,6 +132,11 @@ class Qualify(Way):
             device = self.state.plan.devices[_place(item)[0]]
             if device.absent:
                 item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
+
+    @property
+    def _only_a_cpu(self) -> str:
+        devices = ", ".join(self.state.plan.devices)
+        return f"only a CPU has such a check, and --perf-device={devices} names none"
 
     def collected(self, session: pytest.Session) -> None:
         absent = [device for device in self.state.plan.devices.values() if device.absent]
@@ -145,13 +155,13 @@ class Qualify(Way):
             self._promise(session)
 
     def _promise(self, session: pytest.Session) -> None:
-        """Say how long the run will take, and which checks take most of that."""
+        """Say how long the run will take, and each of its checks, the longest first."""
         of: Counter[str] = Counter()
         for item in session.items:
             of[_name(item)] += self._left_s.get(item.nodeid, 0.0)  # type: ignore[assignment]
-        longest = ", ".join(f"{name} {duration(seconds)}" for name, seconds in of.most_common(NAMED_CHECKS))
+        each = ", ".join(f"{name} {duration(seconds)}" for name, seconds in of.most_common() if seconds)
         metrics, whole = counted(len(self._left_s), "metric"), duration(START_S + sum(self._left_s.values()))
-        self.progress.line(f"{metrics}: about {whole} ({longest})")
+        self.progress.line(textwrap.fill(f"{metrics}: about {whole} ({each})", self.progress.columns))
 
     def start(self, session: pytest.Session) -> None:
         if not session.items:
