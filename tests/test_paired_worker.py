@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from perf.harness.machine import cpu
 from perf.harness.measurement.side_by_side import inject
-from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, _pin, place, told
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, place, told
 
 PLAIN = {"execution": "eager", "precision": "fp32", "model": None}
 AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None, **PLAIN}
@@ -192,7 +193,7 @@ def test_every_thread_is_pinned_and_not_only_the_main_one():
     before = os.sched_getaffinity(0)
     thread.start()
     try:
-        _pin(core)
+        cpu.bind([core])
         assert os.sched_getaffinity(thread.native_id) == os.sched_getaffinity(0) == {core}
     finally:
         for task in Path("/proc/self/task").iterdir():

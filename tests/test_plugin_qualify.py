@@ -614,3 +614,9 @@ def test_a_check_of_cpus_alone_is_not_silently_left_out(qualify, gpu, option, fl
 def test_a_run_says_beforehand_how_long_it_and_each_of_its_checks_will_take(qualify):
     result = qualify(check="numerics,replay,errors")
     result.stdout.fnmatch_lines(["10 metrics: about 15 s (preconditions 6 s, numerics 2 s, replay 2 s)"])
+
+
+def test_a_full_run_promises_its_ten_minutes(qualify, monkeypatch):
+    monkeypatch.setattr("perf.qualification.test_sustained.FULL_S", 30.0)  # the promise is of the mark, and is kept
+    result = qualify("--perf-full", check="sustained")
+    result.stdout.fnmatch_lines(["5 metrics: about 10 min (sustained 10 min, preconditions 6 s)"])

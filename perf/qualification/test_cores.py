@@ -12,9 +12,10 @@ BAR = 0.85
 
 @pytest.mark.check(cpu=("",), accelerator=(), seconds=2)
 def test_cores(check: Attempt) -> None:
-    """The rate of matrix products on the slowest physical core, divided by that on a typical core of its kind [1].
+    """The clock of the slowest physical core, divided by that of a typical core of its kind [1].
 
-    First all cores are looked at, in turns. Then the slowest and the one in the middle are compared anew.
+    Each core runs a loop whose clock cycles are known, in turns with the others. Then the slowest and the one in the
+    middle are compared anew. Where no such loop can run, matrix products tell.
     """
     slow = faults.twice if check.fault == "slow" else None
     try:

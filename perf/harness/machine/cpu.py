@@ -96,13 +96,18 @@ def alike(cores: Sequence[int]) -> list[list[int]]:
 def bound_to(cores: Iterable[int]) -> Iterator[None]:
     """Let all threads of this process run on `cores` only; afterwards each on those it had before."""
     before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
-    wanted = set(cores)
-    _bind({thread: wanted for thread in before})
+    bind(cores)
     try:
         yield
     finally:
         usual = before[os.getpid()]  # a thread that was started meanwhile
         _bind({thread: before.get(thread, usual) for thread in _threads()})
+
+
+def bind(cores: Iterable[int]) -> None:
+    """Let all threads of this process run on `cores` only: autograd has one for each GPU, OpenMP one for each core."""
+    wanted = set(cores)
+    _bind({thread: wanted for thread in _threads()})
 
 
 def _threads() -> list[int]:

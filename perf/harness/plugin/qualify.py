@@ -149,7 +149,8 @@ class Qualify(Way):
         for item in session.items:
             marker = item.get_closest_marker("check")
             if marker is not None and not item.get_closest_marker("skip"):
-                self._left_s[item.nodeid] = marker.kwargs["seconds"]
+                seconds = marker.kwargs["seconds"]
+                self._left_s[item.nodeid] = marker.kwargs.get("full", seconds) if self.settings.full else seconds
                 self._todo[_name(item), _place(item)[0]] += 1
         if self._left_s and not self.config.option.collectonly:
             self._promise(session)

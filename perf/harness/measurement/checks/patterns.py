@@ -15,7 +15,7 @@ from perf.harness.machine.memory import available_bytes, free_bytes
 WORD_BITS = 64
 WORD_BYTES = WORD_BITS // 8
 BLOCK_BYTES = 64 * 2**20
-# Of the free memory, what is tested: in a usual run no more than the first, with --perf-full the second share.
+# A usual run tests a quarter of the free memory, but at most QUICK_BYTES; --perf-full tests half of it.
 QUICK_BYTES, QUICK_SHARE, FULL_SHARE = 2**30, 0.25, 0.5
 # The multiplier of a linear congruential generator modulo 2^64 (Knuth, MMIX), and an odd increment.
 MULTIPLIER, INCREMENT = 6364136223846793005, 1442695040888963407
@@ -47,8 +47,9 @@ def wrong_words(device: Device, pattern: str, full: bool, plant: Plant | None = 
             write(block, number * (BLOCK_BYTES // WORD_BYTES))
         if plant is not None:
             plant(blocks)
-        if (found := _compare(blocks, write)).wrong:
-            return Wrong(words, found.wrong, found.first)
+        wrong, first = _compare(blocks, write)
+        if wrong:
+            return Wrong(words, wrong, first)
     return Wrong(words, 0)
 
 
@@ -64,7 +65,8 @@ def _blocks(device: Device, full: bool) -> list[Tensor]:
     return [torch.empty(BLOCK_BYTES // WORD_BYTES, dtype=torch.int64, device=device.torch_device) for _ in range(count)]
 
 
-def _compare(blocks: list[Tensor], write: Write) -> Wrong:
+def _compare(blocks: list[Tensor], write: Write) -> tuple[int, str]:
+    """How many words are not what `write` writes, and where the first of them is."""
     wrong, first = 0, ""
     expected = torch.empty_like(blocks[0])
     for number, block in enumerate(blocks):
@@ -77,7 +79,7 @@ def _compare(blocks: list[Tensor], write: Write) -> Wrong:
             bits = int(block[at] ^ expected[at]) % 2**WORD_BITS
             first = f"word {start + at}: bits {bits:#x} differ"
         wrong += here
-    return Wrong(0, wrong, first)
+    return wrong, first
 
 
 def _writers(pattern: str, full: bool) -> Iterator[Write]:

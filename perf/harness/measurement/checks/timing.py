@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 
 from perf.harness.machine.cpu import text_of
 from perf.harness.machine.devices import Device
-from perf.harness.measurement.checks.probes import Measured
 
 SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 # Linux kernel documentation, admin-guide/kernel-parameters: the kernel takes these if the processor's own counter is
@@ -49,8 +49,8 @@ def source() -> str:
     return text_of(SOURCE)
 
 
-def of_device(device: Device, plant: float = 1.0) -> Measured:
-    """By how much the clock of `device` differs from that of the host [parts per million], in looks of LOOK_S.
+def device_drift_ppm(device: Device, plant: float = 1.0) -> float:
+    """By how much the clock of `device` differs from that of the host [parts per million]: the median of LOOKS looks.
 
     `plant` is a factor for the device's times.
     """
@@ -69,4 +69,4 @@ def of_device(device: Device, plant: float = 1.0) -> Measured:
         time.sleep(LOOK_S)
         second, end = event()
         found.append(abs(plant * first.elapsed_time(second) / 1e3 / (end - start) - 1) * MILLION)
-    return Measured(tuple(found))
+    return statistics.median(found)

@@ -40,13 +40,6 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _pin(core: int) -> None:
-    """Let every thread of this process run only on `core`, because autograd has a thread for each GPU."""
-    for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # the thread has just ended
-            os.sched_setaffinity(int(thread.name), {core})
-
-
 def _begin(start: dict[str, Any]) -> Watch | None:
     """Import `perf` from this checkout, search `roots` first for everything else, and keep out of the other tree."""
     sys.path[:] = [str(CHECKOUT), *(entry for entry in sys.path if entry)]
@@ -240,7 +233,9 @@ class Worker:
 
         assert self._sliced is not None
         if core != self._core and core is not None:
-            _pin(core)
+            from perf.harness.machine import cpu
+
+            cpu.bind([core])
             self._core = core
         self._steps += steps
         run = self._sliced.steps
