@@ -1,17 +1,20 @@
-"""In: a folder of the four MNIST files. Out: two splits. We check every byte before torchvision reads the files."""
+"""In: a folder of the four MNIST files. Out: two splits. We check every byte before the files are read."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from torchvision import datasets
+import torch
+from torch import Tensor
 
 from data.errors import DataError
-from data.sets import Split, reference_transform
+from data.idx import read_idx
+from data.sets import ImageDataset, Split
 
 FILES: Final = (
     "train-images-idx3-ubyte",
@@ -34,19 +37,6 @@ class Content:
 
     def __str__(self) -> str:
         return f"{self.size} bytes with md5 {self.md5}"
-
-
-class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision has no type stubs
-    """`torchvision.datasets.MNIST`, read only from its raw files.
-
-    Older versions of torchvision wrote a `processed` folder, and torchvision still silently prefers that folder to the
-    raw files. This class never looks there. Its name is MNIST because torchvision names the data folder after it.
-    """
-
-    @property
-    def processed_folder(self) -> str:
-        """The raw folder, which contains no processed file."""
-        return str(self.raw_folder)
 
 
 def raw_folder(root: Path) -> Path:
@@ -86,5 +76,16 @@ def digest(contents: Mapping[str, Content]) -> str:
 
 def read_splits(root: Path) -> tuple[Split, Split]:
     """The training and test split from the four files under `root`. The caller has verified the files."""
-    train, test = (Split(MNIST(root, train=part, transform=reference_transform())) for part in (True, False))
-    return train, test
+    return _split(root, train=True), _split(root, train=False)
+
+
+def _split(root: Path, *, train: bool) -> Split:
+    files = FILES[:2] if train else FILES[2:]
+    images, labels = (torch.from_numpy(read_idx(raw_folder(root) / name)) for name in files)
+    return Split(images, labels.long(), partial(_by_sample, root, train))
+
+
+def _by_sample(root: Path, train: bool, images: Tensor, labels: Tensor) -> ImageDataset:
+    from data.by_sample import mnist
+
+    return mnist(root, train, images, labels)

@@ -1,6 +1,6 @@
-"""In: a uint8 array. Out: a file in the IDX format, in which MNIST is published.
+"""Arrays of uint8 from and to files in the IDX format, in which MNIST is published.
 
-Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format". torchvision reads such files.
+Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format". torchvision reads such files, too.
 """
 
 from __future__ import annotations
@@ -22,3 +22,11 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack(f">BBBB{array.ndim}I", 0, 0, _UINT8, array.ndim, *array.shape))
         file.write(np.ascontiguousarray(array).data)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of uint8 in an IDX file. The caller knows that the file is one, and whole."""
+    with path.open("rb") as file:
+        *_, dimensions = file.read(4)
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        return np.fromfile(file, np.uint8).reshape(shape)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from data.errors import DataError
-from data.folder import BLOCK_BYTES, FILES, MNIST, Content, content, digest, raw_folder, read_splits, verify
+from data.folder import BLOCK_BYTES, FILES, Content, content, digest, raw_folder, read_splits, verify
 from data.sets import DataSet
 from data.staging import left_over, staging
 
@@ -115,6 +115,8 @@ def _unpack(packed: Path, unpacked: Path, expected: Content) -> None:
 
 def _download(work: Path, lacking: list[str], raw: Path, root: Path) -> None:
     """Let torchvision download MNIST into `work`. A failure becomes a DataError that says what to do by hand."""
+    from data.by_sample import MNIST
+
     try:
         with _socket_timeout(_SOCKET_TIMEOUT_S):
             MNIST(work, download=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 if TYPE_CHECKING:
     from data.pipelines import Batch, Order
@@ -45,39 +44,29 @@ class Samples(Protocol):
 
 
 class ImageDataset(Protocol):
-    """A map-style data set of images in memory, with the attributes of `torchvision.datasets.MNIST`."""
-
-    data: Tensor
-    targets: Tensor
+    """A map-style data set: `dataset[i]` is a float32 (C, H, W) image from -1 to 1, and its label."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
 
-def reference_transform() -> transforms.Compose:
-    """Turn a PIL image into float32 (C, H, W) from -1 to 1, one sample at a time, as most beginners' programs do."""
-    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-
-
 @dataclass(frozen=True)
 class Split:
     """One part of a data set. An input pipeline reads it as whole tensors, or sample by sample.
 
-    `dataset[i]` is a float32 (C, H, W) image after the reference transforms, and its label as an int.
+    `images` is uint8 (N, H, W) or (N, C, H, W) and `labels` int64 (N,), both on the CPU. `by_sample` makes of them a
+    data set that gives one sample at a time. It imports torchvision, so it is called only when a loader is asked for.
     """
 
-    dataset: ImageDataset
+    images: Tensor
+    labels: Tensor
+    by_sample: Callable[[Tensor, Tensor], ImageDataset]
 
-    @property
-    def images(self) -> Tensor:
-        """All images, before the transforms: uint8 (N, H, W) or (N, C, H, W), on the CPU."""
-        return self.dataset.data
-
-    @property
-    def labels(self) -> Tensor:
-        """All labels: int64 (N,), on the CPU."""
-        return self.dataset.targets
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The split, sample by sample."""
+        return self.by_sample(self.images, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,9 +75,7 @@ class Split:
         """The first `count` samples, in this split's memory. Raises ValueError unless `count` is 1 to len(self)."""
         if not 1 <= count <= len(self):
             raise ValueError(f"{count} samples asked of a split that has 1 to {len(self)}")
-        dataset = copy.copy(self.dataset)
-        dataset.data, dataset.targets = self.images[:count], self.labels[:count]
-        return Split(dataset)
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def loader(self, order: Order, **options: Any) -> DataLoader[Any]:
         # A map-style data set need not be derived from Dataset. Without a generator, a DataLoader would draw the base

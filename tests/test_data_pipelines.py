@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import PIPELINES, Split, load, open_pipeline, random_images, shuffle_order
-from data.synthetic import SyntheticImages
+from data.by_sample import SyntheticImages
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def no_process_stays():
 def numbered(samples):
     """A split whose labels are the samples' numbers."""
     images = random_images((1, 2, 2), 1, samples, 1, seed=0).train.images
-    return Split(SyntheticImages(images, torch.arange(samples)))
+    return Split(images, torch.arange(samples), SyntheticImages)
 
 
 def pipeline_of(kind, split, batch_size=64, seed=0, **options):
@@ -87,9 +87,8 @@ def test_so_they_do_for_images_of_several_channels(shape):
 
 
 def test_every_byte_value_is_normalized_as_torchvision_does():
-    split = Split(
-        SyntheticImages(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.zeros(1, dtype=torch.int64))
-    )
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    split = Split(every, torch.zeros(1, dtype=torch.int64), SyntheticImages)
     assert batches_of("resident", split)[0][0][0].equal(split.dataset[0][0])
 
 
@@ -242,7 +241,7 @@ def test_workers_are_kept_from_epoch_to_epoch_and_gone_after_closing(digits):
 
 def test_every_worker_computes_on_one_thread():
     split = random_images((1, 4, 4), 1, 8, 1, seed=0).train
-    batches = batches_of("workers", Split(Threads(split.images, split.labels)), batch_size=1)
+    batches = batches_of("workers", Split(split.images, split.labels, Threads), batch_size=1)
     assert {labels.item() for _, labels in batches} == {1}
 
 
@@ -275,14 +274,14 @@ def test_closing_in_the_middle_of_an_epoch_stops_the_workers(digits):
 
 def test_a_worker_that_dies_is_an_error_and_the_next_epoch_works(tmp_path):
     made = random_images((1, 4, 4), 1, 20, 1, seed=0).train
-    dataset = Fatal(made.images, made.labels)
-    dataset.weapon = tmp_path / "weapon"
-    dataset.weapon.touch()
-    with pipeline_of("workers", Split(dataset), batch_size=2) as pipeline:
+    split = Split(made.images, made.labels, Fatal)
+    weapon = split.dataset.weapon = tmp_path / "weapon"
+    weapon.touch()
+    with pipeline_of("workers", split, batch_size=2) as pipeline:
         with pytest.raises(RuntimeError, match="worker"):
             list(pipeline.epoch())
         assert multiprocessing.active_children() == []
-        dataset.weapon.unlink()
+        weapon.unlink()
         assert same(list(pipeline.epoch()), batches_of("resident", made, batch_size=2))
 
 

@@ -1,5 +1,8 @@
 """Data sets and their splits."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from torchvision.datasets import MNIST
@@ -44,3 +47,16 @@ def test_images_are_bytes_and_labels_are_long(digits):
     assert digits.train.images.dtype == torch.uint8
     assert digits.train.images.shape == (60_000, 28, 28)
     assert digits.train.labels.dtype == torch.int64
+
+
+def test_whole_tensors_need_no_torchvision_which_takes_seconds_to_import(digits_root, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "data"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    anew = importlib.import_module("data")
+    digits = anew.load("digits", digits_root).subset(128, 1).train
+    how = {"batch_size": 64, "device": torch.device("cpu"), "seed": 0}
+    with anew.open_pipeline("resident", digits, **how) as pipeline:
+        assert len(list(pipeline.epoch())) == 2
+    with pytest.raises(ModuleNotFoundError, match="torchvision"):
+        anew.open_pipeline("dataloader", digits, **how)
