@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import importlib
 import json
 import os
 import shutil
@@ -23,6 +24,11 @@ from perf.harness.machine.devices import Device
 from perf.harness.options import resolve
 from perf.harness.record import write
 from tests import fake_nvml
+
+# A run inside of a test forgets afterwards what it imported, and the next one needs seconds to import it again. Every
+# optimizer imports the first of these.
+for name in ("torch._dynamo", "torchvision", "scipy.stats"):
+    importlib.import_module(name)
 
 # No test depends on elapsed time.
 settings.register_profile("stepwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
