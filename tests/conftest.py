@@ -24,6 +24,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.options import resolve
 from perf.harness.record import write
 from tests import fake_nvml
+from tests.preloaded import Preloaded
 
 # A run inside of a test forgets afterwards what it imported, and the next one needs seconds to import it again. Every
 # optimizer imports the first of these.
@@ -150,6 +151,27 @@ def plug(monkeypatch):
         return facts
 
     return plug
+
+
+@pytest.fixture(scope="session")
+def torch_process():
+    """A process that has imported torch, and runs programs."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells how a program ended that another process has forked")
+    process = Preloaded()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def preloaded(torch_process, monkeypatch):
+    """Workers that need no seconds to import torch."""
+
+    def start(command, **options):
+        return (torch_process.start if command[0] == sys.executable else subprocess.Popen)(command, **options)
+
+    forking = types.SimpleNamespace(**vars(subprocess) | {"Popen": start})
+    monkeypatch.setattr("perf.harness.measurement.side_by_side.link.subprocess", forking)
 
 
 def git(repository, *arguments):

@@ -187,20 +187,15 @@ def test_ci_runs_the_readmes_own_test_command():
     assert found.endswith(" -e tests") and command
 
 
-def test_the_example_of_a_users_model_runs_as_written(tmp_path, digits_root):
+def test_the_example_of_a_users_model_runs_as_written(tmp_path, torch_process):
     page = ROOT / "docs" / "your-model.md"
     (example,) = blocks(page, "python")
     (tmp_path / "tiny.py").write_text(example)
     (command,) = [line for line in commands(page) if "--perf-model=" in line]
     arguments = command.replace("STEPWATCH/perf", str(ROOT / "perf")).split()[3:]
     quick = ["-k", "bs64 and (step or resident)", "--perf-device=cpu", "--perf-rounds=3", "--perf-passes=1"]
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", *arguments, *quick, "-p", "no:cacheprovider",
-            f"--benchmark-storage={tmp_path / 'kept'}",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", *arguments, *quick, "-p", "no:cacheprovider"]
+    done = torch_process.run([*command, f"--benchmark-storage={tmp_path / 'kept'}"], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tiny.py:tiny_cnn" in done.stdout
     assert re.search(r"\b3 passed\b", done.stdout)

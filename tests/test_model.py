@@ -1,7 +1,6 @@
 """The networks, the training step, the epoch, the evaluation, and what a model's name stands for."""
 
 import copy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -301,7 +300,7 @@ def test_a_training_that_diverges_says_so_and_fails(digits_root, capsys):
     assert "the loss is not finite; try a lower --lr than 1e+09" in capsys.readouterr().err
 
 
-def test_the_command_runs_from_another_folder(digits_root, tmp_path):
+def test_the_command_runs_from_another_folder(digits_root, tmp_path, torch_process):
     command = [
         sys.executable,
         "-m",
@@ -311,9 +310,7 @@ def test_the_command_runs_from_another_folder(digits_root, tmp_path):
         f"--data-root={digits_root}",
         "--batch-size=4096",
     ]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    done = torch_process.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stderr) == (0, "")
     assert "Epoch [1/1], Loss: " in done.stdout
 

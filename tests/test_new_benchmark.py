@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -39,17 +38,15 @@ def checkout(tmp_path_factory, digits_root):
 
 
 @pytest.fixture
-def run(checkout, digits_root):
+def run(checkout, digits_root, torch_process):
     """Runs pytest there, on the new benchmark alone; gives the exit code and what was printed."""
 
     def run(*arguments):
         options = ["--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", "--perf-data=digits"]
         command = [sys.executable, "-m", "pytest", "perf/", "-k", "scoring", "-p", "no:xdist", "-p", "no:cacheprovider"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        done = subprocess.run(
-            [*command, *options, f"--perf-data-root={digits_root}", *arguments],
-            cwd=checkout, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command += [*options, f"--perf-data-root={digits_root}", *arguments]
+        done = torch_process.run(command, cwd=checkout, env=environment)
         return done.returncode, done.stdout
 
     return run

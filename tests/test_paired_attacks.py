@@ -16,7 +16,7 @@ from perf.harness.record.judgement import Verdict
 from perf.harness.workload.axes import Axes
 from tests.conftest import git
 
-pytestmark = pytest.mark.usefixtures("places")
+pytestmark = pytest.mark.usefixtures("places", "preloaded")
 
 NETS = """
 from torch import nn

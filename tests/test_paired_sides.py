@@ -19,7 +19,7 @@ from perf.harness.options import resolve
 from perf.harness.workload.axes import Axes
 from tests.conftest import git
 
-pytestmark = pytest.mark.usefixtures("places")
+pytestmark = pytest.mark.usefixtures("places", "preloaded")
 
 FACTORY = """
 from torch import nn

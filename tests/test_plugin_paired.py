@@ -26,6 +26,8 @@ from tests.conftest import STRICT, git
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.usefixtures("preloaded")
+
 ROOT = Path(__file__).resolve().parent.parent
 PERF = ROOT / "perf"
 STEP = PERF / "test_training_step.py"
@@ -856,14 +858,14 @@ ABSENT = (
     ("file", "text", "said"),
     [("model/networks.py", "x = 1\ndef f(:\n", SYNTAX), ("data/__init__.py", "import nowhere\n", ABSENT)],
 )
-def test_a_working_tree_that_cannot_be_imported_is_one_line_and_exit_4(tmp_path, file, text, said):
+def test_a_working_tree_that_cannot_be_imported_is_one_line_and_exit_4(tmp_path, file, text, said, torch_process):
     for part in ("perf", "model", "data"):
         ignored = shutil.ignore_patterns("MNIST", "__pycache__", "results", ".benchmarks")
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
     shutil.copy(ROOT / "conftest.py", tmp_path)
     (tmp_path / file).write_text(text)
     command = [sys.executable, "-m", "pytest", "perf", "--perf-against=main", "-p", "no:cacheprovider"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = torch_process.run(command, cwd=tmp_path)
     assert result.returncode == 4, result.stdout + result.stderr
     assert result.stdout == ""
     assert result.stderr.strip() == f"ERROR: the working tree cannot be imported: {said}"

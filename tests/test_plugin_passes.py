@@ -19,6 +19,8 @@ from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.usefixtures("preloaded")
+
 TWO = ("--perf-device=cpu", "--perf-passes=2")
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import textwrap
 
@@ -36,17 +35,20 @@ def machine(tmp_path_factory):
     (facts / "METADATA").write_text(METADATA)
     (facts / "entry_points.txt").write_text(ENTRY_POINTS)
     path = os.pathsep.join([str(ROOT), str(packages)])
-    return {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": "", "PYTHONWARNINGS": "error"}
+    return {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
 
 
 @pytest.fixture(scope="module")
-def told(machine):
+def told(machine, torch_process):
     """Runs a program that has the device; returns what the program printed, as JSON."""
 
     def run(program):
-        begin = "import json, torch\nfrom tests.pretended.work import WORK\ntorch.manual_seed(0)\n"
+        begin = (
+            "import json, torch, warnings\nfrom tests.pretended.work import WORK\ntorch.manual_seed(0)\n"
+            "warnings.simplefilter('error')\n"
+        )
         command = [sys.executable, "-c", begin + textwrap.dedent(program)]
-        done = subprocess.run(command, cwd=ROOT, env=machine, capture_output=True, text=True)
+        done = torch_process.run(command, cwd=ROOT, env=machine)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -54,11 +56,10 @@ def told(machine):
 
 
 @pytest.fixture
-def perf_on(machine, digits_root, tmp_path):
+def perf_on(machine, digits_root, tmp_path, torch_process):
     """Runs the benchmarks on the CPU and on the device; returns the exit code, what is printed, and the record."""
     kept = tmp_path / "run.json"
     environment = {**machine, "PYTHONPATH": os.pathsep.join([machine["PYTHONPATH"], str(tmp_path)])}
-    environment.pop("PYTHONWARNINGS")  # of the run: not every one is an error, as for a user
 
     def run(*arguments, devices=1):
         environment[COUNT] = str(devices)
@@ -68,7 +69,7 @@ def perf_on(machine, digits_root, tmp_path):
             f"--benchmark-storage={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist", "--perf-passes=1",
         ]  # fmt: skip
         command = [sys.executable, "-m", "pytest", *options, *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        done = torch_process.run(command, cwd=ROOT, env=environment)
         return done.returncode, done.stdout + done.stderr, read(kept) if kept.exists() else {}
 
     return run

@@ -3,7 +3,6 @@
 import builtins
 import itertools
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -747,7 +746,7 @@ def test_tiny_lm_learns_in_each_mode(execution, precision):
 # Packages that are called as Stepwatch's.
 
 
-def test_a_users_packages_may_be_called_model_data_and_perf(tmp_path):
+def test_a_users_packages_may_be_called_model_data_and_perf(tmp_path, torch_process):
     for name in ("model", "data", "perf"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"NAME = 'the user\\'s {name}'\n")
@@ -769,9 +768,7 @@ def test_a_users_packages_may_be_called_model_data_and_perf(tmp_path):
         "import data, model.nets\n"
         "print(data.NAME, model.nets.Net.__name__)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, ROOT], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = torch_process.run([sys.executable, "-c", script, ROOT], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the user's data the user's perf\n")
     assert done.stdout.endswith("the user's data Net\n")

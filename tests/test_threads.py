@@ -63,9 +63,9 @@ def test_a_step_that_takes_longer_than_the_time_for_it_is_made_twice():
     assert steps.made == 2000
 
 
-def test_the_number_comes_from_a_process_of_its_own():
+def test_the_number_comes_from_a_process_of_its_own(torch_process):
     asked = json.dumps({"models": ["simple_nn"], "sizes": [4], "path": [], "threads": None})
-    done = subprocess.run([sys.executable, "-P", threads.__file__], input=asked, capture_output=True, text=True)
+    done = torch_process.run([sys.executable, "-P", threads.__file__], input=asked)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["steps"], answer["loaded"]) == (["simple_nn at batch 4"], None)
@@ -73,13 +73,13 @@ def test_the_number_comes_from_a_process_of_its_own():
     assert answer["times"]["1"][0] > 0
 
 
-def test_what_a_users_module_prints_is_not_the_answer(tmp_path):
+def test_what_a_users_module_prints_is_not_the_answer(tmp_path, torch_process):
     (tmp_path / "noisy.py").write_text(
         "print('loading')\nfrom torch import nn\n"
         "def net():\n    print('building')\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
     )
     asked = json.dumps({"models": ["noisy:net"], "sizes": [4], "path": [str(tmp_path)], "threads": [2]})
-    done = subprocess.run([sys.executable, "-P", threads.__file__], input=asked, capture_output=True, text=True)
+    done = torch_process.run([sys.executable, "-P", threads.__file__], input=asked)
     assert [*json.loads(done.stdout)["times"]] == ["2"]
     assert "loading\nbuilding\n" in done.stderr
 

@@ -17,6 +17,8 @@ from tests.conftest import STEP, kept, read, validator
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.usefixtures("preloaded")
+
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):

@@ -33,6 +33,8 @@ from tests.conftest import PERF, STEP, kept, read
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.usefixtures("preloaded")
+
 compiler.load_compiler()  # pytester forgets what is imported meanwhile, and torch does not bear a second import
 
 WAIT = ("wait",)
