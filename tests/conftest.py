@@ -11,6 +11,7 @@ import sys
 import time
 import types
 import uuid
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,22 @@ def git(repository, *arguments):
 
 
 @pytest.fixture
-def perf(pytester, digits_root, monkeypatch):
+def read_once(digits_root, monkeypatch):
+    """The drawn digits are verified and read once, not in each run: they are 55 MB."""
+
+    def known(name, root, **options):
+        return _digits(root) if (name, root) == ("digits", digits_root) else load(name, root, **options)
+
+    monkeypatch.setattr("perf.harness.workload.workload.load", known)
+
+
+@cache
+def _digits(root):
+    return load("digits", root)
+
+
+@pytest.fixture
+def perf(pytester, read_once, digits_root, monkeypatch):
     """Runs pytest in this process on the real `perf/`, with storage and data of its own."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--perf-data-root={digits_root}", "--perf-data=digits")

@@ -143,7 +143,7 @@ def quick(monkeypatch, clock):
 
 
 @pytest.fixture
-def qualify(quick, clock, pytester, digits_root, monkeypatch):
+def qualify(quick, clock, pytester, read_once, digits_root, monkeypatch):
     """Runs the checks named by `check`; what is printed, and the record."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     common = ("-p", "no:cacheprovider", "-p", "no:xdist", *STRICT, "--perf-threads=1")

@@ -32,6 +32,7 @@ FILES = {
 MOST_KEPT = 10_000
 
 
+@functools.cache  # `sysconfig` puts the paths together anew each time: 0.9 ms for each of 3,000 modules
 def libraries() -> tuple[Path, ...]:
     """The folders of this Python and its libraries."""
     places = {sysconfig.get_path(name) for name in SCHEMES} | {sys.prefix, sys.base_prefix}
