@@ -25,6 +25,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.options import resolve
 from perf.harness.record import write
 from tests import fake_nvml
+from tests.gpu_page import pytest_terminal_summary  # noqa: F401  # pytest finds the hook here
 from tests.preloaded import Preloaded
 
 # A run inside of a test forgets afterwards what it imported, and the next one needs seconds to import it again. Every

@@ -22,6 +22,7 @@ from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import float32_products
 from perf.harness.workload.workload import Workload
 from tests.conftest import ROOT
+from tests.gpu_page import FOUND
 
 GPU = Device("cuda")
 WHY_NONE = devices.why_absent("cuda")
@@ -51,6 +52,12 @@ def workload(mode=PLAIN, net="plain", optimizer="sgd", device=GPU, data=DATA, pi
     return Workload(made, data, device, 32, pipeline, 0, mode)
 
 
+@pytest.fixture
+def found(record_property):
+    """Keeps what a question has measured, for the page at the end."""
+    return lambda text: record_property(FOUND, text)
+
+
 def clock():
     return rounds.device_timer(devices.synchronizer(GPU))()
 
@@ -64,20 +71,21 @@ def ask(*arguments, timeout=300):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("net", NETWORKS)
-def test_a_captured_step_trains_as_eager_does(net, optimizer):
+def test_a_captured_step_trains_as_eager_does(net, optimizer, found):
     mode = Mode("cudagraph")
     with mode.active():
-        found = parity.parity(workload(mode, net, optimizer), clock)
-    print(f"{net}, {optimizer}: the losses differ by {found.difference:.2g} at most")
-    assert (found.steps, found.difference <= ROUNDING["fp32"]) == (parity.STEPS, True)
+        losses = parity.parity(workload(mode, net, optimizer), clock)
+    found(f"losses differ by {losses.difference:.2g} at most")
+    assert (losses.steps, losses.difference <= ROUNDING["fp32"]) == (parity.STEPS, True)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_a_second_gpu_is_captured_after_the_first():
+def test_a_second_gpu_is_captured_after_the_first(found):
     for device in (Device("cuda:0"), Device("cuda:1")):
         with devices.current(device):
-            work = workload(Mode("cudagraph"), device=device)
-            assert parity.parity(work, clock).difference <= ROUNDING["fp32"]
+            losses = parity.parity(workload(Mode("cudagraph"), device=device), clock)
+            found(f"{device.name}: losses differ by {losses.difference:.2g} at most")
+            assert losses.difference <= ROUNDING["fp32"]
 
 
 def test_a_graph_that_is_empty_is_an_error():
@@ -109,20 +117,23 @@ print("then:", result.tolist())
 """
 
 
-def test_what_waits_for_the_gpu_is_not_captured_and_the_next_capture_is_right():
+def test_what_waits_for_the_gpu_is_not_captured_and_the_next_capture_is_right(found):
     done = subprocess.run([sys.executable, "-c", WAITS], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    found(" ".join(done.stdout.split()))
     assert "refused:" in done.stdout, done.stderr
     assert "then: [3.0, 3.0]" in done.stdout, done.stderr
 
 
-def test_an_epoch_as_graphs_is_the_epoch_that_eager_trains():
+def test_an_epoch_as_graphs_is_the_epoch_that_eager_trains(found):
     data = random_images((1, 28, 28), 10, 32 * 7 + 5, 64, seed=0)  # the last batch is a short one
     captured, plain = (workload(mode, data=data) for mode in (Mode("cudagraph"), PLAIN))
     with captured.open(data.train, "resident") as pipeline:
         one, other = captured.trainee(), plain.trainee()
         for number in (0, 1):
-            found = execution.epoch(one.step, pipeline, number).item()
-            assert apart(found, train_epoch(other.step, pipeline.epoch(number)).item()) < 1e-5
+            loss = execution.epoch(one.step, pipeline, number).item()
+            difference = apart(loss, train_epoch(other.step, pipeline.epoch(number)).item())
+            found(f"epoch {number + 1}: losses differ by {difference:.2g}")
+            assert difference < 1e-5
 
 
 def product(x, y):
@@ -135,7 +146,7 @@ def convolution(x, y):
 
 @pytest.mark.parametrize("new", [False, True])
 @pytest.mark.parametrize("operation", [product, convolution])
-def test_tf32_is_off_and_on_as_asked_whatever_the_user_has_set(operation, new):
+def test_tf32_is_off_and_on_as_asked_whatever_the_user_has_set(operation, new, found):
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(512, 512, generator=generator) for _ in range(2))
     exact = operation(x.double(), y.double())
@@ -146,21 +157,24 @@ def test_tf32_is_off_and_on_as_asked_whatever_the_user_has_set(operation, new):
             torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
         for tf32 in (False, True):
             with float32_products(tf32=tf32):
-                found = operation(x.cuda(), y.cuda()).cpu()
-            errors[tf32] = float((found - exact).norm() / exact.norm())
+                result = operation(x.cuda(), y.cuda()).cpu()
+            errors[tf32] = float((result - exact).norm() / exact.norm())
     finally:
         torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before
+    found(f"error {errors[False]:.2g} without TF32, {errors[True]:.2g} with it")
     assert errors[False] < 1e-6
     assert 1e-4 < errors[True] < 1e-3
 
 
 @pytest.mark.parametrize("mode", [Mode("eager", "bf16"), Mode("eager", "fp16"), Mode("eager", "tf32"), Mode("compile")])
-def test_each_mode_trains_as_the_plain_way_does(mode):
+def test_each_mode_trains_as_the_plain_way_does(mode, found):
     with mode.active():
-        assert parity.parity(workload(mode), clock).difference <= ROUNDING[mode.precision]
+        losses = parity.parity(workload(mode), clock)
+    found(f"losses differ by {losses.difference:.2g} at most")
+    assert losses.difference <= ROUNDING[mode.precision]
 
 
-def test_the_clock_and_the_gpus_own_events_agree():
+def test_the_clock_and_the_gpus_own_events_agree(found):
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda._sleep(1)
     before = clock()
@@ -168,10 +182,11 @@ def test_the_clock_and_the_gpus_own_events_agree():
     torch.cuda._sleep(10**9)
     end.record()
     wall = clock() - before
+    found(f"clock {wall:.4f} s, events {start.elapsed_time(end) / 1e3:.4f} s")
     assert wall == pytest.approx(start.elapsed_time(end) / 1e3, rel=0.01)
 
 
-def test_the_phases_of_an_epoch_add_up():
+def test_the_phases_of_an_epoch_add_up(found):
     work = workload()
     trainee, stopwatch = work.trainee(), EventStopwatch(GPU.torch_device)
     with work.open(work.data.train, "resident") as pipeline:
@@ -179,17 +194,20 @@ def test_the_phases_of_an_epoch_add_up():
         before = clock()
         epoch_in_phases(trainee.step, pipeline, stopwatch)
         wall = clock() - before
-    assert sum(stopwatch.seconds().values()) == pytest.approx(wall, rel=0.02)
+    phases = sum(stopwatch.seconds().values())
+    found(f"phases {phases * 1e3:.2f} ms, epoch {wall * 1e3:.2f} ms")
+    assert phases == pytest.approx(wall, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["simple_nn", "small_cnn"])
-def test_the_first_losses_are_those_of_the_cpu(name, digits_root):
+def test_the_first_losses_are_those_of_the_cpu(name, digits_root, found):
     data = load("digits", digits_root).subset(640, 64)
     here, there = (Workload(load_recipe(name), data, device, 64, None, 0) for device in (Device("cpu"), GPU))
     with PLAIN.active():
-        found = [work.trainee().mean_loss(work.batches(8)) for work in (here, there)]
+        means = [work.trainee().mean_loss(work.batches(8)) for work in (here, there)]
         first = [parity.first_losses(work.trainee(), work.batches(8), clock, 60.0) for work in (here, there)]
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    found(f"mean loss {means[0]:.6f} on the CPU, {means[1]:.6f} on the GPU")
+    assert means[0] == pytest.approx(means[1], rel=1e-4)
     assert all(one is not None and len(one.losses) == len(parity.COMPARED) for one in first)
     assert differs(first[0].losses, first[1].losses, [one.rounding for one in first]) is None
 
@@ -205,7 +223,7 @@ def test_too_little_memory_is_recognized_and_all_of_it_comes_back():
     assert memory.used_bytes(GPU) == before
 
 
-def test_forty_captures_take_no_more_memory_than_four():
+def test_forty_captures_take_no_more_memory_than_four(found):
     def reserved(captures):
         for _ in range(captures):
             trainee = workload(Mode("cudagraph")).trainee()
@@ -214,25 +232,29 @@ def test_forty_captures_take_no_more_memory_than_four():
         memory.free(GPU)
         return torch.cuda.memory_reserved()
 
-    assert reserved(40) <= reserved(4)
+    many, few = reserved(40), reserved(4)
+    found(f"{many / 1e6:.0f} MB, {few / 1e6:.0f} MB")
+    assert many <= few
 
 
-def test_the_largest_batch_is_found_below_a_limit(tmp_path):
+def test_the_largest_batch_is_found_below_a_limit(tmp_path, found):
     limit, target, start = 10**9, tmp_path / "run.json", time.monotonic()
     code, said = ask("--perf-memory-limit=1GB", "-k", "largest_batch", f"--benchmark-json={target}")
     assert code == 0, said
-    found = json.loads(target.read_text())["benchmarks"][0]["extra_info"]
-    assert (found["limited_by"], found["memory_limit_bytes"]) == ("out of memory", limit)
+    info = json.loads(target.read_text())["benchmarks"][0]["extra_info"]
+    found(f"{info['largest_batch']} samples below {limit / 1e9:g} GB, in {time.monotonic() - start:.0f} s")
+    assert (info["limited_by"], info["memory_limit_bytes"]) == ("out of memory", limit)
     assert time.monotonic() - start < 200
 
 
-def test_nvml_speaks_of_the_gpu_that_torch_uses():
+def test_nvml_speaks_of_the_gpu_that_torch_uses(found):
     pynvml = pytest.importorskip("pynvml")
     gpu = open_gpu(GPU)
     assert pynvml.nvmlDeviceGetUUID(gpu._handle) == f"GPU-{torch.cuda.get_device_properties(0).uuid}"
-    found = gpu.sample()
-    assert found["sm_clock_hz"] > 0
-    assert found["power_w"] > 0
+    sample = gpu.sample()
+    found(f"{sample['sm_clock_hz'] / 1e6:.0f} MHz, {sample['power_w']:.0f} W")
+    assert sample["sm_clock_hz"] > 0
+    assert sample["power_w"] > 0
 
 
 def test_a_lower_precision_with_a_scaler_is_not_called_launch_bound(tmp_path):
