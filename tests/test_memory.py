@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import re
 import resource
 import types
 import weakref
@@ -360,11 +361,9 @@ def test_the_largest_batch_under_a_small_limit(perf, pytester, rlimit):
     assert info["sufficient_batch"] == info["batch_size"] == info["samples_per_iteration"]
     assert info["sufficient_batch"] in sizes
     text = " ".join(result.stdout.str().split())
-    assert (
-        f"SMOKE: simple_nn on this CPU: the largest batch that fits into 41.9 MB is {info['largest_batch']}; "
-        f"from batch {info['sufficient_batch']} on, doubling the batch no longer raises throughput by 5%: "
-        f"use --perf-batch-size={info['sufficient_batch']}."
-    ) in text
+    # Why it is this one depends on how busy the machine is: tests/test_report_capacity.py has all reasons.
+    says = f"SMOKE: simple_nn on this CPU: the largest batch that fits into 41.9 MB is {info['largest_batch']}; "
+    assert re.search(f"{re.escape(says)}[^.]*: use --perf-batch-size={info['sufficient_batch']}\\.", text)
 
 
 def test_where_nothing_fits_the_case_fails_in_one_line_and_pytest_lives(perf, rlimit, monkeypatch):
