@@ -1,0 +1,55 @@
+"""Programs that are forked behave as those that are started."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAMS = {
+    "ends": "print('fine')",
+    "has a code": "import sys; sys.exit(3)",
+    "says why": "import sys; sys.exit('no such file')",
+    "raises": "raise ValueError('mine')",
+    "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "reads and is told": "import os, sys; print(input(), sys.argv[1:], os.environ['HERE'], os.getcwd(), __name__)",
+    "tidies up": "import atexit; atexit.register(print, 'last'); print('first', flush=True)",
+}
+
+
+@pytest.mark.parametrize("does", PROGRAMS)
+def test_a_program_ends_and_prints_as_one_that_is_started(torch_process, tmp_path, does):
+    command = [sys.executable, "-c", PROGRAMS[does], "-x", "two words"]
+    given = {"input": "a line\n", "cwd": tmp_path, "env": os.environ | {"HERE": "é"}}
+    started = subprocess.run(command, **given, capture_output=True, text=True, check=False)
+    forked = torch_process.run(command, **given)
+    assert (forked.returncode, forked.stdout) == (started.returncode, started.stdout)
+    assert forked.stderr.splitlines()[-1:] == started.stderr.splitlines()[-1:]
+
+
+def test_a_script_and_a_module_find_what_they_would_find(torch_process, tmp_path):
+    (tmp_path / "beside.py").write_text("print(__name__)\n")
+    (tmp_path / "program.py").write_text("import beside, sys\nprint(__name__, sys.argv)\n")
+    asked = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path)}}
+    module, script = [sys.executable, "-m", "program", "1"], [sys.executable, "-P", "program.py", "1"]
+    assert torch_process.run(module, **asked).stdout == f"beside\n__main__ ['{tmp_path / 'program.py'}', '1']\n"
+    assert torch_process.run(script, **asked).stdout == "beside\n__main__ ['program.py', '1']\n"
+
+
+def test_nothing_of_one_program_or_of_the_tests_is_in_the_next(torch_process):
+    asked = "import sys; print([name for name in ('perf', 'tests', 'mine') if name in sys.modules]); "
+    command = [sys.executable, "-c", asked + "sys.modules['mine'] = sys"]
+    assert [torch_process.run(command).stdout for _ in range(2)] == ["[]\n"] * 2
+
+
+def test_a_program_has_its_parent_its_session_and_its_signals(torch_process):
+    asks = "import os, time; print(os.getppid(), os.getsid(0) == os.getpid(), flush=True); time.sleep(60)"
+    pipe = subprocess.PIPE
+    with torch_process.start([sys.executable, "-c", asks], stdout=pipe, text=True, start_new_session=True) as program:
+        assert program.stdout.readline() == f"{os.getpid()} True\n"
+        assert program.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(0)
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == -signal.SIGTERM
