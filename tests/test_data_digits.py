@@ -80,7 +80,7 @@ def test_there_are_as_many_as_in_mnist_and_torchvision_reads_them(digits_root):
         plain = MNIST(digits_root / "digits", train=train)
         assert len(plain) == count
         assert split.images.equal(plain.data)
-        assert split.labels.equal(plain.targets)
+        assert split.labels.equal(plain.targets) and split.labels.dtype == plain.targets.dtype
     assert (digits.name, digits.note, digits.classes, digits.shape) == ("digits", "", 10, (1, 28, 28))
 
 

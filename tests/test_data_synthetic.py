@@ -20,7 +20,7 @@ def test_images_have_the_shape_that_was_asked_for(shape):
     image, label = made.test.dataset[1]
     assert image.shape == shape
     assert image.dtype == torch.float32
-    assert type(label) is int
+    assert type(label) is int and label == made.test.labels[1]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

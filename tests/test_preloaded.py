@@ -14,6 +14,7 @@ PROGRAMS = {
     "raises": "raise ValueError('mine')",
     "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "reads and is told": "import os, sys; print(input(), sys.argv[1:], os.environ['HERE'], os.getcwd(), __name__)",
+    "has its own environment": "import os; print(os.environ.get('OMP_NUM_THREADS'))",
     "tidies up": "import atexit; atexit.register(print, 'last'); print('first', flush=True)",
 }
 
@@ -21,7 +22,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("does", PROGRAMS)
 def test_a_program_ends_and_prints_as_one_that_is_started(torch_process, tmp_path, does):
     command = [sys.executable, "-c", PROGRAMS[does], "-x", "two words"]
-    given = {"input": "a line\n", "cwd": tmp_path, "env": os.environ | {"HERE": "é"}}
+    given = {"input": "a line\n", "cwd": tmp_path, "env": {"HERE": "é", "PYTHONUTF8": "1"}}
     started = subprocess.run(command, **given, capture_output=True, text=True, check=False)
     forked = torch_process.run(command, **given)
     assert (forked.returncode, forked.stdout) == (started.returncode, started.stdout)
