@@ -355,3 +355,9 @@ def test_the_map_names_every_file_of_the_harness_and_nothing_else():
         if path.is_file() and path.suffix in (".py", ".json") and path.name != "__init__.py"
     }
     assert told == there
+
+
+def test_the_words_name_every_verdict():
+    row = re.search(r"^\| verdict \| (.*) for a benchmark; (.*) for a check \|$", text("CONTRIBUTING.md"), re.MULTILINE)
+    named = [re.split(r", | or ", kind) for kind in row.groups()]
+    assert named == [list(Verdict), list(CheckVerdict)]
