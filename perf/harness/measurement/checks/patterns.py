@@ -72,9 +72,11 @@ def _compare(blocks: list[Tensor], write: Write) -> tuple[int, str]:
     for number, block in enumerate(blocks):
         start = number * (BLOCK_BYTES // WORD_BYTES)
         write(expected, start)
+        if torch.equal(block, expected):  # `!=` makes a tensor, which took half of the time
+            continue
         differ = block != expected
         here = int(differ.sum())
-        if here and not first:
+        if not first:
             at = int(differ.nonzero()[0])
             bits = int(block[at] ^ expected[at]) % 2**WORD_BITS
             first = f"word {start + at}: bits {bits:#x} differ"
