@@ -1,8 +1,10 @@
 """Trends: a planted drift or step is found where it is, histories without one show none more often than stated."""
 
+import itertools
 import json
 import math
 import random
+import statistics
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from perf.__main__ import main
 from perf.harness.record.read import parse
 from perf.harness.report.layout import encodable
-from perf.harness.statistics.change_points import LEAST, change_points
+from perf.harness.statistics.change_points import LEAST, _divergences, change_points
 from perf.harness.verdict.trend import CHANCE, histories
 from tests.stored_runs import record, write
 
@@ -198,3 +200,21 @@ def test_a_narrow_terminal_and_plain_ascii_can_show_it(tmp_path, capsys, monkeyp
     out = trend(capsys, tmp_path)[1]
     assert max(map(len, out.splitlines())) <= columns
     assert "?" not in encodable(out, "ascii")
+
+
+def test_a_place_is_scored_by_the_energy_distance_between_what_is_before_and_after():
+    """Matteson and James 2014, equations 5 to 7, written out."""
+    values = noise(random.Random(3), 9, steps=[(5, 0.05)])
+
+    def mean_distance(pairs):
+        return statistics.fmean(abs(one - other) for one, other in pairs)
+
+    def scored(place, end):
+        before, after = values[:place], values[place:end]
+        within = [mean_distance(itertools.combinations(part, 2)) for part in (before, after)]
+        energy = 2 * mean_distance(itertools.product(before, after)) - sum(within)
+        return energy * len(before) * len(after) / end
+
+    distances = np.abs(np.subtract.outer(values, values))
+    expected = [max(scored(place, end) for end in range(place + LEAST, 10)) for place in range(LEAST, 10 - LEAST)]
+    assert _divergences(distances[None])[0] == pytest.approx(expected)
