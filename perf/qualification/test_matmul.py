@@ -8,8 +8,8 @@ from perf.harness.measurement.checks.attempt import Attempt
 # For two seconds, at their power limit, an H100 and an H200 reach 65% to 80% of their dense peaks, and GPUs of one
 # model differ by 5 to 8% (perf/results).
 SHARE = 0.6
-# Of the peak at their measured clock, which falls when all units work, one CPU reached 57%; another, in a virtual
-# machine with neighbours, 52% to 90%, and once 48% at first (perf/results/2026-11-27-qualification.md).
+# One CPU reached 57% of the peak at its measured clock, which falls when all units work. Another one, in a virtual
+# machine with neighbours, reached 52% to 90%, and once 48% at first (perf/results/2026-11-27-qualification.md).
 CPU_SHARE = 0.5
 
 
