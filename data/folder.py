@@ -86,6 +86,13 @@ def _split(root: Path, *, train: bool) -> Split:
 
 
 def _by_sample(root: Path, train: bool, images: Tensor, labels: Tensor) -> ImageDataset:
+    """Read the files once more, sample by sample. Raises DataError if they have changed since they were verified."""
     from data.by_sample import mnist
 
-    return mnist(root, train, images, labels)
+    try:
+        return mnist(root, train, images, labels)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"the files in {raw_folder(root)} were verified and read, and have since been deleted or changed. "
+            "Run again, and leave them in place meanwhile."
+        ) from error

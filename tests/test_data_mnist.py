@@ -86,6 +86,16 @@ def test_a_sample_is_normalized_to_minus_one_and_one(tmp_path, raw, published):
     assert label == published[LABELS][8 + 3]
 
 
+def test_files_that_change_while_a_run_uses_them_are_named(tmp_path, raw, published):
+    put(raw, published)
+    mnist = load("mnist", tmp_path)
+    (raw / IMAGES).unlink()
+    (raw / TEST_LABELS).write_bytes(b"\0\0")
+    for split in (mnist.train, mnist.test):
+        with pytest.raises(DataError, match=f"{raw} were verified and read, and have since been deleted or changed"):
+            split.dataset  # noqa: B018  # reading it is the test
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-2], lambda data: b"\1" + data[1:]], ids=["truncated", "altered"]
