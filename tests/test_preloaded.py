@@ -1,4 +1,4 @@
-"""Programs that are forked behave as those that are started."""
+"""Programs that are forked behave as those that are started, and a patch reaches what a run imports."""
 
 import os
 import signal
@@ -6,6 +6,10 @@ import subprocess
 import sys
 
 import pytest
+
+from tests.conftest import HARNESS, PERF, forget_lost
+
+pytest_plugins = ["pytester"]
 
 PROGRAMS = {
     "ends": "print('fine')",
@@ -54,3 +58,13 @@ def test_a_program_has_its_parent_its_session_and_its_signals(torch_process):
             program.wait(0)
         program.send_signal(signal.SIGTERM)
         assert program.wait() == -signal.SIGTERM
+
+
+def test_what_a_test_replaces_by_name_is_what_the_next_run_uses(perf, monkeypatch):
+    name = "perf.test_largest_batch"
+    assert perf(PERF / "test_largest_batch.py", "--collect-only").ret == 0
+    assert name not in sys.modules
+    assert not set(HARNESS) - set(sys.modules)
+    forget_lost()
+    monkeypatch.setattr(f"{name}.largest", replaced := object())
+    assert sys.modules[name].largest is replaced

@@ -217,4 +217,4 @@ def test_a_place_is_scored_by_the_energy_distance_between_what_is_before_and_aft
 
     distances = np.abs(np.subtract.outer(values, values))
     expected = [max(scored(place, end) for end in range(place + LEAST, 10)) for place in range(LEAST, 10 - LEAST)]
-    assert _divergences(distances[None])[0] == pytest.approx(expected)
+    assert _divergences(distances[..., None])[:, 0] == pytest.approx(expected)

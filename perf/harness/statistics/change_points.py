@@ -34,7 +34,7 @@ def change_points(values: Sequence[float], chance: float, seed: int = 0) -> list
     while True:
         ends = [0, *sorted(found), len(values)]
         parts = [distances[a:b, a:b] for a, b in itertools.pairwise(ends)]
-        divergences = [_divergences(part[None])[0] for part in parts]
+        divergences = [_divergences(part[..., None])[:, 0] for part in parts]
         best = max(range(len(parts)), key=lambda part: max(divergences[part], default=-math.inf))
         most = max(divergences[best], default=-math.inf)
         if most <= 0 or not _beyond_chance(most, parts, chance, random):
@@ -43,24 +43,27 @@ def change_points(values: Sequence[float], chance: float, seed: int = 0) -> list
 
 
 def _divergences(distances: Array) -> Array:
-    """The scaled energy distance for each place in a stack of matrices of distances: [matrix, place].
+    """The scaled energy distance [place, matrix] from a stack of matrices of distances [row, column, matrix].
 
     The first place is before the value number LEAST. What comes after a place counts up to where it differs most, so
     that a change is found that another one undoes. A short matrix has no place.
     """
-    stack, count, _ = distances.shape
+    count, _, stack = distances.shape
     if count < 2 * LEAST:
-        return np.empty((stack, 0))
-    sums = np.pad(distances.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))  # [matrix, rows, columns]
-    until = np.arange(count + 1)
-    own = sums[:, until, until]  # within the first values
-    place, end = np.meshgrid(np.arange(LEAST, count - LEAST + 1), until, indexing="ij")
-    left, right = place, np.maximum(end - place, LEAST)
-    within_left, across = own[:, place], sums[:, place, end] - own[:, place]
-    within_right = own[:, end] - own[:, place] - 2 * across
-    energy = 2 * across / (left * right) - within_left / (left * (left - 1)) - within_right / (right * (right - 1))
-    scaled = np.where(end - place >= LEAST, energy * left * right / (left + right), -np.inf)
-    most: Array = scaled.max(2)
+        return np.empty((0, stack))
+    sums = np.pad(distances.cumsum(0).cumsum(1), ((1, 0), (1, 0), (0, 0)))
+    within_first = sums[np.arange(count + 1), np.arange(count + 1)]
+    # Each place with each end that leaves LEAST values between the two, one after the other.
+    place, last = (part + LEAST for part in np.triu_indices(count - 2 * LEAST + 1))
+    end = last + LEAST
+    within_left, across = within_first[place], sums[place, end] - within_first[place]
+    within_right = within_first[end] - within_left - 2 * across
+    left, right = place[:, None], (end - place)[:, None]
+    scale = left * right / (left + right)
+    scaled = across * (2 * scale / (left * right))
+    scaled -= within_left * (scale / (left * (left - 1)))
+    scaled -= within_right * (scale / (right * (right - 1)))
+    most: Array = np.maximum.reduceat(scaled, np.flatnonzero(np.diff(place, prepend=0)))
     return most
 
 
@@ -73,7 +76,7 @@ def _beyond_chance(most: float, parts: Sequence[Array], chance: float, random: n
         top = np.full(size, -math.inf)
         for part in parts:
             if len(part) >= 2 * LEAST:
-                order = random.permuted(np.tile(np.arange(len(part)), (size, 1)), axis=1)
-                top = np.maximum(top, _divergences(part[order[:, :, None], order[:, None, :]]).max(1))
+                order = random.permuted(np.tile(np.arange(len(part)), (size, 1)), axis=1).T
+                top = np.maximum(top, _divergences(part[order[:, None], order[None]]).max(0))
         reached += int((top >= most * (1 - 1e-12)).sum())
     return reached <= ALLOWED
