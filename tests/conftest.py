@@ -24,6 +24,7 @@ from data import load
 from perf import harness
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
+from perf.harness.machine.identity import usable_cores
 from perf.harness.options import resolve
 from perf.harness.record import write
 from tests import fake_nvml
@@ -71,6 +72,14 @@ WARNINGS = ("error", *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarnin
 STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 
+# They come first: at the end, all but one process would wait for them.
+LONGEST = {
+    "test_plugin_paired.py",
+    "test_plugin_qualify.py",
+    "test_pretended_device.py",
+    "test_tasks.py",
+    "test_trainings.py",
+}
 FROZEN = [0]  # how many modules were imported when everything was last frozen
 
 
@@ -78,10 +87,17 @@ def pytest_sessionfinish():
     gc.unfreeze()  # libraries complain of what is left when the process ends
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One process more than cores, as a test often waits for a program. More than a few would only import torch."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else min(usable_cores(), 8) + 1
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if TESTS in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings(*WARNINGS), append=False)
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(autouse=True)

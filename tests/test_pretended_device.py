@@ -163,8 +163,15 @@ def test_a_training_has_the_losses_of_the_cpu(told, network, optimizer):
     assert here[-1] < here[0]
 
 
+def test_each_pass_has_the_device(perf_on):
+    code, printed, record = perf_on(STEP, "--perf-passes=2", f"--perf-device={NAME}")
+    assert code == 0, printed
+    (entry,) = record["benchmarks"]
+    assert (entry["extra_info"]["device"], len(entry["extra_info"]["pass_rounds"])) == (NAME, 2)
+
+
 def test_a_run_of_every_benchmark_reports_the_device_beside_the_cpu(perf_on):
-    code, printed, record = perf_on(PERF, "--perf-passes=2")
+    code, printed, record = perf_on(PERF)
     assert code == 0, printed
     cases = {}
     for entry in record["benchmarks"]:
