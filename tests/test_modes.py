@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +21,7 @@ from model import Recipe, TrainingStep, train_epoch
 from perf.harness.machine.devices import Device
 from perf.harness.measurement import parity
 from perf.harness.measurement.rounds import MeasurementError
-from perf.harness.verdict.parity import CARRIED, LOGITS, NEAR, ROUNDING
+from perf.harness.verdict.parity import CARRIED, LOGITS, NEAR, ROUNDING, same_training
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.modes import captured, compiled, compiler, execution, whole
 from perf.harness.workload.modes.captured import Graphs
@@ -145,11 +145,13 @@ def test_a_learning_rate_that_is_changed_is_taken():
 
 
 @given(batch_size=st.integers(2, 200), seed=st.integers(0, 2**31))
-@settings(max_examples=4)
+@example(2, 207278424)  # its loss falls to 0.0003
+@settings(max_examples=3)
 def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, seed):
     mode = Mode("compile")
     with mode.active():
-        assert parity.parity(workload(mode, batch_size, seed), ticks).difference <= ROUNDING["fp32"]
+        found = parity.parity(workload(mode, batch_size, seed), ticks)
+    assert same_training("fp32", found.difference, found.rounding or 0.0)
 
 
 @pytest.mark.parametrize("optimizer", CAPTURED)

@@ -8,6 +8,7 @@ from perf.harness.options import PRECISIONS
 from perf.harness.verdict.parity import (
     CARRIED,
     EPOCH,
+    FALLEN,
     LAST,
     LOGITS,
     NEAR,
@@ -35,6 +36,23 @@ def test_a_difference_is_a_share_of_the_other_and_of_no_less_than_a_millionth():
     assert apart(2e-6, 1e-6) == 1.0
     assert apart(4e-6, 2e-6) == 1.0
     assert differences([3.0, 2.0], [2.0, 2.0]) == [0.5, 0.0]
+
+
+def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
+    """The two losses of step 38 are one rounding of their logits apart, and were 0.02% apart."""
+    assert FALLEN == 0.01
+    eager, compiled = [2.3, 0.000271758], [2.3, 0.000271818]
+    assert problem("fp32", compiled, eager, eager, Limits.of("fp32", 2)) == ""
+    assert apart(-0.5, 0.5, first=200.0) == apart(-0.5, 0.5, first=-200.0) == 0.5
+    assert apart(3.0, 2.0, first=200.0) == 0.5
+    assert differences([2.0, 0.03], [2.0, 0.01]) == [0.0, pytest.approx(1.0)]
+    share = "of 1% of the first loss apart, at most 0.1 is rounding"
+    said = problem("fp32", [2.0, 0.011], [2.0, 0.008], [2.0, 0.008], Limits([0.1, 0.1], 0.1))
+    assert said == f"eager fp32 does: the loss of step 2 is 0.011, not 0.008: 0.15 {share}"
+    ended = {loss: [200.0, *[loss] * LAST] for loss in (0.5, 0.8)}
+    said = problem("fp32", ended[0.8], ended[0.8], ended[0.5], Limits([0.0] * 11, 0.1))
+    assert said == f"eager fp32 does: the mean of the last losses of 11 steps is 0.8, not 0.5: 0.15 {share}"
+    assert Limits.of("fp32", 11).carried(ended[0.5], ended[0.8]).end == pytest.approx(CARRIED * 0.15)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

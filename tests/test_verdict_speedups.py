@@ -207,6 +207,14 @@ def test_the_losses_are_said_with_the_step_and_the_batch():
     assert "A:cpu does not train as B:cuda does: the loss of step 5 at batch 64 is 2, not 2.1" in other[1]
 
 
+def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
+    cpu = {"1": 2.3, "50": 0.0003}
+    assert compared({**cpu, "50": 0.000301}, cpu=cpu)[0] == ALL
+    shown, report = compared({**cpu, "50": 0.0004}, cpu=cpu)
+    assert shown == REFUSED
+    assert "step 50 at batch 64 is 0.0004, not 0.0003: 0.00435 of 1% of the first loss apart, at most" in report
+
+
 def test_losses_of_another_seed_say_nothing():
     assert compared({**LOSSES, "5": 2.1}, seeds=(0, 1))[0] == ALL
 

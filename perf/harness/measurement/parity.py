@@ -76,7 +76,7 @@ def parity(work: Workload, clock: Callable[[], float]) -> Parity:
             wrong = problem(mode.precision, found, eager, plain, limits)
     if wrong:
         raise MeasurementError(f"{mode} does not compute what {wrong}")
-    return Parity(steps, max(differences(found, eager)), apart(end(found), end(plain)), rounding)
+    return Parity(steps, max(differences(found, eager)), apart(end(found), end(plain), plain[0]), rounding)
 
 
 def losses(

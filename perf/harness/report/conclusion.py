@@ -299,7 +299,7 @@ def _other_training(found: Speedups, row: Row) -> str:
         return ""
     step, differs = found.unequal[row.trained]
     loss = f"the loss of step {differs.step}{at_batch(step)}"
-    there = much(differs.loss, differs.other, differs.limit)
+    there = much(differs.loss, differs.other, differs.limit, differs.first)
     return f"{row.label} does not train as {found.reference} does: {loss} is {there}"
 
 
