@@ -72,14 +72,14 @@ WARNINGS = ("error", *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarnin
 STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 
-# They come first: at the end, all but one process would wait for them.
-LONGEST = {
-    "test_plugin_paired.py",
-    "test_plugin_qualify.py",
-    "test_pretended_device.py",
-    "test_tasks.py",
+# They come first: at the end, all but one process would wait for them. The tests of the very first share one long run.
+LONGEST = (
     "test_trainings.py",
-}
+    "test_pretended_device.py",
+    "test_plugin_paired.py",
+    "test_tasks.py",
+    "test_plugin_qualify.py",
+)
 FROZEN = [0]  # how many modules were imported when everything was last frozen
 
 
@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if TESTS in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings(*WARNINGS), append=False)
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 
 @pytest.fixture(autouse=True)
