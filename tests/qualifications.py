@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perf.harness.machine import cpu, load
 from perf.harness.machine.telemetry.sampler import INTERVAL_S, Sampler
-from perf.harness.measurement import rounds
+from perf.harness.measurement import calls
 from perf.harness.measurement.checks import exact, learning, parts, patterns, probes, steps, storage, timing
 from perf.harness.measurement.checks.attempt import Attempt
 from tests.conftest import PERF, STRICT
@@ -47,7 +47,7 @@ class OperationClock(TorchDispatchMode):
 def clock(monkeypatch):
     """The clock of everything that a qualification measures; waiting takes no real time, either."""
     clock = OperationClock()
-    monkeypatch.setattr(rounds.device_timer, "__defaults__", (clock,))
+    monkeypatch.setattr(calls.device_timer, "__defaults__", (clock,))
     for probe in (probes.sustained, probes.hot_rate):
         monkeypatch.setattr(probe, "__defaults__", (clock,))
     monkeypatch.setattr(load.look, "__defaults__", (clock, clock.sleep))

@@ -14,7 +14,7 @@ from model import Recipe, load_recipe, train_epoch
 from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
-from perf.harness.measurement import parity, rounds
+from perf.harness.measurement import calls, parity
 from perf.harness.measurement.phases import EventStopwatch, epoch_in_phases
 from perf.harness.verdict.parity import ROUNDING, apart, differs
 from perf.harness.workload.modes import captured, execution
@@ -59,7 +59,7 @@ def found(record_property):
 
 
 def clock():
-    return rounds.device_timer(devices.synchronizer(GPU))()
+    return calls.device_timer(devices.synchronizer(GPU))()
 
 
 def ask(*arguments, timeout=300):

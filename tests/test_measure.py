@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from model import TrainingStep
 from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.calls import device_timer, laps, warm_up
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
-from perf.harness.measurement.rounds import Measurement, device_timer, laps, warm_up
+from perf.harness.measurement.rounds import Measurement
 
 STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
 

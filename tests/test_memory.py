@@ -16,8 +16,8 @@ from data import random_images
 from perf.harness.machine import memory
 from perf.harness.machine.devices import Device
 from perf.harness.measurement import step_memory
+from perf.harness.measurement.calls import device_timer
 from perf.harness.measurement.capacity import largest
-from perf.harness.measurement.rounds import device_timer
 from perf.harness.measurement.step_memory import OUT_OF_MEMORY, Tries, account, fresh_step, repeated
 from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.plan import Plan

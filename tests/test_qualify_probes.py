@@ -7,7 +7,7 @@ import torch
 
 from perf.harness.machine import load
 from perf.harness.machine.devices import Device
-from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.calls import laps
 from perf.harness.measurement.checks import faults, learning, probes
 
 CPU = Device("cpu")
@@ -78,8 +78,8 @@ def timed(monkeypatch):
 
 
 def test_laps_are_as_many_as_fit_and_no_fewer_than_wanted():
-    assert len(measure.laps(lambda: None, Ticks(), most_s=0.0, least=4)) == 4
-    assert measure.laps(lambda: None, Ticks(), most_s=7.0, least=1) == [1.0, 1.0, 1.0]
+    assert len(laps(lambda: None, Ticks(), most_s=0.0, least=4)) == 4
+    assert laps(lambda: None, Ticks(), most_s=7.0, least=1) == [1.0, 1.0, 1.0]
 
 
 def test_a_product_is_two_operations_for_each_multiply_add(timed, monkeypatch):

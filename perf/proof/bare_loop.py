@@ -31,7 +31,7 @@ import data  # noqa: E402
 from data import Batch  # noqa: E402
 from model import load_recipe  # noqa: E402
 from perf.harness.machine.devices import Device  # noqa: E402
-from perf.harness.measurement.rounds import device_timer  # noqa: E402
+from perf.harness.measurement.calls import device_timer  # noqa: E402
 from perf.harness.workload.benchmarks import BY_NAME  # noqa: E402
 from perf.harness.workload.workload import Trainee, Workload  # noqa: E402
 

@@ -20,7 +20,7 @@ import data
 from model import load_recipe
 from perf.harness.machine.devices import Device, expand, synchronizer
 from perf.harness.machine.telemetry.sampler import INTERVAL_S, sampler_of
-from perf.harness.measurement.rounds import device_timer
+from perf.harness.measurement.calls import device_timer
 from perf.harness.workload.benchmarks import BY_NAME
 from perf.harness.workload.workload import Workload
 

@@ -18,11 +18,11 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
+from perf.harness.measurement.calls import Clock, device_timer, warm_up
 from perf.harness.measurement.effort import Effort, StoppingRule
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.statistics.fits import fixed_cost
 
-Clock = Callable[[], float]
 T = TypeVar("T")
 
 # On an asynchronous device, a round has enough calls to last this long [s]. To launch a round and wait for it costs
@@ -30,8 +30,6 @@ T = TypeVar("T")
 ROUND_S = 0.01
 # A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
-# Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
-WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
 # Measurements apart from the rounds: the median of up to 30 calls. They take as long as a pass's rounds of the case,
 # within these limits [s].
 ASIDE_CALLS, ASIDE_S = 30, (0.2, 1.0)
@@ -60,19 +58,6 @@ class Pedantic(Protocol):
     ) -> Any: ...
 
 
-def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Clock:
-    """A timer that waits until the device has finished, then reads the clock [s].
-
-    Before a round, the timer waits for work that the set-up left. After a round, it waits for the work of the round.
-    """
-
-    def timer() -> float:
-        synchronize()
-        return clock()
-
-    return timer
-
-
 @dataclass(frozen=True)
 class Pass:
     """Pass `number` of `of` over all cases.
@@ -93,48 +78,6 @@ class Pass:
 
 
 ONLY = Pass()
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """`call_s` is the mean time of a call in the fastest block [s]; `stable` is False if the time ran out first."""
-
-    calls: int
-    call_s: float
-    stable: bool
-
-
-def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s: float) -> WarmUp:
-    """Call until calls get no faster: at least `least_s` (clocks rise, caches fill), at most about `most_s` seconds."""
-    best, patience, calls = float("inf"), WARM_PATIENCE, 0
-    begin = start = timer()
-    block = 1  # the first block is one call, because a call may be long
-    while True:
-        for _ in range(block):
-            call()
-        end = timer()
-        mean = (end - start) / block
-        calls += block
-        patience = WARM_PATIENCE if mean < best * WARM_GAIN else patience - 1
-        best = min(best, mean)
-        spent = end - begin
-        if patience <= 0 and spent >= least_s:
-            return WarmUp(calls, best, stable=True)
-        if spent + mean > most_s:
-            return WarmUp(calls, best, stable=False)
-        block = max(1, min(WARM_BLOCK_CALLS, int((most_s - spent) / mean)))
-        start = timer()
-
-
-def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int) -> list[float]:
-    """The times of single calls [s]: as many calls as fit into `most_s` seconds, but at least `least` calls."""
-    times: list[float] = []
-    begin = timer()
-    while len(times) < least or timer() - begin < most_s:
-        start = timer()
-        call()
-        times.append(timer() - start)
-    return times
 
 
 def _nothing() -> None:

@@ -37,7 +37,7 @@ def fewest(times: Mapping[int, Iterable[float]]) -> int:
 
 def step_s(step: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The median time of the steps in the second half of TRY_S, of one at least [s]. The first half warms up."""
-    from perf.harness.measurement.rounds import laps
+    from perf.harness.measurement.calls import laps
 
     laps(step, clock, most_s=TRY_S / 2, least=1)
     return statistics.median(laps(step, clock, most_s=TRY_S / 2, least=1))

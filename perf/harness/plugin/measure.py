@@ -14,7 +14,7 @@ import torch
 from data import NotResident
 from model.imports import raised
 from perf.harness.machine import devices, memory
-from perf.harness.measurement import rounds
+from perf.harness.measurement import calls
 from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import preflight, stock, stored
@@ -86,7 +86,7 @@ class Measure(Way):
         elif reason := self.state.plan.why_left_out(name, params(item)["model"]):
             item.add_marker(pytest.mark.skip(reason=reason))
         else:
-            timer = rounds.device_timer(devices.synchronizer(device))
+            timer = calls.device_timer(devices.synchronizer(device))
             item.add_marker(pytest.mark.benchmark(group=name, timer=timer, disable_gc=not BY_NAME[name].collects))
 
     def collected(self, session: pytest.Session) -> None:

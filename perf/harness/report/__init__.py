@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from perf.harness.record.run import Run, some_of
 from perf.harness.report import reviewer
-from perf.harness.report.benchmark_tables import footnotes, tables
+from perf.harness.report.benchmark_tables import tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, header, lines, same_machine
+from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import hardware, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, workflow_commands

@@ -1,4 +1,4 @@
-"""In: rows. Out: one table for each kind of benchmark, without the columns that say nothing, and notes on columns."""
+"""In: rows. Out: one table for each kind of benchmark, without the columns that say nothing."""
 
 from __future__ import annotations
 
@@ -7,32 +7,13 @@ from itertools import groupby
 
 from perf.harness.record.run import finite, told_apart
 from perf.harness.report import quantities
-from perf.harness.report.layout import Column, Notes, Table
+from perf.harness.report.layout import Column, Table
 from perf.harness.report.phrases import network
 from perf.harness.statistics.intervals import Ratio, Summary
 from perf.harness.verdict.fastest import by_mode, grouped
 from perf.harness.verdict.speedups import PLAIN_MODE, PLAIN_PIPELINE, Row, Speedups
 from perf.harness.workload import benchmarks
 
-BOTTLENECKS = {
-    ("overhead", "compute"): "bound by overhead: the fixed cost of each call takes most of the time; compute: the work "
-    "on the samples does.",
-    ("launch", "device"): "bound by launch: the device waits for the host to launch its work; device: the device is "
-    "busy.",
-    ("input", "step"): "bound by input: the share of an epoch that goes to waiting for batches and copying them; step: "
-    "the share that goes to training steps.",
-}
-INTERVAL = "[…]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more."
-BETWEEN_PASSES = "[…]: 95% interval of the ratio, from how much the passes differ."
-PEAK_MEMORY = "peak memory: on an accelerator, what torch's allocator takes; on a CPU, what the whole process takes."
-OF_MATMUL = (
-    "of matmul: FLOP/s as a share of this device's own matrix products in that precision, measured in the same run."
-)
-ENERGY = "J/sample: the energy that the device's own counter shows, for the whole GPU or all packages of the CPU."
-ACTIVATIONS = (
-    "activations: what a step takes at its peak besides weights, gradients, the optimizer's state and the batch. "
-    "peak: all of these together. On a CPU, both count only what torch's allocator takes."
-)
 MEMORY = {
     "weight_bytes": "weights",
     "gradient_bytes": "gradients",
@@ -55,65 +36,6 @@ def tables(found: Speedups) -> list[Table]:
         *_memory([row for row in found.untimed if row.kind == "memory"]),
         *_foreign(found.foreign),
     ]
-
-
-def footnotes(found: Speedups) -> list[Notes]:
-    """What the columns mean. There is a note only for columns that are in a table."""
-    notes = [*_on_times(found), *_on_modes(found.rows, found.reference)]
-    if any(row.kind == "memory" for row in found.untimed):
-        notes.append(ACTIVATIONS)
-    return [Notes(notes)] if notes else []
-
-
-def _on_times(found: Speedups) -> list[str]:
-    rows = [*found.rows, *found.foreign]
-    notes = []
-    if any(row.summary.spread is not None and row.summary.passes == 1 for row in rows):
-        notes.append("time: the median, ± half the interquartile range.")
-    if any(row.summary.passes > 1 for row in rows):
-        notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
-    if any(row.kinds for row in rows):
-        notes.append("time: A or B (2 of 5): of five passes, two were slow and took B.")
-    if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
-        notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
-    bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
-    notes += [text for names, text in BOTTLENECKS.items() if bottlenecks.intersection(names)]
-    if any(row.share_of_matmul for row in found.rows):
-        notes.append(OF_MATMUL)
-    if any(row.j_per_sample for row in found.rows):
-        notes.append(ENERGY)
-    if any(row.benchmark.number("peak_bytes") for row in found.rows):
-        notes.append(PEAK_MEMORY)
-    return notes
-
-
-def _on_modes(rows: Sequence[Row], reference: str | None) -> list[str]:
-    steps = by_mode(rows)
-    notes = []
-    if any(row.mode_speedup for row in rows):
-        notes.append("vs eager fp32: speedup over eager fp32 on the same device.")
-    if _across(steps):
-        notes.append(f"vs {reference}: speedup over eager fp32 on {reference}.")
-    if any(row.plain and (row.device or "").startswith("cuda") for row in steps):
-        notes.append("fp32: without TF32, also in convolutions, where PyTorch uses it by default.")
-    unknown = [row for row in rows if steps and row.bottleneck is None]
-    if any(row.mode[0] == "compile" and row.mode[1] != "fp16" for row in unknown):
-        notes.append("bound by: unknown for compiled steps, because their parts cannot be measured one by one.")
-    if any(row.mode[1] == "fp16" and row.device != "cpu" for row in unknown):
-        notes.append("bound by: unknown in fp16, whose scaler makes the host wait for the device in each step.")
-    if any(row.flop_per_s for row in steps):
-        notes.append("FLOP/s: counts the matrix products, convolutions and attention of eager fp32.")
-    if uncounted := ", ".join(dict.fromkeys(filter(None, (row.benchmark.text("flop_uncounted") for row in steps)))):
-        notes.append(f"FLOP/s: not counted, because torch's counter does not see: {uncounted}.")
-    if any(map(_first_call, steps)):
-        notes.append("first call: the time to build the network, compile it and make one step.")
-    if len({row.batch_size for row in steps}) > 1:
-        notes.append("batch: another batch size is a different training. Compare only rows of the same batch size.")
-    return notes
-
-
-def _ratios(row: Row) -> tuple[Ratio | None, ...]:
-    return row.speedup, row.pipeline_speedup, row.mode_speedup
 
 
 def title(rows: Sequence[Row], more: str = "") -> str:
@@ -159,19 +81,19 @@ def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
     columns.sort(key=lambda column: column.title != "batch")
     flop = _cells(rows, lambda row: _shown(lambda value: quantities.large(value, "").rstrip(), row.flop_per_s))
     columns += [*_times(rows), Column("FLOP/s", flop, spare=3), *_costs(rows), _over_plain(rows)]
-    if _across(rows):
+    if across(rows):
         over = _cells(rows, lambda row: _over(row.full_speedup, is_base=row.reference and row.plain, short=True))
         columns.append(Column(f"vs {reference}", over, spare=1))
     columns += [
         Column.words("bound by", _cells(rows, _bound_by), spare=4),
         Column("peak memory", _cells(rows, lambda row: _above_0(row, "peak_bytes", quantities.size)), spare=5),
-        Column("first call", _cells(rows, _first_call), spare=6),
+        Column("first call", _cells(rows, first_call), spare=6),
     ]
     where = f" on {rows[0].label}" if len(labels) == 1 else ""
     return Table(title(rows, f" by mode: {name}{where}"), _saying(columns))
 
 
-def _across(rows: Sequence[Row]) -> bool:
+def across(rows: Sequence[Row]) -> bool:
     """Whether a row of another device has a speedup over the reference device."""
     return any(row.full_speedup for row in rows if not row.reference)
 
@@ -366,7 +288,7 @@ def _bound_by(row: Row) -> str:
     return "" if found is None else f"{found.name} {_shown(quantities.percent, found.share)}".rstrip()
 
 
-def _first_call(row: Row) -> str:
+def first_call(row: Row) -> str:
     return _above_0(row, "cold_start_s", quantities.seconds)
 
 

@@ -6,17 +6,17 @@ Every number in a sentence is from the record. If a number is missing, the sente
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from perf.harness.record.run import finite
 from perf.harness.report import quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
+from perf.harness.report.distrust import distrusted
 from perf.harness.report.facts import cpu_state
 from perf.harness.report.layout import INDENT, Block, Fixed, Notes
 from perf.harness.report.phrases import (
     at_batch,
-    called,
     device,
     in_mode,
     kind_in_words,
@@ -37,7 +37,6 @@ from perf.harness.verdict.fastest import (
     grouped,
     relation,
 )
-from perf.harness.verdict.marks import UNSTEADY, Mark
 from perf.harness.verdict.parity import much
 from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
 from perf.harness.verdict.thread_gain import gain, worth
@@ -55,10 +54,7 @@ def conclusion(found: Speedups) -> list[Block]:
     """
     rows = found.rows
     sentences = [
-        *_crowded(rows),
-        *_throttled(rows),
-        *_bimodal(rows),
-        *_unsteady(rows),
+        *distrusted(rows),
         *_devices(found),
         *_bests(found),
         *_cpus(found),
@@ -72,67 +68,6 @@ def conclusion(found: Speedups) -> list[Block]:
     if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
         blocks += _invitation(rows[0].run.source)
     return blocks
-
-
-def _crowded(rows: Sequence[Row]) -> list[str]:
-    """A warning for each device on which other programs used the cores at the same time."""
-    return [
-        f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else runs."
-        for begin in _marked(rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others)
-    ]
-
-
-def _throttled(rows: Sequence[Row]) -> list[str]:
-    """A warning for each device that slowed itself down."""
-    return [
-        f"{begin} The device slowed itself down, because of heat or its power supply. With good cooling and power it "
-        "is faster."
-        for begin in _marked(rows, Mark.THROTTLED, lambda row: row.throttled or 0.0, _rounds)
-    ]
-
-
-def _bimodal(rows: Sequence[Row]) -> list[str]:
-    """A warning for each device with times of two kinds, fast and slow."""
-    return [
-        f"{begin} They are fast in some processes, and slow in others. Threads that wait for each other often do that: "
-        "try --perf-threads=1."
-        for begin in _marked(
-            rows, Mark.BIMODAL, lambda row: row.kinds.slow / row.kinds.fast if row.kinds else 1, _times
-        )
-    ]
-
-
-def _times(slower: float) -> str:
-    return f" ({quantities.times(slower)})"
-
-
-def _unsteady(rows: Sequence[Row]) -> list[str]:
-    """A warning for each device with times that scatter too much."""
-    return [
-        f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again while "
-        "nothing else runs."
-        for begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
-    ]
-
-
-def _marked(
-    rows: Sequence[Row], mark: Mark, badness: Callable[[Row], float], words: Callable[[float], str]
-) -> list[str]:
-    """One text for each device, worst first: `CROWDED on cpu: training step at batch 64 (others: 1.4 cores)`."""
-    several = several_networks(rows)
-    worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
-    return [
-        f"{mark} on {group[0].label}: {', '.join(called(row, several) + words(badness(row)) for row in group)}."
-        for group in grouped(worst_first, lambda row: row.label)
-    ]
-
-
-def _others(cores: float) -> str:
-    return f" (others: {cores:.1f} cores)" if cores else ""
-
-
-def _rounds(share: float) -> str:
-    return f" ({quantities.percent(share)} of the rounds)" if share < 1 else ""
 
 
 def _threads(rows: Sequence[Row]) -> list[str]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from perf.harness.machine.cpu import last_level_bytes
 from perf.harness.machine.devices import Device, synchronizer
 from perf.harness.machine.memory import available_bytes, free_bytes
+from perf.harness.measurement.calls import device_timer, laps, warm_up
 from perf.harness.measurement.checks.faults import flip_bit, foreign_load
-from perf.harness.measurement.rounds import device_timer, laps, warm_up
 from perf.harness.workload.modes.precision import float32_products
 
 T = TypeVar("T")

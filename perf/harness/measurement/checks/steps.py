@@ -15,9 +15,9 @@ from data import WORKERS, Batch
 from perf.harness.machine import identity
 from perf.harness.machine.devices import synchronizer
 from perf.harness.measurement import traffic
+from perf.harness.measurement.calls import device_timer, laps, warm_up
 from perf.harness.measurement.checks.probes import WARM_LEAST_S, WARM_MOST_S, Measured
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
-from perf.harness.measurement.rounds import device_timer, laps, warm_up
 from perf.harness.verdict.roofline import PHASE, Work
 from perf.harness.workload.benchmarks import BY_NAME, endless
 from perf.harness.workload.workload import Trainee, Workload

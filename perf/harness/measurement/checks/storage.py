@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from perf.harness.measurement.calls import laps
 from perf.harness.measurement.checks.probes import Fault, Measured
-from perf.harness.measurement.rounds import laps
 
 FILE_BYTES, CHUNK_BYTES = 256 * 2**20, 16 * 2**20
 READ_S, READ_LEAST = 2.0, 5

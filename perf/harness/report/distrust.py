@@ -1,0 +1,64 @@
+"""In: rows. Out: sentences that say which times not to trust, for each device, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from perf.harness.report import quantities
+from perf.harness.report.phrases import called, several_networks
+from perf.harness.verdict.fastest import grouped
+from perf.harness.verdict.marks import UNSTEADY, Mark
+from perf.harness.verdict.speedups import Row
+
+MEETING = "Threads that wait for each other often do that: try --perf-threads=1."
+CHOOSING = "Each process may find the device at another clock, or choose other algorithms for the same operations."
+
+
+def distrusted(rows: Sequence[Row]) -> list[str]:
+    """A warning for each mark and each device that has it: first crowded times, at last unsteady ones."""
+    return [
+        *(
+            f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else "
+            "runs."
+            for _, begin in _marked(
+                rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others
+            )
+        ),
+        *(
+            f"{begin} The device slowed itself down, because of heat or its power supply. With good cooling and power "
+            "it is faster."
+            for _, begin in _marked(rows, Mark.THROTTLED, lambda row: row.throttled or 0.0, _rounds)
+        ),
+        *(
+            f"{begin} They are fast in some processes, and slow in others. {MEETING if device == 'cpu' else CHOOSING}"
+            for device, begin in _marked(rows, Mark.BIMODAL, _slower, lambda slower: f" ({quantities.times(slower)})")
+        ),
+        *(
+            f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again "
+            "while nothing else runs."
+            for _, begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
+        ),
+    ]
+
+
+def _marked(
+    rows: Sequence[Row], mark: Mark, badness: Callable[[Row], float], words: Callable[[float], str]
+) -> Iterator[tuple[str | None, str]]:
+    """Each device and a text, worst case first: `CROWDED on cpu: training step at batch 64 (others: 1.4 cores)`."""
+    several = several_networks(rows)
+    worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
+    for group in grouped(worst_first, lambda row: row.label):
+        cases = ", ".join(called(row, several) + words(badness(row)) for row in group)
+        yield group[0].device, f"{mark} on {group[0].label}: {cases}."
+
+
+def _others(cores: float) -> str:
+    return f" (others: {cores:.1f} cores)" if cores else ""
+
+
+def _rounds(share: float) -> str:
+    return f" ({quantities.percent(share)} of the rounds)" if share < 1 else ""
+
+
+def _slower(row: Row) -> float:
+    return row.kinds.slow / row.kinds.fast if row.kinds else 1.0
