@@ -41,6 +41,7 @@ CODE = {
     "verdict/thread_gain.py": ["test_threads.py"],
     "verdict/trials.py": ["test_selftest.py"],
     "verdict/bottleneck.py": ["test_verdict_speedups.py"],
+    "verdict/rows.py": ["test_verdict_speedups.py", "test_report_modes.py", "test_report_conclusion.py"],
     "verdict/speedups.py": ["test_verdict_speedups.py", "test_report_modes.py", "test_report_conclusion.py"],
     "verdict/fastest.py": ["test_verdict_fastest.py", "test_report_advice.py", "test_report_conclusion.py"],
     "verdict/acceptance.py": ["test_command_baseline.py", "test_verdict_references.py"],

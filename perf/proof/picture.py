@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from perf.harness.record.read import load  # noqa: E402
 from perf.harness.record.run import Benchmark, RecordError  # noqa: E402
 from perf.harness.report.quantities import duration, seconds  # noqa: E402
-from perf.harness.verdict.speedups import summary_of  # noqa: E402
+from perf.harness.verdict.rows import summary_of  # noqa: E402
 
 # The parts of a bar in their order: the label, the phases in it, and a color. The colors differ on a grey printer, too.
 PARTS = (

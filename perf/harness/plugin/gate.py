@@ -32,7 +32,7 @@ from perf.harness.report.layout import Heading, page
 from perf.harness.report.reviewer import judged
 from perf.harness.verdict.accepted import Acceptance, accept
 from perf.harness.verdict.launches import Rule
-from perf.harness.verdict.speedups import PLAIN_PIPELINE
+from perf.harness.verdict.rows import PLAIN_PIPELINE
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.workload import OWN

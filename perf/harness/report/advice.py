@@ -8,7 +8,8 @@ from perf.harness.options import EAGER, FP32
 from perf.harness.report import quantities
 from perf.harness.report.phrases import at_batch, device, in_mode, network, rate, smoke, where
 from perf.harness.verdict.fastest import FACTORS, Lack, Lead, Way, agrees, by_mode, fastest_ways, grouped, leads
-from perf.harness.verdict.speedups import PLAIN_MODE, Row, Speedups
+from perf.harness.verdict.rows import PLAIN_MODE, Row
+from perf.harness.verdict.speedups import Speedups
 
 LACKS = {
     Lack.PLAIN_NOT_MEASURED: "eager fp32 was not measured at this batch size",

@@ -11,7 +11,8 @@ from perf.harness.report.layout import Column, Table
 from perf.harness.report.phrases import network
 from perf.harness.statistics.intervals import Ratio, Summary
 from perf.harness.verdict.fastest import by_mode, grouped
-from perf.harness.verdict.speedups import PLAIN_MODE, PLAIN_PIPELINE, Row, Speedups
+from perf.harness.verdict.rows import PLAIN_MODE, PLAIN_PIPELINE, Row
+from perf.harness.verdict.speedups import Speedups
 from perf.harness.workload import benchmarks
 
 MEMORY = {

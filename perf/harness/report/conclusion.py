@@ -38,7 +38,8 @@ from perf.harness.verdict.fastest import (
     relation,
 )
 from perf.harness.verdict.parity import much
-from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
+from perf.harness.verdict.rows import PLAIN_PIPELINE, Row
+from perf.harness.verdict.speedups import Speedups
 from perf.harness.verdict.thread_gain import gain, worth
 
 # A file name that is one word in a shell and fits into one line of the page.

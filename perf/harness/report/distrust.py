@@ -8,7 +8,7 @@ from perf.harness.report import quantities
 from perf.harness.report.phrases import called, several_networks
 from perf.harness.verdict.fastest import grouped
 from perf.harness.verdict.marks import UNSTEADY, Mark
-from perf.harness.verdict.speedups import Row
+from perf.harness.verdict.rows import Row
 
 MEETING = "Threads that wait for each other often do that: try --perf-threads=1."
 CHOOSING = "Each process may find the device at another clock, or choose other algorithms for the same operations."

@@ -14,7 +14,8 @@ from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import Run, finite, short_name
 from perf.harness.record.values import Scalar
 from perf.harness.report.layout import clean
-from perf.harness.verdict.speedups import Row, Speedups
+from perf.harness.verdict.rows import Row
+from perf.harness.verdict.speedups import Speedups
 
 # If a text begins with one of these, a spreadsheet runs the text as a formula (OWASP, CSV Injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -8,7 +8,8 @@ from perf.harness.report.benchmark_tables import across, first_call
 from perf.harness.report.layout import Notes
 from perf.harness.statistics.intervals import Ratio
 from perf.harness.verdict.fastest import by_mode
-from perf.harness.verdict.speedups import Row, Speedups
+from perf.harness.verdict.rows import Row
+from perf.harness.verdict.speedups import Speedups
 
 BOTTLENECKS = {
     ("overhead", "compute"): "bound by overhead: the fixed cost of each call takes most of the time; compute: the work "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perf.harness.report import quantities
-from perf.harness.verdict.speedups import Row
+from perf.harness.verdict.rows import Row
 from perf.harness.workload.benchmarks import title
 
 

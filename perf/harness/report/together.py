@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Notes, Table
 from perf.harness.report.phrases import network
-from perf.harness.verdict.speedups import Row
+from perf.harness.verdict.rows import Row
 from perf.harness.workload import benchmarks
 
 KIND = "together"

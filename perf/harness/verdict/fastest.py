@@ -9,7 +9,8 @@ from enum import Enum, auto
 from perf.harness.options import EXECUTIONS, PRECISIONS
 from perf.harness.statistics.intervals import Passes, Ratio, ratio
 from perf.harness.verdict.parity import same_training
-from perf.harness.verdict.speedups import PLAIN_PIPELINE, Row, Speedups
+from perf.harness.verdict.rows import PLAIN_PIPELINE, Row
+from perf.harness.verdict.speedups import Speedups
 
 # The first of these that was measured on both devices decides which device is faster, and from which batch size on.
 DECIDING = ("training_step", "epoch", "inference")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perf.harness.verdict.speedups import Row
+from perf.harness.verdict.rows import Row
 
 # The two medians are of 30 calls each, which differ by less than this for the same code on a quiet machine.
 WORTH = 1.1
