@@ -30,6 +30,7 @@ from perf.harness.record import write
 from tests import fake_nvml
 from tests.gpu_page import pytest_terminal_summary  # noqa: F401  # pytest finds the hook here
 from tests.preloaded import Preloaded
+from tests.user_code import HEAD
 
 # A run inside of a test forgets afterwards what it imported. The next one needs seconds to import it again, and a fault
 # that a test plants in what was forgotten is not in what is imported again. Every optimizer imports the first of these.
@@ -237,6 +238,18 @@ def perf(pytester, read_once, digits_root, monkeypatch):
         return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes a user's file, and returns the beginning of the name of its models."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="mine.py"):
+        (tmp_path / name).write_text(HEAD + text)
+        return f"{name}:"
+
+    return write
 
 
 @pytest.fixture

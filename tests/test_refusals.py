@@ -1,0 +1,299 @@
+"""A user's own training: what cannot be measured is refused beforehand, with the lines to write."""
+
+import re
+import sys
+
+import pytest
+import torch
+
+from data import DataError
+from model import RecipeError, load_recipe
+from model.__main__ import main
+from model.imports import raised
+from perf.harness.workload.contract import check_contract
+from perf.harness.workload.workload import load_data
+from tests.conftest import STEP, settled
+from tests.user_code import BATCH, HEAD, NET
+
+pytest_plugins = ["pytester"]
+
+REFUSED = {
+    "loss of many": (
+        NET + "def make(): return Net()\nmake.loss = nn.CrossEntropyLoss(reduction='none')",
+        "make",
+        "the loss of step 1 at batch size 2 must be one number, not a Tensor (2,)",
+        "return losses.mean()",
+    ),
+    "loss without gradient": (
+        NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum().detach()",
+        "Net",
+        "the loss of step 1 at batch size 2 has no gradient",
+        "return loss  # without",
+    ),
+    "loss that is no number": (
+        NET + BATCH + "    def loss(self, batch): return 1.0",
+        "Net",
+        "must be one number, not float",
+        "return loss  # a tensor",
+    ),
+    "loss not finite": (
+        NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum() / 0",
+        "Net",
+        "is not finite",
+        None,
+    ),
+    "nothing trainable": (
+        NET + "def make(): return Net().requires_grad_(False)",
+        "make",
+        "no parameters to train",
+        "parameter.requires_grad = True",
+    ),
+    "no optimizer": (
+        NET + BATCH + "    def optimizers(self): return 'Adam'",
+        "Net",
+        "`optimizers()` must return",
+        "def optimizers",
+    ),
+    "no optimizer of a factory": (
+        NET + "def make(): return Net()\nmake.optimizer = lambda p: None",
+        "make",
+        "must return an optimizer, not None",
+        "make.optimizer",
+    ),
+    "in place": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        x.sub_(0.1307).div_(0.3081)\n        return super().forward(x.flatten(1))",
+        "Net",
+        "step 1 at batch size 2 changes its batch in place",
+        "x = (x - 0.1307)",
+    ),
+    "double": (NET + "def make(): return Net().double()", "make", "fails on images", None),
+    "default double": (
+        "torch.set_default_dtype(torch.float64)\n" + NET,
+        "Net",
+        "it sets torch.set_default_dtype(torch.float64)",
+        "# without torch.set_default_dtype",
+    ),
+    "half of a task": (
+        NET + BATCH + "def make(): return Net().bfloat16()\n",
+        "make",
+        "is in torch.bfloat16",
+        "return network.float()",
+    ),
+    "lazy": (
+        "def make(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))",
+        "make",
+        "it has lazy modules",
+        "network = …",
+    ),
+    "closure": (
+        NET + "def make(): return Net()\nmake.optimizer = lambda p: torch.optim.LBFGS(p, lr=0.1)",
+        "make",
+        "LBFGS needs a function that computes the loss again",
+        "def step(self, batch):",
+    ),
+    "exit": (NET + "raise SystemExit(0)", "Net", "importing it ended the program, with exit code 0, at ", None),
+    "command line": (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('x')\np.parse_args()",
+        "Net",
+        "importing it ended the program",
+        None,
+    ),
+    "interrupt": ("raise KeyboardInterrupt", "Net", "importing it raised KeyboardInterrupt", None),
+    "input": ("input()", "Net", "EOFError", None),
+    "argument": (
+        "class Net(nn.Linear):\n    def __init__(self, size): super().__init__(784, size)",
+        "Net",
+        "the factory raised TypeError",
+        None,
+    ),
+    "stateful": (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.r = nn.LSTM(28, 32, batch_first=True); self.o = nn.Linear(32, 10); self.h = None\n"
+        "    def forward(self, x):\n        y, h = self.r(x.squeeze(1), self.h)\n"
+        "        self.h = tuple(t.detach() for t in h)\n        return self.o(y[:, -1])",
+        "Net",
+        "step 1 at batch size 16 raised RuntimeError",
+        "def forward(self, x):",
+    ),
+    "evaluation": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        y = super().forward(x.flatten(1))\n        return y if self.training else (y, y)",
+        "Net",
+        "in evaluation, the network returns a tuple of 2",
+        "def forward(self, x):",
+    ),
+    "dict": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        "        return {'logits': super().forward(x.flatten(1))}",
+        "Net",
+        "not dict (a dict with logits)",
+        "def loss(self, batch):",
+    ),
+    "step that trains nothing": (
+        NET + BATCH + "    def step(self, batch): return self(batch[0]).sum()",
+        "Net",
+        "32 steps change no parameter",
+        "loss.backward()",
+    ),
+    "dict and a loss of two": (
+        NET
+        + "    def batch(self, size): return {'x': torch.rand(size, 784)}\n    def loss(self, output, target): ...\n",
+        "Net",
+        "`loss` takes output and target, and the batch is a dictionary",
+        "def loss(self, batch):",
+    ),
+    "two networks": (
+        NET + "class Two:\n    def __init__(self): self.a, self.b = Net(), Net()\n" + BATCH,
+        "Two",
+        "does not say how to train them",
+        "def loss(self, batch):",
+    ),
+    "three parts": (
+        NET + "    def batch(self, size): return torch.rand(size, 784), 1, 2\n",
+        "Net",
+        "the batch is no pair (input, target), but a tuple of 3",
+        "def loss(self, batch):",
+    ),
+    "plateau": (
+        NET + BATCH + "    def configure_optimizers(self):\n        o = torch.optim.SGD(self.parameters(), 0.1)\n"
+        "        return [o], [torch.optim.lr_scheduler.ReduceLROnPlateau(o)]",
+        "Net",
+        "waits for a metric",
+        "return [optimizer]",
+    ),
+    "data that raises": (
+        NET + "    def dataset(self): raise OSError('no such disk')",
+        "Net",
+        "its data cannot be read: OSError",
+        None,
+    ),
+    "uneven data": (
+        NET + "    def dataset(self): return [torch.ones(784), torch.ones(783)]",
+        "Net",
+        "its data cannot be read: RuntimeError: stack expects each tensor to be equal size",
+        "def collate(self, samples):",
+    ),
+    "a batch of 10 GB": (
+        NET + "    def batch(self, size): raise torch.OutOfMemoryError('out of memory')",
+        "Net",
+        "a batch of its data does not fit into memory",
+        None,
+    ),
+    "empty data": (NET + "    def dataset(self): return []", "Net", "the data set is empty", None),
+    "sizes": (NET + BATCH + "    batch_sizes = 8", "Net", "`batch_sizes` must be whole numbers", None),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_measured_is_refused_with_the_lines_to_write(written, digits_root, case):
+    text, attribute, says, line = REFUSED[case]
+    before = torch.get_default_dtype(), torch.get_num_threads(), sys.stdin
+    with pytest.raises((RecipeError, DataError)) as refusal:
+        recipe = load_recipe(written(text) + attribute)
+        own = load_data(recipe, settled(digits_root, data="auto")).train if recipe.brings_data else None
+        check_contract(recipe, own, 16)
+    said = str(refusal.value).splitlines()
+    assert said[0].startswith(f"mine.py:{attribute}: ")
+    assert says in said[0]
+    assert (len(said) > 1) == (line is not None)
+    if line is not None:
+        assert said[0].endswith("; write:")
+        assert said[1].startswith(f"    {line}")
+    assert (torch.get_default_dtype(), torch.get_num_threads(), sys.stdin) == before
+
+
+def test_a_refusal_of_what_ends_the_program_names_the_line(written):
+    name = written("x = 1\nraise SystemExit(3)")
+    with pytest.raises(RecipeError, match=r"with exit code 3, at .*mine\.py:5; put what is run as a program below"):
+        load_recipe(f"{name}Net")
+
+
+def test_what_is_changed_at_import_is_put_back_and_said(written):
+    name = written("torch.set_num_threads(3)\ntorch.set_grad_enabled(False)\n" + NET)
+    threads = torch.get_num_threads()
+    recipe = load_recipe(f"{name}Net")
+    assert recipe.put_back == ("torch.set_num_threads(3)", "torch.set_grad_enabled(False)")
+    assert torch.is_grad_enabled()
+    assert torch.get_num_threads() == threads
+    check_contract(recipe, None, 4)
+
+
+def test_what_a_constructor_changes_is_put_back_and_said_too(written):
+    made = "def make():\n    torch.set_num_threads(3)\n    return Net()\n"
+    assert load_recipe(written(NET + made) + "make").put_back == ("torch.set_num_threads(3)",)
+    made = "def wide():\n    torch.set_default_dtype(torch.float64)\n    return Net()\n"
+    with pytest.raises(RecipeError, match=r"it sets torch\.set_default_dtype"):
+        load_recipe(written(NET + made, "other.py") + "wide")
+
+
+def test_what_does_not_become_resident_is_skipped_with_the_reason(perf, pytester):
+    text = HEAD + NET + "    def batch(self, size): return torch.rand(size, 784), torch.tensor(1.0)\n"
+    text += "    def loss(self, batch): return (self(batch[0]) * batch[1]).square().sum() * 1e-3\n"
+    (pytester.path / "mine.py").write_text(text)
+    epoch = STEP.with_name("test_epoch.py")
+    result = perf(epoch, "--perf-device=cpu", "--perf-model=mine.py:Net", "--perf-data=auto", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *resident: the mini-batches cannot become one: a tensor has no dimension*"])
+
+
+@pytest.mark.parametrize("option", ["--data=digits", "--pipeline=workers"])
+def test_the_command_ignores_nothing_that_a_task_cannot_use(option, capsys):
+    assert main(["--model=tiny_lm", option]) == 4
+    assert f"tiny_lm brings its own data: leave out {option}" in capsys.readouterr().err
+
+
+def test_megabytes_that_are_printed_at_import_are_cut_short(written, capsys):
+    load_recipe(written("print('x' * 5_000_000)\n" + NET) + "Net")
+    printed = capsys.readouterr().out
+    assert len(printed) < 3000
+    assert "and 4,998,001 more characters" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere.py:Net", "there is no file "),
+        ("folder/:Net", "there is no file "),
+        ("mine.py:", "is not of the form"),
+        ("mine.py:missing", "has no 'missing'"),
+        ("mine.py:net", "has no 'net'; did you mean Net?"),
+        ("mime.py:Net", "mime.py; did you mean mine.py?"),
+        ("notes.txt/x:Net", "there is no file "),
+    ],
+)
+def test_a_file_that_is_none_is_refused(written, name, says):
+    written(NET)
+    with pytest.raises(RecipeError, match=re.escape(says)):
+        load_recipe(name)
+
+
+def test_an_error_in_the_users_code_is_one_line_and_no_other_case_is_lost(perf, pytester):
+    """The data set raises at a sample that not every batch size reaches in its first batches."""
+    text = HEAD + NET + "    def forward(self, x):\n        if len(x) == 32: raise ValueError('not 32')\n"
+    (pytester.path / "mine.py").write_text(text + "        return self.b(torch.relu(self.a(x.flatten(1))))\n")
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine.py:Net", "--perf-batch-size=16,32,64")
+    result.assert_outcomes(passed=2, failed=1)
+    line = text.count("\n")
+    result.stdout.fnmatch_lines([f"mine.py:Net: ValueError: not 32, at {pytester.path}/mine.py:{line}"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_what_a_loaders_worker_raised_has_the_users_line():
+    text = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "/x/site-packages/torch/utils/data/_utils/worker.py", line 3, in loop\n    data = f()\n'
+        '  File "/home/me/mine.py", line 12, in __getitem__\n    raise ValueError("broken")\nValueError: broken\n'
+    )
+    assert raised(ValueError(text)) == "ValueError: broken, at /home/me/mine.py:12"
+
+
+def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(perf, pytester):
+    (pytester.path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nperf_batch_size = 8\n")
+    result = perf(STEP, "--collect-only", "-q", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs8]"])
+    (pytester.path / "pytest.ini").write_text("[pytest]\nperf_batch_sizes = 4\naddopts = --nonsense\n")
+    result = perf(STEP, "--collect-only", "-q", quick=False)
+    result.stderr.fnmatch_lines([f"ERROR: {pytester.path}/pytest.ini: there is no option perf_batch_sizes; *"])
+    (pytester.path / "pytest.ini").write_text("[pytest\n")
+    assert perf(STEP, "--collect-only", quick=False).ret == pytest.ExitCode.USAGE_ERROR
