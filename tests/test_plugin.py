@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import torch
 from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
 from perf.harness.plugin import hooks
+from perf.harness.record.store import RunFile
 from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 from tests.fake_nvml import Nvml
@@ -238,6 +241,45 @@ def test_a_full_disk_is_found_before_anything_is_measured(perf, pytester, full):
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*No space left on device, so the record of this run would be lost; make room, or *"])
     assert "test_training_step.py" not in result.stdout.str()
+
+
+@pytest.fixture
+def fills(monkeypatch, pytester, full):
+    """A folder for temporary files, and a disk that is full as soon as one case is written: its folder, or all."""
+
+    def fill(all_of_it):
+        write = RunFile.write
+
+        def once(file, document):
+            write(file, document)
+            full.append(pytester.path if all_of_it else pytester.path / "kept")
+
+        monkeypatch.setattr(RunFile, "write", once)
+        monkeypatch.setattr(Path, "home", lambda: pytester.path / "home")
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+        return elsewhere
+
+    elsewhere = pytester.mkdir("elsewhere")
+    return fill
+
+
+def test_a_disk_that_fills_meanwhile_costs_no_result(perf, pytester, fills):
+    elsewhere = fills(all_of_it=False)
+    result = perf(STEP, "--perf-device=cpu", "--perf-batch-size=64,128")
+    assert result.ret == 0
+    (record,) = elsewhere.iterdir()
+    (partial,) = kept(pytester)
+    assert [len(read(path)["benchmarks"]) for path in (record, partial)] == [2, 1]
+    result.stdout.fnmatch_lines(
+        ["*128 *", f"*kept/*/{record.name}: cannot be written: No space left on device", f"Kept as {record} instead"]
+    )
+
+
+def test_where_no_folder_can_be_written_the_report_is_printed_all_the_same(perf, pytester, fills):
+    fills(all_of_it=True)
+    result = perf(STEP, "--perf-device=cpu", "--perf-batch-size=64,128")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*128 *", "*No space left on device", "The record is lost: no other folder *"])
 
 
 def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):

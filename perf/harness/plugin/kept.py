@@ -1,11 +1,11 @@
-"""In: a run that decides (a gate, a qualification). Out: the file of its record. A full disk takes no verdict away."""
+"""In: a run, above all one that decides (a gate, a qualification). Out: the file of its record, also on a full disk."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,23 +62,20 @@ class DecidingRecord:
                 assert before is not None
                 _remove(before)
         elif last:
-            self._kept = next((other for other in _elsewhere(path.name) if self._put(other, quiet=True)), None)
+            self._kept = keep_elsewhere(path.name, self._document)
         if self._wanted is not None and last:
             self._put(self._wanted, new=False)
 
-    def _put(self, path: Path, *, new: bool = True, quiet: bool = False) -> bool:
+    def _put(self, path: Path, *, new: bool = True) -> bool:
         """Whether the document could be written to `path`. A `new` file never replaces that of another run."""
         assert self._document is not None
-        claimed = False
         try:
             if new and path != self._kept:
-                claim(path)
-                claimed = True
-            keep(path, self._document)
+                _keep_new(path, self._document)
+            else:
+                keep(path, self._document)
         except RecordError as error:
-            self._problems += [] if quiet else [f"{error}"]
-            if claimed:
-                _remove(path)
+            self._problems.append(str(error))
             return False
         return True
 
@@ -90,14 +87,34 @@ class DecidingRecord:
 
     def lines(self, advice: str = "") -> list[str]:
         """Where the record is, and what could not be written."""
-        found = list(self._problems)
-        if self._kept is None:
-            return [*found, "The record is lost: no other folder can be written either. Copy what is printed above."]
-        return [*found, f"Kept as {self._kept}{' instead' if found and self._elsewhere else ''}{advice}"]
+        if self._kept is None or self._kept.parent != self._place[0]:
+            return kept_instead(self._problems, self._kept, advice)
+        return [*self._problems, f"Kept as {self._kept}{advice}"]
 
-    @property
-    def _elsewhere(self) -> bool:
-        return self._kept is not None and self._kept.parent != self._place[0]
+
+def keep_elsewhere(name: str, document: Mapping[str, Any]) -> Path | None:
+    """Write a record, whose own folder cannot be written, to the first other folder that can; None if none can."""
+    for path in _elsewhere(name):
+        with contextlib.suppress(RecordError):
+            _keep_new(path, document)
+            return path
+    return None
+
+
+def kept_instead(problems: Sequence[str], path: Path | None, advice: str = "") -> list[str]:
+    """Why a record is not where it belongs, and where it is; `path` is None if it is lost."""
+    lost = "The record is lost: no other folder can be written either. Copy what is printed above."
+    return [*problems, lost if path is None else f"Kept as {path} instead{advice}"]
+
+
+def _keep_new(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a file that does not exist yet, as a whole or not at all. Raises RecordError."""
+    claim(path)
+    try:
+        keep(path, document)
+    except RecordError:
+        _remove(path)
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +21,14 @@ from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import preflight, stock, stored
 from perf.harness.plugin.items import is_part, kind, parametrize, params
-from perf.harness.plugin.kept import check_folder
+from perf.harness.plugin.kept import check_folder, keep_elsewhere, kept_instead
 from perf.harness.plugin.selection import Selection
 from perf.harness.plugin.state import end_undecided, kept_in, shown
 from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError, Run
-from perf.harness.record.read import load
+from perf.harness.record.read import load, parse
 from perf.harness.record.run import TIMED
-from perf.harness.record.store import RunFile
+from perf.harness.record.store import RunFile, plain
 from perf.harness.report import render
 from perf.harness.verdict.acceptance import spoiled
 from perf.harness.workload.benchmarks import BY_NAME, place
@@ -50,6 +52,9 @@ class Measure(Way):
         self._selection = Selection.of(config)
         self._note, self._comparison = stored.settle(config, self.state)
         self._file: RunFile | None = None
+        self._document: Mapping[str, Any] = {}
+        self._unwritten = ""  # why the document is not in its file
+        self._elsewhere: Path | None = None  # where it is then
         self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
 
     def header(self) -> list[str]:
@@ -169,7 +174,7 @@ class Measure(Way):
             self._write()
 
     def _write(self) -> None:
-        """Write everything measured so far to disk. Raises pytest.UsageError if it cannot, to end the run early."""
+        """Write everything measured so far to disk. If that fails, the run goes on: later, there may be room."""
         cases = self.state.cases
         stock.drop(self.config, keep=lambda name: name not in cases or cases[name].outcome in TIMED)
         if self._file is None:
@@ -177,17 +182,22 @@ class Measure(Way):
                 return
             folder, stamp = kept_in(self.config)
             self._file = RunFile(folder / self._selection.folder_name if self._comparable_part else folder, stamp)
+        self._document, self._unwritten = plain(stock.document(self.config)), ""
         try:
-            self._file.write(stock.document(self.config))
+            self._file.write(self._document)
         except RecordError as error:
-            raise pytest.UsageError(str(error)) from None
+            self._unwritten = str(error)
 
     def finish(self, session: pytest.Session) -> None:
         not_run = any(case.outcome == "not-run" for case in self.state.cases.values())
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.state.complete = ended and not not_run
         self._write()
-        if self._file is not None and (self._comparable_part or not self.state.unfit) and not self._spoiled:
+        if self._file is not None and self._unwritten:
+            self._elsewhere = keep_elsewhere(self._file.path.name, self._document)
+            if self._elsewhere is None and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._file is not None and (self._comparable_part or not self.state.unfit) and not self._spoiled:
             self._file.number(self.save_as or self._file.stamp)
         if self._comparison is not None and self._comparison.gates:
             self._comparison.undecided = end_undecided(session)
@@ -203,7 +213,8 @@ class Measure(Way):
 
     def recorded(self) -> Run | None:
         if self._file is not None:
-            return load(self._file.path)
+            path = self._file.path
+            return parse(json.dumps(self._document), str(path)) if self._unwritten else load(path)
         return self.state.empty_run() if self.state.plan.ready else None
 
     def as_record(self) -> dict[str, Any]:
@@ -217,6 +228,8 @@ class Measure(Way):
         lines = render([run], width=self.progress.columns).splitlines()
         if self._file is None:
             return lines
+        if self._unwritten:
+            return [*lines, "", *kept_instead([self._unwritten], self._elsewhere)]
         path, reason = shown(self.config, self._file.path), self.state.why_no_baseline()
         if reason and not self._file.numbered:
             return [*lines, "", f"Kept as {path}", f"Later runs are not compared with it: {reason}."]

@@ -1,7 +1,7 @@
 """The file of a run: rewritten after each benchmark, and numbered once the run is whole.
 
-`partial_<time>_<pid>.json` is a run that is still going on, was killed, failed, or measured only a part of the cases. A
-report can read the file, and `--benchmark-compare=…` can name it, but a plain `--benchmark-compare` ignores it.
+`partial_<time>_<random>.json` is a run that is still going on, was killed, failed, or measured only a part of the
+cases. A report can read the file, and `--benchmark-compare=…` can name it; a plain `--benchmark-compare` ignores it.
 `0001_<name>.json` is a whole run, named as pytest-benchmark names its files.
 """
 
