@@ -277,9 +277,28 @@ def test_a_disk_that_fills_meanwhile_costs_no_result(perf, pytester, fills):
 
 def test_where_no_folder_can_be_written_the_report_is_printed_all_the_same(perf, pytester, fills):
     fills(all_of_it=True)
-    result = perf(STEP, "--perf-device=cpu", "--perf-batch-size=64,128")
+    target = pytester.path / "out.json"
+    result = perf(STEP, "--perf-device=cpu", "--perf-batch-size=64,128", f"--benchmark-json={target}")
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*128 *", "*No space left on device", "The record is lost: no other folder *"])
+    result.stdout.fnmatch_lines(
+        [
+            f"{target}: cannot be written: No space left on device",
+            "*128 *",
+            "*kept/*: cannot be written: No space left on device",
+            "The record is lost: no other folder *",
+        ]
+    )
+
+
+def test_the_file_that_is_asked_for_is_said(perf, pytester):
+    target = pytester.path / "out.json"
+    result = perf(STEP, "--perf-device=cpu", f"--benchmark-json={target}")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"Wrote benchmark data in: {target}"])
+    assert len(read(target)["benchmarks"]) == 1
+    other = pytester.path / "other.json"
+    result = perf(STEP, "--perf-device=cpu", f"--benchmark-json={other}", "--benchmark-disable")
+    result.stdout.fnmatch_lines([f"{other}: not written, as nothing was measured"])
 
 
 def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):

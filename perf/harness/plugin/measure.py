@@ -28,7 +28,7 @@ from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError, Run
 from perf.harness.record.read import load, parse
 from perf.harness.record.run import TIMED
-from perf.harness.record.store import RunFile, plain
+from perf.harness.record.store import RunFile, keep, plain
 from perf.harness.report import render
 from perf.harness.verdict.acceptance import spoiled
 from perf.harness.workload.benchmarks import BY_NAME, place
@@ -51,10 +51,12 @@ class Measure(Way):
         super().__init__(config)
         self._selection = Selection.of(config)
         self._note, self._comparison = stored.settle(config, self.state)
+        self._wanted = stock.take_json(config)
         self._file: RunFile | None = None
         self._document: Mapping[str, Any] = {}
         self._unwritten = ""  # why the document is not in its file
         self._elsewhere: Path | None = None  # where it is then
+        self._written = ""  # what became of the file of --benchmark-json
         self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
 
     def header(self) -> list[str]:
@@ -193,16 +195,35 @@ class Measure(Way):
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.state.complete = ended and not not_run
         self._write()
+        lost = not self._put_wanted()
         if self._file is not None and self._unwritten:
             self._elsewhere = keep_elsewhere(self._file.path.name, self._document)
-            if self._elsewhere is None and session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            lost = lost or self._elsewhere is None
         elif self._file is not None and (self._comparable_part or not self.state.unfit) and not self._spoiled:
             self._file.number(self.save_as or self._file.stamp)
         if self._comparison is not None and self._comparison.gates:
             self._comparison.undecided = end_undecided(session)
+        if lost and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _put_wanted(self) -> bool:
+        """Write the file of --benchmark-json; pytest-benchmark would fail on a full disk. Returns whether that worked."""
+        if self._wanted is None:
+            return True
+        if not stock.benchmarks(self.config):
+            self._written = f"{self._wanted}: not written, as nothing was measured"
+            return True
+        try:
+            keep(self._wanted, stock.document(self.config))
+        except RecordError as error:
+            self._written = str(error)
+            return False
+        self._written = f"Wrote benchmark data in: {self._wanted}"
+        return True
 
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
+        if self._written:
+            terminal.write_line(self._written)
         if not self.state.plan.ready:  # nothing was started
             return
         terminal.section("Stepwatch")
