@@ -207,7 +207,7 @@ class Measure(Way):
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def _put_wanted(self) -> bool:
-        """Write the file of --benchmark-json; pytest-benchmark would fail on a full disk. Returns whether that worked."""
+        """Write the file of --benchmark-json, as pytest-benchmark fails on a full disk. Whether that worked."""
         if self._wanted is None:
             return True
         if not stock.benchmarks(self.config):
