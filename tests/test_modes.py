@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import subprocess
 import sys
 import warnings
@@ -335,15 +336,40 @@ def test_losses_that_the_random_numbers_of_a_device_decide_are_not_kept():
     assert first_losses(workload(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))) is None
 
 
-def test_wrong_logits_are_caught(monkeypatch):
-    assert parity.logits_apart(workload(Mode("eager", "bf16"))) < LOGITS["bf16"]
+def zero_at_first():
+    """As torchvision's vision transformers: all logits of a fresh network are 0."""
+    last = nn.Linear(784, 10)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Flatten(), last)
+
+
+@pytest.mark.parametrize("build", [network, zero_at_first])
+def test_wrong_logits_are_caught(monkeypatch, build):
+    work = replace(workload(Mode("eager", "bf16")), recipe=Recipe("tiny", build))
+    assert 0 < parity.logits_apart(work) < LOGITS["bf16"]
 
     def larger(call, kind):
         return call if kind == "eager" else lambda images: 1.5 * call(images)
 
     monkeypatch.setattr("perf.harness.workload.workload.function_executed", larger)
     with pytest.raises(MeasurementError, match=r"the largest difference of a logit is 0\.5 of the largest"):
-        parity.logits_apart(workload(Mode("compile")))
+        parity.logits_apart(replace(work, mode=Mode("compile")))
+
+
+def test_one_output_that_is_no_number_is_caught_among_others(monkeypatch):
+    class Twice(nn.Linear):
+        def forward(self, images):
+            logits = super().forward(images.flatten(1))
+            return logits, logits
+
+    def broken(call, kind):
+        return call if kind == "eager" else lambda images: (1.01 * call(images)[0], math.nan * call(images)[1])
+
+    monkeypatch.setattr("perf.harness.workload.workload.function_executed", broken)
+    work = replace(workload(Mode("compile", "bf16")), recipe=Recipe("tiny", lambda: Twice(784, 10)))
+    with pytest.raises(MeasurementError, match="the largest difference of a logit is nan of the largest"):
+        parity.logits_apart(work)
 
 
 def test_a_graph_is_captured_once_for_each_shape_and_its_results_are_not_overwritten():
