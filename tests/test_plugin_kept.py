@@ -106,7 +106,7 @@ def test_a_disk_that_fills_meanwhile_costs_neither_verdict_nor_record(
         [
             f"{'NOT' if planted else 'PARTLY'} QUALIFIED*",
             f"*kept/*{kept.name}: cannot be written: No space left on device",
-            f"Kept as {kept} instead; attach it to the ticket.",
+            f"Kept as {kept} instead{'' if planted else '; attach it to the ticket.'}",
         ]
     )
     record = read(kept)["perf"]

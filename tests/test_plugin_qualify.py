@@ -53,8 +53,8 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
             "PARTLY QUALIFIED: 6 PASS · 1 UNJUDGED",
             "not judged on cpu, and required of its kind (CPU): matmul fp32, memory, cores, *",
             "not selected: *",
-            "Next: To judge what was measured and has no bar, give a reference from machines that you know*",
-            "Kept as *",
+            "Next: Run the other checks, too: leave out what selects some of them (--perf-check, -k).",
+            "Kept as *; attach it to the ticket.",
         ]
     )
     (perf,) = records(pytester)
@@ -557,6 +557,10 @@ def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, per
         (["--perf-check=heat"], "--perf-check: 'heat' is not one of preconditions, matmul,"),
         (["--perf-inject=matmul"], "--perf-inject: 'matmul' is none of preconditions:load, matmul:slow,"),
         (["--perf-inject=matmul:cold"], "--perf-inject: 'matmul:cold' is none of"),
+        (
+            ["--perf-inject=clock:source,clock:drift"],
+            "--perf-inject: clock:source and clock:drift are faults of one check",
+        ),
         (["--perf-check=replay", "--perf-inject=matmul:slow"], "--perf-check leaves out matmul"),
         (["--perf-check=replay", "--perf-require-check=memory"], "--perf-check leaves out memory"),
         (["--perf-busy-limit=-1"], "--perf-busy-limit: '-1' is not a number of cores above 0"),

@@ -2,6 +2,8 @@
 
 import math
 import random
+import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -174,8 +176,8 @@ def test_one_more_bad_check_never_makes_a_machine_better(checks):
         assert rank.index(qualification([*checks, check(verdict)]).standing) <= before
 
 
-def reference(spread, unit="FLOP/s", machines=5):
-    return Reference("matmul", "fp32", unit, 100.0, spread, 6, machines, {"device": "CPU 1"})
+def reference(spread, unit="FLOP/s", machines=5, runs=6):
+    return Reference("matmul", "fp32", unit, 100.0, spread, runs, machines, {"device": "CPU 1"})
 
 
 def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling():
@@ -190,15 +192,27 @@ def test_a_bar_of_a_limit_is_a_share_of_it_and_only_a_certain_one_is_a_ceiling()
     [
         (0.0, "FLOP/s", Want.MORE, 92.0),
         (0.01, "FLOP/s", Want.MORE, 92.0),  # three times is less than the least slack
-        (0.05, "samples/s", Want.MORE, 85.0),
+        (0.05, "samples/s", Want.MORE, 100 * math.exp(-0.15)),
         (0.05, "s", Want.LESS, 125.0),
-        (0.1, "s", Want.LESS, 130.0),
+        (0.1, "s", Want.LESS, 100 * math.exp(0.3)),
     ],
 )
 def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, unit, want, value):
-    bar = spec_bar(reference(spread, unit), "spec.json")
+    bar = spec_bar(reference(spread, unit, machines=20), "spec.json")
     assert (bar.value, bar.want) == (pytest.approx(value), want)
-    assert bar.source == f"{value:.0f}% of the median of 5 machines in spec.json"
+    assert bar.source == f"{value:.0f}% of the median of 20 machines in spec.json"
+
+
+@pytest.mark.parametrize(("machines", "runs"), [(3, 9), (1, 3), (2, 3), (5, 5), (1, 6), (30, 30)])
+def test_of_good_machines_one_in_a_hundred_is_beyond_a_bar_of_few(machines, runs):
+    """Three standard deviations, of three machines, would fail more than one good machine in twenty."""
+    draws, values, spread, trials = random.Random(1), machines if machines >= 3 else runs, 0.1, 4_000
+    beyond = 0
+    for _ in range(trials):
+        logs = [draws.gauss(0.0, spread) for _ in range(values)]
+        found = spec_bar(reference(statistics.stdev(logs), machines=machines, runs=runs), "")
+        beyond += 100 * math.exp(draws.gauss(0.0, spread) - statistics.median(logs)) < found.value
+    assert beyond / trials < 0.012 + 3 * math.sqrt(0.012 / trials)
 
 
 def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
@@ -230,10 +244,18 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     by_spec = "To judge what was measured and has no bar, give a reference from machines that you know are good"
     assert qualification([PASSED, unjudged], unjudged=["memory"]).next_action.startswith(by_spec)
     assert qualification([unjudged]).next_action.startswith(by_spec)
-    assert qualification([PASSED], selection=["not selected: a"]).next_action.startswith("Judge the rest, too: ")
+    assert qualification([PASSED], unjudged=["memory"]).next_action.startswith(
+        "Do what the reasons above say is missing"
+    )
+    some = qualification([PASSED, unjudged], selection=["not selected: a"], unjudged=["memory"])
+    assert some.next_action == "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
+    unlike = replace(unjudged, reason="not comparable with spec.json: device: CPU 1 → CPU 2")
+    assert qualification([PASSED, unlike], unjudged=["memory"]).next_action.startswith(
+        "Use a spec of machines like this"
+    )
     assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
     assert (
-        "ask for less with --perf-require-check and --perf-expect-devices"
+        "Mend what the reasons above say. If you asked for too much, change --perf-require-check or"
         in qualification([UNSUPPORTED], required=["copies"]).next_action
     )
 
@@ -261,7 +283,7 @@ def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
     found = judge(Measurement.of((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNJUDGED
     assert found.reason.endswith(
-        "; it is no reference itself: other programs or a quota took 0.5 of the cores that it needs"
+        "; do not make one of this value: other programs or a quota took 0.5 of the cores that it needs"
     )
 
 
@@ -270,6 +292,34 @@ def test_a_run_that_did_not_finish_qualifies_nothing():
     assert (found.standing, found.reasons) == (Standing.INCONCLUSIVE, ("the run did not finish",))
     assert qualification([PASSED, FAILED], complete=False).standing is Standing.NOT_QUALIFIED
     assert qualification([PASSED], required=["replay"], complete=False).standing is Standing.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("reasons", "begins"),
+    [
+        (["others take 2.0 cores", "below the bar, and not measured a second time"], "Stop the other programs"),
+        (["below the bar, but other programs or a quota took 0.4 of the cores"], "Stop the other programs"),
+        (["1 other process computed on the device"], "Stop the other programs"),
+        (
+            ["150% of the physical limit: the measurement, the limit or the clock is wrong"],
+            "Run it again. If a value",
+        ),
+        (["below the bar, and not measured a second time"], "Measure this machine again, with --perf-spec=FILE."),
+        (["below the bar, but by less than the measurement varies"], "Run it again. If the reasons stay"),
+        (
+            ["below the bar, and not measured a second time", "no clock"],
+            "Run it again. If the reasons stay",
+        ),
+    ],
+)
+def test_what_is_not_clear_is_cleared_by_what_made_it_so(reasons, begins):
+    checks = [check(CheckVerdict.INCONCLUSIVE, reason=reason) for reason in reasons]
+    assert qualification([PASSED, *checks]).next_action.startswith(begins)
+
+
+def test_a_failure_without_a_reason_says_its_numbers():
+    wrong = Check("numerics", "cpu", CheckVerdict.FAIL, "fp32", value=2**21, unit="eps", bar=56.0, want="at most")
+    assert qualification([wrong]).reasons == ("numerics fp32 on cpu: 2.097e+06 eps, and it must be at most 56",)
 
 
 def test_what_was_not_asked_for_is_said():

@@ -282,12 +282,16 @@ def _checks(text: str) -> tuple[str, ...]:
 
 def _faults(text: str) -> dict[str, str]:
     """Parse `CHECK:KIND,…` into a dictionary from check to kind."""
-    found = {}
+    found: dict[str, str] = {}
     for item in _items(text):
         check, _, kind = item.partition(":")
         if kind not in FAULTS.get(check, ()):
             known = ", ".join(f"{name}:{one}" for name, kinds in FAULTS.items() for one in kinds)
             raise ValueError(f"{item!r} is none of {known}")
+        if check in found:
+            raise ValueError(
+                f"{check}:{found[check]} and {item} are faults of one check: plant them one after the other"
+            )
         found[check] = kind
     return found
 

@@ -327,7 +327,8 @@ class Qualify(Way):
         if run is None:
             return
         terminal.section("Stepwatch: qualification")
-        kept = self._record.lines("; attach it to the ticket." if self.state.complete else "")
+        real = self.state.complete and not self.settings.inject
+        kept = self._record.lines("; attach it to the ticket." if real else "")
         for line in [*render([run], width=self.progress.columns).splitlines(), "", *kept]:
             terminal.write_line(line)
 

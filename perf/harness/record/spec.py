@@ -30,8 +30,8 @@ UNKEYED = 1  # the version whose references were keyed by the name of the device
 class Reference:
     """One metric: `value` is the median over `machines`, in `unit`, from `runs` runs in all.
 
-    `spread` is how much they differ, as a robust standard deviation of their logarithms: 0.06 is 6%. `key` has all that
-    the metric depends on: it judges only where all of these are equal.
+    `spread` is how much they differ, as a standard deviation of their logarithms: 0.06 is 6%. `key` has all that the
+    metric depends on: it judges only where all of these are equal.
     """
 
     check: str

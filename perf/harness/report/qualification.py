@@ -236,9 +236,7 @@ def references(
     blocks: list[Block] = [Heading("Stepwatch")]
     if found:
         blocks.append(Table("References", columns))
-        blocks.append(
-            Notes(["spread: the robust standard deviation between machines, or between runs of one machine."])
-        )
+        blocks.append(Notes(["spread: the standard deviation between machines, or between runs of fewer machines."]))
     if spec.digests:
         blocks.append(Notes([f"digest {digest}: {key}" for key, digest in spec.digests.items()]))
     if skipped:

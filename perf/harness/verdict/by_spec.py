@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from perf.harness.record.check import Check, CheckVerdict
-from perf.harness.record.spec import Reference, Spec
+from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
-from perf.harness.verdict.checks import RATE_SLACK, SPREADS, TIME_SLACK, Bar, Want
+from perf.harness.statistics.intervals import exp, quantile
+from perf.harness.verdict.checks import RATE_SLACK, SPREADS, SURE, TIME_SLACK, UNLIKE, WIDEST, Bar, Want
 from perf.harness.verdict.keys import reference_of
 
 NO_DIGEST = "no digest of this training is known; give a reference with --perf-spec=FILE"
 
 
 def spec_bar(reference: Reference, source: str) -> Bar:
-    """A bar that allows results worse than good machines reached: by the slack of its kind, or 3 times their spread."""
-    want, least = (Want.LESS, TIME_SLACK) if reference.unit == "s" else (Want.MORE, RATE_SLACK)
-    slack = max(least, SPREADS * reference.spread)
-    side = 1 - slack if want is Want.MORE else 1 + slack
+    """A bar that allows results worse than good machines reached: by the slack of its kind, or by what they vary."""
+    varies = exp(_spreads(reference) * reference.spread)
+    if reference.unit == "s":
+        want, side = Want.LESS, max(1 + TIME_SLACK, varies)
+    else:
+        want, side = Want.MORE, min(1 - RATE_SLACK, 1 / varies)
     return Bar(side * reference.value, f"{side:.0%} of the median of {reference.rests_on} in {source}", want)
+
+
+def too_wide(reference: Reference) -> str:
+    """Why `reference` makes no bar that could find anything; empty if it makes one."""
+    share = spec_bar(reference, "").value / reference.value
+    if 1 / WIDEST <= share <= WIDEST:
+        return ""
+    return (
+        f"{reference.rests_on} differ by {reference.spread:.0%}, so that the bar would be at {share:.0%} of their "
+        "median and find nothing; measure while nothing else runs, and more often"
+    )
+
+
+def _spreads(reference: Reference) -> float:
+    """How many standard deviations a good machine may be away, from how many values that deviation comes."""
+    values = reference.machines if reference.machines >= LEAST else reference.runs
+    return max(SPREADS, quantile(SURE, values - 1) * math.sqrt(1 + 1 / values)) if values > 1 else SPREADS
 
 
 def bar_of(spec: Spec, check: str, variant: str, unit: str, key: Mapping[str, Scalar]) -> Bar | str:
@@ -58,4 +79,4 @@ def _unlike(spec: Spec, key: str) -> str:
         return f"{spec.source} has no digest"
     there = max(keys, key=lambda known: len(set(known) & set(here)))
     left, right = ([part for part in one if part not in other] for one, other in ((there, here), (here, there)))
-    return f"not comparable with {spec.source}: {', '.join(left)} → {', '.join(right)}"
+    return f"{UNLIKE} {spec.source}: {', '.join(left)} → {', '.join(right)}"

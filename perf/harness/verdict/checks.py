@@ -10,8 +10,12 @@ from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import Limit
 
-# A good machine may be this many standard deviations away from the median of other good machines.
-SPREADS = 3.0
+# A good machine may be this many standard deviations away from the median of other good machines. It may be further
+# away where they are so few that their standard deviation is hardly known: then one good machine in a hundred is beyond
+# the bar (the prediction interval of Student's t; Hahn and Meeker 1991).
+SPREADS, SURE = 3.0, 0.99
+# A bar at less than half the rate of good machines, or above twice their time, would find nothing.
+WIDEST = 2.0
 # A good machine may be slower than the reference by this share: healthy GPUs of one model differ by 5 to 8%.
 RATE_SLACK = 0.08
 # The host starts each operation, and a host's times vary more than a GPU's.
@@ -22,6 +26,9 @@ BUSY_SHARE = 0.05
 BUSY_CORES = 0.1  # of two cores, and in records that do not say it
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
+# Parts of reasons, by which we say what to do.
+OTHERS = ("other program", "others take", "other process")
+ONCE, BEYOND, UNLIKE = "not measured a second time", "of the physical limit", "not comparable with"
 
 
 @dataclass(frozen=True)
@@ -143,18 +150,18 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
     value, low, high = first.value, first.low, first.high
     known = {"value": value, "low": low, "high": high}
     if bar is None:
-        reason = f"{NO_BAR}; it is no reference itself: {first.disturbance}" if first.busy else NO_BAR
+        reason = f"{NO_BAR}; do not make one of this value: {first.disturbance}" if first.busy else NO_BAR
         return Finding(CheckVerdict.UNJUDGED, reason, **known)
     beyond = f"{'below' if bar.want is Want.MORE else 'above'} the bar"
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
-        reason = f"{value / bar.ceiling:.0%} of the physical limit: the measurement, the limit or the clock is wrong"
+        reason = f"{value / bar.ceiling:.0%} {BEYOND}: the measurement, the limit or the clock is wrong"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if not _wrong(value, bar):
         if ratio and first.disturbance:
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
-        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and not measured a second time", **known)
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and {ONCE}", **known)
     if not _wrong(second.value, bar):
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} at first, but within it when measured again", **known)
     if disturbance := first.disturbance or second.disturbance:
@@ -201,7 +208,7 @@ def qualification(
     if injected := sorted({check.injected for check in checks if check.injected}):
         standing, reasons, action = _drill(checks, injected)
     else:
-        standing, reasons, action = _standing(checks, lacking, [*unjudged, *selection], complete)
+        standing, reasons, action = _standing(checks, lacking, unjudged, selection, complete)
     said = tuple(dict.fromkeys((*reasons, *selection, *notes)))
     return Qualification(standing, said, action, tuple(lacking), tuple(selection), tuple(notes))
 
@@ -221,7 +228,11 @@ def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, 
 
 
 def _standing(
-    checks: Sequence[Check], lacking: Sequence[str], partly: Sequence[str], complete: bool
+    checks: Sequence[Check],
+    lacking: Sequence[str],
+    unjudged: Sequence[str],
+    selection: Sequence[str],
+    complete: bool,
 ) -> tuple[Standing, Sequence[str], str]:
     failed, unclear = _reasons(checks, CheckVerdict.FAIL), _reasons(checks, CheckVerdict.INCONCLUSIVE)
     if failed:
@@ -231,18 +242,43 @@ def _standing(
     if not complete:
         return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
     if unclear:
-        return Standing.INCONCLUSIVE, unclear, UNCLEAR
+        return Standing.INCONCLUSIVE, unclear, _clearing(unclear)
     left = [check for check in checks if check.verdict not in JUDGED]
-    by_spec = any(check.verdict is CheckVerdict.UNJUDGED for check in left)
     if len(left) == len(checks):
-        return Standing.INCONCLUSIVE, ["nothing was judged"], BY_SPEC if by_spec else NOTHING
-    if partly:
-        return Standing.PARTLY, partly, BY_SPEC if by_spec else PARTLY
+        return Standing.INCONCLUSIVE, ["nothing was judged"], _judging(left, NOTHING)
+    if selection:
+        return Standing.PARTLY, [*unjudged, *selection], SELECTED
+    if unjudged:
+        return Standing.PARTLY, unjudged, _judging(left, PARTLY)
     return Standing.QUALIFIED, [], DONE
 
 
+def _clearing(reasons: Sequence[str]) -> str:
+    """What to do where a check is INCONCLUSIVE for these `reasons`."""
+    if any(part in reason for reason in reasons for part in OTHERS):
+        return UNCLEAR
+    if any(BEYOND in reason for reason in reasons):
+        return WRONG_LIMIT
+    return MEASURED_ONCE if all(ONCE in reason for reason in reasons) else VARIES
+
+
+def _judging(left: Sequence[Check], otherwise: str) -> str:
+    """How what is `left` can be judged, if a spec can do that."""
+    unjudged = [check.reason for check in left if check.verdict is CheckVerdict.UNJUDGED]
+    if any(UNLIKE in reason for reason in unjudged):
+        return ANOTHER_SPEC
+    return BY_SPEC if unjudged else otherwise
+
+
 def _reasons(checks: Sequence[Check], verdict: CheckVerdict) -> list[str]:
-    return [f"{check.name} on {check.device}: {check.reason}" for check in checks if check.verdict is verdict]
+    return [f"{check.name} on {check.device}: {_why(check)}" for check in checks if check.verdict is verdict]
+
+
+def _why(check: Check) -> str:
+    """The reason of a verdict; where a value is on the wrong side of its bar, and that is all, the two numbers."""
+    if check.reason or check.value is None or check.bar is None:
+        return check.reason
+    return f"{check.value:.4g} {check.unit}, and it must be {check.want} {check.bar:.4g}"
 
 
 # Each of these checks measures one component of a training step alone.
@@ -270,11 +306,20 @@ FAILED = "Attach the file to the ticket. Start with the first reason. It may hav
 DRILL = "This run says nothing about the machine. Run it again without --perf-inject."
 AGAIN = "Run it again, and let it finish."
 UNCLEAR = "Stop the other programs on this machine, and run it again."
+MEASURED_ONCE = (
+    "Measure this machine again, with --perf-spec=FILE. What only a later spec finds too slow was measured once."
+)
+WRONG_LIMIT = "Run it again. If a value stays above its limit, report that with the file."
+VARIES = "Run it again. If the reasons stay, this machine varies too much to be judged by these checks."
 DONE = "Nothing to do."
-PARTLY = "Judge the rest, too: without a selection of checks, and where the reasons above say what is missing."
+SELECTED = "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
+PARTLY = "Do what the reasons above say is missing, and run it again."
+ANOTHER_SPEC = "Use a spec of machines like this one. The lines above say in what they differ from those of this spec."
 BY_SPEC = (
     "To judge what was measured and has no bar, give a reference from machines that you know are good: "
     "--perf-spec=FILE (python -m perf spec makes it)."
 )
 NOTHING = "No check can be judged here. The reasons are above."
-LACKING = "Do what the reasons above say, or ask for less with --perf-require-check and --perf-expect-devices."
+LACKING = (
+    "Mend what the reasons above say. If you asked for too much, change --perf-require-check or --perf-expect-devices."
+)

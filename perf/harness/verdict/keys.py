@@ -7,6 +7,7 @@ from typing import Any
 
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.record.values import Scalar
+from perf.harness.verdict.checks import UNLIKE
 from perf.harness.verdict.stored_runs import differences
 
 COMPUTE = ("device", "cores", "threads", "instruction set", "torch", "driver")
@@ -80,4 +81,4 @@ def reference_of(spec: Spec, check: str, variant: str, key: Mapping[str, Scalar]
     if not differ:
         return f"{spec.source} has no reference for it"
     fewest: tuple[str, ...] = min(differ, key=lambda fields: len(fields))
-    return f"not comparable with {spec.source}: {', '.join(fewest)}"
+    return f"{UNLIKE} {spec.source}: {', '.join(fewest)}"

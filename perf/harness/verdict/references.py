@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,16 @@ from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import MAD_TO_SD, robust_spread
+from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, robust_spread
+from perf.harness.verdict.by_spec import too_wide
 from perf.harness.verdict.checks import BUSY_CORES
 from perf.harness.verdict.keys import key_of
 
 # A machine whose median is this many robust standard deviations from the others' is not one of them (Iglewicz and
 # Hoaglin 1993). Good machines may differ by this much all the same: of three that agree, any fourth would be far away.
 FAR, SAME_KIND = 3.5, 0.02
+# Of fewer values, one that stands apart cannot be told from how much they all vary: then each of them counts.
+ROBUST = 6
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,17 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
                 metric.by_machine.setdefault(machine_of(run), []).append(float(check.value or 0.0))
             if (digest := check.details.get("digest")) is not None:
                 digests.setdefault(str(check.details.get("digest_key")), {})[run.source] = str(digest)
-    references = []
+    references: list[Reference] = []
+    without: dict[str, list[str]] = {}  # metrics that have no bar, by reason
     for of, metric in found.items():
-        reference, said = _reference(of, metric)
-        references += [] if reference is None else [reference]
-        left_out += said
+        reference, outliers = _reference(of, metric)
+        name = f"{of[0]} {of[1]}".rstrip()
+        left_out += [f"{name}: {outlier}" for outlier in outliers]
+        if isinstance(reference, str):
+            without.setdefault(reference, []).append(name)
+        else:
+            references.append(reference)
+    left_out += [f"{', '.join(names)}: {reason}" for reason, names in without.items()]
     golden: dict[str, str] = {}
     for training, by_run in digests.items():
         digest, said = _most(training, by_run)
@@ -81,14 +91,13 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     return Made(Spec("", tuple(references), golden), skipped, left_out)
 
 
-def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | None, list[str]]:
-    """The reference of a metric, if it rests on enough, and what was left out."""
+def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | str, list[str]]:
+    """The reference of a metric, or why there is none; and the machines that were left out."""
     check, variant, unit = of[:3]
-    name = f"{check} {variant}".rstrip()
     medians = {machine: statistics.median(values) for machine, values in metric.by_machine.items()}
     outliers = _far(medians)
     said = [
-        f"{name}: {machine} stands apart: {medians[machine] / statistics.median(medians.values()):.0%} of the median"
+        f"{machine} stands apart: {medians[machine] / statistics.median(medians.values()):.0%} of the median"
         for machine in outliers
     ]
     kept = {machine: values for machine, values in metric.by_machine.items() if machine not in outliers}
@@ -96,14 +105,19 @@ def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | None, li
     samples = [medians[machine] for machine in kept] if len(kept) >= LEAST else values
     if len(samples) < LEAST:
         few = f"{len(values)} run{'s' * (len(values) != 1)} of {len(kept)} machine{'s' * (len(kept) != 1)}"
-        return None, [*said, f"{name}: rests on {few}, and a bar needs {LEAST}"]
-    spread = robust_spread(samples)
-    return Reference(check, variant, unit, statistics.median(samples), spread, len(values), len(kept), metric.key), said
+        return f"rests on {few}, and a bar needs {LEAST}", said
+    spread = (robust_spread if len(samples) >= ROBUST else log_deviation)(samples)
+    found = Reference(check, variant, unit, statistics.median(samples), spread, len(values), len(kept), metric.key)
+    if wide := too_wide(found):
+        far = max(kept, key=lambda machine: abs(math.log(medians[machine] / found.value)))
+        share = f" (the furthest: {far}, {medians[far] / found.value:.0%} of the median)" if len(kept) > 1 else ""
+        return f"{wide}{share}", said
+    return found, said
 
 
 def _far(medians: Mapping[str, float]) -> list[str]:
-    """The machines that stand apart from the others, which must be more than half of at least LEAST."""
-    if len(medians) < LEAST:
+    """The machines that stand apart from the others, which must be more than half, and at least LEAST."""
+    if len(medians) <= LEAST:
         return []
     middle = statistics.median(medians.values())
     apart = {machine: abs(value / middle - 1) for machine, value in medians.items()}
