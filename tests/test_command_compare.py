@@ -157,6 +157,14 @@ def test_nothing_in_common_is_exit_code_1_with_a_line(compare):
     assert "have no benchmark in common" in err and err.count("\n") == 1
 
 
+def test_a_qualification_is_named_with_the_command_that_judges_it(compare):
+    found = {"verdict": "QUALIFIED", "reasons": [], "next_action": "Nothing to do."}
+    made = {"benchmarks": [], "perf": {"schema_version": 1, "qualification": found, "checks": []}}
+    code, _, err = compare(made, made)
+    assert code == 1
+    assert "is a qualification, which has no benchmark: python -m perf report --spec=FILE judges it" in err
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_gates_record_is_refused_and_the_command_that_reads_it_is_named(compare, tmp_path, place):
     runs = [record(number=0), record(number=1)]

@@ -1,5 +1,6 @@
 """The page of a qualification: the table, what was measured, where the bars come from, the banner."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from perf.harness.report.layout import page
 from perf.harness.report.qualification import metric, one_line, qualification, references, value
 from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.checks import qualification as judge_all
+from tests.report_runs import benchmark
+from tests.report_runs import run as benchmark_run
 
 PASS, FAIL, UNSUPPORTED = CheckVerdict.PASS, CheckVerdict.FAIL, CheckVerdict.UNSUPPORTED
 CHECKS = [
@@ -189,6 +192,38 @@ def document(**perf):
 def record(checks=CHECKS, found=None):
     found = found or judge_all(checks)
     return document(checks=[check.as_record() for check in checks], qualification=found.as_record())
+
+
+def fleet():
+    """Two records of one kind of machine, of which the second one is good."""
+    good = [replace(check, verdict=CheckVerdict.PASS, reason="") for check in CHECKS]
+    runs = [record(), record(good, judge_all(good))]
+    for number, one in enumerate(runs):
+        one["perf"] |= {"host_name": f"node{number}", "fingerprint_id": "same"}
+    return [parse(json.dumps(one), f"{number}.json") for number, one in enumerate(runs)]
+
+
+def test_several_machines_have_a_table_of_their_verdicts_and_are_not_called_one():
+    text = render(fleet()[::-1])
+    assert "B  0.json (same kind of machine and settings as A)" in text
+    table = text[text.index("Machines\n") :].splitlines()
+    assert [line.split()[:3] for line in table[4:6]] == [["B", "node0", "NOT"], ["A", "node1", "QUALIFIED:"]]
+    assert table[7].startswith("B: ") and table[7] != "B: "
+    assert "Machines" not in render(fleet()[:1])
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_each_check_is_a_row_for_other_programs(format):
+    text = render(fleet(), format=format)
+    rows = json.loads(text) if format == "json" else list(csv.DictReader(text.splitlines()))
+    assert len(rows) == 2 * len(CHECKS)
+    first, check = rows[0], CHECKS[0]
+    assert (first["file"], first["host"], first["qualification"]) == ("0.json", "node0", "NOT QUALIFIED")
+    assert (first["name"], first["verdict"], first["unit"]) == (check.name, str(check.verdict), check.unit)
+    assert float(first["value"]) == check.value
+    assert rows[-1]["qualification"] == "QUALIFIED"
+    mixed = json.loads(render([*fleet(), benchmark_run(benchmark("epoch"))], format="json"))
+    assert len(mixed) == 2 * len(CHECKS) + 1 and len({tuple(row) for row in mixed}) == 1  # the same keys in each row
 
 
 def test_what_is_recorded_is_read_and_reported():

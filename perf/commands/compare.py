@@ -68,6 +68,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _nothing_shared(bases: Sequence[Run], head: Run) -> str:
+    if other := next((run for run in (*bases, head) if run.qualification), None):
+        return f"{other.source} is a qualification, which has no benchmark: python -m perf report --spec=FILE judges it"
     shared = f"{bases[-1].source} and {head.source} have no benchmark in common"
     names = [next(iter(medians_of(run)[-1].seconds), "nothing") for run in (bases[-1], head)]
     return f"{shared}: {names[0][:80]} … and {names[1][:80]} …"

@@ -13,10 +13,10 @@ from perf.harness.report.benchmark_tables import tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
-from perf.harness.report.facts import SUBJECT, header, lines, same_machine
+from perf.harness.report.facts import SUBJECT, header, host, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
-from perf.harness.report.qualification import hardware, qualification
+from perf.harness.report.qualification import hardware, machines, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, workflow_commands
 from perf.harness.report.together import together
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
@@ -57,6 +57,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
+    blocks += machines([(letter, host(run), run) for letter, run in named if run.qualification])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes(["Nothing was measured."]))
@@ -104,6 +105,7 @@ def _machines(named: Sequence[tuple[str, Run]]) -> list[Block]:
         same = same_machine(run, named[:place])
         said = set(lines(dict(named)[same])) if same else set()
         own = [f"{MARGIN}{line}" for line in lines(run) if line not in said]
-        note = f" (same machine and settings as {same})" if same else ""
+        kind = "" if same and host(run) == host(dict(named)[same]) else "kind of "
+        note = f" (same {kind}machine and settings as {same})" if same else ""
         blocks.append(Fixed([f"{letter}  {run.source}{note}", *own], hang=len(MARGIN) + SUBJECT))
     return blocks

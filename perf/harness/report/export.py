@@ -1,6 +1,7 @@
 """In: rows, and the runs that they are from. Out: CSV and JSON for other programs: one row per benchmark of a run.
 
-The numbers are raw SI numbers, with units in the names. A benchmark that was judged has its verdict in its row.
+The numbers are raw SI numbers, with units in the names. A benchmark that was judged has its verdict in its row. Each
+check of a qualification has a row, too, with its unit in a column.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from perf.harness.record.check import Check
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import Run, finite, short_name
 from perf.harness.record.values import Scalar
+from perf.harness.report.facts import host
 from perf.harness.report.layout import clean
 from perf.harness.verdict.rows import Row
 from perf.harness.verdict.speedups import Speedups
@@ -28,8 +31,9 @@ def as_csv(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
     """A header line and one line per benchmark; empty cells for what was not measured. `runs` have their letters."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="")
-    writer.writerow([*COLUMNS, *VERDICT])
-    writer.writerows([_cell(value) for value in record.values()] for record in _records(found, runs))
+    records = _records(found, runs)
+    writer.writerow(records[0] if records else [*COLUMNS, *VERDICT])
+    writer.writerows([_cell(value) for value in record.values()] for record in records)
     return "\n".join(lines)
 
 
@@ -63,7 +67,29 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
             **{key: run.fingerprint.get(key) for key in ("profile", "model")},
         }
         made.append(dict.fromkeys(COLUMNS) | known | _verdict(run, judged))
-    return made
+    checks = [_check(letter, run, check) for letter, run in runs for check in run.checks]
+    if checks and not made:
+        return checks
+    every = dict.fromkeys(key for record in (*made, *checks) for key in record)
+    return [every | record for record in (*made, *checks)]
+
+
+def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
+    """The row of one check of a qualification, and the verdict on its machine."""
+    found = run.qualification
+    entry = {
+        "file": run.source,
+        "run": letter or None,
+        "complete": run.complete,
+        "host": host(run),
+        "qualification": None if found is None else str(found.standing),
+        **{key: getattr(check, key) for key in ("name", "check", "variant", "device")},
+        "verdict": str(check.verdict),
+        "verdict_reason": check.reason,
+        **{key: getattr(check, key) for key in ("value", "low", "high", "unit", "bar", "want", "bar_source", "again")},
+        "injected": check.injected,
+    }
+    return {key: _finite(value) for key, value in entry.items()}
 
 
 def _verdict(run: Run, judged: Judgement | None) -> dict[str, Scalar]:

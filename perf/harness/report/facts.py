@@ -237,8 +237,13 @@ def _training(run: Run) -> list[str]:
 
 
 def _made(run: Run) -> str:
-    host = run.perf.get("host_name") or run.machine.get("node")
-    return _listed(_named("profile", run.perf.get("profile")), run.datetime[:19].replace("T", " "), _named("on", host))
+    made = run.datetime[:19].replace("T", " ")
+    return _listed(_named("profile", run.perf.get("profile")), made, _named("on", host(run)))
+
+
+def host(run: Run) -> str:
+    """The name of the machine; "" if the record does not say it."""
+    return str(run.perf.get("host_name") or run.machine.get("node") or "")
 
 
 def _settings(run: Run) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
-from perf.harness.record.run import finite
+from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.run import Run, finite
 from perf.harness.record.spec import Spec
 from perf.harness.report import quantities
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
@@ -77,6 +77,21 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     if found.reasons:
         blocks.append(Notes(found.reasons))
     return [*blocks, Notes([f"Next: {found.next_action}"])]
+
+
+def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
+    """The verdicts on several machines, worst first, each with its first reason. Each has its letter and its host."""
+    if len(found) < 2:
+        return []
+    judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
+    ordered = sorted(judged, key=lambda one: tuple(Standing).index(one[2].standing))
+    columns = (
+        Column.words("file", [letter for letter, *_ in ordered]),
+        Column.names("machine", [host for _, host, *_ in ordered]),
+        Column.words("verdict", [_standing(checks, standing) for *_, standing, checks in ordered]),
+    )
+    reasons = [f"{letter}: {standing.reasons[0]}" for letter, _, standing, _ in ordered if standing.reasons]
+    return [Table("Machines", columns), Notes(reasons)] if reasons else [Table("Machines", columns)]
 
 
 def _verdict(check: Check) -> str:
