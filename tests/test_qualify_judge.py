@@ -122,7 +122,8 @@ positive = st.floats(1e-3, 1e9)
 def test_a_median_within_the_bar_never_fails_and_the_unit_makes_no_difference(values, bar, again):
     found = judge(Measurement.of(tuple(values)), Bar(bar, ""), Measurement.of(tuple(again)))
     if found.value >= bar:
-        assert found.verdict is CheckVerdict.PASS
+        assert found.verdict is not CheckVerdict.FAIL
+        assert found.verdict is CheckVerdict.PASS or found.low < bar / 2
     doubled = [tuple(2.0 * value for value in side) for side in (values, again)]
     assert judge(Measurement.of(doubled[0]), Bar(2.0 * bar, ""), Measurement.of(doubled[1])).verdict is found.verdict
 
@@ -277,6 +278,31 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
 )
 def test_qualified_needs_all_that_such_devices_need(found, standing, reasons):
     assert (found.standing, found.reasons) == (standing, reasons)
+
+
+VAGUE, SHARP = Measurement(214.0, 65.0, 703.0), Measurement(214.0, 200.0, 230.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        (VAGUE, None, CheckVerdict.INCONCLUSIVE),
+        (VAGUE, VAGUE, CheckVerdict.INCONCLUSIVE),
+        (VAGUE, Measurement(150.0, 149.0, 151.0), CheckVerdict.INCONCLUSIVE),
+        (VAGUE, SHARP, CheckVerdict.PASS),
+        (SHARP, None, CheckVerdict.PASS),
+        (Measurement(214.0, 96.0, 400.0), None, CheckVerdict.PASS),
+        (Measurement(214.0, None, None), None, CheckVerdict.PASS),
+    ],
+)
+def test_a_value_within_its_bar_that_may_as_well_be_half_of_it_is_no_pass(first, second, verdict):
+    found = judge(first, Bar(191.0, ""), second)
+    assert found.verdict is verdict
+    assert (found.reason == "") is (verdict is CheckVerdict.PASS)
+    assert needs_confirmation(first, Bar(191.0, "")) is (first is VAGUE)
+    time = [one and Measurement(1.0, one.low and 214 / one.high, one.low and 214 / one.low) for one in (first, second)]
+    if second is None or second.value > 191:
+        assert judge(time[0], Bar(214 / 191, "", Want.LESS), time[1]).verdict is verdict
 
 
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():

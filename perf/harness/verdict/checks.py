@@ -14,7 +14,8 @@ from perf.harness.verdict.limits import Limit
 # away where they are so few that their standard deviation is hardly known: then one good machine in a hundred is beyond
 # the bar (the prediction interval of Student's t; Hahn and Meeker 1991).
 SPREADS, SURE = 3.0, 0.99
-# A bar at less than half the rate of good machines, or above twice their time, would find nothing.
+# A bar at less than half the rate of good machines, or above twice their time, would find nothing. No more does a value
+# within its bar say much, if its interval reaches that far beyond the bar.
 WIDEST = 2.0
 # A good machine may be slower than the reference by this share: healthy GPUs of one model differ by 5 to 8%.
 RATE_SLACK = 0.08
@@ -136,16 +137,19 @@ class Finding:
 
 
 def needs_confirmation(first: Measurement, bar: Bar) -> bool:
-    """Whether the median is on the wrong side of the bar. If so, the metric is measured again before it is judged."""
-    return _wrong(first.value, bar)
+    """Whether the median is on the wrong side of the bar, or varies so much that it may be.
+
+    If so, the metric is measured again before it is judged.
+    """
+    return _wrong(first.value, bar) or _vague(first, bar)
 
 
 def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None, *, ratio: bool = False) -> Finding:
     """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
 
     A FAIL needs two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
-    free in both. A PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the
-    denominator.
+    free in both. A PASS needs one whose interval does not reach to half of the bar, or to twice of it for a time. A
+    PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the denominator.
     """
     value, low, high = first.value, first.low, first.high
     known = {"value": value, "low": low, "high": high}
@@ -159,6 +163,9 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
     if not _wrong(value, bar):
         if ratio and first.disturbance:
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
+        if _vague(first, bar) and (second is None or _wrong(second.value, bar) or _vague(second, bar)):
+            reason = "within the bar, but it varies so much that it may be far beyond"
+            return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
         return Finding(CheckVerdict.PASS, "", **known)
     if second is None:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and {ONCE}", **known)
@@ -173,6 +180,12 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
 
 def _wrong(value: float, bar: Bar) -> bool:
     return value < bar.value if bar.want is Want.MORE else value > bar.value
+
+
+def _vague(measured: Measurement, bar: Bar) -> bool:
+    """Whether the interval reaches so far beyond the bar that a median on its right side says little."""
+    end = measured.low if bar.want is Want.MORE else measured.high
+    return end is not None and (end * WIDEST < bar.value if bar.want is Want.MORE else end > WIDEST * bar.value)
 
 
 def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
