@@ -150,6 +150,13 @@ def test_what_others_may_take_is_set_or_follows_from_what_one_busy_core_does(qua
     measured, given = (record["checks"][0] for record in records(pytester))
     assert (measured["verdict"], measured["bar"], measured["value"]) == ("INCONCLUSIVE", 0.16, 0.2)
     assert (given["verdict"], given["bar"], given["bar_source"]) == ("PASS", 0.5, "--perf-busy-limit=0.5")
+    assert measured["bar_source"].startswith("one busy core slows matrix products by 50% here")
+    assert "--perf-busy-limit" not in str(records(pytester)[1]["qualification"]["reasons"])
+    monkeypatch.setattr(load, "look", lambda seconds: load.Load(3.6e-12, 0.0))
+    qualify("--perf-busy-limit=4", check="preconditions")
+    last = records(pytester)[-1]
+    more = "--perf-busy-limit=4 lets other programs take more than the usual 3.2 cores"
+    assert more in last["qualification"]["reasons"] and last["checks"][0]["value"] == 0
 
 
 def test_a_planted_load_is_seen_by_the_meter_and_is_gone_afterwards(qualify, clock, pytester, monkeypatch):
@@ -458,7 +465,7 @@ def test_fewer_devices_than_are_expected_do_not_qualify(qualify, gpu, plug, monk
     monkeypatch.setattr(Nvml, "nvmlDeviceGetCurrPcieLinkGeneration", lambda self, handle: 5)
     plug(Nvml("rows", "limits"))
     result = qualify(f"--perf-expect-devices={expected}", check="numerics", device="cuda")
-    said = f"--perf-expect-devices={expected}: this run can check only 2 besides the CPU: cuda:0, cuda:1"
+    said = f"--perf-expect-devices={expected}: this run can check 2 besides the CPU (cuda:0, cuda:1)"
     assert (result.ret, said in " ".join(result.stdout.str().split())) == (code, expected == 3)
 
 

@@ -48,10 +48,11 @@ def test_preconditions(check: Attempt) -> None:
     if found.others_cores is None:
         check.unsupported("this system does not say how busy its cores are")
         return
-    missing = found.others_cores + (found.withheld_cores or 0.0)
+    # The kernel counts hundredths of a second; a trillionth of a core is what is left of a subtraction.
+    missing = round(found.others_cores + (found.withheld_cores or 0.0), 4)
     most = check.allowed
     if missing > most.cores:
-        check.unclear(f"others take {missing:.1f} cores", missing, "cores", most.cores)
+        check.unclear(f"others take {missing:.1f} cores", missing, "cores", most.cores, most.source)
     else:
         check.at_most(missing, "cores", most.cores, most.source)
 

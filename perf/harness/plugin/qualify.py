@@ -33,7 +33,7 @@ from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import counted, duration
-from perf.harness.verdict.checks import Allowed, allowed_load, qualification, unmet
+from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load, qualification, unmet
 from perf.harness.verdict.required import unjudged
 from perf.harness.verdict.tally import standing_exit
 
@@ -186,6 +186,9 @@ class Qualify(Way):
     def _allowed_load(self) -> Allowed:
         """How many cores others may take: what the user says, or follows from what one busy core does to the CPU."""
         if (given := self.settings.busy_limit) is not None:
+            if given > (usual := BUSY_SHARE * usable_cores()):
+                more = f"--perf-busy-limit={given:g} lets other programs take more than the usual {usual:.2g} cores"
+                self._notes.append(more)
             return Allowed(given, f"--perf-busy-limit={given:g}")
         self.progress.say("trying what one busy core does …")
         cpu = self.state.plan.devices.get("cpu")
@@ -285,8 +288,8 @@ class Qualify(Way):
         found = [device.name for device in planned if device.asynchronous and not device.absent]
         if expected is None or len(found) >= expected:
             return []
-        there = ", ".join(found) or "none"
-        return [f"--perf-expect-devices={expected}: this run can check only {len(found)} besides the CPU: {there}"]
+        there = f"{len(found)} besides the CPU ({', '.join(found)})" if found else "none besides the CPU"
+        return [f"--perf-expect-devices={expected}: this run can check {there}"]
 
     def _unjudged(self) -> list[str]:
         """What devices of these kinds need before they are QUALIFIED, and was not judged."""

@@ -276,10 +276,12 @@ class Attempt:
         """FAIL for a reason that needs no bar."""
         self._without_bar(CheckVerdict.FAIL, reason, value, unit)
 
-    def unclear(self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None) -> None:
+    def unclear(
+        self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None, source: str = ""
+    ) -> None:
         """INCONCLUSIVE. If there is a `bar`, a value above it says nothing about the machine."""
         self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit)
-        self.result = replace(self.result, bar=bar, want="" if bar is None else str(Want.LESS))
+        self.result = replace(self.result, bar=bar, bar_source=source, want="" if bar is None else str(Want.LESS))
 
     def _without_bar(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
         """Replace an earlier verdict, whose interval and bar belong to another metric."""
