@@ -240,7 +240,7 @@ def test_a_full_disk_is_found_before_anything_is_measured(perf, pytester, full):
     result = perf(STEP, "--perf-device=cpu")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["*No space left on device, so the record of this run would be lost; let it be written there, or *"]
+        ["*No space left on device, so the record of this run would be lost; free space there, *"]
     )
     assert "test_training_step.py" not in result.stdout.str()
 

@@ -87,7 +87,7 @@ def test_a_full_disk_is_found_before_anything_is_measured(qualify, pytester, ful
     result = qualify(check="numerics")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["*kept/*: cannot be written: No space left on device, so the record of this run would be lost; let it be *"]
+        ["*kept/*: cannot be written: No space left on device, so the record of this run would be lost; free space *"]
     )
     assert "test_numerics" not in result.stdout.str()
 

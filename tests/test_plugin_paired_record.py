@@ -44,7 +44,7 @@ def test_a_gate_tries_its_folder_first_and_keeps_its_verdict_if_the_disk_fills(
     result = gate()
     assert (result.ret, len(world.gates)) == (4, 1)
     result.stderr.fnmatch_lines(
-        ["*No space left on device, so the record of this run would be lost; let it be written there, or *"]
+        ["*No space left on device, so the record of this run would be lost; free space there, *"]
     )
 
 

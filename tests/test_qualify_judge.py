@@ -256,7 +256,7 @@ def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     )
     assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
     assert (
-        "Mend what the reasons above say. If you asked for too much, change --perf-require-check or"
+        "Solve what the reasons above say. If you asked for too much, change --perf-require-check or"
         in qualification([UNSUPPORTED], required=["copies"]).next_action
     )
 

@@ -26,8 +26,8 @@ def check_folder(config: pytest.Config) -> None:
         try_folder(kept_in(config)[0])
     except RecordError as error:
         raise pytest.UsageError(
-            f"{error}, so the record of this run would be lost; let it be written there, or choose another folder with "
-            "--benchmark-storage=FOLDER"
+            f"{error}, so the record of this run would be lost; free space there, make it writable, or choose another "
+            "folder with --benchmark-storage=FOLDER"
         ) from None
 
 

@@ -323,7 +323,7 @@ MEASURED_ONCE = (
     "Measure this machine again, with --perf-spec=FILE. What only a later spec finds too slow was measured once."
 )
 WRONG_LIMIT = "Run it again. If a value stays above its limit, report that with the file."
-VARIES = "Run it again. If the reasons stay, this machine varies too much to be judged by these checks."
+VARIES = "Run it again. If the reasons stay, these checks cannot decide on this machine: say so in the ticket."
 DONE = "Nothing to do."
 SELECTED = "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
 PARTLY = "Do what the reasons above say is missing, and run it again."
@@ -334,5 +334,5 @@ BY_SPEC = (
 )
 NOTHING = "No check can be judged here. The reasons are above."
 LACKING = (
-    "Mend what the reasons above say. If you asked for too much, change --perf-require-check or --perf-expect-devices."
+    "Solve what the reasons above say. If you asked for too much, change --perf-require-check or --perf-expect-devices."
 )
