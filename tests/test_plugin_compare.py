@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from perf.__main__ import main
-from perf.harness.measurement import rounds as measure
+from perf.harness.measurement import calls
 from perf.harness.options import PROFILES
 from perf.harness.plugin import preflight, stock
 from tests.conftest import PERF, kept, read
@@ -87,7 +87,7 @@ def toy(pytester, digits_root, monkeypatch):
 
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setattr(preflight, "PERF", made.folder)
-    monkeypatch.setattr(measure, "device_timer", lambda synchronize: timer)
+    monkeypatch.setattr(calls, "device_timer", lambda synchronize: timer)
     # Nobody decides on smoke; this is its size under the name of the other.
     monkeypatch.setitem(PROFILES, "standard", replace(PROFILES["smoke"], name="standard"))
     return made
