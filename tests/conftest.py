@@ -9,6 +9,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import types
 import uuid
@@ -46,6 +47,12 @@ settings.load_profile("stepwatch")
 # nothing, and run several times faster with one. The variable is for the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# A run that is killed while it compiles leaves half a library where torch looks for it the next time. So each run has a
+# folder of its own, which the processes of xdist share.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="stepwatch-compiled-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = COMPILED.name
 
 # pytest-benchmark measures nothing in a process that has it: runs inside of the tests may be parallel, and measure.
 os.environ.pop("PYTEST_XDIST_WORKER", None)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model import TrainingStep
 from perf.harness.measurement import rounds as measure
-from perf.harness.measurement.calls import device_timer, laps, warm_up
+from perf.harness.measurement.calls import WarmUp, device_timer, laps, warm_up
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
 from perf.harness.measurement.rounds import Measurement
@@ -231,7 +231,7 @@ def warmed(*costs, least_s, most_s):
 
 
 def test_warm_up_is_stable_when_four_blocks_of_eight_calls_in_a_row_are_no_faster():
-    assert warmed(1.0, least_s=0.0, most_s=99.0) == measure.WarmUp(1 + 4 * 8, 1.0, stable=True)
+    assert warmed(1.0, least_s=0.0, most_s=99.0) == WarmUp(1 + 4 * 8, 1.0, stable=True)
     assert warmed(20.0, 19.0, least_s=0.0, most_s=999.0).calls == 1 + 4 * 8  # 5% less is no gain
     assert warmed(20.0, 18.5, least_s=0.0, most_s=999.0).calls == 1 + 5 * 8  # more is one
 
@@ -242,8 +242,8 @@ def test_warm_up_ends_when_its_least_time_is_over():
 
 
 def test_warm_up_makes_no_call_that_would_not_fit():
-    assert warmed(1.0, least_s=50.0, most_s=18.0) == measure.WarmUp(18, 1.0, stable=False)
-    assert warmed(1.0, least_s=50.0, most_s=17.5) == measure.WarmUp(17, 1.0, stable=False)
+    assert warmed(1.0, least_s=50.0, most_s=18.0) == WarmUp(18, 1.0, stable=False)
+    assert warmed(1.0, least_s=50.0, most_s=17.5) == WarmUp(17, 1.0, stable=False)
 
 
 @pytest.mark.parametrize(("most_s", "least", "expected"), [(3.0, 2, 3), (3.5, 2, 4), (3.0, 5, 5), (0.0, 0, 0)])
