@@ -210,6 +210,7 @@ def test_several_machines_have_a_table_of_their_verdicts_and_are_not_called_one(
     assert [line.split()[:3] for line in table[4:6]] == [["B", "node0", "NOT"], ["A", "node1", "QUALIFIED:"]]
     assert table[7].startswith("B: ") and table[7] != "B: "
     assert "Machines" not in render(fleet()[:1])
+    assert "\nA, B: memory copy on cpu: twice beyond" in render(fleet()[:1] * 2)
 
 
 @pytest.mark.parametrize("format", ["json", "csv"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
+from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.references import references_of
 
 GOOD = Qualification(Standing.PARTLY, (), "Nothing.")
@@ -101,6 +102,24 @@ def test_what_differs_so_much_that_its_bar_would_find_nothing_has_none():
     runs = [run(check(value), source=str(value)) for value in (50.0, 100.0, 101.0)]
     with pytest.raises(RecordError, match=r"3 runs of 1 machine differ by 40%.* more often$"):
         references_of(runs)
+
+
+@pytest.mark.parametrize("one_machine", [False, True])
+@pytest.mark.parametrize("count", [3, 4, 5, 8, 15, 16, 30])
+def test_of_good_machines_about_one_in_a_hundred_is_beyond_the_bar(count, one_machine):
+    """Machines left out and robust deviations of few made it four in a hundred; three deviations of three, five."""
+    draws, bars, beyond, spread = Random(1), 0, 0, 0.08  # so much that the least slack makes no difference
+    for _ in range(1_000):
+        values = [100 * math.exp(draws.gauss(0.0, spread)) for _ in range(count + 1)]
+        runs = machines(*values[1:])
+        if one_machine:
+            runs = [run(*one.checks[1:], source=one.source) for one in runs]
+        made = references_of([*runs, *machines(1.0, 1.0, 1.0, name="other")])
+        for found in made.spec.references:
+            if found.check == "matmul":  # a few of three differ too much
+                bars += 1
+                beyond += values[0] < spec_bar(found, "").value
+    assert bars > 600 and beyond / bars < 0.013 + 3 * math.sqrt(0.013 / bars)
 
 
 def test_metrics_without_a_bar_for_the_same_reason_are_named_together():

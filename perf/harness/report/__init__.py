@@ -57,7 +57,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
-    blocks += machines([(letter, host(run), run) for letter, run in named if run.qualification])
+    blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes(["Nothing was measured."]))

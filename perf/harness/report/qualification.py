@@ -16,6 +16,7 @@ from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.roofline import PHASE
 
 SPREAD = "±: half the 95% interval of the median of the repetitions, as a share of it."
+DEVIATION = "spread: the standard deviation between machines, or between runs if there are fewer than three machines."
 # Units that get a decimal prefix.
 RATES = ("FLOP/s", "B/s")
 COUNTED = (
@@ -81,17 +82,21 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
 
 def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     """The verdicts on several machines, worst first, each with its first reason. Each has its letter and its host."""
-    if len(found) < 2:
-        return []
     judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
+    if len(judged) < 2:
+        return []
     ordered = sorted(judged, key=lambda one: tuple(Standing).index(one[2].standing))
     columns = (
         Column.words("file", [letter for letter, *_ in ordered]),
         Column.names("machine", [host for _, host, *_ in ordered]),
         Column.words("verdict", [_standing(checks, standing) for *_, standing, checks in ordered]),
     )
-    reasons = [f"{letter}: {standing.reasons[0]}" for letter, _, standing, _ in ordered if standing.reasons]
-    return [Table("Machines", columns), Notes(reasons)] if reasons else [Table("Machines", columns)]
+    reasons: dict[str, list[str]] = {}
+    for letter, _, standing, _ in ordered:
+        for reason in standing.reasons[:1]:
+            reasons.setdefault(reason, []).append(letter)
+    said = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
+    return [Table("Machines", columns), *said]
 
 
 def _verdict(check: Check) -> str:
@@ -251,7 +256,7 @@ def references(
     blocks: list[Block] = [Heading("Stepwatch")]
     if found:
         blocks.append(Table("References", columns))
-        blocks.append(Notes(["spread: the standard deviation between machines, or between runs of fewer machines."]))
+        blocks.append(Notes([DEVIATION]))
     if spec.digests:
         blocks.append(Notes([f"digest {digest}: {key}" for key, digest in spec.digests.items()]))
     if skipped:

@@ -200,6 +200,16 @@ def quantile(probability: float, freedom: float) -> float:
     return float(stdtrit(freedom, probability))
 
 
+def next_one(count: int, probability: float) -> float:
+    """How many standard deviations the next value is from the mean of `count` values, at most, with this `probability`.
+
+    One-sided: the prediction interval of Student's t (Hahn and Meeker 1991). Raises ValueError for fewer than 2 values.
+    """
+    if count < 2:
+        raise ValueError("one value has no standard deviation")
+    return quantile(probability, count - 1) * math.sqrt(1 + 1 / count)
+
+
 def tail(value: float, freedom: float) -> float:
     """The probability that Student's t exceeds `value`."""
     from scipy.special import stdtr  # type: ignore[import-untyped, unused-ignore]

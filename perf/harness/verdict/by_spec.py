@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import exp, quantile
+from perf.harness.statistics.intervals import exp, next_one
 from perf.harness.verdict.checks import RATE_SLACK, SPREADS, SURE, TIME_SLACK, UNLIKE, WIDEST, Bar, Want
 from perf.harness.verdict.keys import reference_of
 
@@ -40,7 +39,7 @@ def too_wide(reference: Reference) -> str:
 def _spreads(reference: Reference) -> float:
     """How many standard deviations a good machine may be away, from how many values that deviation comes."""
     values = reference.machines if reference.machines >= LEAST else reference.runs
-    return max(SPREADS, quantile(SURE, values - 1) * math.sqrt(1 + 1 / values)) if values > 1 else SPREADS
+    return max(SPREADS, next_one(values, SURE)) if values > 1 else SPREADS
 
 
 def bar_of(spec: Spec, check: str, variant: str, unit: str, key: Mapping[str, Scalar]) -> Bar | str:

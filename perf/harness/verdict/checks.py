@@ -12,7 +12,7 @@ from perf.harness.verdict.limits import Limit
 
 # A good machine may be this many standard deviations away from the median of other good machines. It may be further
 # away where they are so few that their standard deviation is hardly known: then one good machine in a hundred is beyond
-# the bar (the prediction interval of Student's t; Hahn and Meeker 1991).
+# the bar.
 SPREADS, SURE = 3.0, 0.99
 # A bar at less than half the rate of good machines, or above twice their time, would find nothing. No more does a value
 # within its bar say much, if its interval reaches that far beyond the bar.
@@ -320,14 +320,16 @@ DRILL = "This run says nothing about the machine. Run it again without --perf-in
 AGAIN = "Run it again, and let it finish."
 UNCLEAR = "Stop the other programs on this machine, and run it again."
 MEASURED_ONCE = (
-    "Measure this machine again, with --perf-spec=FILE. What only a later spec finds too slow was measured once."
+    "Measure this machine again, with --perf-spec=FILE. A FAIL needs two measurements, and the record has one."
 )
 WRONG_LIMIT = "Run it again. If a value stays above its limit, report that with the file."
-VARIES = "Run it again. If the reasons stay, these checks cannot decide on this machine: say so in the ticket."
+VARIES = "Run it again. If it stays INCONCLUSIVE, these checks cannot judge this machine: say so in the ticket."
 DONE = "Nothing to do."
 SELECTED = "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
 PARTLY = "Do what the reasons above say is missing, and run it again."
-ANOTHER_SPEC = "Use a spec of machines like this one. The lines above say in what they differ from those of this spec."
+ANOTHER_SPEC = (
+    "Use a spec of machines like this one. The lines above say how this machine differs from those of the spec."
+)
 BY_SPEC = (
     "To judge what was measured and has no bar, give a reference from machines that you know are good: "
     "--perf-spec=FILE (python -m perf spec makes it)."

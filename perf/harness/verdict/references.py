@@ -12,16 +12,17 @@ from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
-from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, robust_spread
+from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, next_one, robust_spread
 from perf.harness.verdict.by_spec import too_wide
-from perf.harness.verdict.checks import BUSY_CORES
+from perf.harness.verdict.checks import BUSY_CORES, SURE
 from perf.harness.verdict.keys import key_of
 
-# A machine whose median is this many robust standard deviations from the others' is not one of them (Iglewicz and
-# Hoaglin 1993). Good machines may differ by this much all the same: of three that agree, any fourth would be far away.
-FAR, SAME_KIND = 3.5, 0.02
-# Of fewer values, one that stands apart cannot be told from how much they all vary: then each of them counts.
-ROBUST = 6
+# A machine whose median is this many robust standard deviations from that of all is not one of them (Iglewicz and
+# Hoaglin 1993). Where there are few machines, it must be further away, in proportion to `next_one`. Good machines may
+# differ by SAME_KIND all the same: of three that agree, any fourth would be far away.
+FAR, SAME_KIND, MANY = 3.5, 0.02, statistics.NormalDist().inv_cdf(SURE)
+# Fewer values do not give a robust standard deviation: it would be so small, by chance, that 4% of good machines fail.
+ROBUST = 16
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _far(medians: Mapping[str, float]) -> list[str]:
     middle = statistics.median(medians.values())
     apart = {machine: abs(value / middle - 1) for machine, value in medians.items()}
     usual = max(MAD_TO_SD * statistics.median(apart.values()), SAME_KIND)
-    return [machine for machine, distance in apart.items() if distance > FAR * usual]
+    far = FAR * next_one(len(medians), SURE) / MANY
+    return [machine for machine, distance in apart.items() if distance > far * usual]
 
 
 def _most(training: str, by_run: Mapping[str, str]) -> tuple[str | None, list[str]]:
