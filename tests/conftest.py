@@ -28,9 +28,11 @@ from perf.harness.machine.devices import Device
 from perf.harness.machine.identity import usable_cores
 from perf.harness.options import resolve
 from perf.harness.record import write
+from perf.harness.workload.modes import execution
 from tests import fake_nvml
 from tests.gpu_page import pytest_terminal_summary  # noqa: F401  # pytest finds the hook here
 from tests.preloaded import Preloaded
+from tests.small_training import fake_capture
 from tests.user_code import HEAD
 
 # A run inside of a test forgets afterwards what it imported. The next one needs seconds to import it again, and a fault
@@ -245,6 +247,12 @@ def perf(pytester, read_once, digits_root, monkeypatch):
         return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """CUDA graphs without CUDA."""
+    monkeypatch.setattr(execution, "capture_cuda", fake_capture)
 
 
 @pytest.fixture

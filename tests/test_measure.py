@@ -1,86 +1,15 @@
-"""The timed loop, with fake devices and fake clocks: what is on the clock, how often things run, and in what order."""
+"""The timed rounds, on fake devices and clocks: what is on the clock, how often things run, and in what order."""
 
-import itertools
 import random
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
-from model import TrainingStep
 from perf.harness.measurement import rounds as measure
-from perf.harness.measurement.calls import WarmUp, device_timer, laps, warm_up
 from perf.harness.measurement.effort import Effort
-from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
 from perf.harness.measurement.rounds import Measurement
-
-STANDARD = Effort(case_s=0.5, min_rounds=5, long_s=30.0)
-
-
-class AsyncDevice:
-    """A device that queues work: a call returns after `enqueue_s` of the host's time; `synchronize` waits for all."""
-
-    def __init__(self, enqueue_s=1e-6, now=0.0):
-        self.now = now  # the host's clock
-        self.free_at = 0.0  # when the device has done what is queued
-        self.enqueue_s = enqueue_s
-        self.longest_queue_s = 0.0
-
-    def clock(self):
-        return self.now
-
-    def launch(self, work_s):
-        self.now += self.enqueue_s
-        self.free_at = max(self.free_at, self.now) + work_s
-        self.longest_queue_s = max(self.longest_queue_s, self.free_at - self.now)
-
-    def synchronize(self):
-        self.now = max(self.now, self.free_at)
-
-
-def pedantic(timer, samples):
-    """As pytest-benchmark's `pedantic` runs: set-up outside the clock, timer, calls, timer, tear-down."""
-
-    def run(target, *, setup, teardown, rounds, warmup_rounds, iterations):
-        assert warmup_rounds == 0
-        for _ in range(rounds):
-            if setup:
-                setup()
-            start = timer()
-            for _ in range(iterations):
-                target()
-            samples.append((timer() - start) / iterations)
-            if teardown:
-                teardown()
-        if iterations > 1:  # for the result, as it says there
-            target()
-            if teardown:
-                teardown()
-
-    return run
-
-
-def measurement(
-    device, effort=None, *, asynchronous=True, enabled=True, on_round=None, foreign_cpu_s=lambda: None,
-    energy_j=lambda: None,
-):  # fmt: skip
-    samples, found = [], {}
-    made = Measurement(
-        pedantic(device_timer(device.synchronize, device.clock), samples),
-        device.synchronize,
-        effort or STANDARD,
-        asynchronous=asynchronous,
-        enabled=enabled,
-        keep=found.update,
-        on_round=on_round,
-        foreign_cpu_s=foreign_cpu_s,
-        energy_j=energy_j,
-        clock=device.clock,
-    )
-    made.found = found
-    return made, samples
+from tests.fake_device import STANDARD, AsyncDevice, measurement
 
 
 def test_the_energy_is_that_of_the_timed_rounds_and_of_all_their_calls():
@@ -105,22 +34,6 @@ def test_a_counter_of_energy_that_is_missing_or_stands_still_says_nothing(readin
     made, _ = measurement(device, replace(STANDARD, rounds=3), energy_j=lambda: next(reading))
     made.run(lambda: device.launch(1e-3))
     assert not {"energy_j", "energy_s", "energy_calls"} & set(made.found)
-
-
-def test_the_timer_waits_for_the_work_and_not_for_the_set_up():
-    device = AsyncDevice()
-    made, samples = measurement(device, replace(STANDARD, rounds=3))
-    made.from_start(lambda: device.launch(0.010), lambda: device.launch(0.030), lambda: device.launch(0.020))
-    assert samples == pytest.approx([0.010] * 3, rel=1e-3)
-
-
-def test_a_timer_that_does_not_wait_would_read_the_launch_alone():
-    """The fault that the timer is there against, planted."""
-    device = AsyncDevice()
-    timer = device_timer(lambda: None, device.clock)
-    start = timer()
-    device.launch(0.010)
-    assert timer() - start == pytest.approx(1e-6)
 
 
 def test_rounds_of_an_asynchronous_device_hold_several_calls_and_say_throughput():
@@ -186,71 +99,6 @@ def test_rounds_fill_the_time_but_a_long_case_takes_few(round_s, rounds):
 
 def test_rounds_asked_for_are_the_rounds_made():
     assert replace(STANDARD, rounds=7).rounds_for(1000.0) == 7
-
-
-def test_warm_up_goes_on_while_calls_get_faster():
-    device = AsyncDevice(enqueue_s=0.0)
-    costs = itertools.chain((0.1 * 0.99**n + 0.001 for n in range(600)), itertools.repeat(0.001))
-    warm = warm_up(
-        lambda: device.launch(next(costs)), device_timer(device.synchronize, device.clock), least_s=0, most_s=99
-    )
-    assert warm.stable
-    assert warm.calls > 100
-    assert warm.call_s < 0.05
-
-
-def test_warm_up_that_never_settles_ends_in_time_and_says_so():
-    device = AsyncDevice(enqueue_s=0.0)
-    costs = (0.05 * 0.9**n for n in itertools.count())
-    warm = warm_up(
-        lambda: device.launch(next(costs)), device_timer(device.synchronize, device.clock), least_s=0, most_s=0.3
-    )
-    assert not warm.stable
-    assert device.now <= 0.35
-
-
-def test_warm_up_of_a_long_call_makes_one():
-    device = AsyncDevice()
-    warm = warm_up(lambda: device.launch(60.0), device_timer(device.synchronize, device.clock), least_s=1, most_s=4)
-    assert (warm.calls, warm.stable) == (1, False)
-
-
-def test_warm_up_lasts_at_least_as_long_as_asked_for():
-    device = AsyncDevice()
-    warm = warm_up(lambda: device.launch(1e-3), device_timer(device.synchronize, device.clock), least_s=1.0, most_s=4.0)
-    assert warm.stable
-    assert 1.0 <= device.now < 1.1
-
-
-def warmed(*costs, least_s, most_s):
-    """The warm-up of calls that cost so much each, and the last one for ever, on a clock that does not begin at 0."""
-    device = AsyncDevice(enqueue_s=0.0, now=100.0)
-    each = itertools.chain(costs, itertools.repeat(costs[-1]))
-    timer = device_timer(device.synchronize, device.clock)
-    return warm_up(lambda: device.launch(next(each)), timer, least_s=least_s, most_s=most_s)
-
-
-def test_warm_up_is_stable_when_four_blocks_of_eight_calls_in_a_row_are_no_faster():
-    assert warmed(1.0, least_s=0.0, most_s=99.0) == WarmUp(1 + 4 * 8, 1.0, stable=True)
-    assert warmed(20.0, 19.0, least_s=0.0, most_s=999.0).calls == 1 + 4 * 8  # 5% less is no gain
-    assert warmed(20.0, 18.5, least_s=0.0, most_s=999.0).calls == 1 + 5 * 8  # more is one
-
-
-def test_warm_up_ends_when_its_least_time_is_over():
-    assert warmed(1.0, least_s=33.0, most_s=99.0).calls == 33
-    assert warmed(1.0, least_s=33.5, most_s=99.0).calls == 41
-
-
-def test_warm_up_makes_no_call_that_would_not_fit():
-    assert warmed(1.0, least_s=50.0, most_s=18.0) == WarmUp(18, 1.0, stable=False)
-    assert warmed(1.0, least_s=50.0, most_s=17.5) == WarmUp(17, 1.0, stable=False)
-
-
-@pytest.mark.parametrize(("most_s", "least", "expected"), [(3.0, 2, 3), (3.5, 2, 4), (3.0, 5, 5), (0.0, 0, 0)])
-def test_laps_fill_the_time_and_are_as_many_as_asked_for_at_least(most_s, least, expected):
-    device = AsyncDevice(enqueue_s=0.0, now=100.0)
-    timer = device_timer(device.synchronize, device.clock)
-    assert laps(lambda: device.launch(1.0), timer, most_s=most_s, least=least) == [1.0] * expected
 
 
 @pytest.mark.parametrize(
@@ -355,86 +203,6 @@ def test_progress_is_told_between_rounds_and_at_most_twice_a_second():
     assert told[0] == (0, pytest.approx(2000, abs=1), pytest.approx(2.0, rel=0.01))
     assert 3 <= len(told) <= 6
     assert [left for _, _, left in told] == sorted((left for _, _, left in told), reverse=True)
-
-
-class FakePipeline:
-    """Two batches, each of which costs the host a known time to get and to copy."""
-
-    def __init__(self, device, wait_s, copy_s):
-        self.device, self.wait_s, self.copy_s = device, wait_s, copy_s
-
-    def host_epoch(self, _number):
-        for _ in range(2):
-            self.device.now += self.wait_s
-            yield torch.ones(4, 1), torch.zeros(4, dtype=torch.int64)
-
-    def to_device(self, batch):
-        self.device.now += self.copy_s
-        return batch
-
-
-class SlowStep(TrainingStep):
-    """A training step whose parts cost a known time on a fake clock."""
-
-    def __init__(self, device):
-        model = nn.Linear(1, 2)
-        super().__init__(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy)
-        self.device = device
-
-    def forward(self, images, labels):
-        self.device.now += 0.3
-        return super().forward(images, labels)
-
-    def backward(self, loss):
-        self.device.now += 0.5
-        super().backward(loss)
-
-    def update(self):
-        self.device.now += 0.7
-        super().update()
-
-
-def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
-    device = AsyncDevice(now=100.0)
-    made, _ = measurement(device, asynchronous=False)
-    made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
-    expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
-    assert made.found["phases_s"] == pytest.approx(expected)
-    assert made.found["phases_wall_s"] == pytest.approx(sum(expected.values()))
-
-
-def test_a_stopwatch_adds_up_laps_of_the_same_name():
-    ticks = iter([0.0, 1.0, 3.0, 6.0])
-    stopwatch = HostStopwatch(lambda: next(ticks))
-    stopwatch.start()
-    for name in ("copy", "forward", "copy"):
-        stopwatch.lap(name)
-    assert stopwatch.seconds() == dict.fromkeys(PHASES, 0.0) | {"copy": 4.0, "forward": 2.0}
-
-
-def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
-    device = AsyncDevice(enqueue_s=0.0)
-
-    class Event:
-        def __init__(self, _device, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            self.at = max(device.now, device.free_at)
-
-        def elapsed_time(self, later):
-            return (later.at - self.at) * 1e3
-
-    waits = []
-    monkeypatch.setattr(torch, "Event", Event)
-    monkeypatch.setattr(torch.accelerator, "synchronize", lambda target: waits.append(target))
-    stopwatch = EventStopwatch(torch.device("cuda:0"))
-    stopwatch.start()
-    for name, work_s in (("copy", 0.1), ("forward", 0.2), ("copy", 0.3)):
-        device.launch(work_s)
-        stopwatch.lap(name)
-    assert stopwatch.seconds() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
-    assert waits == [torch.device("cuda:0")]
 
 
 @pytest.mark.parametrize("restore_s", [0.0, 5.0])

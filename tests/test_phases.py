@@ -1,0 +1,90 @@
+"""Where the time of a step goes, on fake clocks."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from model import TrainingStep
+from perf.harness.measurement.phases import PHASES, EventStopwatch, HostStopwatch
+from tests.fake_device import AsyncDevice, measurement
+
+
+class FakePipeline:
+    """Two batches, each of which costs the host a known time to get and to copy."""
+
+    def __init__(self, device, wait_s, copy_s):
+        self.device, self.wait_s, self.copy_s = device, wait_s, copy_s
+
+    def host_epoch(self, _number):
+        for _ in range(2):
+            self.device.now += self.wait_s
+            yield torch.ones(4, 1), torch.zeros(4, dtype=torch.int64)
+
+    def to_device(self, batch):
+        self.device.now += self.copy_s
+        return batch
+
+
+class SlowStep(TrainingStep):
+    """A training step whose parts cost a known time on a fake clock."""
+
+    def __init__(self, device):
+        model = nn.Linear(1, 2)
+        super().__init__(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy)
+        self.device = device
+
+    def forward(self, images, labels):
+        self.device.now += 0.3
+        return super().forward(images, labels)
+
+    def backward(self, loss):
+        self.device.now += 0.5
+        super().backward(loss)
+
+    def update(self):
+        self.device.now += 0.7
+        super().update()
+
+
+def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
+    device = AsyncDevice(now=100.0)
+    made, _ = measurement(device, asynchronous=False)
+    made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
+    expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
+    assert made.found["phases_s"] == pytest.approx(expected)
+    assert made.found["phases_wall_s"] == pytest.approx(sum(expected.values()))
+
+
+def test_a_stopwatch_adds_up_laps_of_the_same_name():
+    ticks = iter([0.0, 1.0, 3.0, 6.0])
+    stopwatch = HostStopwatch(lambda: next(ticks))
+    stopwatch.start()
+    for name in ("copy", "forward", "copy"):
+        stopwatch.lap(name)
+    assert stopwatch.seconds() == dict.fromkeys(PHASES, 0.0) | {"copy": 4.0, "forward": 2.0}
+
+
+def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
+    device = AsyncDevice(enqueue_s=0.0)
+
+    class Event:
+        def __init__(self, _device, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = max(device.now, device.free_at)
+
+        def elapsed_time(self, later):
+            return (later.at - self.at) * 1e3
+
+    waits = []
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda target: waits.append(target))
+    stopwatch = EventStopwatch(torch.device("cuda:0"))
+    stopwatch.start()
+    for name, work_s in (("copy", 0.1), ("forward", 0.2), ("copy", 0.3)):
+        device.launch(work_s)
+        stopwatch.lap(name)
+    assert stopwatch.seconds() == pytest.approx(dict.fromkeys(PHASES, 0.0) | {"copy": 0.4, "forward": 0.2})
+    assert waits == [torch.device("cuda:0")]
