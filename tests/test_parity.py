@@ -154,6 +154,15 @@ def test_of_long_steps_fewer_are_compared():
     assert parity.parity(workload(Mode("eager", "bf16")), lasting()).steps == parity.LEAST_STEPS
 
 
+def test_the_distance_of_the_last_losses_near_zero_is_a_share_of_the_first(monkeypatch):
+    def losses(work, *_, **__):
+        return [200.0, *[0.505 if work.mode.precision == "bf16" else 0.5] * 10]
+
+    monkeypatch.setattr(parity, "losses", losses)
+    found = parity.parity(workload(Mode("eager", "bf16")), ticks)
+    assert (found.difference, found.distance) == (0, pytest.approx(0.005 / 2))
+
+
 # The first losses, which another device must have, too
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from perf.harness.measurement.checks import exact
 from perf.harness.plugin import state
+from perf.harness.plugin.kept import keep_elsewhere
 from tests.conftest import PERF, read
 
 pytest_plugins = ["pytester", "tests.qualifications"]
@@ -113,6 +114,17 @@ def test_a_disk_that_fills_meanwhile_costs_neither_verdict_nor_record(
     assert record["complete"] and len(record["checks"]) == 7
     (partial,) = (pytester.path / "kept").rglob("*.json")  # what was known when the disk was full
     assert partial.name == f"partial_{kept.name}" and len(read(partial)["perf"]["checks"]) == 4
+
+
+def test_a_record_that_goes_elsewhere_replaces_nothing_there(tmp_path, monkeypatch):
+    temporary, home = tmp_path / "temporary", tmp_path / "home"
+    temporary.mkdir()
+    (temporary / "q.json").write_text("mine")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(Path, "home", lambda: home)
+    assert keep_elsewhere("q.json", {"a": 1}) == home / "q.json"
+    assert read(home / "q.json") == {"a": 1}
+    assert (temporary / "q.json").read_text() == "mine"
 
 
 def test_where_no_folder_can_be_written_the_verdict_is_printed_all_the_same(qualify, pytester, monkeypatch, fill):

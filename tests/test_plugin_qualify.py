@@ -469,6 +469,12 @@ def test_fewer_devices_than_are_expected_do_not_qualify(qualify, gpu, plug, monk
     assert (result.ret, said in " ".join(result.stdout.str().split())) == (code, expected == 3)
 
 
+def test_a_machine_without_a_device_that_is_expected_has_none(qualify):
+    result = qualify("--perf-expect-devices=1", check="numerics")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["--perf-expect-devices=1: this run can check none besides the CPU"])
+
+
 def test_junit_counts_a_fail_as_a_failure_and_the_rest_as_skips(qualify, pytester):
     qualify("--perf-inject=replay:weight", "--junitxml=j.xml", check="replay,memory")
     suite = ElementTree.parse(pytester.path / "j.xml").getroot()[0]

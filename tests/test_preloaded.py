@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import pytest
 
+from tests import conftest
 from tests.conftest import HARNESS, PERF, forget_lost
 
 pytest_plugins = ["pytester"]
@@ -58,6 +61,19 @@ def test_a_program_has_its_parent_its_session_and_its_signals(torch_process):
             program.wait(0)
         program.send_signal(signal.SIGTERM)
         assert program.wait() == -signal.SIGTERM
+
+
+def test_the_longest_files_come_first_and_a_process_more_than_cores_runs_them(monkeypatch):
+    files = ["test_docs.py", "test_tasks.py", "test_axes.py", "test_trainings.py"]
+    items = [types.SimpleNamespace(path=Path(name)) for name in files]
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.path.name for item in items] == [files[3], files[1], files[0], files[2]]
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    for cores, processes in ((2, 3), (64, 9)):
+        monkeypatch.setattr(conftest, "usable_cores", lambda cores=cores: cores)
+        assert conftest.pytest_xdist_auto_num_workers() == processes
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "1")
+    assert conftest.pytest_xdist_auto_num_workers() is None
 
 
 def test_what_a_test_replaces_by_name_is_what_the_next_run_uses(perf, monkeypatch):

@@ -52,6 +52,7 @@ def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
     ended = {loss: [200.0, *[loss] * LAST] for loss in (0.5, 0.8)}
     said = problem("fp32", ended[0.8], ended[0.8], ended[0.5], Limits([0.0] * 11, 0.1))
     assert said == f"eager fp32 does: the mean of the last losses of 11 steps is 0.8, not 0.5: 0.15 {share}"
+    assert problem("fp32", ended[0.8], ended[0.8], ended[0.5], Limits([0.0] * 11, 0.2)) == ""
     assert Limits.of("fp32", 11).carried(ended[0.5], ended[0.8]).end == pytest.approx(CARRIED * 0.15)
 
 
