@@ -8,6 +8,7 @@ import pytest
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.read import RecordError, parse
+from perf.harness.record.run import Run
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
 from perf.harness.report.layout import page
@@ -298,7 +299,10 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
     )
     spec = Spec("", found, {"simple_nn on digits": "0f"})
     bars = [spec_bar(one, "spec.json") for one in found]
-    lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], ["step bs64: node2 stands apart"]).splitlines()
+    fine, lacking = Qualification(Standing.QUALIFIED, (), ""), Qualification(Standing.PARTLY, ("no memory", "no x"), "")
+    judged = [Run(name, "", (), qualification=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
+    left_out = ["step bs64: node2 stands apart"]
+    lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], left_out, judged).splitlines()
     assert lines[4:7] == [
         "check        device       median  spread             rests on            bar",
         "-----------  ------  -----------  ------  -------------------  -------------",
@@ -325,5 +329,7 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         "skipped: b.json: busy",
         "left out: step bs64: node2 stands apart",
         "digest 0f: simple_nn on digits",
+        "1, 3: QUALIFIED",
+        "2: PARTLY QUALIFIED: no memory; no x",
     } <= set(lines)
     assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)

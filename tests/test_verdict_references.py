@@ -167,6 +167,7 @@ def test_a_run_that_is_not_whole_conclusive_and_quiet_is_skipped_with_the_reason
     for reason, one in bad.items():
         made = references_of([*machines(99.0, 100.0, 101.0), one])
         assert made.skipped == [f"a.json: {reason}"] and made.spec.references[0].machines == 3
+        assert [run.source for run in made.used] == ["0.json", "1.json", "2.json"]
         with pytest.raises(RecordError) as caught:
             references_of([*machines(99.0, 100.0, 101.0), one], strict=True)
         assert str(caught.value) == f"a.json: cannot serve as a reference: {reason}"

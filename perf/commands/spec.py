@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from perf.harness.record.spec import write
 from perf.harness.report.qualification import references
 from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.references import references_of
+from perf.harness.verdict.rejudged import rejudged
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -48,6 +50,7 @@ def _spec(arguments: argparse.Namespace) -> int:
     made = references_of(runs, strict=arguments.strict)
     write(arguments.output, made.spec)
     bars = [spec_bar(one, arguments.output.name) for one in made.spec.references]
+    judged = [rejudged(run, replace(made.spec, source=arguments.output.name)) for run in made.used]
     skipped = [*unread, *made.skipped]
-    deliver(references(made.spec, bars, str(arguments.output), width(), skipped, made.left_out))
+    deliver(references(made.spec, bars, str(arguments.output), width(), skipped, made.left_out, judged))
     return 0

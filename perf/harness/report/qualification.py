@@ -238,9 +238,18 @@ def _limits(check: Check) -> str:
 
 
 def references(
-    spec: Spec, bars: Sequence[Bar], path: str, width: int, skipped: Sequence[str] = (), left_out: Sequence[str] = ()
+    spec: Spec,
+    bars: Sequence[Bar],
+    path: str,
+    width: int,
+    skipped: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+    judged: Sequence[Run] = (),
 ) -> str:
-    """The references of `spec`, the bar of each, the files that were `skipped` and the metrics that were `left_out`."""
+    """The references of `spec`, the bar of each, the files that were `skipped` and the metrics that were `left_out`.
+
+    `judged` are the runs that the spec was made from, judged by it: it may have no bar for what is required of them.
+    """
     found = spec.references
     sign = {"at least": "≥", "at most": "≤"}
     columns = (
@@ -263,5 +272,17 @@ def references(
         blocks.append(Notes([f"skipped: {one}" for one in skipped]))
     if left_out:
         blocks.append(Notes([f"left out: {one}" for one in left_out]))
+    if judged:
+        blocks.append(Notes(["Judged by this spec:", *_by_outcome(judged)]))
     how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
     return page([*blocks, Notes([f"Wrote {path}. To judge a machine by it: {how}"])], width)
+
+
+def _by_outcome(runs: Sequence[Run]) -> list[str]:
+    """Each verdict with its reasons, once, and the runs that have it."""
+    outcomes: dict[str, list[str]] = {}
+    for run in runs:
+        if (found := run.qualification) is not None:
+            said = ": ".join([str(found.standing), *filter(None, ["; ".join(found.reasons)])])
+            outcomes.setdefault(said, []).append(run.source)
+    return [f"{', '.join(sources)}: {said}" for said, sources in outcomes.items()]

@@ -27,9 +27,10 @@ ROBUST = 16
 
 @dataclass(frozen=True)
 class Made:
-    """A spec, the files that were `skipped`, and the metrics that were `left_out`, each with the reason."""
+    """A spec from the runs `used`; the files that were `skipped` and the metrics `left_out`, each with the reason."""
 
     spec: Spec
+    used: Sequence[Run]
     skipped: Sequence[str]
     left_out: Sequence[str]
 
@@ -49,7 +50,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     metric with fewer than LEAST machines (or runs, if there are fewer machines). Raises RecordError if a run is
     refused, or if nothing is left.
     """
-    skipped, left_out = [], []
+    used, skipped, left_out = [], [], []
     found: dict[tuple[str, ...], _Metric] = {}
     digests: dict[str, dict[str, str]] = {}  # by what was trained, and by run
     for run in runs:
@@ -58,6 +59,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
                 raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
             skipped.append(f"{run.source}: {reason}")
             continue
+        used.append(run)
         allowed = _allowed(run)
         for check in run.checks:
             if _doubtful(check, allowed):
@@ -89,7 +91,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     if not references and not golden:
         why = "; ".join([*skipped, *left_out]) or "none of them has a metric that a machine could be held against"
         raise RecordError(", ".join(run.source for run in runs), "", f"no reference can be made: {why}")
-    return Made(Spec("", tuple(references), golden), skipped, left_out)
+    return Made(Spec("", tuple(references), golden), used, skipped, left_out)
 
 
 def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | str, list[str]]:
