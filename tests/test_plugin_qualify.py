@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import psutil
 import pytest
+import torch
 
 from perf.__main__ import main
 from perf.harness.machine import load
@@ -68,6 +69,12 @@ def test_exact_checks_pass_and_the_machine_is_qualified(qualify, pytester):
         ("replay", "golden", "cpu"),
     ]  # fmt: skip
     assert all(one["value"] <= one["bar"] and one["bar_source"] for one in chosen(perf)[:3])
+    worst = max(
+        exact.accuracies(torch.device("cpu"), "fp32", perf["settings"]["seed"]), key=lambda one: one.error / one.bar
+    )
+    assert chosen(perf)[0]["note"].startswith(
+        f"the value and the bar are those of {worst.name}, the closest to its bar"
+    )
 
 
 def test_an_overheated_device_is_found_in_the_samples_of_its_telemetry(qualify, pytester):
