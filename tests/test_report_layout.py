@@ -1,6 +1,8 @@
 """Any text in, what fits a page out."""
 
-from perf.harness.report.layout import Column, clean, fit, shorten
+import pytest
+
+from perf.harness.report.layout import Column, Table, clean, fit, page, shorten
 
 
 def test_strangers_text_becomes_one_line_of_one_column_characters():
@@ -23,5 +25,22 @@ def test_on_a_narrow_page_names_give_way_first_and_spare_columns_next():
     assert [c.cells[0] for c in kept] == ["nnnnnnnn…nnnnnnn", "12345", "67890"] and dropped == []
     kept, dropped = fit(columns, 20)
     assert [len(c.cells[0]) for c in kept] == [13, 5] and dropped == ["b"]
-    kept, dropped = fit(columns, 9)
-    assert [len(c.cells[0]) for c in kept] == [9] and dropped == ["b", "a"]
+    assert fit(columns, 9) == ([], [])
+
+
+@pytest.mark.parametrize("width", [1, 20, 36])
+def test_where_no_table_fits_each_row_is_a_paragraph_and_nothing_of_a_number_is_left_out(width):
+    """A number without its middle is another number."""
+    columns = [
+        Column.names("check", ["copies out pageable", "disk"]),
+        Column("value", ["1,234,567 samples/s", "1.74 GB/s"]),
+        Column("bar", ["–", "≥ 1.5 GB/s"]),
+    ]
+    lines = page([Table("Checks", columns)], width).splitlines()[2:]
+    assert max(map(len, lines)) <= width
+    rows = [
+        "check copies out pageable ·", "  value 1,234,567 samples/s",
+        "check disk · value 1.74 GB/s ·", "  bar ≥ 1.5 GB/s",
+    ]  # fmt: skip
+    assert "".join("".join(lines).split()) == "".join("".join(rows).split())
+    assert width < 36 or lines == rows

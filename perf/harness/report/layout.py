@@ -16,6 +16,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from perf.harness.report.quantities import NONE
+
 # The widest page that is still easy to read [columns].
 PAGE = 100
 ELLIPSIS = "…"
@@ -29,6 +31,7 @@ MAX_LINE = 300
 # tabulate's `plain` format puts this many spaces between two columns.
 GAP = 2
 INDENT = "    "
+UNBROKEN = "\u00a0"  # a space at which textwrap breaks no line; `clean` leaves none in a text
 # Substitutes for a terminal that cannot show these signs. Each is one character, so that columns stay aligned.
 SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-", "→": ">"})
 PLOT = "▁▂▃▄▅▆▇█"  # the levels of a plot in text; their substitutes are the numbers from 1 to 8
@@ -174,12 +177,8 @@ def _plain_block(block: Block, width: int) -> Sequence[str]:
         case Table(title, columns):
             fitted, dropped = fit(columns, width)
             left = f"Left out at this width: {', '.join(dropped)}." if dropped else ""
-            return [
-                shorten(clean(title), width),
-                "",
-                *_plain_grid(fitted).splitlines(),
-                *_wrap(left, width),
-            ]
+            rows = [*_plain_grid(fitted).splitlines(), *_wrap(left, width)] if fitted else _stacked(columns, width)
+            return [shorten(clean(title), width), "", *rows]
         case Folded(title, blocks):
             return [shorten(clean(title), width), "", page(blocks, width)]
 
@@ -227,32 +226,32 @@ def _escape(text: str) -> str:
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """The columns that fit into `width`, and the titles of the columns that are left out.
+    """The columns that fit into `width`, and the titles of the columns that are left out; none if they cannot fit.
 
-    First, names are shortened. Then, spare columns are left out. If that is not enough, all columns are shortened.
+    First, names are shortened. Then, spare columns are left out. Numbers are never shortened: they would be others.
     """
     kept = _cut(columns, MAX_CELL)
     dropped: list[str] = []
     while True:
-        narrow = _narrowed(kept, width, MIN_COLUMN, lambda column: column.flexible)
+        narrow = _narrowed(kept, width)
         if _width(narrow) <= width:
             return narrow, dropped
         spare = max(kept, key=lambda column: column.spare)
         if spare.spare == 0:
-            return _narrowed(narrow, width, 1, lambda column: True), dropped
+            return [], []
         kept.remove(spare)
         dropped.append(spare.title)
 
 
-def _narrowed(columns: Sequence[Column], width: int, least: int, may: Callable[[Column], bool]) -> list[Column]:
-    """Shorten the widest column that `may` be shortened, until all `columns` fit or each has `least` characters."""
+def _narrowed(columns: Sequence[Column], width: int) -> list[Column]:
+    """Shorten the widest column of names, until all `columns` fit or each of these has MIN_COLUMN characters."""
     narrow = list(columns)
     while (excess := _width(narrow) - width) > 0:
-        widest = max((c for c in narrow if may(c)), key=_column_width, default=None)
-        if widest is None or _column_width(widest) <= least:
+        widest = max((c for c in narrow if c.flexible), key=_column_width, default=None)
+        if widest is None or _column_width(widest) <= MIN_COLUMN:
             break
         # Shorten one column at a time, so that two long columns share the loss.
-        limit = max(least, _column_width(widest) - max(1, excess // len(narrow)))
+        limit = max(MIN_COLUMN, _column_width(widest) - max(1, excess // len(narrow)))
         narrow[narrow.index(widest)] = _cut([widest], limit)[0]
     return narrow
 
@@ -272,6 +271,18 @@ def _column_width(column: Column) -> int:
 
 def _width(columns: Sequence[Column]) -> int:
     return sum(_column_width(column) for column in columns) + GAP * (len(columns) - 1)
+
+
+def _stacked(columns: Sequence[Column], width: int) -> list[str]:
+    """Each row as a paragraph, for a page on which no table fits: `check memory · value 12.3 GB/s · bar ≥ 11.7 GB/s`."""
+    lines: list[str] = []
+    for row in _rows(_cut(columns, MAX_CELL)):
+        pairs = [f"{column.title} {cell}" for column, cell in zip(columns, row, strict=True) if cell not in ("", NONE)]
+        # textwrap does not break a line at this kind of space.
+        text = f"{UNBROKEN}· ".join(pair.replace(" ", UNBROKEN) for pair in pairs)
+        wrapped = textwrap.wrap(text, width, subsequent_indent=" " * min(2, width // 2), break_on_hyphens=False)
+        lines += [line.replace(UNBROKEN, " ") for line in wrapped]
+    return lines
 
 
 def _plain_grid(columns: Sequence[Column]) -> str:
