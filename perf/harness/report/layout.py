@@ -274,7 +274,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def _stacked(columns: Sequence[Column], width: int) -> list[str]:
-    """Each row as a paragraph, for a page on which no table fits: `check memory · value 12.3 GB/s · bar ≥ 11.7 GB/s`."""
+    """Each row as a paragraph, for a page on which no table fits: `check memory · value 12.3 GB/s`."""
     lines: list[str] = []
     for row in _rows(_cut(columns, MAX_CELL)):
         pairs = [f"{column.title} {cell}" for column, cell in zip(columns, row, strict=True) if cell not in ("", NONE)]
