@@ -14,6 +14,7 @@ import itertools
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
@@ -33,6 +34,7 @@ NOT_USERS = ("site-packages", "/lib/python", *(f"{CHECKOUT / name}{os.sep}" for 
 IN_WORKER = "in DataLoader worker process"
 # What a user's code may print while it is imported [characters].
 MOST_PRINTED = 2000
+SLOW_S = 5.0  # an import that takes longer is said: it is part of every pass, and none of its time is training
 
 
 def import_factory(name: str) -> Callable[[], Any]:
@@ -115,8 +117,12 @@ def _spec(name: str, locations: list[str] | None) -> ModuleSpec | None:
 
 def _imported(name: str, place: str) -> ModuleType:
     try:
+        began = time.perf_counter()
         with guarded(name), apart(folder_of(place)):
-            return _from_file(name, place) if is_file(place) else importlib.import_module(place)
+            module = _from_file(name, place) if is_file(place) else importlib.import_module(place)
+        if (took_s := time.perf_counter() - began) > SLOW_S:
+            print(f"{name}: importing it took {took_s:.0f} s, and each process that measures it imports it again")
+        return module
     except ModuleNotFoundError as error:
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
             hint = "; if it is yours, add its folder to PYTHONPATH (PYTHONPATH=src, say)" if is_file(place) else ""

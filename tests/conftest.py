@@ -13,6 +13,7 @@ import tempfile
 import time
 import types
 import uuid
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from perf import harness
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
 from perf.harness.machine.identity import usable_cores
-from perf.harness.options import resolve
+from perf.harness.options import PROFILES, resolve
 from perf.harness.record import write
 from perf.harness.workload.modes import execution
 from tests import fake_nvml
@@ -153,6 +154,12 @@ def digits_root(tmp_path_factory):
     return root
 
 
+def draw_few(patch):
+    """Let the drawn digits be 60 and 30 samples by few hands, which are drawn in a moment."""
+    patch.setattr("data.digits._SIZES_AND_SEEDS", ((60, 1), (30, 2)))
+    patch.setattr("data.drawing._HANDS", 8)
+
+
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory):
     """A data root with the real MNIST in it, where the files lie beside the project; else the test is skipped."""
@@ -244,7 +251,10 @@ def perf(pytester, read_once, digits_root, monkeypatch):
     storage = f"--benchmark-storage={pytester.path / 'kept'}"
 
     def run(*arguments, quick=True):
-        return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
+        with monkeypatch.context() as fewer:
+            if quick:  # 20 batches of 64
+                fewer.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], train_samples=1_280))
+            return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run
 

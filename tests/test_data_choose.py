@@ -10,11 +10,12 @@ from data import DataError, load, resolve
 from data import choose as choosing
 from data import digits as cache
 from data.folder import FILES
+from tests.conftest import draw_few
 
 
 @pytest.fixture(autouse=True)
 def small_digits_and_no_network(monkeypatch):
-    monkeypatch.setattr(cache, "_SIZES_AND_SEEDS", ((60, 1), (30, 2)))
+    draw_few(monkeypatch)
     monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("went to the network"))
 
 

@@ -13,6 +13,7 @@ from torchvision.datasets import MNIST
 
 from data import DataError, load
 from data import digits as cache
+from tests.conftest import draw_few
 
 # Change these only together with data.digits.VERSION.
 PINNED = {
@@ -22,15 +23,13 @@ PINNED = {
     "t10k-labels-idx1-ubyte": "702894bbb1835026130f3e207181f178",
 }
 
-SMALL = ((60, 1), (30, 2))  # sets that are drawn in a moment
-
 FORK = multiprocessing.get_context("fork")  # a child begins at once, with what was planted in this process
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(cache, "_SIZES_AND_SEEDS", SMALL)
+    draw_few(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def small_cache(tmp_path_factory):
     """A root with a small cache, made once; to be copied."""
     root = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "_SIZES_AND_SEEDS", SMALL)
+        draw_few(patch)
         cache.load_digits(root)
     return root
 

@@ -146,7 +146,7 @@ def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured
         (["--perf-batch-size=lots"], "--perf-batch-size: 'lots' is not a whole number"),
         (["--perf-model=resnet81"], "unknown model 'resnet81': did you mean resnet18*"),
         (["--perf-model=resnet18", "--perf-data=digits"], "resnet18 takes 3×224×224 images*leave the data set*"),
-        (["--perf-batch-size=7000"], "batch size 7000 is more than the 6,400 training samples of digits*"),
+        (["--perf-batch-size=7000"], "batch size 7000 is more than the 1,280 training samples of digits*"),
         (["--benchmark-compare-fail=median:5%"], "--benchmark-compare-fail needs --benchmark-compare*"),
         (["--benchmark-compare", "--benchmark-compare-fail=median:5%"], "NO BASELINE for --benchmark-compare-fail*"),
         (["--perf-model=math:sqrt"], "math:sqrt: the factory raised TypeError*"),

@@ -73,7 +73,7 @@ class Toy:
 
 
 @pytest.fixture
-def toy(pytester, digits_root, monkeypatch):
+def toy(pytester, read_once, digits_root, monkeypatch):
     made = Toy(pytester, digits_root)
     made.folder.mkdir()
     for name in made.speeds:

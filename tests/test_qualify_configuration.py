@@ -8,7 +8,8 @@ import pytest
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, probes
-from perf.qualification import test_sustained
+from perf.harness.verdict.limits import Limit
+from perf.qualification import test_matmul, test_sustained
 from tests.fake_nvml import Nvml
 
 WELL = {
@@ -112,3 +113,23 @@ def test_a_notebook_slows_down_as_it_warms_up_and_a_cpu_gives_up_its_boost(monke
     monkeypatch.setattr(test_sustained, "is_virtual", lambda: virtual)
     test_sustained.test_sustained(check)
     assert done == asked
+
+
+@pytest.mark.parametrize(
+    ("device", "virtual", "share", "source"),
+    [
+        ("cpu", False, 0.5, "2 cores"),
+        ("cpu", True, 0.3, "2 cores; another virtual machine on the same cores may take two fifths"),
+        ("cuda", True, 0.6, "2 cores"),
+    ],
+)
+def test_a_virtual_machine_may_have_to_share_its_cores(monkeypatch, device, virtual, share, source):
+    """It reached 0.42 of its peak twice, a minute after 0.65, with no other program in it."""
+    done = []
+    check = types.SimpleNamespace(
+        device=Device(device), fault="", variant="fp32", peak=lambda dtype: Limit(1e12, "2 cores"),
+        rate=lambda measure, unit, share, peak: done.append((share, peak)), clock=lambda dtype: None,
+    )  # fmt: skip
+    monkeypatch.setattr(test_matmul, "is_virtual", lambda: virtual)
+    test_matmul.test_matmul(check)
+    assert done == [(pytest.approx(share), Limit(1e12, source))]

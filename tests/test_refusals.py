@@ -2,6 +2,7 @@
 
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -241,6 +242,16 @@ def test_what_does_not_become_resident_is_skipped_with_the_reason(perf, pytester
 def test_the_command_ignores_nothing_that_a_task_cannot_use(option, capsys):
     assert main(["--model=tiny_lm", option]) == 4
     assert f"tiny_lm brings its own data: leave out {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("took_s", "says"),
+    [(4.9, ""), (62.0, "mine.py:Net: importing it took 62 s, and each process that measures it imports it again\n")],
+)
+def test_an_import_that_takes_long_is_said(written, capsys, monkeypatch, took_s, says):
+    monkeypatch.setattr("model.imports.time", SimpleNamespace(perf_counter=iter((0.0, took_s)).__next__))
+    load_recipe(written(NET) + "Net")
+    assert capsys.readouterr().out == says
 
 
 def test_megabytes_that_are_printed_at_import_are_cut_short(written, capsys):

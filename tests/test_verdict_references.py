@@ -92,15 +92,18 @@ def test_what_differs_so_much_that_its_bar_would_find_nothing_has_none():
     (found,) = made.spec.references
     assert found.unit == "s"
     assert made.left_out == [
-        "matmul fp32: 3 machines differ by 40%, so that the bar would be at 4% of their median and find nothing; "
-        "measure while nothing else runs, and more often (the furthest: node0, 50% of the median)"
+        "matmul fp32 (spread 40%, bar at 4% of the median; the furthest: node0, 50%): the values differ so much that "
+        "a bar would find nothing; measure while nothing else runs, and more often"
     ]
     with pytest.raises(
-        RecordError, match=r"3 machines differ by 16%, so that the bar would be at 374% of their median"
+        RecordError, match=r"matmul fp32 \(spread 16%, bar at 374% of the median; the furthest: node2, "
     ):
         references_of(machines(7.0, 7.0, 9.3, unit="s"))
-    runs = [run(check(value), source=str(value)) for value in (50.0, 100.0, 101.0)]
-    with pytest.raises(RecordError, match=r"3 runs of 1 machine differ by 40%.* more often$"):
+    runs = [run(check(value), check(value, name="step"), source=str(value)) for value in (50.0, 100.0, 101.0)]
+    both = (
+        r"matmul fp32 \(spread 40%, bar at 4% of the median\), step fp32 \(spread 40%, bar at 4% of the median\): the"
+    )
+    with pytest.raises(RecordError, match=both):
         references_of(runs)
 
 

@@ -26,14 +26,9 @@ def spec_bar(reference: Reference, source: str) -> Bar:
 
 
 def too_wide(reference: Reference) -> str:
-    """Why `reference` makes no bar that could find anything; empty if it makes one."""
+    """How far away the bar of `reference` would be, if it would find nothing; empty if it would find something."""
     share = spec_bar(reference, "").value / reference.value
-    if 1 / WIDEST <= share <= WIDEST:
-        return ""
-    return (
-        f"{reference.rests_on} differ by {reference.spread:.0%}, so that the bar would be at {share:.0%} of their "
-        "median and find nothing; measure while nothing else runs, and more often"
-    )
+    return "" if 1 / WIDEST <= share <= WIDEST else f"spread {reference.spread:.0%}, bar at {share:.0%} of the median"
 
 
 def _spreads(reference: Reference) -> float:

@@ -23,6 +23,9 @@ from perf.harness.verdict.keys import key_of
 FAR, SAME_KIND, MANY = 3.5, 0.02, statistics.NormalDist().inv_cdf(SURE)
 # Fewer values do not give a robust standard deviation: it would be so small, by chance, that 4% of good machines fail.
 ROBUST = 16
+FINDS_NOTHING = (
+    "the values differ so much that a bar would find nothing; measure while nothing else runs, and more often"
+)
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,14 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     references: list[Reference] = []
     without: dict[str, list[str]] = {}  # metrics that have no bar, by reason
     for of, metric in found.items():
-        reference, outliers = _reference(of, metric)
         name = f"{of[0]} {of[1]}".rstrip()
+        kept, outliers = _kept(metric)
         left_out += [f"{name}: {outlier}" for outlier in outliers]
-        if isinstance(reference, str):
-            without.setdefault(reference, []).append(name)
-        else:
-            references.append(reference)
+        match _reference(of, metric.key, kept):
+            case _NoBar(reason, detail):
+                without.setdefault(reason, []).append(f"{name}{detail}")
+            case reference:
+                references.append(reference)
     left_out += [f"{', '.join(names)}: {reason}" for reason, names in without.items()]
     golden: dict[str, str] = {}
     for training, by_run in digests.items():
@@ -94,28 +98,41 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     return Made(Spec("", tuple(references), golden), used, skipped, left_out)
 
 
-def _reference(of: Sequence[str], metric: _Metric) -> tuple[Reference | str, list[str]]:
-    """The reference of a metric, or why there is none; and the machines that were left out."""
-    check, variant, unit = of[:3]
+@dataclass(frozen=True)
+class _NoBar:
+    """Why a metric has no bar; the `detail` is the metric's own, the `reason` may be that of several."""
+
+    reason: str
+    detail: str = ""
+
+
+def _kept(metric: _Metric) -> tuple[dict[str, list[float]], list[str]]:
+    """The values of `metric` by machine, without machines that stand apart; these in words."""
     medians = {machine: statistics.median(values) for machine, values in metric.by_machine.items()}
     outliers = _far(medians)
     said = [
         f"{machine} stands apart: {medians[machine] / statistics.median(medians.values()):.0%} of the median"
         for machine in outliers
     ]
-    kept = {machine: values for machine, values in metric.by_machine.items() if machine not in outliers}
+    return {machine: values for machine, values in metric.by_machine.items() if machine not in outliers}, said
+
+
+def _reference(of: Sequence[str], key: Mapping[str, Scalar], kept: Mapping[str, list[float]]) -> Reference | _NoBar:
+    """The reference of a metric from its values by machine."""
+    check, variant, unit = of[:3]
+    medians = {machine: statistics.median(values) for machine, values in kept.items()}
     values = [value for one in kept.values() for value in one]
-    samples = [medians[machine] for machine in kept] if len(kept) >= LEAST else values
+    samples = list(medians.values()) if len(kept) >= LEAST else values
     if len(samples) < LEAST:
         few = f"{len(values)} run{'s' * (len(values) != 1)} of {len(kept)} machine{'s' * (len(kept) != 1)}"
-        return f"rests on {few}, and a bar needs {LEAST}", said
+        return _NoBar(f"rests on {few}, and a bar needs {LEAST}")
     spread = (robust_spread if len(samples) >= ROBUST else log_deviation)(samples)
-    found = Reference(check, variant, unit, statistics.median(samples), spread, len(values), len(kept), metric.key)
+    found = Reference(check, variant, unit, statistics.median(samples), spread, len(values), len(kept), key)
     if wide := too_wide(found):
         far = max(kept, key=lambda machine: abs(math.log(medians[machine] / found.value)))
-        share = f" (the furthest: {far}, {medians[far] / found.value:.0%} of the median)" if len(kept) > 1 else ""
-        return f"{wide}{share}", said
-    return found, said
+        furthest = f"; the furthest: {far}, {medians[far] / found.value:.0%}" if len(kept) > 1 else ""
+        return _NoBar(FINDS_NOTHING, f" ({wide}{furthest})")
+    return found
 
 
 def _far(medians: Mapping[str, float]) -> list[str]:
