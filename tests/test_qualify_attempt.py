@@ -335,7 +335,7 @@ def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, s
 
 
 def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, machine, measured):
-    machine.others = 0.5
+    machine.others = 1.0
     one = attempt(check="loader")
     one.share(measured(5.0), 1.2, "healthy")
     assert one.result.verdict is CheckVerdict.INCONCLUSIVE

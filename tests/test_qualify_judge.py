@@ -87,6 +87,24 @@ def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     assert judge(Measurement.of((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("ratio", "busy", "verdict"),
+    [
+        (2.4, {"crowding": 0.5}, CheckVerdict.PASS),
+        (2.39, {"crowding": 0.5}, CheckVerdict.INCONCLUSIVE),
+        (5.0, {"crowding": 0.51}, CheckVerdict.INCONCLUSIVE),
+        (5.0, {"crowding": 0.51, "allowed": 0.2}, CheckVerdict.PASS),
+        (5.0, {"crowding": 0.0, "sharers": 1}, CheckVerdict.INCONCLUSIVE),
+        (5.0, {"crowding": None}, CheckVerdict.INCONCLUSIVE),
+        (1.19, {"crowding": 0.2}, CheckVerdict.INCONCLUSIVE),
+    ],
+)
+def test_a_ratio_far_beyond_its_bar_passes_on_a_slightly_busy_machine(ratio, busy, verdict):
+    """Data came 19 times as fast as the step took it, and others took 0.1 to 0.2 cores: three runs were thrown away."""
+    once = Measurement.of((ratio,) * 20, **busy)
+    assert judge(once, Bar(1.2, "source"), once, ratio=True).verdict is verdict
+
+
 def test_a_time_is_judged_the_other_way_round():
     bar = Bar(80.0, "test", Want.LESS)
     assert judge(BAD, bar).verdict is CheckVerdict.PASS

@@ -329,7 +329,7 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         "skipped: b.json: busy",
         "left out: step bs64: node2 stands apart",
         "digest 0f: simple_nn on digits",
-        "1, 3: QUALIFIED",
-        "2: PARTLY QUALIFIED: no memory; no x",
+        "judged by this spec, 1, 3: QUALIFIED",
+        "judged by this spec, 2: PARTLY QUALIFIED: no memory; no x",
     } <= set(lines)
     assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)

@@ -273,16 +273,17 @@ def references(
     if left_out:
         blocks.append(Notes([f"left out: {one}" for one in left_out]))
     if judged:
-        blocks.append(Notes(["Judged by this spec:", *_by_outcome(judged)]))
+        blocks.append(Notes(_by_outcome(judged)))
     how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
     return page([*blocks, Notes([f"Wrote {path}. To judge a machine by it: {how}"])], width)
 
 
 def _by_outcome(runs: Sequence[Run]) -> list[str]:
-    """Each verdict with its reasons, once, and the runs that have it."""
+    """Each verdict by a spec, with its reasons, and the runs that have it, which are named if others have another."""
     outcomes: dict[str, list[str]] = {}
     for run in runs:
         if (found := run.qualification) is not None:
             said = ": ".join([str(found.standing), *filter(None, ["; ".join(found.reasons)])])
             outcomes.setdefault(said, []).append(run.source)
-    return [f"{', '.join(sources)}: {said}" for said, sources in outcomes.items()]
+    every = "all runs that it was made from are" if len(outcomes) == 1 else ""
+    return [f"judged by this spec, {every or ', '.join(of) + ':'} {said}" for said, of in outcomes.items()]

@@ -25,6 +25,8 @@ TIME_SLACK = 0.25
 # each other, so that one busy core slows all of them.
 BUSY_SHARE = 0.05
 BUSY_CORES = 0.1  # of two cores, and in records that do not say it
+# Others that take so many times the cores they may (a quarter of all) do not halve a rate.
+SLIGHTLY = 5
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
 # Parts of reasons, by which we say what to do.
@@ -115,6 +117,10 @@ class Measurement:
         return self.sharers > 0 or (self.crowding is not None and self.crowding > self.allowed)
 
     @property
+    def slightly_busy(self) -> bool:
+        return not self.sharers and self.crowding is not None and self.crowding <= SLIGHTLY * self.allowed
+
+    @property
     def disturbance(self) -> str:
         """Why a slow result says nothing about the machine; empty if the machine is known to have been free."""
         if self.sharers:
@@ -149,7 +155,8 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
 
     A FAIL needs two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
     free in both. A PASS needs one whose interval does not reach to half of the bar, or to twice of it for a time. A
-    PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the denominator.
+    PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the denominator; on a
+    slightly busy one, a ratio of WIDEST times the bar is enough.
     """
     value, low, high = first.value, first.low, first.high
     known = {"value": value, "low": low, "high": high}
@@ -161,7 +168,7 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
         reason = f"{value / bar.ceiling:.0%} {BEYOND}: the measurement, the limit or the clock is wrong"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if not _wrong(value, bar):
-        if ratio and first.disturbance:
+        if ratio and first.disturbance and not (first.slightly_busy and value >= WIDEST * bar.value):
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
         if _vague(first, bar) and (second is None or _wrong(second.value, bar) or _vague(second, bar)):
             reason = "within the bar, but it varies so much that it may be far beyond"
