@@ -9,7 +9,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.measurement.checks import configuration, probes
 from perf.harness.verdict.limits import Limit
-from perf.qualification import test_matmul, test_sustained
+from perf.qualification import test_matmul, test_numa, test_sustained
 from tests.fake_nvml import Nvml
 
 WELL = {
@@ -133,3 +133,18 @@ def test_a_virtual_machine_may_have_to_share_its_cores(monkeypatch, device, virt
     monkeypatch.setattr(test_matmul, "is_virtual", lambda: virtual)
     test_matmul.test_matmul(check)
     assert done == [(pytest.approx(share), Limit(1e12, source))]
+
+
+@pytest.mark.parametrize(
+    ("virtual", "bar", "source"),
+    [
+        (False, 0.9, "the nodes of one machine are built alike"),
+        (True, 0.54, "another virtual machine on the same cores may take two fifths"),
+    ],
+)
+def test_the_nodes_of_a_virtual_machine_may_not_be_its_own(monkeypatch, virtual, bar, source):
+    done = []
+    check = types.SimpleNamespace(fault="", variant="copy", share=lambda measure, *judged: done.append(judged))
+    monkeypatch.setattr(test_numa, "is_virtual", lambda: virtual)
+    test_numa.test_numa(check)
+    assert done == [(pytest.approx(bar), source)]
