@@ -32,15 +32,15 @@ def test_on_a_narrow_page_names_give_way_first_and_spare_columns_next():
 def test_where_no_table_fits_each_row_is_a_paragraph_and_nothing_of_a_number_is_left_out(width):
     """A number without its middle is another number."""
     columns = [
-        Column.names("check", ["copies out pageable", "disk"]),
+        Column.names("check\x1f", ["copies out pageable", "disk"]),
         Column("value", ["1,234,567 samples/s", "1.74 GB/s"]),
         Column("bar", ["–", "≥ 1.5 GB/s"]),
     ]
     lines = page([Table("Checks", columns)], width).splitlines()[2:]
     assert max(map(len, lines)) <= width
     rows = [
-        "check copies out pageable ·", "  value 1,234,567 samples/s",
-        "check disk · value 1.74 GB/s ·", "  bar ≥ 1.5 GB/s",
+        "check\\x1f copies out pageable ·", "  value 1,234,567 samples/s",
+        "check\\x1f disk · value 1.74 GB/s ·", "  bar ≥ 1.5 GB/s",
     ]  # fmt: skip
     assert "".join("".join(lines).split()) == "".join("".join(rows).split())
     assert width < 36 or lines == rows

@@ -276,8 +276,9 @@ def _width(columns: Sequence[Column]) -> int:
 def _stacked(columns: Sequence[Column], width: int) -> list[str]:
     """Each row as a paragraph, for a page on which no table fits: `check memory · value 12.3 GB/s`."""
     lines: list[str] = []
-    for row in _rows(_cut(columns, MAX_CELL)):
-        pairs = [f"{column.title} {cell}" for column, cell in zip(columns, row, strict=True) if cell not in ("", NONE)]
+    clear = _cut(columns, MAX_CELL)
+    for row in _rows(clear):
+        pairs = [f"{column.title} {cell}" for column, cell in zip(clear, row, strict=True) if cell not in ("", NONE)]
         # textwrap does not break a line at this kind of space.
         text = f"{UNBROKEN}· ".join(pair.replace(" ", UNBROKEN) for pair in pairs)
         wrapped = textwrap.wrap(text, width, subsequent_indent=" " * min(2, width // 2), break_on_hyphens=False)
