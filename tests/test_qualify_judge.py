@@ -78,6 +78,27 @@ def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdi
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "left", "verdict"),
+    [
+        (60.0, 60.0, 0.6, CheckVerdict.INCONCLUSIVE),
+        (48.1, 40.0, 0.6, CheckVerdict.INCONCLUSIVE),
+        (40.0, 48.1, 0.6, CheckVerdict.INCONCLUSIVE),
+        (47.9, 47.9, 0.6, CheckVerdict.FAIL),
+        (60.0, 60.0, 1.0, CheckVerdict.FAIL),
+        (79.0, 79.0, 1.0, CheckVerdict.FAIL),
+        (81.0, 81.0, 0.6, CheckVerdict.PASS),
+    ],
+)
+def test_what_another_virtual_machine_explains_is_no_fail(first, second, left, verdict):
+    """A healthy one reached 0.42 of its peak twice, where half is the bar, and a minute later 0.65."""
+    bar = limit_bar(Limit(100.0, "2 cores"), 0.8, left)
+    found = judge(Measurement.of((first,) * 20, FREE), bar, Measurement.of((second,) * 20, FREE))
+    assert found.verdict is verdict
+    neighbours = "below the bar, but another virtual machine on the same cores may take two fifths"
+    assert (found.reason == neighbours) == (verdict is CheckVerdict.INCONCLUSIVE)
+
+
 def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     """The step was slowed down more than the loader."""
     found = judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)

@@ -87,7 +87,7 @@ def test_a_product_is_held_against_the_share_of_its_own_kind(peak, asked):
     shares = []
     check = types.SimpleNamespace(
         device=Device("cuda"), variant="bf16", fault="", peak=lambda dtype: peak, clock=lambda dtype: None,
-        rate=lambda measure, unit, share, limit: shares.append(share),
+        rate=lambda measure, unit, share, limit, left: shares.append(share),
     )  # fmt: skip
     test_matmul.test_matmul(check)
     assert shares == [asked]

@@ -77,6 +77,14 @@ def test_what_failed_or_was_unclear_for_another_reason_stays():
     assert found.qualification.standing is Standing.NOT_QUALIFIED
 
 
+def test_what_another_virtual_machine_explains_is_not_failed_by_its_own_bar_later():
+    own = {"bar": 95.0, "bar_source": "own", "want": "at least", "reason": "but another virtual machine"}
+    twice = check(80.0, CheckVerdict.INCONCLUSIVE, again=80.0, again_low=79.0, again_high=81.0, **own)
+    assert judged(twice, by=spec(80.0)).checks == (twice,)
+    (one,) = judged(twice).checks  # good machines are faster
+    assert (one.verdict, one.bar) == (CheckVerdict.FAIL, 92.0)
+
+
 @pytest.mark.parametrize(("digest", "verdict"), [("0f", CheckVerdict.PASS), ("0e", CheckVerdict.FAIL)])
 def test_bits_are_compared_with_those_of_the_spec(digest, verdict):
     golden = Check(

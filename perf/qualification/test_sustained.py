@@ -6,7 +6,7 @@ from perf.harness.machine.identity import is_virtual
 from perf.harness.measurement.checks import configuration, probes
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.probes import Measured
-from perf.harness.verdict.limits import LEFT_BY_OTHERS, OTHERS
+from perf.harness.verdict.limits import LEFT, NEIGHBOURS
 
 QUICK_S, FULL_S, RATE_S = 30.0, 600.0, 5.0
 BAR, SOURCE = 0.97, "healthy devices keep 97% of their first rate"
@@ -43,6 +43,6 @@ def test_sustained(check: Attempt) -> None:
         return
     bar, source = BAR, SOURCE
     if not check.device.asynchronous:
-        bar, source = (LEFT_BY_OTHERS, OTHERS) if is_virtual() else (CPU_BAR, CPU_SOURCE)
+        bar, source = (LEFT, NEIGHBOURS) if is_virtual() else (CPU_BAR, CPU_SOURCE)
     check.share(measure, bar, source)
     check.throttled(measure, THROTTLED)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.statistics.intervals import median_interval
-from perf.harness.verdict.limits import Limit
+from perf.harness.verdict.limits import NEIGHBOURS, Limit
 
 # A good machine may be this many standard deviations away from the median of other good machines. It may be further
 # away where they are so few that their standard deviation is hardly known: then one good machine in a hundred is beyond
@@ -66,19 +66,21 @@ class Bar:
     """The value that a metric must reach, or must not exceed, in the metric's unit. `source` says where it comes from.
 
     `ceiling` is the physical limit if it is certain, else None. A value above the ceiling is a measurement error.
+    `left` is the share of a rate that other virtual machines on the same cores may leave; 1 if there are none. A rate
+    below the bar, but within that share of it, says nothing.
     """
 
     value: float
     source: str
     want: Want = Want.MORE
     ceiling: float | None = None
+    left: float = 1.0
 
 
-def limit_bar(limit: Limit, share: float) -> Bar:
+def limit_bar(limit: Limit, share: float, left: float = 1.0) -> Bar:
     """A bar at `share` of a physical limit."""
-    return Bar(
-        share * limit.value, f"{share:.0%} of {limit.source}", ceiling=limit.value if limit.certain else limit.ceiling
-    )
+    ceiling = limit.value if limit.certain else limit.ceiling
+    return Bar(share * limit.value, f"{share:.0%} of {limit.source}", ceiling=ceiling, left=left)
 
 
 def strictest(bars: Sequence[Bar]) -> Bar | None:
@@ -153,9 +155,10 @@ def needs_confirmation(first: Measurement, bar: Bar) -> bool:
 def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None, *, ratio: bool = False) -> Finding:
     """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
 
-    A FAIL needs two measurements whose whole intervals are on the wrong side, and a machine that is known to have been
-    free in both. A PASS needs one whose interval does not reach to half of the bar, or to twice of it for a time. A
-    PASS of a `ratio` of two rates also needs a free machine, because a busy machine may slow only the denominator; on a
+    A FAIL needs two measurements whose whole intervals are on the wrong side, a machine that is known to have been free
+    in both, and a rate that no other virtual machine explains. A PASS needs one whose interval does not reach to half
+    of the bar, or to twice of it for a time. A PASS of a `ratio` of two rates also needs a free machine, because a busy
+    machine may slow only the denominator; on a
     slightly busy one, a ratio of WIDEST times the bar is enough.
     """
     value, low, high = first.value, first.low, first.high
@@ -180,6 +183,8 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} at first, but within it when measured again", **known)
     if disturbance := first.disturbance or second.disturbance:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
+    if bar.left < 1 and max(value, second.value) >= bar.left * bar.value:
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {NEIGHBOURS}", **known)
     if all(end is not None and _wrong(end, bar) for end in (low, high, second.low, second.high)):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
     return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than the measurement varies", **known)

@@ -38,7 +38,7 @@ LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 
 # program in it kept 0.74 of its first rate, and five seconds later it had that again (perf/results/2026-11-27-h200.md);
 # another one reached 0.42 of its peak, twice in five minutes, and before 0.63 to 0.82
 # (perf/results/2026-11-28-qualification.md).
-LEFT_BY_OTHERS, OTHERS = 0.6, "another virtual machine on the same cores may take two fifths"
+LEFT, NEIGHBOURS = 0.6, "another virtual machine on the same cores may take two fifths"
 
 
 @dataclass(frozen=True)

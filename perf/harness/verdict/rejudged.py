@@ -51,7 +51,12 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
     found = bar_of(spec, check.check, check.variant, check.unit, key_of(check.check, check.device, perf))
     if isinstance(found, str):
         return replace(check, reason=found) if check.verdict is CheckVerdict.UNJUDGED else check
-    own = [] if check.bar is None else [Bar(check.bar, check.bar_source, found.want)]
+    # A bar that left something open is not asked again: the record does not have all that it knew.
+    own = (
+        []
+        if check.bar is None or check.verdict is CheckVerdict.INCONCLUSIVE
+        else [Bar(check.bar, check.bar_source, found.want)]
+    )
     bar = strictest([*own, found])
     assert bar is not None
     first = Measurement(check.value, check.low, check.high, check.crowding)

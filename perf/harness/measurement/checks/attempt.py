@@ -84,17 +84,20 @@ class Attempt:
         self._spans: list[tuple[float, float]] = []
         self._calls: list[int] = []
 
-    def rate(self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None) -> None:
+    def rate(
+        self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None,
+        left: float = 1.0,
+    ) -> None:  # fmt: skip
         """Judge a rate, in `unit`, by `share` of its physical limit and by the spec, if these are known."""
-        self._judge(measure, unit, [] if limit is None else [limit_bar(limit, share)])
+        self._judge(measure, unit, [] if limit is None else [limit_bar(limit, share, left)])
 
     def time(self, measure: Callable[[], Measured]) -> None:
         """Judge a time [s] by the spec."""
         self._judge(measure, "s", [])
 
-    def share(self, measure: Callable[[], Measured], bar: float, source: str) -> None:
+    def share(self, measure: Callable[[], Measured], bar: float, source: str, left: float = 1.0) -> None:
         """Judge a ratio of two rates, which must be at least `bar`."""
-        self._judge(measure, "", [Bar(bar, source)], ratio=True)
+        self._judge(measure, "", [Bar(bar, source, left=left)], ratio=True)
 
     def _judge(
         self,
