@@ -67,7 +67,7 @@ def lasting():
 
 
 def fake_capture(call, undo):
-    """What CUDA does, on the CPU: warm up and undo; a replay writes its result to one place."""
+    """Captures on the CPU as CUDA does: it warms up and undoes that; a replay writes its result to one place."""
     for _ in range(captured.WARM_STEPS):
         result = call()
     undo()

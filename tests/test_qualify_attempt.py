@@ -342,6 +342,14 @@ def test_a_share_is_a_ratio_that_a_busy_machine_says_nothing_of(attempt, machine
     assert one.result.reason.startswith("within the bar, but other programs or a quota took")
 
 
+@pytest.mark.parametrize(("left", "verdict"), [(0.6, CheckVerdict.INCONCLUSIVE), (1.0, CheckVerdict.FAIL)])
+def test_what_another_virtual_machine_may_have_taken_is_no_fail(attempt, measured, left, verdict):
+    rate, share = attempt(check="matmul"), attempt(check="numa")
+    rate.rate(measured(40.0, 40.0), "FLOP/s", 0.5, Limit(100.0, "2 cores"), left)
+    share.share(measured(0.7, 0.7), 0.9, "alike", left)
+    assert [one.result.verdict for one in (rate, share)] == [verdict] * 2
+
+
 def test_a_rate_that_was_measured_twice_already_is_not_measured_a_third_time(attempt, measured):
     one = attempt(check="sustained")
     one._between = Watched(HOT, HOT).between
