@@ -25,7 +25,8 @@ TIME_SLACK = 0.25
 # each other, so that one busy core slows all of them.
 BUSY_SHARE = 0.05
 BUSY_CORES = 0.1  # of two cores, and in records that do not say it
-# Others that take so many times the cores they may (a quarter of all) do not halve a rate.
+# Others that take so many times the cores they may (a quarter of all) do not halve a rate: beside a program that kept
+# half of one of two cores busy, a training step kept 0.57 to 0.81 of its rate (eight pairs).
 SLIGHTLY = 5
 
 NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
