@@ -18,8 +18,8 @@ from perf.harness.report import render
 from perf.harness.report.layout import page as laid_out
 from perf.harness.report.qualification import qualification as checks_page
 from perf.harness.report.verdicts import render_verdicts
-from perf.harness.verdict.checks import qualification
 from perf.harness.verdict.keys import DEPENDS_ON
+from perf.harness.verdict.machine import qualification
 from perf.harness.verdict.roofline import PHASE
 from perf.harness.workload.benchmarks import DEFINITIONS
 from tests.report_runs import MACHINE, benchmark, run, steps

@@ -107,10 +107,20 @@ def test_a_rate_below_it_is_measured_again_and_then_fails(attempt, measured):
     assert one.result.reason == "below the bar, and again when measured a second time"
 
 
-def test_a_rate_that_recovers_is_no_failure(attempt, measured):
+@pytest.mark.parametrize(
+    ("rates", "verdict", "kept"),
+    [
+        ((100.0, 150.0, 160.0), CheckVerdict.PASS, (150.0, 100.0, 160.0)),
+        ((100.0, 150.0, 101.0), CheckVerdict.INCONCLUSIVE, (101.0, 100.0, 150.0)),
+    ],
+)
+def test_a_rate_that_recovers_is_measured_a_third_time(attempt, measured, rates, verdict, kept):
     one = attempt()
-    one.rate(measured(100.0, 150.0), "FLOP/s", 0.65, LIMIT)
-    assert one.result.verdict is CheckVerdict.INCONCLUSIVE
+    one.rate(measured(*rates), "FLOP/s", 0.65, LIMIT)
+    assert one.result.verdict is verdict
+    assert (one.result.value, one.result.again, one.result.third) == kept
+    assert (one.result.low, one.result.again_low, one.result.third_low) == kept
+    assert (one.result.high, one.result.again_high, one.result.third_high) == kept
 
 
 def test_a_spec_can_be_stricter_than_the_limit(attempt, measured):

@@ -1,5 +1,6 @@
 """What a metric comes to against its bar, and what all the checks say of the machine."""
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -17,14 +18,14 @@ from perf.harness.verdict.checks import (
     Measurement,
     Want,
     allowed_load,
-    explanation,
     judge,
     limit_bar,
-    needs_confirmation,
-    qualification,
+    measure_again,
+    middle,
     strictest,
 )
 from perf.harness.verdict.limits import Limit
+from perf.harness.verdict.machine import explanation, qualification
 
 FREE, BUSY = 0.0, BUSY_CORES + 0.1
 AT_LEAST_80 = Bar(80.0, "test")
@@ -44,37 +45,44 @@ UNSTEADY = sample(75.0, spread=0.3)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "verdict", "reason"),
+    ("done", "verdict", "reason"),
     [
-        (GOOD, None, CheckVerdict.PASS, ""),
-        (sample(100.0, crowding=BUSY), None, CheckVerdict.PASS, ""),  # a busy machine makes nothing faster
-        (sample(100.0, crowding=None), None, CheckVerdict.PASS, ""),
-        (sample(100.0, sharers=1), None, CheckVerdict.PASS, ""),
-        (BAD, BAD, CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
-        (BAD, None, CheckVerdict.INCONCLUSIVE, "below the bar, and not measured a second time"),
-        (BAD, GOOD, CheckVerdict.INCONCLUSIVE, "below the bar at first, but within it when measured again"),
-        (BAD, sample(60.0, crowding=0.5), CheckVerdict.INCONCLUSIVE,
+        ((GOOD,), CheckVerdict.PASS, ""),
+        ((sample(100.0, crowding=BUSY),), CheckVerdict.PASS, ""),  # a busy machine makes nothing faster
+        ((sample(100.0, crowding=None),), CheckVerdict.PASS, ""),
+        ((sample(100.0, sharers=1),), CheckVerdict.PASS, ""),
+        ((BAD, BAD), CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
+        ((BAD,), CheckVerdict.INCONCLUSIVE, "below the bar, and not measured a second time"),
+        ((BAD, GOOD), CheckVerdict.INCONCLUSIVE, "below the bar at first, but within it when measured again"),
+        ((BAD, GOOD, GOOD), CheckVerdict.PASS, ""),
+        ((BAD, GOOD, BAD), CheckVerdict.INCONCLUSIVE, "below the bar in two of three measurements"),
+        ((BAD, GOOD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar in two of three measurements"),
+        ((BAD, BAD, BAD), CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
+        ((BAD, sample(60.0, crowding=0.5), BAD), CheckVerdict.INCONCLUSIVE,
          "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
-        (sample(60.0, crowding=0.5), BAD, CheckVerdict.INCONCLUSIVE,
+        ((BAD, BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        ((BAD, sample(60.0, crowding=0.5)), CheckVerdict.INCONCLUSIVE,
          "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
-        (sample(60.0, crowding=BUSY_CORES), BAD, CheckVerdict.FAIL,
+        ((sample(60.0, crowding=0.5), BAD), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
+        ((sample(60.0, crowding=BUSY_CORES), BAD), CheckVerdict.FAIL,
          "below the bar, and again when measured a second time"),
-        (sample(60.0, crowding=None), BAD, CheckVerdict.INCONCLUSIVE,
+        ((sample(60.0, crowding=None), BAD), CheckVerdict.INCONCLUSIVE,
          "below the bar, but this system does not say whether other programs ran"),
-        (BAD, sample(60.0, crowding=None), CheckVerdict.INCONCLUSIVE,
+        ((BAD, sample(60.0, crowding=None)), CheckVerdict.INCONCLUSIVE,
          "below the bar, but this system does not say whether other programs ran"),
-        (BAD, sample(60.0, sharers=1), CheckVerdict.INCONCLUSIVE,
+        ((BAD, sample(60.0, sharers=1)), CheckVerdict.INCONCLUSIVE,
          "below the bar, but 1 other process computed on the device"),
-        (sample(60.0, sharers=2), BAD, CheckVerdict.INCONCLUSIVE,
+        ((sample(60.0, sharers=2), BAD), CheckVerdict.INCONCLUSIVE,
          "below the bar, but 2 other processes computed on the device"),
-        (UNSTEADY, BAD, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
-        (BAD, UNSTEADY, CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
-        (Measurement.of((60.0,), FREE), Measurement.of((60.0,), FREE), CheckVerdict.INCONCLUSIVE,
+        ((UNSTEADY, BAD), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        ((BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        ((Measurement.of((60.0,), FREE), Measurement.of((60.0,), FREE)), CheckVerdict.INCONCLUSIVE,
          "below the bar, but by less than the measurement varies"),
     ],
 )  # fmt: skip
-def test_a_fail_takes_two_whole_intervals_on_a_free_machine(first, second, verdict, reason):
-    found = judge(first, AT_LEAST_80, second)
+def test_a_fail_takes_two_whole_intervals_on_a_free_machine(done, verdict, reason):
+    found = judge(done[0], AT_LEAST_80, *done[1:])
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
@@ -150,7 +158,31 @@ def test_without_a_bar_nothing_is_judged_and_the_value_is_kept():
 
 
 def test_only_what_is_on_the_wrong_side_is_measured_again():
-    assert [needs_confirmation(one, AT_LEAST_80) for one in (GOOD, BAD, UNSTEADY)] == [False, True, True]
+    assert [measure_again([one], AT_LEAST_80) for one in (GOOD, BAD, UNSTEADY)] == [False, True, True]
+
+
+def test_a_third_measurement_decides_where_the_first_two_disagree():
+    vague = sample(100.0, spread=4.0)
+    assert judge(vague, AT_LEAST_80).verdict is CheckVerdict.INCONCLUSIVE
+    asked = {
+        "a recovery": (BAD, GOOD),
+        "a FAIL": (BAD, BAD),
+        "a PASS": (vague, GOOD),
+        "no recovery": (BAD, vague),
+        "decided": (BAD, GOOD, GOOD),
+    }
+    found = {case: measure_again(done, AT_LEAST_80) for case, done in asked.items()}
+    assert [case for case, more in found.items() if more] == ["a recovery"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((60.0, 100.0, 120.0))))
+def test_of_three_measurements_the_middle_one_counts(order):
+    done = [sample(value) for value in order]
+    found = judge(done[0], AT_LEAST_80, *done[1:])
+    assert (found.verdict, found.value) == (CheckVerdict.PASS, 100.0) and done[middle(done)].value == 100.0
+    late = judge(done[0], Bar(80.0, "", Want.LESS), *done[1:])
+    assert (late.verdict, late.reason) == (CheckVerdict.INCONCLUSIVE, "above the bar in two of three measurements")
+    assert middle(done[:1]) == middle(done[:2]) == 0
 
 
 positive = st.floats(1e-3, 1e9)
@@ -310,25 +342,25 @@ VAGUE, SHARP = Measurement(214.0, 65.0, 703.0), Measurement(214.0, 200.0, 230.0)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "verdict"),
+    ("done", "verdict"),
     [
-        (VAGUE, None, CheckVerdict.INCONCLUSIVE),
-        (VAGUE, VAGUE, CheckVerdict.INCONCLUSIVE),
-        (VAGUE, Measurement(150.0, 149.0, 151.0), CheckVerdict.INCONCLUSIVE),
-        (VAGUE, SHARP, CheckVerdict.PASS),
-        (SHARP, None, CheckVerdict.PASS),
-        (Measurement(214.0, 96.0, 400.0), None, CheckVerdict.PASS),
-        (Measurement(214.0, None, None), None, CheckVerdict.PASS),
+        ((VAGUE,), CheckVerdict.INCONCLUSIVE),
+        ((VAGUE, VAGUE), CheckVerdict.INCONCLUSIVE),
+        ((VAGUE, Measurement(150.0, 149.0, 151.0)), CheckVerdict.INCONCLUSIVE),
+        ((VAGUE, SHARP), CheckVerdict.PASS),
+        ((SHARP,), CheckVerdict.PASS),
+        ((Measurement(214.0, 96.0, 400.0),), CheckVerdict.PASS),
+        ((Measurement(214.0, None, None),), CheckVerdict.PASS),
     ],
 )
-def test_a_value_within_its_bar_that_may_as_well_be_half_of_it_is_no_pass(first, second, verdict):
-    found = judge(first, Bar(191.0, ""), second)
+def test_a_value_within_its_bar_that_may_as_well_be_half_of_it_is_no_pass(done, verdict):
+    found = judge(done[0], Bar(191.0, ""), *done[1:])
     assert found.verdict is verdict
     assert (found.reason == "") is (verdict is CheckVerdict.PASS)
-    assert needs_confirmation(first, Bar(191.0, "")) is (first is VAGUE)
-    time = [one and Measurement(1.0, one.low and 214 / one.high, one.low and 214 / one.low) for one in (first, second)]
-    if second is None or second.value > 191:
-        assert judge(time[0], Bar(214 / 191, "", Want.LESS), time[1]).verdict is verdict
+    assert measure_again(done[:1], Bar(191.0, "")) is (done[0] is VAGUE)
+    times = [Measurement(1.0, one.low and 214 / one.high, one.low and 214 / one.low) for one in done]
+    if done[-1].value > 191:
+        assert judge(times[0], Bar(214 / 191, "", Want.LESS), *times[1:]).verdict is verdict
 
 
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():

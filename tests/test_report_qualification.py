@@ -14,7 +14,7 @@ from perf.harness.report import render
 from perf.harness.report.layout import page
 from perf.harness.report.qualification import metric, one_line, qualification, references, value
 from perf.harness.verdict.by_spec import spec_bar
-from perf.harness.verdict.checks import qualification as judge_all
+from perf.harness.verdict.machine import qualification as judge_all
 from tests.report_runs import benchmark
 from tests.report_runs import run as benchmark_run
 
@@ -289,6 +289,9 @@ def test_a_second_measurement_is_shown_beside_the_first():
                   again=8.2e10, again_low=8.1e10, again_high=8.3e10)  # fmt: skip
     text = render([parse(json.dumps(record([twice])), "q.json")])
     assert "matmul fp32, measured again: 82.0 GFLOP/s ±1.2%." in text and "≥ 90.0 GFLOP/s" in text
+    third = replace(twice, third=5.92e10, third_low=5.6e10, third_high=6.2e10)
+    said = "matmul fp32, the middle of three measurements, the others: 82.0 GFLOP/s ±1.2% and 59.2 GFLOP/s ±5.1%."
+    assert said in " ".join(render([parse(json.dumps(record([third])), "q.json")]).split())
 
 
 def test_references_are_listed_with_their_bars_and_what_they_rest_on():

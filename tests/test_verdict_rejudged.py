@@ -58,6 +58,13 @@ def test_what_is_slow_by_the_spec_alone_was_measured_only_once():
     assert one.verdict is CheckVerdict.INCONCLUSIVE
 
 
+def test_a_value_that_was_measured_three_times_is_judged_by_all_three():
+    again = {"again": 70.0, "again_low": 69.0, "again_high": 71.0}
+    for third, verdict in ((95.0, CheckVerdict.INCONCLUSIVE), (81.0, CheckVerdict.FAIL)):
+        (one,) = judged(check(80.0, **again, third=third, third_low=third, third_high=third)).checks
+        assert one.verdict is verdict
+
+
 def test_a_record_of_another_set_up_stays_unjudged_and_says_why():
     (one,) = judged(check(), by=spec(environment={"cpu_model": "CPU 1", "threads": 4})).checks
     assert (one.verdict, one.reason) == (CheckVerdict.UNJUDGED, "not comparable with later.json: threads: 4 → 2")

@@ -27,8 +27,8 @@ MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step", "loader", "dis
 NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
 
 
-def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, CheckVerdict]:
-    """Run `checks`, and return the worst verdict of each. The record is left in `target`."""
+def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, tuple[CheckVerdict, str]]:
+    """Run `checks`; return the worst verdict of each, and its reason. The record is left in `target`."""
     target.unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "pytest", str(ROOT / "perf"), "-q", "-p", "no:cacheprovider", "--perf-profile=qualify",
@@ -38,16 +38,16 @@ def qualify(target: Path, checks: list[str], options: list[str]) -> dict[str, Ch
     done = subprocess.run(command, capture_output=True, text=True)
     if not target.is_file():
         sys.exit(f"no record of {', '.join(checks)}:\n{done.stdout}{done.stderr}")
-    found: dict[str, list[CheckVerdict]] = {}
+    found: dict[str, list[tuple[CheckVerdict, str]]] = {}
     for one in json.loads(target.read_text(encoding="utf-8"))["perf"]["checks"]:
-        found.setdefault(one["check"], []).append(CheckVerdict(one["verdict"]))
+        found.setdefault(one["check"], []).append((CheckVerdict(one["verdict"]), one["reason"]))
     return {check: worst(verdicts) for check, verdicts in found.items()}
 
 
-def worst(verdicts: list[CheckVerdict]) -> CheckVerdict:
-    """The worst verdict of those that could be judged; UNJUDGED or UNSUPPORTED if none could."""
-    judged = [verdict for verdict in verdicts if verdict in JUDGED]
-    return min(judged or verdicts, key=list(CheckVerdict).index)
+def worst(verdicts: list[tuple[CheckVerdict, str]]) -> tuple[CheckVerdict, str]:
+    """The worst verdict of those that could be judged, and its reason; UNJUDGED or UNSUPPORTED if none could."""
+    judged = [one for one in verdicts if one[0] in JUDGED]
+    return min(judged or verdicts, key=lambda one: list(CheckVerdict).index(one[0]))
 
 
 def spec_of(folder: Path, checks: list[str], options: list[str]) -> list[str]:
@@ -64,6 +64,7 @@ def spec_of(folder: Path, checks: list[str], options: list[str]) -> list[str]:
     if done.returncode:
         print(f"no spec: {done.stderr.strip()}")
         return []
+    print(done.stdout)  # it says which metrics have no bar, so that their faults cannot be seen
     return [f"--perf-spec={target}"]
 
 
@@ -76,17 +77,17 @@ def main(checks: list[str], options: list[str]) -> int:
         record = Path(folder) / "record.json"
         options = [*options, *spec_of(Path(folder), checks, options)]
         without = qualify(record, checks, options)
-        rows = []
+        rows, missed = [], []
         for check in (check for check in checks if check in without):  # an accelerator has no cores to compare
             for kind, what in FAULTS[check].items():
-                verdict = qualify(record, [check], [*options, f"--perf-inject={check}:{kind}"])[check]
-                rows.append((check, kind, what, without[check], verdict, seen(check, verdict)))
+                verdict, reason = qualify(record, [check], [*options, f"--perf-inject={check}:{kind}"])[check]
+                rows.append((check, kind, what, without[check][0], verdict))
+                if not seen(check, verdict):
+                    missed.append(f"{check}:{kind}: {verdict}: {reason}")
                 print(f"{check}:{kind} {verdict}", file=sys.stderr, flush=True)
-    titles = ("check", "kind", "the fault", "verdict without", "verdict with")
-    print(tabulate([row[:-1] for row in rows], headers=titles))
-    missed = sum(not row[-1] for row in rows)
-    print(f"\n{len(rows)} faults, {missed} not seen")
-    return int(missed > 0)
+    print(tabulate(rows, headers=("check", "kind", "the fault", "verdict without", "verdict with")))
+    print(f"\n{len(rows)} faults, {len(missed)} not seen", *missed, sep="\n")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":

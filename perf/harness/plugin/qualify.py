@@ -33,7 +33,8 @@ from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import counted, duration
-from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load, qualification, unmet
+from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load
+from perf.harness.verdict.machine import qualification, unmet
 from perf.harness.verdict.required import unjudged
 from perf.harness.verdict.tally import standing_exit
 

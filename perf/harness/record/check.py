@@ -46,10 +46,11 @@ class Check:
 
     `value` is in `unit`; its 95% interval is `low` to `high`. `bar` is the limit for the value: `want` says whether the
     value must be `at least` or `at most` that, and `bar_source` where it comes from. A value on the wrong side of the
-    bar is measured a second time: `again`, from `again_low` to `again_high`. A missing number is None, a missing text
-    is "". `injected` names the planted fault. `note` says what was measured. `details` are further results, such as the
-    roofline of a training step. `crowding` is how many of the cores that the check needs were missing, because of other
-    programs or a quota; None if unknown.
+    bar is measured a second time: `again`, from `again_low` to `again_high`. If that is on the right side, a third
+    measurement decides; then `value` is the middle of the three, and `again` and `third` are the others. A missing
+    number is None, a missing text is "". `injected` names the planted fault. `note` says what was measured. `details`
+    are further results, such as the roofline of a training step. `crowding` is how many of the cores that the check
+    needs were missing, because of other programs or a quota; None if unknown.
     """
 
     check: str
@@ -71,10 +72,19 @@ class Check:
     again: float | None = None
     again_low: float | None = None
     again_high: float | None = None
+    third: float | None = None
+    third_low: float | None = None
+    third_high: float | None = None
 
     @property
     def name(self) -> str:
         return f"{self.check} {self.variant}".rstrip()
+
+    @property
+    def others(self) -> list[tuple[float, float | None, float | None]]:
+        """The measurements that do not count, up to two: value, and the ends of its interval."""
+        found = ((self.again, self.again_low, self.again_high), (self.third, self.third_low, self.third_high))
+        return [(value, low, high) for value, low, high in found if value is not None]
 
     def as_record(self) -> dict[str, Any]:
         """The entry of `perf.checks` in the JSON."""

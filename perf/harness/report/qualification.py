@@ -65,7 +65,7 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     for lines in (
         [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
         [f"{names}: {note}." for note, names in _grouped(ordered, lambda check: check.note)],
-        [f"{names}, measured again: {said}." for said, names in _grouped(ordered, _again)],
+        [f"{names}, {said}." for said, names in _grouped(ordered, _again)],
         [f"bar of {names}: {source}." for source, names in _grouped(ordered, lambda check: check.bar_source)],
     ):
         if lines:
@@ -141,12 +141,10 @@ def value(check: Check) -> str:
 
 
 def _again(check: Check) -> str:
-    """The second measurement, as the first is shown; "" if there was none."""
-    return (
-        ""
-        if check.again is None
-        else value(replace(check, value=check.again, low=check.again_low, high=check.again_high))
-    )
+    """What the other measurements of a metric found, as the value is shown; "" if there was only one."""
+    found = [value(replace(check, value=one, low=low, high=high)) for one, low, high in check.others]
+    begin = "the middle of three measurements, the others" if len(found) > 1 else "measured again"
+    return f"{begin}: {' and '.join(found)}" if found else ""
 
 
 def _bar(check: Check) -> str:

@@ -1,4 +1,4 @@
-"""In: the measurements and the bar of a metric. Out: its verdict; from all the checks, the verdict on the machine."""
+"""In: the measurements of a metric, and its bar. Out: the verdict on the metric."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import CheckVerdict
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import NEIGHBOURS, Limit
 
@@ -145,23 +145,33 @@ class Finding:
     high: float | None = None
 
 
-def needs_confirmation(first: Measurement, bar: Bar) -> bool:
-    """Whether the median is on the wrong side of the bar, or varies so much that it may be.
+def measure_again(done: Sequence[Measurement], bar: Bar) -> bool:
+    """Whether the metric is measured once more before it is judged; `done` are its measurements so far.
 
-    If so, the metric is measured again before it is judged.
+    A second measurement confirms a median on the wrong side of the bar, or one that varies so much that it may be. If
+    the second contradicts a first on the wrong side, a third decides.
     """
-    return _wrong(first.value, bar) or _vague(first, bar)
+    if len(done) == 1:
+        return not _clear(done[0], bar)
+    return len(done) == 2 and _wrong(done[0].value, bar) and _clear(done[1], bar)
 
 
-def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None, *, ratio: bool = False) -> Finding:
-    """The verdict on a metric. `second` confirms a first measurement that was on the wrong side of the bar.
+def middle(done: Sequence[Measurement]) -> int:
+    """The number of the measurement that counts, from 0: of three, the one between the others; else the first."""
+    return sorted(range(3), key=lambda number: done[number].value)[1] if len(done) == 3 else 0
 
-    A FAIL needs two measurements whose whole intervals are on the wrong side, a machine that is known to have been free
-    in both, and a rate that no other virtual machine explains. A PASS needs one whose interval does not reach to half
-    of the bar, or to twice of it for a time. A PASS of a `ratio` of two rates also needs a free machine, because a busy
-    machine may slow only the denominator; on a
-    slightly busy one, a ratio of WIDEST times the bar is enough.
+
+def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool = False) -> Finding:
+    """The verdict on a metric that was measured once, or `again`, as `measure_again` says. Of three, the middle counts.
+
+    A FAIL needs two measurements whose whole intervals are on the wrong side, none within the bar, a machine that is
+    known to have been free in all, and a rate that no other virtual machine explains. A PASS needs one whose interval
+    does not reach to half of the bar, or to twice of it for a time. A PASS of a `ratio` of two rates also needs a free
+    machine, because a busy machine may slow only the denominator; on a slightly busy one, a ratio of WIDEST times the
+    bar is enough.
     """
+    done = (first, *again)
+    first = done[middle(done)]
     value, low, high = first.value, first.low, first.high
     known = {"value": value, "low": low, "high": high}
     if bar is None:
@@ -174,19 +184,20 @@ def judge(first: Measurement, bar: Bar | None, second: Measurement | None = None
     if not _wrong(value, bar):
         if ratio and first.disturbance and not (first.slightly_busy and value >= WIDEST * bar.value):
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
-        if _vague(first, bar) and (second is None or _wrong(second.value, bar) or _vague(second, bar)):
+        if not any(_clear(one, bar) for one in done):
             reason = "within the bar, but it varies so much that it may be far beyond"
             return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
         return Finding(CheckVerdict.PASS, "", **known)
-    if second is None:
+    if not again:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and {ONCE}", **known)
-    if not _wrong(second.value, bar):
-        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} at first, but within it when measured again", **known)
-    if disturbance := first.disturbance or second.disturbance:
+    if not all(_wrong(one.value, bar) for one in done):
+        when = "at first, but within it when measured again" if len(again) == 1 else "in two of three measurements"
+        return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} {when}", **known)
+    if disturbance := next(filter(None, (one.disturbance for one in done)), ""):
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
-    if bar.left < 1 and max(value, second.value) >= bar.left * bar.value:
+    if bar.left < 1 and max(one.value for one in done) >= bar.left * bar.value:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {NEIGHBOURS}", **known)
-    if all(end is not None and _wrong(end, bar) for end in (low, high, second.low, second.high)):
+    if all(end is not None and _wrong(end, bar) for one in done for end in (one.low, one.high)):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
     return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than the measurement varies", **known)
 
@@ -195,159 +206,12 @@ def _wrong(value: float, bar: Bar) -> bool:
     return value < bar.value if bar.want is Want.MORE else value > bar.value
 
 
+def _clear(one: Measurement, bar: Bar) -> bool:
+    """Whether one measurement is enough for a PASS."""
+    return not _wrong(one.value, bar) and not _vague(one, bar)
+
+
 def _vague(measured: Measurement, bar: Bar) -> bool:
     """Whether the interval reaches so far beyond the bar that a median on its right side says little."""
     end = measured.low if bar.want is Want.MORE else measured.high
     return end is not None and (end * WIDEST < bar.value if bar.want is Want.MORE else end > WIDEST * bar.value)
-
-
-def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
-    """One sentence for each `required` check that did not run, and for each device on which it cannot be judged."""
-    found = []
-    for name in required:
-        ran = [check for check in checks if check.check == name]
-        judged = {check.device for check in ran if check.verdict in JUDGED}
-        if not ran:
-            found.append(f"{name} is required, but did not run")
-        for device in dict.fromkeys(check.device for check in ran if check.device not in judged):
-            found.append(f"{name} is required, but cannot be judged on {device}")
-    return found
-
-
-def qualification(
-    checks: Sequence[Check],
-    *,
-    required: Sequence[str] = (),
-    lacking: Sequence[str] = (),
-    unjudged: Sequence[str] = (),
-    selection: Sequence[str] = (),
-    notes: Sequence[str] = (),
-    complete: bool = True,
-) -> Qualification:
-    """The verdict on the machine.
-
-    A check that the user has `required` and that did not run or could not be judged disqualifies the machine, and so
-    does all that it is `lacking`. What devices of its kind need and is `unjudged`, and a `selection` of checks, make it
-    PARTLY QUALIFIED. `notes` say what else was not checked. A run that is not `complete` cannot qualify a machine.
-    """
-    lacking = [*lacking, *(unmet(checks, required) if complete else [])]
-    if injected := sorted({check.injected for check in checks if check.injected}):
-        standing, reasons, action = _drill(checks, injected)
-    else:
-        standing, reasons, action = _standing(checks, lacking, unjudged, selection, complete)
-    said = tuple(dict.fromkeys((*reasons, *selection, *notes)))
-    return Qualification(standing, said, action, tuple(lacking), tuple(selection), tuple(notes))
-
-
-def _drill(checks: Sequence[Check], injected: Sequence[str]) -> tuple[Standing, Sequence[str], str]:
-    """The verdict of a run with planted faults, which says only whether each fault was found."""
-    said = []
-    for planted in injected:
-        hit = [check for check in checks if check.injected == planted]
-        # A planted load makes the preconditions INCONCLUSIVE, not FAIL: nothing can be said about a busy machine.
-        worst = CheckVerdict.INCONCLUSIVE if planted.startswith("preconditions") else CheckVerdict.FAIL
-        found = [check for check in hit if check.verdict is worst]
-        rest = "" if found else ": " + "; ".join(dict.fromkeys(check.reason or str(check.verdict) for check in hit))
-        said.append(f"INJECTED {planted}: {'found' if found else 'not found'}{rest}")
-    failed = _reasons(checks, CheckVerdict.FAIL)
-    return Standing.NOT_QUALIFIED if failed else Standing.INCONCLUSIVE, [*said, *failed], DRILL
-
-
-def _standing(
-    checks: Sequence[Check],
-    lacking: Sequence[str],
-    unjudged: Sequence[str],
-    selection: Sequence[str],
-    complete: bool,
-) -> tuple[Standing, Sequence[str], str]:
-    failed, unclear = _reasons(checks, CheckVerdict.FAIL), _reasons(checks, CheckVerdict.INCONCLUSIVE)
-    if failed:
-        return Standing.NOT_QUALIFIED, [*failed, *lacking], FAILED
-    if lacking:
-        return Standing.NOT_QUALIFIED, lacking, LACKING
-    if not complete:
-        return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
-    if unclear:
-        return Standing.INCONCLUSIVE, unclear, _clearing(unclear)
-    left = [check for check in checks if check.verdict not in JUDGED]
-    if len(left) == len(checks):
-        return Standing.INCONCLUSIVE, ["nothing was judged"], _judging(left, NOTHING)
-    if selection:
-        return Standing.PARTLY, [*unjudged, *selection], SELECTED
-    if unjudged:
-        return Standing.PARTLY, unjudged, _judging(left, PARTLY)
-    return Standing.QUALIFIED, [], DONE
-
-
-def _clearing(reasons: Sequence[str]) -> str:
-    """What to do where a check is INCONCLUSIVE for these `reasons`."""
-    if any(part in reason for reason in reasons for part in OTHERS):
-        return UNCLEAR
-    if any(BEYOND in reason for reason in reasons):
-        return WRONG_LIMIT
-    return MEASURED_ONCE if all(ONCE in reason for reason in reasons) else VARIES
-
-
-def _judging(left: Sequence[Check], otherwise: str) -> str:
-    """How what is `left` can be judged, if a spec can do that."""
-    unjudged = [check.reason for check in left if check.verdict is CheckVerdict.UNJUDGED]
-    if any(UNLIKE in reason for reason in unjudged):
-        return ANOTHER_SPEC
-    return BY_SPEC if unjudged else otherwise
-
-
-def _reasons(checks: Sequence[Check], verdict: CheckVerdict) -> list[str]:
-    return [f"{check.name} on {check.device}: {_why(check)}" for check in checks if check.verdict is verdict]
-
-
-def _why(check: Check) -> str:
-    """The reason of a verdict; where a value is on the wrong side of its bar, and that is all, the two numbers."""
-    if check.reason or check.value is None or check.bar is None:
-        return check.reason
-    return f"{check.value:.4g} {check.unit}, and it must be {check.want} {check.bar:.4g}"
-
-
-# Each of these checks measures one component of a training step alone.
-COMPONENTS = ("matmul", "memory", "copies", "launch", "sustained")
-
-
-def explanation(checks: Sequence[Check], device: str) -> str:
-    """Which components of `device` explain a slow training step, or that none does."""
-    judged = [
-        check
-        for check in checks
-        if check.device == device
-        and check.check in COMPONENTS
-        and check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)
-    ]
-    slow = [check.name for check in judged if check.verdict is CheckVerdict.FAIL]
-    if slow:
-        return f"explained by {', '.join(slow)}"
-    if not judged:
-        return "unexplained: none of its components could be judged"
-    return f"unexplained: {', '.join(check.name for check in judged)} passed"
-
-
-FAILED = "Attach the file to the ticket. Start with the first reason. It may have caused the others."
-DRILL = "This run says nothing about the machine. Run it again without --perf-inject."
-AGAIN = "Run it again, and let it finish."
-UNCLEAR = "Stop the other programs on this machine, and run it again."
-MEASURED_ONCE = (
-    "Measure this machine again, with --perf-spec=FILE. A FAIL needs two measurements, and the record has one."
-)
-WRONG_LIMIT = "Run it again. If a value stays above its limit, report that with the file."
-VARIES = "Run it again. If it stays INCONCLUSIVE, these checks cannot judge this machine: say so in the ticket."
-DONE = "Nothing to do."
-SELECTED = "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
-PARTLY = "Do what the reasons above say is missing, and run it again."
-ANOTHER_SPEC = (
-    "Use a spec of machines like this one. The lines above say how this machine differs from those of the spec."
-)
-BY_SPEC = (
-    "To judge what was measured and has no bar, give a reference from machines that you know are good: "
-    "--perf-spec=FILE (python -m perf spec makes it)."
-)
-NOTHING = "No check can be judged here. The reasons are above."
-LACKING = (
-    "Solve what the reasons above say. If you asked for too much, change --perf-require-check or --perf-expect-devices."
-)

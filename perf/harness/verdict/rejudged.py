@@ -10,8 +10,9 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
-from perf.harness.verdict.checks import Bar, Measurement, judge, qualification, strictest
+from perf.harness.verdict.checks import Bar, Measurement, judge, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
+from perf.harness.verdict.machine import qualification
 from perf.harness.verdict.required import unjudged
 
 
@@ -60,8 +61,7 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
     bar = strictest([*own, found])
     assert bar is not None
     first = Measurement(check.value, check.low, check.high, check.crowding)
-    again = None if check.again is None else Measurement(check.again, check.again_low, check.again_high, check.crowding)
-    judged = judge(first, bar, again)
+    judged = judge(first, bar, *(Measurement(*other, check.crowding) for other in check.others))
     if check.verdict is CheckVerdict.INCONCLUSIVE and judged.verdict is CheckVerdict.PASS:
         return check  # for a reason that the spec does not know
     return replace(

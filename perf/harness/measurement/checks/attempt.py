@@ -32,18 +32,20 @@ from perf.harness.verdict.checks import (
     Bar,
     Measurement,
     Want,
-    explanation,
     judge,
     limit_bar,
-    needs_confirmation,
+    measure_again,
+    middle,
     strictest,
 )
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
+from perf.harness.verdict.machine import explanation
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
 
+UNMEASURED = (None, None, None)
 USUAL = Allowed(BUSY_CORES, "if others take more, a slow result says nothing about the machine")
 
 
@@ -83,6 +85,7 @@ class Attempt:
         # For each measurement: when it began and ended [s of the clock], and how many calls it made.
         self._spans: list[tuple[float, float]] = []
         self._calls: list[int] = []
+        self._counts = 0  # the number of the measurement whose value counts
 
     def rate(
         self, measure: Callable[[], Measured], unit: str, share: float = 0.0, limit: Limit | None = None,
@@ -107,7 +110,7 @@ class Attempt:
         *,
         ratio: bool = False,
     ) -> None:
-        """Measure, and measure a second time before the check fails."""
+        """Measure, and measure once or twice more if that decides."""
         check = self.result
         not_by_spec = ""
         if self.spec is not None and not ratio:  # a ratio has a bar of its own
@@ -118,9 +121,17 @@ class Attempt:
             else:
                 not_by_spec = found_bar
         bar = strictest(bars)
-        first, made = self._measured(measure)
-        second = self._measured(measure)[0] if bar is not None and needs_confirmation(first, bar) else None
-        found = judge(first, bar, second, ratio=ratio)
+        done: list[Measurement] = []
+        made: list[Measured] = []
+        while not done or (bar is not None and measure_again(done, bar)):
+            measured, said = self._measured(measure)
+            done.append(measured)
+            made.append(said)
+        found = judge(done[0], bar, *done[1:], ratio=ratio)
+        self._counts = middle(done)
+        counted = made[self._counts]
+        others = [(one.value, one.low, one.high) for number, one in enumerate(done) if number != self._counts]
+        again, third, *_ = [*others, UNMEASURED, UNMEASURED]
         self.result = replace(
             check,
             verdict=found.verdict,
@@ -131,13 +142,16 @@ class Attempt:
             bar=None if bar is None else bar.value,
             bar_source="" if bar is None else "; ".join(filter(None, [bar.source, not_by_spec])),
             want="" if bar is None else str(bar.want),
-            again=None if second is None else second.value,
-            again_low=None if second is None else second.low,
-            again_high=None if second is None else second.high,
             reason=not_by_spec if bar is None and not_by_spec else found.reason,
-            note=made.note,
-            crowding=first.crowding,
-            details=made.details,
+            note=counted.note,
+            crowding=done[self._counts].crowding,
+            details=counted.details,
+            again=again[0],
+            again_low=again[1],
+            again_high=again[2],
+            third=third[0],
+            third_low=third[1],
+            third_high=third[2],
         )
 
     def _measured(self, measure: Callable[[], Measured]) -> tuple[Measurement, Measured]:
@@ -183,7 +197,7 @@ class Attempt:
 
     def clock(self, dtype: str) -> None:
         """Add the share of the GPU's peak that was reached, at the measured clock, if clock and peak are known."""
-        clock_hz = finite(condense(self._readings(0)).get("sm_clock_hz_median"))
+        clock_hz = finite(condense(self._readings(self._counts)).get("sm_clock_hz_median"))
         limit = None if clock_hz is None else self._peak_at(clock_hz, dtype)
         if clock_hz is None or limit is None or self.result.value is None:
             return
@@ -288,7 +302,8 @@ class Attempt:
 
     def _without_bar(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
         """Replace an earlier verdict, whose interval and bar belong to another metric."""
-        nothing = dict.fromkeys(("low", "high", "bar", "again", "again_low", "again_high"))
+        numbers = ("again", "again_low", "again_high", "third", "third_low", "third_high")
+        nothing = dict.fromkeys(("low", "high", "bar", *numbers))
         kept = replace(self.result, bar_source="", want="", **nothing)  # type: ignore[arg-type]
         self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason)
 
