@@ -8,7 +8,7 @@ A name is one of our own networks (`simple_nn`, the reference network; `small_cn
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ class Recipe:
     With `task`, the training is a user's own: `task()` gives a fresh one on the CPU, and has its own network, loss and
     optimizers; if `brings_data`, also its data. `batch_sizes` are those to measure if the user names none; None: those
     of its kind. `users` is True for a user's own code. `put_back` names torch's global settings that this code had
-    changed.
+    changed. `parameters` is their number; None if it is not known before the network is made.
     """
 
     name: str
@@ -59,6 +59,12 @@ class Recipe:
     brings_data: bool = False
     users: bool = False
     put_back: tuple[str, ...] = field(default=(), compare=False)
+    parameters: int | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether Stepwatch knows this training: it is neither a user's own nor a library's that is found by name."""
+        return ":" not in self.name
 
     def training(
         self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
@@ -105,9 +111,10 @@ def load_recipe(name: str) -> Recipe:
 
 def _of_zoo(name: str, known: zoo.Known) -> Recipe:
     if known.task is not None:
-        return _of_task(name, known.task)
+        return replace(_of_task(name, known.task), parameters=known.parameters)
     assert known.build is not None
-    return Recipe(name, known.build, known.input_shape, known.classes, channels_last=known.channels_last)
+    return Recipe(name, known.build, known.input_shape, known.classes, channels_last=known.channels_last,
+                  parameters=known.parameters)  # fmt: skip
 
 
 def _of_task(name: str, factory: Callable[[], object]) -> Recipe:

@@ -5,6 +5,7 @@ Nothing is downloaded. Images, videos, masks, boxes and tokens are random: they 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable, Sequence
@@ -33,13 +34,17 @@ CONVOLVED_VIDEO, VIDEO = (16, 112), (16, 224)
 
 @dataclass(frozen=True)
 class Known:
-    """How to train an architecture: `build` makes a network for images, or `task` a training of another kind."""
+    """How to train an architecture: `build` makes a network for images, or `task` a training of another kind.
+
+    `parameters` is their number; None if it is not known before the network is made.
+    """
 
     build: Callable[[], nn.Module] | None = None
     input_shape: tuple[int, int, int] = (3, 224, 224)
     classes: int = IMAGENET_CLASSES
     channels_last: bool = False
     task: Callable[[], object] | None = None
+    parameters: int | None = None
 
 
 def of_torchvision(name: str, own: Sequence[str]) -> Known:
@@ -87,7 +92,17 @@ def _of_timm(timm: Any, name: str) -> Known:
                            else "see timm.list_models()"))  # fmt: skip
     found = timm.models.get_pretrained_cfg(name)
     shape = tuple(found.input_size) if found is not None else (3, 224, 224)
-    return Known(partial(timm.create_model, name, pretrained=False, num_classes=IMAGENET_CLASSES), shape)
+    build = partial(timm.create_model, name, pretrained=False, num_classes=IMAGENET_CLASSES)
+    parameters = None
+    with contextlib.suppress(Exception):  # not every network can be made without memory
+        parameters = _parameters(build)
+    return Known(build, shape, parameters=parameters)
+
+
+def _parameters(build: Callable[[], nn.Module]) -> int:
+    """The number of parameters of the network that `build` makes, found without memory for them."""
+    with torch.device("meta"):
+        return sum(one.numel() for one in build().parameters())
 
 
 def _of_transformers(transformers: Any, name: str) -> Known:
@@ -96,13 +111,31 @@ def _of_transformers(transformers: Any, name: str) -> Known:
         close = difflib.get_close_matches(name, list(kinds), n=3)
         raise UnknownModel(f"unknown model 'hf:{name}': " + (f"did you mean hf:{' or hf:'.join(close)}?" if close
                            else "a name is a model type of transformers, such as hf:gpt2"))  # fmt: skip
-    config = transformers.AutoConfig.for_model(name)
-    for head in ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM"):
-        if type(config) in getattr(transformers, head)._model_mapping:
-            return Known(task=_described(partial(Tokens, transformers, config, head), Tokens))
-    if type(config) in transformers.AutoModelForImageClassification._model_mapping:
-        return Known(task=_described(partial(LabelledImages, transformers, config), LabelledImages))
+    try:
+        config = transformers.AutoConfig.for_model(name)
+        for head, kind in HEADS.items():
+            of_head = getattr(transformers, head)
+            if type(config) in of_head._model_mapping:
+                _settle(config)
+                build = partial(of_head.from_config, config)
+                return Known(task=_described(partial(kind, build, config), kind), parameters=_parameters(build))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise RecipeError(
+            f"hf:{name}: transformers cannot make it from its default configuration ({said}); write it as a task, "
+            "with a configuration of your own"
+        ) from error
     raise RecipeError(f"hf:{name}: it is neither a language model nor a classifier of images; write it as a task")
+
+
+def _settle(config: Any) -> None:
+    """Make a default configuration of transformers fit for training: no cache of keys and values, as in its Trainer.
+
+    The sequences that a decoder must write begin with the token that its family begins with: that of the padding.
+    """
+    config.use_cache = False
+    if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = getattr(config, "pad_token_id", None) or 0
 
 
 def _described(factory: Callable[[], object], kind: type) -> Callable[[], object]:
@@ -225,8 +258,8 @@ class Tokens:
     unit = "tokens"
     batch_sizes = (2, 8)
 
-    def __init__(self, transformers: Any, config: Any, head: str) -> None:
-        self.model = getattr(transformers, head).from_config(config)
+    def __init__(self, build: Callable[[], nn.Module], config: Any) -> None:
+        self.model = build()
         self._vocabulary = int(config.get_text_config().vocab_size)
 
     def batch(self, size: int) -> dict[str, Tensor]:
@@ -254,8 +287,8 @@ class LabelledImages(Tokens):
 
     unit = "images"
 
-    def __init__(self, transformers: Any, config: Any) -> None:
-        self.model = transformers.AutoModelForImageClassification.from_config(config)
+    def __init__(self, build: Callable[[], nn.Module], config: Any) -> None:
+        self.model = build()
         self._config = config
 
     def batch(self, size: int) -> dict[str, Tensor]:
@@ -264,3 +297,12 @@ class LabelledImages(Tokens):
         rows, columns = side if isinstance(side, list | tuple) else (side, side)
         images = torch.randn(size, getattr(self._config, "num_channels", 3), rows, columns)
         return {"pixel_values": images, "labels": torch.randint(self._config.num_labels, (size,))}
+
+
+# The heads of transformers for what Stepwatch can make batches of. The first that an architecture has is trained.
+HEADS: dict[str, type[Tokens]] = {
+    "AutoModelForCausalLM": Tokens,
+    "AutoModelForMaskedLM": Tokens,
+    "AutoModelForSeq2SeqLM": Tokens,
+    "AutoModelForImageClassification": LabelledImages,
+}

@@ -138,9 +138,10 @@ class Measure(Way):
                 raise pytest.fail.Exception(message, pytrace=False) from None
             if not memory.is_out_of_memory(error):
                 recipe = self.state.plan.network(params(item)["model"]).recipe
-                if not recipe.users:
+                if recipe.ours:
                     raise
-                raise pytest.fail.Exception(f"{recipe.name}: {raised(error)}", pytrace=False) from None
+                hint = "" if recipe.users else "; to train it in another way, write it as a task: docs/trainings.md"
+                raise pytest.fail.Exception(f"{recipe.name}: {raised(error)}{hint}", pytrace=False) from None
             traceback.clear_frames(error.__traceback__)  # the frames hold the tensors that filled the memory
             message = f"out of memory on {self._where(item)}: {_first_line(error)[:200]}"
             self.state.end(item.nodeid, "out-of-memory", message)

@@ -9,11 +9,16 @@ from typing import Any
 from torch import nn
 
 from data import DataSet
-from model import Recipe, load_recipe
+from model import Recipe, RecipeError, load_recipe
+from perf.harness.machine.devices import Device
+from perf.harness.machine.memory import available_bytes, bounded_memory
 from perf.harness.options import Settings, SettingsError
 from perf.harness.workload.contract import check_contract
 from perf.harness.workload.own_data import OwnSplit
 from perf.harness.workload.workload import data_name, default_batch_sizes, load_data, takes_mnist
+
+HOST = Device("cpu")
+BYTES_PER_PARAMETER = 8  # a weight and its gradient in float32; an optimizer may need as much again
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,10 @@ class Network:
 
 def networks(settings: Settings) -> dict[str, Network]:
     """The networks by name, in the order in which the user listed them. Raises RecipeError and DataError."""
-    recipes = [load_recipe(name) for name in settings.models]
+    with bounded_memory(HOST):
+        recipes = [load_recipe(name) for name in settings.models]
+    for recipe in recipes:
+        _check_size(recipe)
     taken = any(map(takes_mnist, recipes))
     return {
         recipe.name: Network(
@@ -36,6 +44,19 @@ def networks(settings: Settings) -> dict[str, Network]:
         )
         for recipe in recipes
     }
+
+
+def _check_size(recipe: Recipe) -> None:
+    """Raise RecipeError if a network is known to be too large for this machine, before it is made."""
+    if recipe.parameters is None:
+        return
+    least, available = recipe.parameters * BYTES_PER_PARAMETER, available_bytes()
+    if least > available:
+        raise RecipeError(
+            f"{recipe.name} has {recipe.parameters:,} parameters: weights and gradients take {least / 2**30:,.0f} GiB, "
+            f"and {available / 2**30:.0f} GiB of memory are free here; take a smaller one, or write it as a task with "
+            "a smaller configuration"
+        )
 
 
 def unseen(settings: Settings) -> dict[str, Network]:
@@ -71,7 +92,8 @@ def prepared(wanted: Mapping[str, Network], settings: Settings, *, tried: bool =
             )
         if not tried:
             own = data.train if isinstance(data.train, OwnSplit) else None
-            check_contract(recipe, own, network.batch_sizes[0])
+            with bounded_memory(HOST):
+                check_contract(recipe, own, network.batch_sizes[0])
         made[name] = replace(network, data=data)
     return made
 
