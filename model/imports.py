@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from model.errors import RecipeError, UnknownModel
-from model.namesakes import CHECKOUT, OWN_PACKAGES, apart
+from model.namesakes import CHECKOUT, OWN_PACKAGES, apart, has_namesakes
 
 # The prefixes of names that are no user's modules, with the library that each needs.
 LIBRARIES = {"timm": "timm", "hf": "transformers"}
@@ -72,9 +72,15 @@ def users_module(name: str) -> str | None:
 
 
 def folder_of(place: str) -> Path:
-    """The folder from which a user's module, or the file `place`, is imported; the current one if it is nowhere."""
+    """The folder whose packages a user's module, or the file `place`, imports; the current one if there is none.
+
+    A file imports what lies beside it, and all that Python finds elsewhere: its packages called `model`, `data` or
+    `perf` are those of the first folder with such a package.
+    """
     if is_file(place):
-        return Path(place).expanduser().resolve().parent
+        beside = Path(place).expanduser().resolve().parent
+        folders = (beside, *(Path(entry).resolve() for entry in sys.path))
+        return next((one for one in folders if one != CHECKOUT and has_namesakes(one)), beside)
     first = place.partition(".")[0]
     for entry in map(Path, (here for here in sys.path if here)):
         if entry.resolve() != CHECKOUT and ((entry / first).is_dir() or (entry / f"{first}.py").is_file()):

@@ -24,7 +24,7 @@ class Namesakes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.names = [name for name in OWN_PACKAGES if (folder / name).is_dir() or (folder / f"{name}.py").is_file()]
+        self.names = _namesakes(folder)
         self._hidden: dict[str, dict[str, ModuleType]] = {name: {} for name in self.names}
         self._are_users = dict.fromkeys(self.names, False)
         self._import = builtins.__import__
@@ -78,6 +78,15 @@ class Namesakes:
             return self._import(name, globals, locals, fromlist, level)
 
 
+def _namesakes(folder: Path) -> list[str]:
+    return [name for name in OWN_PACKAGES if (folder / name).is_dir() or (folder / f"{name}.py").is_file()]
+
+
+def has_namesakes(folder: Path) -> bool:
+    """Whether there is a package in `folder` that is called as one of Stepwatch's."""
+    return bool(_namesakes(folder))
+
+
 _installed: dict[Path, Namesakes] = {}
 
 
@@ -88,7 +97,7 @@ def apart(folder: Path) -> Iterator[None]:
     Afterwards, each import statement gets those of its own side.
     """
     folder = folder.resolve()
-    if folder == CHECKOUT or not Namesakes(folder).names:
+    if folder == CHECKOUT or not has_namesakes(folder):
         yield
         return
     if folder not in _installed:
