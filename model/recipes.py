@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from model import zoo
 from model.errors import RecipeError, Refused
-from model.imports import LIBRARIES, guarded, import_factory, put_back, raised
+from model.imports import LIBRARIES, guarded, import_factory, is_file, put_back, raised
 from model.language import TinyLM
 from model.networks import SimpleNN, SmallCNN
 from model.task import Parameters, Task, TaskStep, UsersStep, is_task, sgd
@@ -106,6 +106,8 @@ def load_recipe(name: str) -> Recipe:
         return _of_zoo(name, zoo.of_library(library, rest))
     if ":" in name:
         return _users_recipe(name)
+    if is_file(name):
+        raise RecipeError(f"{name!r} does not say what in this file to train: {name}:NAME, a class or a function")
     return _of_zoo(name, zoo.of_torchvision(name, [*NETWORKS, *TASKS]))
 
 

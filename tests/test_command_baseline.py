@@ -102,9 +102,11 @@ def test_what_is_no_whole_run_is_refused_with_the_reason(baseline, keep, tmp_pat
     assert list(tmp_path.rglob("baseline-*")) == []
 
 
-def test_a_run_that_was_kept_as_partial_is_refused(baseline, keep):
+def test_a_run_that_was_kept_as_partial_is_refused(baseline, keep, tmp_path):
     keep(record(), prefix="partial")
     assert baseline("accept")[2].endswith("no complete run in this folder; run pytest perf/ first\n")
+    write(tmp_path / "kept" / FOLDER / "Linux/selection-k-step-1/0001_run.json", record())
+    assert "in this folder (only 1 of a selection, such as -k); run pytest perf/ first" in baseline("accept")[2]
     assert baseline("accept", "partial")[2].endswith("no baseline: not a whole run: it was kept as partial\n")
 
 

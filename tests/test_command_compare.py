@@ -127,6 +127,14 @@ def test_what_a_selected_run_was_not_asked_for_is_not_missing(compare):
     code, out, _ = compare(*five(), record(number=9, names=NAMES[:1], unfit=["1 deselected"]))
     assert code == 0
     assert "not selected 1" in out and "5.json: 1 deselected." in " ".join(out.split())
+    assert "PARTIAL" not in out
+
+
+def test_runs_of_one_selection_are_named_once(compare):
+    parts = [record(number=number, names=NAMES[:1], unfit=["1 deselected"]) for number in (*range(5), 9)]
+    said = " ".join(compare(*parts)[1].split())
+    assert said.count("1 deselected.") == 2 and "PARTIAL" not in said  # of base, and of head
+    assert "A part was selected: base " in said and " and 2 more: 1 deselected." in said
 
 
 def test_what_failed_in_a_selected_run_is_missing(compare):

@@ -180,6 +180,7 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
         ("resnet81", "unknown model 'resnet81': did you mean resnet18"),
         ("small_cnm", "unknown model 'small_cnm': did you mean small_cnn"),
         ("☃", "unknown model '☃': see torchvision.models.list_models()"),
+        ("nets/mine.py", "'nets/mine.py' does not say what in this file to train: nets/mine.py:NAME"),
         ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
         ("mine:", "is not of the form package.module:factory"),
         (":make", "is not of the form package.module:factory"),

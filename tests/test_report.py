@@ -402,6 +402,8 @@ def test_passes_of_two_kinds_are_said_in_the_row_and_in_a_sentence():
     assert "time: A or B (2 of 5): of five passes, two were slow and took B." in said
     fast_and_slow = "epoch with resident at batch 64 (1.72×). They are fast in some processes, and slow in others."
     assert f"BIMODAL on cpu: {fast_and_slow} Threads that wait" in " ".join(said.split())
+    alone = replace(run(slow), perf=run(slow).perf | {"environment": {"threads": 1}})
+    assert "--perf-threads" not in render([alone])
     on_gpu = benchmark("epoch", "cuda", pipeline="resident", samples=(0.552, 0.55, 0.952, 0.554, 0.948), **PASSES)
     said = " ".join(render([run(on_gpu)]).split())
     assert f"BIMODAL on cuda: {fast_and_slow} Each process may find the device at another clock" in said

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from perf.harness.record import Case
-from perf.harness.report import render
+from perf.harness.report import commands, render
 from tests.report_runs import CPU_RUN, STEADY, benchmark, run
 
 
@@ -218,3 +218,46 @@ def test_of_training_and_inference_the_deciding_sentence_is_about_training_and_s
 
 def test_a_run_without_benchmarks_says_so():
     assert render([run()]) == "Stepwatch\n\nNothing was measured."
+
+
+@pytest.mark.parametrize(
+    ("perf", "first", "last", "gate"),
+    [
+        ({}, "pytest perf/", "python -m perf report", "pytest perf/ --perf-against=main"),
+        (
+            {"command": "pytest perf/ -k step", "settings": {"model": "resnet18"}},
+            "pytest perf/ -k step",
+            "python -m perf report",
+            "pytest perf/ --perf-against=main",
+        ),
+        (
+            {"command": "pytest ../clone/perf --perf-model=net.py:Net", "settings": {"model": "net.py:Net"}},
+            "pytest ../clone/perf --perf-model=net.py:Net",
+            "python ../clone/perf report",
+            "pytest ../clone/perf --perf-model=net.py:Net --perf-against=main",
+        ),
+        (
+            {"command": 'pytest "$STEPWATCH/perf" --perf-profile=smoke', "settings": None},
+            'pytest "$STEPWATCH/perf" --perf-profile=smoke',
+            'python "$STEPWATCH/perf" report',
+            'pytest "$STEPWATCH/perf" --perf-against=main',
+        ),
+        ({"command": "pytest --perf-model=perf.py:Net"}, "pytest --perf-model=perf.py:Net", "python -m perf report",
+         "pytest perf/ --perf-against=main"),
+    ],
+)  # fmt: skip
+def test_commands_can_be_typed_where_the_run_was_made(perf, first, last, gate):
+    made = replace(run(), perf=perf)
+    assert commands.measure(made, "--x") == f"{first} --x"
+    assert commands.tool(made, "report", "a.json") == f"{last} a.json"
+    assert commands.gate(made, "main") == gate
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["pytest perf/; rm x", "pytest $(reboot)", "rm perf/", "pytest 'perf/", "pytest perf/\x1b[2J", 7, "", ["a"]],
+)
+def test_a_command_that_may_do_something_else_is_not_repeated(odd):
+    made = replace(run(), perf={"command": odd, "settings": {"model": "a:b; rm"}})
+    assert commands.measure(made) == "pytest perf/" and commands.tool(made) == "python -m perf"
+    assert commands.gate(made, "main") == "pytest perf/ '--perf-model=a:b; rm' --perf-against=main"

@@ -88,7 +88,7 @@ def test_a_restored_network_is_the_one_that_was_built(run):
 def test_the_fingerprint_changes_with_what_decides_the_speed_and_with_nothing_else(monkeypatch, digits_root):
     first = Plan.of(settled(digits_root)).fingerprint_id
     monkeypatch.setattr(plan.socket, "gethostname", lambda: "elsewhere")
-    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(total=1))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(total=1, available=2**40))
     assert Plan.of(settled(digits_root, seed="7")).fingerprint_id == first
     assert Plan.of(settled(digits_root, profile="standard")).fingerprint_id != first
     monkeypatch.setattr(identity, "cpu_model", lambda: "Another CPU")
@@ -103,16 +103,17 @@ def test_a_fingerprints_name_is_fit_for_a_folder():
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "unfit", "reason"),
+    ("outcomes", "unfit", "complete", "reason"),
     [
-        (["measured", "skipped"], [], None),
-        (["measured", "failed", "failed"], [], "2 failed"),
-        (["measured", "out-of-memory"], [], "1 out-of-memory"),
-        (["measured", "not-run"], ["3 deselected"], "3 deselected, 1 not-run"),
+        (["measured", "skipped"], [], True, None),
+        (["measured", "failed", "failed"], [], True, "2 failed"),
+        (["measured", "out-of-memory"], [], True, "1 out-of-memory"),
+        (["measured", "not-run"], ["3 deselected"], True, "3 deselected, 1 not-run"),
+        (["measured"], ["3 deselected"], False, "it did not finish, 3 deselected"),
     ],
 )
-def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, outcomes, unfit, reason):
-    run = State(run, unfit=unfit)
+def test_a_run_is_a_baseline_only_if_every_case_was_measured_or_skipped(run, outcomes, unfit, complete, reason):
+    run = State(run, unfit=unfit, complete=complete)
     for number, outcome in enumerate(outcomes):
         run.end(f"case {number}", outcome)
     assert run.why_no_baseline() == reason

@@ -12,6 +12,7 @@ from perf.commands.output import add_output, deliver, width
 from perf.harness.options import effect
 from perf.harness.record.read import load
 from perf.harness.record.run import Run, one_line
+from perf.harness.report.commands import gate as side_by_side
 from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
 from perf.harness.verdict.stored_runs import Base, compare, medians_of
 from perf.harness.verdict.tally import DEFAULT_MIN_EFFECT, EXIT_FAILED, exit_code
@@ -52,7 +53,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not found.overlap:
         print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
         return EXIT_FAILED
-    gate = f"pytest perf/ --perf-against={Base.of('', bases).git_ref}"
+    gate = side_by_side(head, Base.of("", bases).git_ref)
     text = render_verdicts(
         found.judgements,
         width=width(arguments.output),

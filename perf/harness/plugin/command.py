@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from perf.harness.plugin import preflight
-
-# What the docs call a clone of Stepwatch.
-CLONE = '"$STEPWATCH/perf"'
+from perf.harness.report.commands import CLONE
 
 
 def repeated(config: pytest.Config, more: Sequence[str] = (), without: Sequence[str] = ()) -> str:

@@ -20,6 +20,7 @@ from perf.harness.measurement import calls
 from perf.harness.measurement.bench import TooLong
 from perf.harness.measurement.rounds import ONLY, MeasurementError, Pass
 from perf.harness.plugin import preflight, stock, stored
+from perf.harness.plugin.command import repeated
 from perf.harness.plugin.items import is_part, kind, parametrize, params
 from perf.harness.plugin.kept import check_folder, keep_elsewhere, kept_instead
 from perf.harness.plugin.selection import Selection
@@ -35,6 +36,8 @@ from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.compiler import untraced
 from perf.harness.workload.modes.errors import Unsupported
 
+# Options of a run that do not decide what it measures.
+BY_THE_WAY = ("--benchmark-json", "--benchmark-compare", "--benchmark-compare-fail", "--benchmark-save")
 # These outcomes and their reasons are already noted when `ended` is called.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 
@@ -241,7 +244,9 @@ class Measure(Way):
 
     def as_record(self) -> dict[str, Any]:
         against = {} if self._comparison is None else {"against": self._comparison.base.label}
-        return super().as_record() | against
+        anonymous = self.settings.anonymous  # paths and names in a command say whose it is
+        command = {} if anonymous else {"command": repeated(self.config, without=BY_THE_WAY)}
+        return super().as_record() | against | command
 
     def _summary(self) -> list[str]:
         run = self.recorded()

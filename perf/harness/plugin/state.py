@@ -61,7 +61,8 @@ class State:
 
     def why_no_baseline(self) -> str | None:
         """Why later runs must not be compared with this one, or None if they may."""
-        return ", ".join([*self.unfit, *spoiled(self.cases.values())]) or None
+        unfinished = [] if self.complete else ["it did not finish"]
+        return ", ".join([*unfinished, *self.unfit, *spoiled(self.cases.values())]) or None
 
     def as_record(self) -> dict[str, Any]:
         """The top-level key `perf` of the JSON."""

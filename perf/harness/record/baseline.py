@@ -79,7 +79,9 @@ def newest_runs(storage: Path) -> list[Path]:
     folders = {path.parent for path in _files(storage, "[0-9]*.json") if numbered(path.parent)}
     runs = sorted((numbered(folder) for folder in folders), key=lambda paths: paths[-1].stat().st_mtime, reverse=True)
     if not runs:
-        raise RecordError(str(storage), "", "no complete run in this folder; run pytest perf/ first")
+        parts = len(_files(storage, "selection-*/[0-9]*.json"))
+        of_parts = f" (only {parts} of a selection, such as -k)" if parts else ""
+        raise RecordError(str(storage), "", f"no complete run in this folder{of_parts}; run pytest perf/ first")
     return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from perf.harness.record.run import finite
-from perf.harness.report import quantities
+from perf.harness.record.run import Run, finite
+from perf.harness.report import commands, quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
 from perf.harness.report.distrust import distrusted
@@ -67,7 +67,7 @@ def conclusion(found: Speedups) -> list[Block]:
     ]
     blocks: list[Block] = [Notes([text]) for text in sentences]
     if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
-        blocks += _invitation(rows[0].run.source)
+        blocks += _invitation(rows[0].run)
     return blocks
 
 
@@ -98,14 +98,15 @@ def _gains(rows: Sequence[Row]) -> str:
     return quantities.spanned([gain(row) or 0.0 for row in rows])
 
 
-def _invitation(source: str) -> list[Block]:
+def _invitation(run: Run) -> list[Block]:
     """How to compare with a GPU: the commands to type."""
+    source = run.source
     here = not source.endswith("gpu.json") and FILE_NAME.fullmatch(source)
-    again = [] if here else ["pytest perf/ --benchmark-json=cpu.json   # here"]
+    again = [] if here else [f"{commands.measure(run, '--benchmark-json=cpu.json')}   # here"]
     lines = (
         *again,
-        "pytest perf/ --benchmark-json=gpu.json   # on the machine with the GPU",
-        f"python -m perf report {source if here else 'cpu.json'} gpu.json",
+        f"{commands.measure(run, '--benchmark-json=gpu.json')}   # on the machine with the GPU",
+        commands.tool(run, "report", source if here else "cpu.json", "gpu.json"),
     )
     return [
         Notes(["To compare with a GPU, copy its file here:"]),

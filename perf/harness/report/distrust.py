@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from perf.harness.record.run import finite
 from perf.harness.report import quantities
 from perf.harness.report.phrases import called, several_networks
 from perf.harness.verdict.fastest import grouped
@@ -30,8 +31,8 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
             for _, begin in _marked(rows, Mark.THROTTLED, lambda row: row.throttled or 0.0, _rounds)
         ),
         *(
-            f"{begin} They are fast in some processes, and slow in others. {MEETING if device == 'cpu' else CHOOSING}"
-            for device, begin in _marked(rows, Mark.BIMODAL, _slower, lambda slower: f" ({quantities.times(slower)})")
+            f"{begin} They are fast in some processes, and slow in others.{_why_slow(row)}"
+            for row, begin in _marked(rows, Mark.BIMODAL, _slower, lambda slower: f" ({quantities.times(slower)})")
         ),
         *(
             f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again "
@@ -43,17 +44,24 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
 
 def _marked(
     rows: Sequence[Row], mark: Mark, badness: Callable[[Row], float], words: Callable[[float], str]
-) -> Iterator[tuple[str | None, str]]:
-    """Each device and a text, worst case first: `CROWDED on cpu: training step at batch 64 (others: 1.4 cores)`."""
+) -> Iterator[tuple[Row, str]]:
+    """For each device, its worst row and a text, worst case first: `CROWDED on cpu: training step at batch 64.`"""
     several = several_networks(rows)
     worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
     for group in grouped(worst_first, lambda row: row.label):
         cases = ", ".join(called(row, several) + words(badness(row)) for row in group)
-        yield group[0].device, f"{mark} on {group[0].label}: {cases}."
+        yield group[0], f"{mark} on {group[0].label}: {cases}."
 
 
 def _others(cores: float) -> str:
     return f" (others: {cores:.1f} cores)" if cores else ""
+
+
+def _why_slow(row: Row) -> str:
+    if row.device != "cpu":
+        return f" {CHOOSING}"
+    one = finite(row.run.perf.get("environment", {}).get("threads")) == 1
+    return "" if one else f" {MEETING}"
 
 
 def _rounds(share: float) -> str:

@@ -219,11 +219,12 @@ def _explained(judgement: Judgement, base_s: Mapping[str, Sequence[float]], case
 
 
 def _notes(bases: Sequence[Run], head: Run) -> list[str]:
-    notes = [
-        f"PARTIAL: {side} {run.source}: {reason}."
-        for side, run in [*(("base", base) for base in bases), ("head", head)]
-        if (reason := why_partial(run))
-    ]
+    partial: dict[tuple[str, str], list[str]] = {}
+    for side, run in [*(("base", base) for base in bases), ("head", head)]:
+        if reason := why_partial(run):
+            kind = "PARTIAL" if why_partial(replace(run, unfit=())) else "A part was selected"
+            partial.setdefault((f"{kind}: {side}", reason), []).append(run.source)
+    notes = [f"{begin} {some_of(sources)}: {reason}." for (begin, reason), sources in partial.items()]
     for run in (*bases, head):
         if twice := [name for name, count in Counter(one.fullname for one in run.benchmarks).items() if count > 1]:
             notes.append(f"{run.source} has a name more than once; #2 is the second: {some_of(twice)}.")

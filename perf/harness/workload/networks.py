@@ -85,10 +85,11 @@ def prepared(wanted: Mapping[str, Network], settings: Settings, *, tried: bool =
         recipe = network.recipe
         shape = name if recipe.brings_data else (recipe.input_shape, recipe.classes)
         data = read[shape] = read[shape] if shape in read else load_data(recipe, settings)
+        of = "" if recipe.brings_data else f" of {data.name}"
         if (largest := max(network.batch_sizes)) > len(data.train):
             raise SettingsError(
-                f"batch size {largest} is more than the {len(data.train):,} training samples of {data.name} that "
-                f"{recipe.name} has in the profile {settings.profile.name}; take a smaller one"
+                f"batch size {largest} is more than the {len(data.train):,} training samples{of} that "
+                f"{recipe.name} has in the profile {settings.profile.name}; take a smaller one: --perf-batch-size=N"
             )
         if not tried:
             own = data.train if isinstance(data.train, OwnSplit) else None

@@ -1,0 +1,48 @@
+"""In: a run. Out: commands that can be typed where it was made."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from perf.harness.record.run import Run
+
+USUAL = "pytest perf/"
+# A clone of Stepwatch in a command, as the docs write it.
+CLONE = '"$STEPWATCH/perf"'
+PLACE = re.compile(r"(\S*/)?perf/?")
+
+
+def measure(run: Run, *more: str) -> str:
+    """The command that made `run`, with the options `more`; that of the whole suite if `run` does not say it."""
+    return " ".join([_command(run), *more])
+
+
+def gate(run: Run, against: str) -> str:
+    """The command that measures base and head side by side, of the network of `run`."""
+    settings = run.perf.get("settings")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    named = [shlex.quote(f"--perf-model={model}")] if ":" in str(model or "") else []
+    return " ".join(["pytest", _place(run), *named, f"--perf-against={against}"])
+
+
+def tool(run: Run, *arguments: str) -> str:
+    """`python -m perf` with `arguments`; from another folder than Stepwatch's, with the path to it."""
+    place = _place(run).rstrip("/")
+    return " ".join(["python -m perf" if place == "perf" else f"python {place}", *arguments])
+
+
+def _command(run: Run) -> str:
+    """The command in the record, unless it could do something else: a record may come from anywhere."""
+    text = str(run.perf.get("command") or USUAL)
+    try:
+        words = shlex.split(text.replace(CLONE, "CLONE/perf"))
+    except ValueError:
+        return USUAL
+    alike = shlex.join(words).replace("CLONE/perf", CLONE) == text
+    return text if alike and text.isprintable() and words[0] == "pytest" else USUAL
+
+
+def _place(run: Run) -> str:
+    words = _command(run).split(" ")
+    return next((word for word in words[1:] if word == CLONE or PLACE.fullmatch(word)), "perf/")
