@@ -268,3 +268,28 @@ def test_floating_point_operations_that_are_not_seen_are_named_and_no_number_is_
     result.stdout.fnmatch_lines(["model * parameters, FLOP not counted: LSTM"])
     info = read(kept(pytester)[0])["benchmarks"][0]["extra_info"]
     assert (info["flop_per_sample"], info["flop_uncounted"]) == (None, "LSTM")
+
+
+def test_the_work_of_samples_of_different_lengths_is_that_of_the_mini_batches_that_are_timed(perf, pytester):
+    pytester.makepyfile(
+        padded="""
+        import torch
+
+        class Padded:
+            "A mini-batch is as long as its longest sample: the more samples, the longer."
+            def __init__(self):
+                self.model = torch.nn.Linear(8, 8)
+
+            def batch(self, size):
+                return torch.randn(size, size, 8)
+
+            def loss(self, batch):
+                return self.model(batch).square().mean()
+        """
+    )
+    pytester.syspathinsert()
+    own = ("--perf-data=auto", "--perf-model=padded:Padded", "--perf-batch-size=16,32")
+    perf(STEP, "--perf-device=cpu", *own).assert_outcomes(passed=2)
+    found = {one["name"]: one["extra_info"]["flop_per_sample"] for one in read(kept(pytester)[0])["benchmarks"]}
+    product = 2 * 8 * 8  # of one row, forward; as much again for the gradient of the weights
+    assert found == {"test_training_step[cpu-bs16]": 16 * 2 * product, "test_training_step[cpu-bs32]": 32 * 2 * product}

@@ -32,7 +32,6 @@ from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
 from perf.harness.verdict.marks import marks
 from perf.harness.workload.benchmarks import Definition
-from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.compiler import graph_break
 from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.execution import epoch
@@ -274,15 +273,17 @@ class Bench:
     def record_flop(self, call: Callable[..., object]) -> None:
         """Record `flop_per_sample` of `call(*batch)`, counted on the smallest mini-batch.
 
-        `flop_uncounted` names the operations that cannot be counted. `flop_per_sample` is None if there are any, or if
-        no FLOP are found.
+        A task's own samples may be of different lengths, and its mini-batch as long as the longest: these are counted
+        on the first mini-batch of the workload. `flop_uncounted` names the operations that cannot be counted.
+        `flop_per_sample` is None if there are any, or if no FLOP are found.
         """
         if not self._first:
             return
-        batch = self.workload.minimal().batches(1)[0]
+        counted = self.workload if self.workload.recipe.brings_data else self.workload.minimal()
+        batch = counted.batches(1)[0]
         work = traffic.work(lambda: call(*batch))
         known = work.flop and not work.uncounted
-        self.keep(flop_per_sample=round(work.flop / MINIMAL_BATCH) if known else None)
+        self.keep(flop_per_sample=round(work.flop / counted.batch_size) if known else None)
         self.keep(flop_uncounted=", ".join(work.uncounted))
 
     def record_products(self) -> None:
