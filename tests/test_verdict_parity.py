@@ -7,15 +7,18 @@ import pytest
 from perf.harness.options import PRECISIONS
 from perf.harness.verdict.parity import (
     CARRIED,
+    DEVICES,
     EPOCH,
     FALLEN,
     LAST,
     LOGITS,
     NEAR,
     ROUNDING,
+    Differs,
     Limits,
     apart,
     differences,
+    differs,
     end,
     much,
     problem,
@@ -83,7 +86,7 @@ def test_a_loss_just_beyond_rounding_is_named_with_its_step_and_one_just_within_
 def test_the_limits_are_those_that_were_measured():
     assert ROUNDING == {"fp32": 5e-5, "tf32": 1e-3, "bf16": 1e-3, "fp16": 1e-3}
     assert NEAR == {"fp32": 5e-5, "tf32": 2e-2, "bf16": 5e-2, "fp16": 2e-2}
-    assert CARRIED == 3.0
+    assert (CARRIED, DEVICES) == (3.0, 1e-4)
     assert EPOCH == 2e-2
     assert LOGITS == {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
 
@@ -109,6 +112,26 @@ def test_a_loss_that_is_not_finite_says_so_instead_of_a_difference():
     assert much(math.nan, 0.5, 1e-3) == "not finite, but 0.5"
     assert much(0.6, 0.5, 1e-3) == "0.6, not 0.5: 0.2 of it apart, at most 0.001 is rounding"
     assert "step 2 is not finite" in problem("fp32", [2.0, math.inf], EAGER[:2], EAGER[:2], Limits.of("fp32", 2))
+
+
+def test_the_words_say_what_a_difference_is_a_share_of():
+    assert " of it apart" in much(2 * FALLEN, FALLEN, 0.1, first=1.0)
+    assert " of 1% of the first loss apart" in much(2 * FALLEN, 0.99 * FALLEN, 0.1, first=1.0)
+    assert much(2e-3, 1e-3, 0.1).startswith("0.002, not 0.001: 1 of it apart")  # without a first loss
+
+
+def test_two_devices_differ_at_the_first_step_that_no_rounding_explains():
+    losses = {"2": 2.0, "10": 1.0, "50": 1.0}
+    nothing = ({}, {})
+    assert differs(losses, losses, nothing) is None
+    assert differs(losses | {"10": 1 + 0.99 * DEVICES}, losses, nothing) is None
+    wrong = losses | {"10": 1 + 1.01 * DEVICES, "50": 3.0}
+    assert differs(wrong, losses, nothing) == Differs(10, wrong["10"], 1.0, DEVICES, 2.0)
+    assert differs(losses | {"50": math.nan}, losses, nothing).step == 50
+    for moved_on in (({"10": 0.25}, {}), ({}, {"10": 0.25}), ({"10": 0.25}, {"10": 0.1})):
+        assert differs(losses | {"10": 1.75}, losses, moved_on) is None  # three times what a nudge made of it
+        assert differs(losses | {"10": 1.7500001}, losses, moved_on).limit == 0.75
+    assert differs({"2": 9.0}, {"10": 1.0}, nothing) is None  # no common step
 
 
 def test_a_training_that_multiplies_rounding_is_allowed_three_times_what_a_nudge_made_of_it_by_then():

@@ -134,5 +134,6 @@ def test_a_network_of_a_user_that_does_not_fit_ends_no_process(tmp_path, monkeyp
     free = psutil.virtual_memory()._replace(available=2**28)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
     settings = resolve({"model": f"{tmp_path}/large.py:net", "device": "cpu"}, {}, "", digits_root)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     with pytest.raises(RecipeError, match=r"large.py:net: the factory .* tried to allocate 1600000000"):
         networks(settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from data import DataSet
@@ -17,7 +19,6 @@ from perf.harness.workload.contract import check_contract
 from perf.harness.workload.own_data import OwnSplit
 from perf.harness.workload.workload import data_name, default_batch_sizes, load_data, takes_mnist
 
-HOST = Device("cpu")
 BYTES_PER_PARAMETER = 8  # a weight and its gradient in float32; an optimizer may need as much again
 
 
@@ -33,7 +34,7 @@ class Network:
 
 def networks(settings: Settings) -> dict[str, Network]:
     """The networks by name, in the order in which the user listed them. Raises RecipeError and DataError."""
-    with bounded_memory(HOST):
+    with _bounded():
         recipes = [load_recipe(name) for name in settings.models]
     for recipe in recipes:
         _check_size(recipe)
@@ -44,6 +45,14 @@ def networks(settings: Settings) -> dict[str, Network]:
         )
         for recipe in recipes
     }
+
+
+def _bounded() -> contextlib.AbstractContextManager[None]:
+    """A user's network that needs more memory than is free fails with an error, instead of ending this process.
+
+    Not where there is an accelerator: a user's code may start its driver, which maps more memory than it uses.
+    """
+    return contextlib.nullcontext() if torch.accelerator.is_available() else bounded_memory(Device("cpu"))
 
 
 def _check_size(recipe: Recipe) -> None:
@@ -93,7 +102,7 @@ def prepared(wanted: Mapping[str, Network], settings: Settings, *, tried: bool =
             )
         if not tried:
             own = data.train if isinstance(data.train, OwnSplit) else None
-            with bounded_memory(HOST):
+            with _bounded():
                 check_contract(recipe, own, network.batch_sizes[0])
         made[name] = replace(network, data=data)
     return made
