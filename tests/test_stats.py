@@ -347,3 +347,18 @@ def test_the_largest_share_that_a_count_leaves_possible(found, of, share):
 def test_a_count_that_is_none_has_no_share(found, of):
     with pytest.raises(ValueError, match=f"{found} of {of}"):
         stats.at_most(found, of)
+
+
+def test_the_robust_spread_is_the_standard_deviation_of_what_is_normal_and_ignores_the_rest():
+    quantiles = [statistics.NormalDist(0.0, 0.06).inv_cdf((number + 0.5) / 999) for number in range(999)]
+    samples = [math.exp(value) for value in quantiles]
+    assert stats.robust_spread(samples) == pytest.approx(0.06, rel=0.01)
+    assert stats.robust_spread([*samples, *[1e9] * 99]) == pytest.approx(0.06, rel=0.15)
+
+
+def test_the_next_of_few_values_may_be_further_away():
+    """Student's t of Hahn and Meeker (1991): 6.965 at 99% with two degrees of freedom, 2.821 with nine."""
+    assert stats.next_one(3, 0.99) == pytest.approx(6.965 * math.sqrt(4 / 3), rel=1e-3)
+    assert stats.next_one(10, 0.99) == pytest.approx(2.821 * math.sqrt(1.1), rel=1e-3)
+    with pytest.raises(ValueError, match="no standard deviation"):
+        stats.next_one(1, 0.99)
