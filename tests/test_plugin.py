@@ -111,7 +111,7 @@ def test_a_gpu_goes_the_whole_way_to_the_speedup(perf, pytester, gpu, plug):
         assert (found.get("throttled_rounds"), found.get("power_capped_rounds")) == marked, name
         assert ("THROTTLED" in found["marks"].split()) == ("cuda" in name), name
     phases = info["test_epoch[cuda-bs64-resident]"]
-    assert sum(phases["phases_s"].values()) == pytest.approx(phases["phases_wall_s"], rel=0.05)
+    assert 0 < sum(phases["phases_s"].values()) <= phases["phases_wall_s"]  # equal to it where nothing else runs
     result.stdout.fnmatch_lines(
         [
             "cuda *Fake GPU, 7 *",
