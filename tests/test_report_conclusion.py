@@ -242,6 +242,18 @@ def test_a_run_without_benchmarks_says_so():
             'python "$STEPWATCH/perf" report',
             'pytest "$STEPWATCH/perf" --perf-against=main',
         ),
+        (
+            {"command": 'pytest "$STEPWATCH/perf"/test_epoch.py'},
+            'pytest "$STEPWATCH/perf"/test_epoch.py',
+            'python "$STEPWATCH/perf" report',
+            'pytest "$STEPWATCH/perf" --perf-against=main',
+        ),
+        (
+            {"command": "pytest '../my clone/perf'"},
+            "pytest '../my clone/perf'",
+            "python '../my clone/perf' report",
+            "pytest '../my clone/perf' --perf-against=main",
+        ),
         ({"command": "pytest --perf-model=perf.py:Net"}, "pytest --perf-model=perf.py:Net", "python -m perf report",
          "pytest perf/ --perf-against=main"),
     ],

@@ -8,9 +8,9 @@ import shlex
 from perf.harness.record.run import Run
 
 USUAL = "pytest perf/"
-# A clone of Stepwatch in a command, as the docs write it.
-CLONE = '"$STEPWATCH/perf"'
-PLACE = re.compile(r"(\S*/)?perf/?")
+# A clone of Stepwatch in a command, as the docs write it; and what is in its place while the command is taken apart.
+CLONE, STAND_IN = '"$STEPWATCH/perf"', "STEPWATCH/perf"
+PLACE = re.compile(r"(?!-)(.*/)?perf(?=/|$)")
 
 
 def measure(run: Run, *more: str) -> str:
@@ -23,12 +23,13 @@ def gate(run: Run, against: str) -> str:
     settings = run.perf.get("settings")
     model = settings.get("model") if isinstance(settings, dict) else None
     named = [shlex.quote(f"--perf-model={model}")] if ":" in str(model or "") else []
-    return " ".join(["pytest", _place(run), *named, f"--perf-against={against}"])
+    place = _place(run)
+    return " ".join(["pytest", "perf/" if place == "perf" else place, *named, f"--perf-against={against}"])
 
 
 def tool(run: Run, *arguments: str) -> str:
     """`python -m perf` with `arguments`; from another folder than Stepwatch's, with the path to it."""
-    place = _place(run).rstrip("/")
+    place = _place(run)
     return " ".join(["python -m perf" if place == "perf" else f"python {place}", *arguments])
 
 
@@ -36,13 +37,18 @@ def _command(run: Run) -> str:
     """The command in the record, unless it could do something else: a record may come from anywhere."""
     text = str(run.perf.get("command") or USUAL)
     try:
-        words = shlex.split(text.replace(CLONE, "CLONE/perf"))
+        words = _words(text)
     except ValueError:
         return USUAL
-    alike = shlex.join(words).replace("CLONE/perf", CLONE) == text
+    alike = shlex.join(words).replace(STAND_IN, CLONE) == text
     return text if alike and text.isprintable() and words[0] == "pytest" else USUAL
 
 
+def _words(text: str) -> list[str]:
+    return shlex.split(text.replace(CLONE, STAND_IN))
+
+
 def _place(run: Run) -> str:
-    words = _command(run).split(" ")
-    return next((word for word in words[1:] if word == CLONE or PLACE.fullmatch(word)), "perf/")
+    """The path to the suite, as the command of `run` has it: `perf`, `../stepwatch/perf`, `"$STEPWATCH/perf"`."""
+    found = next(filter(None, map(PLACE.match, _words(_command(run))[1:])), None)
+    return "perf" if found is None else shlex.quote(found[0]).replace(STAND_IN, CLONE)

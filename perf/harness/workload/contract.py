@@ -118,9 +118,9 @@ def _try_step(name: str, step: TrainingStep, batch: Batch, when: str) -> None:
         _tried(name, when, lambda: step.backward(loss))
         _tried(name, when, step.update)
     if not all(bool(tensor.isfinite().all()) for tensor in tensors(loss)):
-        first = when.startswith("step 1 ")  # nothing has been learned yet
-        hint = "look at the loss and the data" if first else "lower the learning rate, or look at the data"
-        raise RecipeError(f"{name}: the loss of {when} is not finite; {hint}")
+        raise RecipeError(
+            f"{name}: the loss of {when} is not finite; look at the loss and the data, or lower the learning rate"
+        )
     if any(not torch.equal(one, other) for one, other in zip(tensors(before), tensors(batch), strict=True)):
         raise Refused(f"{name}: {when} changes its batch in place, which is used again", *INPUT_LINES)
 
