@@ -293,3 +293,14 @@ def test_the_work_of_samples_of_different_lengths_is_that_of_the_mini_batches_th
     found = {one["name"]: one["extra_info"]["flop_per_sample"] for one in read(kept(pytester)[0])["benchmarks"]}
     product = 2 * 8 * 8  # of one row, forward; as much again for the gradient of the weights
     assert found == {"test_training_step[cpu-bs16]": 16 * 2 * product, "test_training_step[cpu-bs32]": 32 * 2 * product}
+
+
+@pytest.mark.parametrize(("more", "kept_too"), [((), True), (("--perf-anonymous",), False)])
+def test_a_record_keeps_the_command_that_measures_the_same_again(perf, pytester, more, kept_too):
+    perf(STEP, "--perf-device=cpu", "--benchmark-json=out.json", *more).assert_outcomes(passed=1)
+    recorded = read(kept(pytester)[0])["perf"]
+    if kept_too:
+        assert '"$STEPWATCH/perf"/test_training_step.py' in recorded["command"]
+        assert "--perf-device=cpu" in recorded["command"] and "out.json" not in recorded["command"]
+    else:
+        assert "command" not in recorded

@@ -273,3 +273,10 @@ def test_a_command_that_may_do_something_else_is_not_repeated(odd):
     made = replace(run(), perf={"command": odd, "settings": {"model": "a:b; rm"}})
     assert commands.measure(made) == "pytest perf/" and commands.tool(made) == "python -m perf"
     assert commands.gate(made, "main") == "pytest perf/ '--perf-model=a:b; rm' --perf-against=main"
+
+
+def test_a_long_command_is_printed_whole_in_lines_that_a_shell_reads_as_one():
+    long = f"pytest perf/ --perf-model=net.py:Net --benchmark-storage=/{'x' * 60} --perf-data-root=/{'y' * 60}"
+    made = replace(CPU_RUN, perf=CPU_RUN.perf | {"command": long})
+    text = render([made], width=100).replace("\\\n", "")
+    assert f"{long} --benchmark-json=gpu.json # on the machine with the GPU" in " ".join(text.split())

@@ -14,7 +14,7 @@ from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
 from perf.harness.report.distrust import distrusted
 from perf.harness.report.facts import cpu_state
-from perf.harness.report.layout import INDENT, Block, Fixed, Notes
+from perf.harness.report.layout import INDENT, Block, Fixed, Notes, command
 from perf.harness.report.phrases import (
     at_batch,
     device,
@@ -102,15 +102,18 @@ def _invitation(run: Run) -> list[Block]:
     """How to compare with a GPU: the commands to type."""
     source = run.source
     here = not source.endswith("gpu.json") and FILE_NAME.fullmatch(source)
-    again = [] if here else [f"{commands.measure(run, '--benchmark-json=cpu.json')}   # here"]
-    lines = (
-        *again,
-        f"{commands.measure(run, '--benchmark-json=gpu.json')}   # on the machine with the GPU",
-        commands.tool(run, "report", source if here else "cpu.json", "gpu.json"),
-    )
+    typed = [
+        *([] if here else [(commands.measure(run, "--benchmark-json=cpu.json"), "   # here")]),
+        (commands.measure(run, "--benchmark-json=gpu.json"), "   # on the machine with the GPU"),
+        (commands.tool(run, "report", source if here else "cpu.json", "gpu.json"), ""),
+    ]
+    lines: list[str] = []
+    for text, where_to in typed:
+        lines += command(text).lines
+        lines[-1] += where_to
     return [
         Notes(["To compare with a GPU, copy its file here:"]),
-        Fixed([INDENT + line for line in lines], hang=2 * len(INDENT)),
+        Fixed(lines, hang=2 * len(INDENT)),
     ]
 
 
