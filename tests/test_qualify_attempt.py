@@ -449,3 +449,34 @@ def test_a_device_that_is_too_slow_stays_a_failure_where_it_slowed_itself_only_o
     one.share(probe, 0.97, "healthy")
     one.throttled(probe, 0.005)
     assert one.failed and one.result.bar == 0.97
+
+
+def test_all_that_is_kept_of_three_measurements_is_of_the_one_that_counts(attempt, machine, monkeypatch):
+    """A GPU's first measurement is slow, at a low clock, beside another program."""
+    one = gpu(attempt, GPU)
+    one.device_name = "NVIDIA H100 80GB HBM3"
+    one._between = Watched({"sm_clock_hz": 1e8}, {"sm_clock_hz": 1.5e9}, {"sm_clock_hz": 1.7e9}).between
+    looks = iter(((0.2, 1e12, "first"), (0.0, 6e14, "second"), (0.0, 7e14, "third")))
+
+    def probe():
+        machine.others, rate, note = next(looks)
+        machine.now += 1.0
+        return Measured((rate,) * 20, note, details={"rate": rate})
+
+    monkeypatch.setattr(load, "foreign_cpu_s", lambda: machine.others * machine.now)
+    one.rate(probe, "FLOP/s", 0.6, Limit(9e14, "datasheet"))
+    assert (one.result.verdict, one.result.value, one.result.note) == (PASS, 6e14, "second")
+    assert (one.result.details, one.result.crowding) == ({"rate": 6e14}, 0.0)
+    one.clock("bf16")
+    assert one.result.details["sm_clock_hz"] == 1.5e9
+
+
+def test_a_verdict_of_the_hardware_keeps_no_rate_of_three_measurements(attempt, measured):
+    one = attempt(check="sustained")
+    one._between = Watched(HOT, HOT, HOT).between
+    probe = measured(0.5, 1.0, 1.1)
+    one.share(probe, 0.97, "healthy")
+    assert (one.result.value, one.result.again, one.result.third) == (1.0, 0.5, 1.1)
+    one.throttled(probe, 0.005)
+    assert one.failed and one.result.others == []
+    assert (one.result.third_low, one.result.third_high) == (None, None)
