@@ -47,9 +47,30 @@ class SlowStep(TrainingStep):
         super().update()
 
 
-def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch():
+def events_of(device, monkeypatch):
+    """Events on a fake `device`. Returns the list of the devices that are waited for."""
+
+    class Event:
+        def __init__(self, _device, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = max(device.now, device.free_at)
+
+        def elapsed_time(self, later):
+            return (later.at - self.at) * 1e3
+
+    waits = []
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda target: waits.append(target))
+    return waits
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch(monkeypatch, asynchronous):
     device = AsyncDevice(now=100.0)
-    made, _ = measurement(device, asynchronous=False)
+    events_of(device, monkeypatch)
+    made, _ = measurement(device, asynchronous=asynchronous)
     made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
     expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
     assert made.found["phases_s"] == pytest.approx(expected)
@@ -67,20 +88,7 @@ def test_a_stopwatch_adds_up_laps_of_the_same_name():
 
 def test_device_laps_are_read_from_events_after_one_wait(monkeypatch):
     device = AsyncDevice(enqueue_s=0.0)
-
-    class Event:
-        def __init__(self, _device, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            self.at = max(device.now, device.free_at)
-
-        def elapsed_time(self, later):
-            return (later.at - self.at) * 1e3
-
-    waits = []
-    monkeypatch.setattr(torch, "Event", Event)
-    monkeypatch.setattr(torch.accelerator, "synchronize", lambda target: waits.append(target))
+    waits = events_of(device, monkeypatch)
     stopwatch = EventStopwatch(torch.device("cuda:0"))
     stopwatch.start()
     for name, work_s in (("copy", 0.1), ("forward", 0.2), ("copy", 0.3)):
