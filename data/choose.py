@@ -10,7 +10,7 @@ from data.errors import DataError, system_errors_explained
 from data.folder import raw_folder
 from data.mnist import absence, load_mnist, missing
 from data.sets import DataSet
-from data.staging import traces
+from data.staging import workshop
 
 NAMES: Final = ("auto", "mnist", "digits")
 """What a user may ask for."""
@@ -28,7 +28,7 @@ def resolve(name: str, root: Path) -> str:
 
 def places(root: Path) -> list[Path]:
     """The files and folders under the data root `root` that are Stepwatch's; they need not exist."""
-    return [raw_folder(root).parent, home_of(root), *traces(root, "mnist"), *traces(root, "digits")]
+    return [raw_folder(root).parent, home_of(root), workshop(root)]
 
 
 def load(name: str, root: Path, *, download: bool = True) -> DataSet:

@@ -1,7 +1,8 @@
 """A work folder for files that must appear complete or not at all.
 
-Only one process at a time works in `<root>/.<name>.partial`: it holds the lock `<root>/.<name>.lock`, and renames the
-finished files into place. If it is killed, the system releases the lock, and the next process removes the leftovers.
+Only one process at a time works in `<root>/.staging/<name>`: it holds the lock beside it, `<name>.lock`, and renames
+the finished files into place. If it is killed, the system releases the lock, and the next process removes what it
+left. The lock's library may open other files beside the lock: all of them are in `<root>/.staging`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     """
     work = _workplace(root, name)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock(root, name), timeout=_LOCK_TIMEOUT_S):
+        work.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(work.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):
             if work.exists():
                 shutil.rmtree(work)
             work.mkdir()
@@ -48,14 +49,10 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         ) from error
 
 
-def traces(root: Path, name: str) -> tuple[Path, Path]:
-    """The work folder and its lock."""
-    return _workplace(root, name), _lock(root, name)
-
-
-def _lock(root: Path, name: str) -> Path:
-    return root / f".{name}.lock"
+def workshop(root: Path) -> Path:
+    """The folder under `root` that has the work folders and the locks."""
+    return root / ".staging"
 
 
 def _workplace(root: Path, name: str) -> Path:
-    return root / f".{name}.partial"
+    return workshop(root) / name

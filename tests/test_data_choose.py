@@ -119,7 +119,7 @@ def test_a_full_disk_is_refused_in_one_line_and_leaves_nothing_behind(tmp_path, 
     monkeypatch.setattr(cache, "write_idx", full)
     with pytest.raises(DataError, match=r"No space left on device.*Free disk space.*choose another data root"):
         load("digits", tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert [path.name for path in tmp_path.rglob("*")] == [".staging", "digits.lock"]
 
 
 def test_the_names_are_those_that_can_be_loaded(tmp_path):

@@ -52,8 +52,9 @@ def age(root, version=cache.VERSION - 1):
 
 
 def visible(root):
-    """What lies in a root, but for the lock, which stays."""
-    return sorted(path.name for path in root.iterdir() if path.suffix != ".lock")
+    """What lies in a root, and in its work folder, but for the lock, which stays."""
+    here = [*root.iterdir(), *root.glob(".staging/*")]
+    return sorted(path.name for path in here if path.name not in (".staging", "digits.lock"))
 
 
 def die(*_, **__):

@@ -73,7 +73,7 @@ def test_files_that_are_there_are_read(tmp_path, raw, published, packed, no_netw
     assert mnist.train.images.numpy().tobytes() == published[IMAGES][16:]
     assert mnist.test.labels.tolist() == list(published[TEST_LABELS][8:])
     assert isinstance(mnist.train.dataset, torchvision.datasets.MNIST)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["MNIST"]
+    assert {path.name for path in tmp_path.iterdir()} == ({".staging", "MNIST"} if packed else {"MNIST"})
     assert not no_network
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_gz_is_named_and_leaves_nothing_unpacked(tmp_path, raw, publis
     assert reason in str(error.value)
     assert "Delete it and run again" in str(error.value)
     assert sorted(path.name for path in raw.iterdir()) == sorted(f"{name}.gz" for name in FILES)
-    assert not (tmp_path / ".mnist.partial").exists()
+    assert not (tmp_path / ".staging/mnist").exists()
 
 
 def test_a_gz_beside_a_verified_file_is_not_looked_at(tmp_path, raw, published):
@@ -168,7 +168,7 @@ def test_missing_files_are_downloaded_by_torchvision_and_put_in_place(tmp_path, 
     put(raw, {IMAGES: published[IMAGES]})
     assert len(load("mnist", tmp_path).test) == 10
     assert sorted(path.name for path in raw.iterdir()) == sorted(FILES)
-    assert not (tmp_path / ".mnist.partial").exists()
+    assert not (tmp_path / ".staging/mnist").exists()
 
 
 def test_a_download_of_other_bytes_is_refused(tmp_path, published, monkeypatch):
@@ -226,9 +226,9 @@ def test_nothing_is_downloaded_when_that_is_not_allowed(tmp_path, no_network):
 
 def test_what_a_killed_process_left_is_swept(tmp_path, raw, published):
     put(raw, published)
-    (tmp_path / ".mnist.partial").mkdir()
+    (tmp_path / ".staging/mnist").mkdir(parents=True)
     load("mnist", tmp_path)
-    assert not (tmp_path / ".mnist.partial").exists()
+    assert not (tmp_path / ".staging/mnist").exists()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real MNIST is not in {SHARED}")

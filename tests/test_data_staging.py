@@ -23,8 +23,9 @@ def test_it_is_gone_after_a_failure(tmp_path):
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
-    (tmp_path / ".things.partial").mkdir()
-    (tmp_path / ".things.partial" / "half").write_text("a file")
+    half = tmp_path / ".staging/things/half"
+    half.parent.mkdir(parents=True)
+    half.write_text("a file")
     assert left_over(tmp_path, "things")
     with staging(tmp_path, "things") as work:
         assert list(work.iterdir()) == []
@@ -32,9 +33,11 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
 
 def test_a_lock_that_another_keeps_too_long_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("data.staging._LOCK_TIMEOUT_S", 0.05)
+    lock = tmp_path / ".staging/things.lock"
+    lock.parent.mkdir()
     with (
-        FileLock(tmp_path / ".things.lock"),
-        pytest.raises(DataError, match=r"another process .*\.things\.lock.*Wait"),
+        FileLock(lock),
+        pytest.raises(DataError, match=r"another process .*things\.lock.*Wait"),
         staging(tmp_path, "things"),
     ):
         pytest.fail("entered a locked place")

@@ -288,9 +288,21 @@ def test_of_the_data_root_only_stepwatchs_data_sets_are_open(tmp_path):
     head = tmp_path / "head"
     for root in (head, head / "data"):
         trees = Trees.of(tmp_path / "base", head, data.places(root))
-        files = {"MNIST/raw/train": False, ".digits.lock": False, "digits/manifest.json": False,
-                 ".mnist.partial/new": False, "sets.py": True, "config.yaml": True}  # fmt: skip
+        files = {"MNIST/raw/train": False, ".staging/digits.lock": False, "digits/manifest.json": False,
+                 ".staging/mnist/new": False, "sets.py": True, "config.yaml": True}  # fmt: skip
         assert {name: trees.closed(root / name) for name in files} == files
+
+
+def test_base_can_prepare_stepwatchs_data_in_the_data_root_of_head(places):
+    """In a fresh clone, nothing is there yet. The library of the lock opens files of its own beside the lock."""
+    root = places.head / "data"
+    code = (
+        f"from pathlib import Path\nfrom data.staging import staging\nroot = Path({str(root)!r})\n"
+        "with staging(root, 'digits') as work:\n"
+        "    (work / 'new').write_text('drawn')\n    (work / 'new').rename(root / 'digits')"
+    )
+    assert places.seen(code, free=data.places(root))[1] == []
+    assert (root / "digits").read_text() == "drawn"
 
 
 def test_one_tree_may_lie_inside_the_other(tmp_path):
