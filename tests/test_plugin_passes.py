@@ -241,6 +241,17 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
     )
 
 
+@pytest.mark.parametrize("named", ["--perf-rounds=2", "--perf-passes=5"])
+def test_a_run_of_named_rounds_or_passes_says_after_the_first_how_long_they_take(perf, monkeypatch, named):
+    FakeLink.asked = []
+    times = iter(range(0, 900, 7))
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
+    monkeypatch.setattr("perf.harness.plugin.passes.time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    result = perf(STEP, "--perf-batch-size=64", "--perf-device=cpu", named, quick=False)
+    result.stdout.fnmatch_lines(["pass 1 of 5 took 14 s: about 70 s in all"])
+    assert result.stdout.str().count("in all") == 1
+
+
 class SilentLink(FakeLink):
     """It measures a case once, and does not answer when it is asked again."""
 

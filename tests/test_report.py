@@ -440,3 +440,13 @@ def test_an_interval_without_an_end_is_no_number():
 def test_a_record_whose_passes_do_not_add_up_is_one_pass():
     odd = benchmark("training_step", samples=(1.0, 1.0, 1.0), pass_rounds={"1": 1, "2": 1})
     assert odd.passes == ((1.0, 1.0, 1.0),)
+
+
+def test_a_case_that_had_time_for_one_pass_only_is_marked():
+    step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
+    long = benchmark("epoch", samples=(30.0, 31.0, 32.0), pass_rounds={"1": 3})
+    said = render([run(step, long)], width=110)
+    assert "31.0 s ±1.6% (1 pass)" in said and said.count("(1 pass)") == 2
+    assert "time (1 pass): too long for more passes; ± half the interquartile range of its rounds." in said
+    assert "time: the median, ± half" not in said
+    assert "(1 pass)" not in render([run(long)], width=110), "a run of one pass"

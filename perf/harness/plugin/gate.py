@@ -29,6 +29,7 @@ from perf.harness.plugin.way import Way
 from perf.harness.record import Case, Run
 from perf.harness.record.judgement import GateRun, Judgement, Verdict
 from perf.harness.report.layout import Heading, page
+from perf.harness.report.quantities import counted, duration
 from perf.harness.report.reviewer import judged
 from perf.harness.verdict.accepted import Acceptance, accept
 from perf.harness.verdict.launches import Rule
@@ -249,11 +250,13 @@ class SideBySide(Way):
             self._judgements |= found
 
     def _judge(self, cases: list[Compared]) -> None:
+        budget_s = self.settings.time_budget_s
+        self.progress.line(f"{counted(len(cases), 'case')}: {duration(budget_s)} at most (--perf-time-budget)")
         gate = Gate(
             cases,
             lambda name: self._sides[name].launch(),
             Rule(sum(not case.alone for case in cases), self.settings.min_effect, self.settings.max_memory),
-            budget_s=self.settings.time_budget_s,
+            budget_s=budget_s,
             cores=cores() if self._threads == 1 else (),
             watcher=Shown(self.config),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import itertools
+import math
 import os
 import sys
 import tempfile
@@ -99,7 +100,11 @@ class InPasses(Measure):
                 self._measure(item)
             self._end_pass()
             taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._goes_on(item.nodeid)}
-            self._due = self._timetable.next_pass(taken, time.monotonic() - self._begin)
+            elapsed_s = time.monotonic() - self._begin
+            if taken and self._timetable.number == 1 and self._timetable.limit_s == math.inf:
+                took, in_all = duration(elapsed_s), duration(elapsed_s * self.passes)
+                self.progress.line(f"{self._pass} took {took}: about {in_all} in all")
+            self._due = self._timetable.next_pass(taken, elapsed_s)
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
                 self.progress.line(

@@ -90,6 +90,11 @@ class Row:
         return self.benchmark.passes or ((self.summary.median,),)
 
     @property
+    def in_one_pass(self) -> bool:
+        """Whether a single pass measured this benchmark, and several passes measured others of its run."""
+        return self.summary.passes == 1 and any(len(one.numbers("pass_rounds")) > 1 for one in self.run.benchmarks)
+
+    @property
     def kinds(self) -> TwoKinds | None:
         """The fast and the slow kind of passes; None if the passes are not of two kinds."""
         return two_kinds([statistics.median(samples) for samples in self.passes])
