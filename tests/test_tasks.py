@@ -277,7 +277,8 @@ def test_a_compiled_whole_step_computes_the_same(written, digits_root):
     losses = {}
     for execution in ("eager", "compile"):
         work = workload(written, WHOLE_STEP, Mode(execution), digits_root)
-        with work.mode.active(anew=True):
+        torch.compiler.reset()
+        with work.mode.active():
             trainee = work.trainee()
             losses[execution] = [trainee.step(*batch).item() for batch in work.batches(3)]
     assert losses["compile"] == pytest.approx(losses["eager"], rel=1e-5)
@@ -288,7 +289,8 @@ def test_tiny_lm_learns_in_each_mode(execution, precision):
     recipe = load_recipe("tiny_lm")
     data = own_data.of_batches(recipe.task().member("batch"), 0, 256)
     work = Workload(recipe, SimpleNamespace(train=data), Device("cpu"), 8, None, 0, Mode(execution, precision))
-    with work.mode.active(anew=True):
+    torch.compiler.reset()
+    with work.mode.active():
         trainee = work.trainee()
         assert trainee.parameters == 478_720
         batches = work.batches(4)
