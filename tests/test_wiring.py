@@ -16,6 +16,7 @@ import pytest
 import pytest_benchmark.stats
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from model import TrainingStep
@@ -236,9 +237,8 @@ def test_a_check_of_the_step_waits_for_each_step_and_each_batch(events, short, w
     assert events[-1] == WAIT
 
 
-def test_what_was_compiled_before_is_not_used_again(monkeypatch):
-    # An empty cache has no compiled headers; to compile them takes longer than these two functions.
-    monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)
+@inductor.patch(cpp_cache_precompile_headers=False)  # an empty cache has none, and they take longer than what is asked
+def test_what_was_compiled_before_is_not_used_again():
     hits = []
     for anew in (False, True):
         with compiler.compiling(anew=anew):
