@@ -284,11 +284,18 @@ class TaskStep(TrainingStep):
 
 
 class UsersStep(TaskStep):
-    """A training step that the user has written as a whole: `step(batch)`, updates included."""
+    """A training step that the user has written as a whole: `step(batch)`, updates included.
+
+    `gives_loss` says whether the last call returned a loss; if not, the loss is 0.
+    """
+
+    gives_loss = False
 
     def __call__(self, *batch: Any) -> Tensor:
         assert self.task.step is not None
-        return as_loss(self.task.step(whole(batch)))
+        loss = as_loss(self.task.step(whole(batch)))
+        self.gives_loss = loss is not None
+        return torch.tensor(0.0) if loss is None else loss
 
 
 def whole(batch: Batch) -> Any:
@@ -296,12 +303,12 @@ def whole(batch: Batch) -> Any:
     return batch[0] if len(batch) == 1 else batch
 
 
-def as_loss(returned: Any) -> Tensor:
-    """The loss that a whole `step` returned, detached: the sum of its tensors or numbers; 0 if there are none."""
+def as_loss(returned: Any) -> Tensor | None:
+    """The loss that a whole `step` returned, detached: the sum of its tensors, or its number; None if it is neither."""
     found = [one.detach().sum() for one in tensors(returned)]
     if found:
         return torch.stack(found).sum()
-    return torch.tensor(float(returned) if isinstance(returned, int | float) else 0.0)
+    return torch.tensor(float(returned)) if isinstance(returned, int | float) else None
 
 
 def is_task(factory: object, made: object) -> bool:
@@ -331,8 +338,11 @@ def facts(step: TrainingStep) -> dict[str, str]:
         schedulers = [type(one).__name__ for one in attributes(task.made) if isinstance(one, LRScheduler)]
     given = [task.member(name) for name in ("optimizers", "optimizer", "configure_optimizers")]
     default = " as there is no optimizer" if task.step is None and not any(one is not None for one in given) else ""
+    loss = task.loss_name
+    if isinstance(step, UsersStep):
+        loss = "step(batch)" if step.gives_loss else "not known, as step(batch) returns no tensor or number"
     found = {
-        "loss": "step(batch)" if task.step is not None else task.loss_name,
+        "loss": loss,
         "optimizer": optimizers + default,
         "scheduler": ", ".join(schedulers),
         "unused": "; ".join(task.unused()),

@@ -17,16 +17,11 @@ from perf.harness.options import PROFILES, SettingsError, resolve
 from perf.harness.workload import networks as network
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.plan import Plan
-from tests.conftest import PERF, STEP, kept, read, validator
+from tests.conftest import PERF, STEP, kept, read, settled, validator
 
 pytest_plugins = ["pytester"]
 
 BOTH = "--perf-model=simple_nn,small_cnn"
-
-
-def settled(root, **typed):
-    typed = {"data": "digits", "profile": "smoke", "device": "cpu"} | typed
-    return resolve({name.replace("_", "-"): text for name, text in typed.items()}, {}, "ini", Path(root))
 
 
 @pytest.fixture
@@ -61,6 +56,8 @@ def test_a_run_of_one_network_knows_no_axis_of_that_name(digits_root):
     assert made.settings.as_record()["model"] == "simple_nn"
     made = made.prepared()
     assert sorted(made.as_record()["data"]) == ["digest", "name", "note", "test_samples", "train_samples"]
+    own = Plan.of(settled(digits_root, model="tiny_lm", data="auto")).prepared()
+    assert sorted(own.as_record()["data"]) == ["digest", "name", "note", "train_samples"], "it is evaluated on the same"
 
 
 def test_a_name_given_twice_is_one_network(digits_root):

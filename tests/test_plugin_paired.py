@@ -28,6 +28,7 @@ def test_the_gates_parent_samples_nothing_beside_its_workers(gate, monkeypatch):
 
 def test_the_same_code_passes_and_the_sides_are_named(gate):
     result = gate()
+    result.stdout.no_re_match_line(r"^data +auto")  # the sides choose, after this header
     result.assert_outcomes(passed=4, skipped=3)
     assert result.ret == 0
     result.stdout.fnmatch_lines(

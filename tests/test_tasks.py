@@ -84,6 +84,26 @@ def test_a_step_and_the_same_one_made_of_loss_and_optimizers_give_the_same_losse
     assert [whole(batch).item() for batch in batches] == [made(batch).item() for batch in batches]
 
 
+@pytest.mark.parametrize(
+    ("returned", "loss", "said"),
+    [
+        (torch.tensor(0.5), 0.5, "step(batch)"),
+        (0.5, 0.5, "step(batch)"),
+        (None, 0.0, "not known, as step(batch) returns no tensor or number"),
+        ({"loss": 0.5}, 0.0, "not known, as step(batch) returns no tensor or number"),
+    ],
+)
+def test_the_loss_of_a_whole_step_is_what_it_returns(returned, loss, said):
+    class Returns(Whole):
+        def step(self, batch):
+            super().step(batch)
+            return returned
+
+    step = step_of(Returns)
+    assert step(Adds().batch(4)).item() == loss
+    assert facts(step)["loss"] == said
+
+
 @pytest.mark.parametrize("kind", [Whole, Configured])
 def test_everything_comes_back_to_its_first_state(kind):
     step = step_of(kind)

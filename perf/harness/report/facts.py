@@ -197,6 +197,8 @@ def _data(run: Run) -> str:
 
 
 def _data_set(data: Section) -> str:
+    if data.get("name") == "auto":  # a gate asks for it, and its sides choose
+        return ""
     train, test = (_counted(data.get(f"{part}_samples"), f"{name} sample") for part, name in SPLITS.items())
     text = _listed(data.get("name"), train, test)
     return f"{text} ({data['note']})" if text and data.get("note") else text

@@ -126,7 +126,7 @@ def data_record(wanted: Iterable[Network]) -> dict[str, Any]:
             "name": data.name,
             "digest": data.digest,
             "train_samples": len(data.train),
-            "test_samples": len(data.test),
+            **({} if data.test is data.train else {"test_samples": len(data.test)}),
             "note": data.note,
         }
         for data in found.values()
