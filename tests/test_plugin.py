@@ -131,7 +131,12 @@ def test_a_run_in_which_everything_is_skipped_says_that_nothing_was_measured(per
     monkeypatch.setattr("perf.harness.machine.devices.why_absent", lambda name: None if name == "cpu" else "unplugged")
     result = perf(STEP, "--perf-device=cuda")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["measured 0 · skipped 1 (cuda: unplugged) · failed 0", "Nothing was measured."])
+    result.stdout.fnmatch_lines(
+        [
+            "measured 0 · skipped 1 (cuda: unplugged) · failed 0",
+            "Nothing was measured. --perf-require-device=cuda makes that an error (exit code 4).",
+        ]
+    )
     assert kept(pytester) == []
 
 

@@ -13,7 +13,7 @@ from perf.harness.report.benchmark_tables import tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
-from perf.harness.report.facts import SUBJECT, header, host, lines, same_machine
+from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import hardware, machines, qualification
@@ -60,8 +60,16 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
-        blocks.append(Notes(["Nothing was measured."]))
+        blocks.append(Notes([f"Nothing was measured.{_required(runs)}"]))
     return formatted(blocks, format, width, FORMATS)
+
+
+def _required(runs: Sequence[Run]) -> str:
+    """How an absent device is made an error, where that is why all cases were skipped."""
+    names = dict.fromkeys(name for run in runs for name in absent(run))
+    if not names or any(case.outcome != "skipped" for run in runs for case in run.cases):
+        return ""
+    return f" --perf-require-device={','.join(names)} makes that an error (exit code 4)."
 
 
 def summary(run: Run) -> str:

@@ -55,7 +55,7 @@ def outcome(name: str, cases: Sequence[Case]) -> str:
         details = _reasons(cases)
     elif name not in ("measured", "ran-once"):
         details = [shorten(case.name.split("::")[-1], MAX_REASON) for case in cases]
-    if len(details) > LISTED:
+    if len(details) > LISTED + 1:  # "and 1 more" is no shorter than most names
         details = [*details[:LISTED], f"and {len(details) - LISTED} more"]
     return f"{text} ({'; '.join(details)})" if details else text
 

@@ -47,6 +47,12 @@ def lines(run: Run) -> list[str]:
     return [f"{subject:<{SUBJECT - 1}} {text}" for subject, text in facts if text]
 
 
+def absent(run: Run) -> list[str]:
+    """The names of the devices that were asked for and are not there."""
+    devices = _section(run.perf, "devices")
+    return [name for name in devices if _section(devices, name).get("absent")]
+
+
 def machine(run: Run) -> str:
     """The machine in one line: CPU, accelerators, software."""
     devices = _section(run.perf, "devices")
