@@ -53,9 +53,9 @@ def import_factory(name: str) -> Callable[[], Any]:
     return factory  # type: ignore[no-any-return]
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _meant(name: str, known: Iterable[str], suffix: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {close[0]}{suffix}?" if close else ""
 
 
 def is_file(place: str) -> bool:
@@ -145,8 +145,8 @@ def _from_file(name: str, place: str) -> ModuleType:
     """The module in the file `place`. Its folder is searched for what it imports."""
     path = Path(place).expanduser().resolve()
     if not path.is_file():
-        files = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise UnknownModel(f"{name}: there is no file {path}{_meant(path.name, files)}")
+        files = [one.stem for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UnknownModel(f"{name}: there is no file {path}{_meant(path.stem, files, '.py')}")
     if path.suffix != ".py":
         raise RecipeError(f"{name}: {path.name} is no Python file")
     known = sys.modules.get(path.stem)

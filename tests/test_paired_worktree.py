@@ -225,6 +225,9 @@ def test_a_folder_that_is_in_no_repository_is_said_so(tmp_path):
     assert top_level(tmp_path) is None
     with pytest.raises(RefError, match=r"^'main' is neither a folder nor a commit"):
         commit(tmp_path, "main")
+    for place in ("/nowhere/at/all", "../nowhere", "~/nowhere"):
+        with pytest.raises(RefError, match=f"^there is no folder {place}$"):
+            commit(tmp_path, place)
     with (
         pytest.raises(RefError, match=r"^git worktree failed in .*: not a git repository"),
         worktree(tmp_path, "main"),

@@ -279,6 +279,14 @@ def test_a_file_that_is_none_is_refused(written, name, says):
         load_recipe(name)
 
 
+def test_a_file_of_another_name_is_not_meant(written, tmp_path, monkeypatch):
+    written(NET)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conftest.py").touch()
+    with pytest.raises(RecipeError, match=r"there is no file .*nofile\.py$"):
+        load_recipe("nofile.py:Net")
+
+
 def test_an_error_in_the_users_code_is_one_line_and_no_other_case_is_lost(perf, pytester):
     """The data set raises at a sample that not every batch size reaches in its first batches."""
     text = HEAD + NET + "    def forward(self, x):\n        if len(x) == 32: raise ValueError('not 32')\n"

@@ -39,6 +39,8 @@ def commit(repository: Path, ref: str) -> str:
     try:
         return git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     except RefError:
+        if ref.startswith(("/", ".", "~")):
+            raise RefError(f"there is no folder {ref}") from None
         raise RefError(
             f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; "
             "in CI, fetch it first (git fetch origin main)"
