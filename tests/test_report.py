@@ -447,6 +447,15 @@ def test_a_case_that_had_time_for_one_pass_only_is_marked():
     long = benchmark("epoch", samples=(30.0, 31.0, 32.0), pass_rounds={"1": 3})
     said = render([run(step, long)], width=110)
     assert "31.0 s ±1.6% (1 pass)" in said and said.count("(1 pass)") == 2
-    assert "time (1 pass): too long for more passes; ± half the interquartile range of its rounds." in said
+    assert "time (1 pass): no time for more passes; ± half the interquartile range of its rounds." in said
     assert "time: the median, ± half" not in said
     assert "(1 pass)" not in render([run(long)], width=110), "a run of one pass"
+
+
+def test_a_case_that_had_time_for_two_passes_is_marked():
+    step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
+    twice = benchmark("epoch", samples=(30.0, 31.0), pass_rounds={"1": 1, "2": 1})
+    said = render([run(step, twice)], width=110)
+    assert "30.5 s ±23% (2 passes)" in said
+    assert "time (2 passes): no time for more passes; the interval between two is wide." in said
+    assert "(2 passes)" not in render([run(twice)], width=110), "a run of two passes"

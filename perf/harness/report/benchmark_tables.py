@@ -260,7 +260,8 @@ def _above_0(row: Row, key: str, form: Callable[[float], str]) -> str:
 def _time_of(row: Row) -> str:
     """The time of a row: `812 µs ±3.0%`; if some of its passes were slow, `552 ms or 950 ms (2 of 5)`."""
     if (kinds := row.kinds) is None:
-        return _time(row.summary) + " (1 pass)" * row.in_one_pass
+        passes = f" ({quantities.counted(row.few_passes, 'pass', 'passes')})" if row.few_passes else ""
+        return _time(row.summary) + passes
     fast, slow = map(quantities.seconds, (kinds.fast, kinds.slow))
     return f"{fast} or {slow} ({kinds.slow_passes} of {kinds.passes})"
 

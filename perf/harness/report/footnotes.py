@@ -44,12 +44,14 @@ def _on_times(found: Speedups) -> list[str]:
     rows = [*found.rows, *found.foreign]
     notes = []
     single = [row for row in rows if row.summary.spread is not None and row.summary.passes == 1]
-    if any(not row.in_one_pass for row in single):
+    if any(row.few_passes is None for row in single):
         notes.append("time: the median, ± half the interquartile range.")
     if any(row.summary.passes > 1 for row in rows):
         notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
-    if any(row.in_one_pass for row in single):
-        notes.append("time (1 pass): too long for more passes; ± half the interquartile range of its rounds.")
+    if any(row.few_passes for row in single):
+        notes.append("time (1 pass): no time for more passes; ± half the interquartile range of its rounds.")
+    if any(row.few_passes == 2 for row in rows):
+        notes.append("time (2 passes): no time for more passes; the interval between two is wide.")
     if any(row.kinds for row in rows):
         notes.append("time: A or B (2 of 5): of five passes, two were slow and took B.")
     if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):

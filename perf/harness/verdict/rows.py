@@ -90,9 +90,11 @@ class Row:
         return self.benchmark.passes or ((self.summary.median,),)
 
     @property
-    def in_one_pass(self) -> bool:
-        """Whether a single pass measured this benchmark, and several passes measured others of its run."""
-        return self.summary.passes == 1 and any(len(one.numbers("pass_rounds")) > 1 for one in self.run.benchmarks)
+    def few_passes(self) -> int | None:
+        """One or two, if so many passes measured this benchmark, and more measured others of its run."""
+        count = self.summary.passes
+        more = any(len(one.numbers("pass_rounds")) > count for one in self.run.benchmarks)
+        return count if count < 3 and more else None
 
     @property
     def kinds(self) -> TwoKinds | None:

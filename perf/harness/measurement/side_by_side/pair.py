@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from perf.harness.measurement.side_by_side.link import SideError, SideLost
+from perf.harness.measurement.side_by_side.link import SideError, SideLost, SideSilent
 from perf.harness.measurement.side_by_side.replies import Finished, Loaded, Ready, Visited, Wanted, typed
 from perf.harness.record.judgement import Verdict
 from perf.harness.verdict.launches import LEAST_ROUNDS, Visit
@@ -38,6 +38,7 @@ ANSWER_SHARE, CPU_SHARE = 0.3, 0.015
 # By so much more of a visit head's first step may take than base's. Larger weights are colder.
 FIRST_SHARE = 0.15
 BASE, HEAD = "base", "head"
+BUSY = "; it hangs, or the machine was out of memory or very busy: then gate again while nothing else runs"
 # The visits of one round, by side.
 Round = Mapping[str, Visit]
 
@@ -89,8 +90,9 @@ def failure(failed: Mapping[str, SideError]) -> Failed:
     side = HEAD if HEAD in failed else BASE
     error = failed[side]
     invalid = side == HEAD or error.strange
+    why = f"{error}{BUSY}" if isinstance(error, SideSilent) else str(error)
     lost = any(isinstance(error, SideLost) for error in failed.values())
-    return Failed(f"{side}: {error}", Verdict.INVALID if invalid else Verdict.INCONCLUSIVE, lost, not invalid)
+    return Failed(f"{side}: {why}", Verdict.INVALID if invalid else Verdict.INCONCLUSIVE, lost, not invalid)
 
 
 @dataclass(frozen=True)
