@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
 # The modules that decide, and the tests that must see their faults. The first pattern that fits a module counts.
 CODE = {
-    "statistics/change_points.py": ["test_trend.py"],
+    "statistics/change_points.py": ["test_change_points.py"],
     "statistics/*.py": ["test_fits.py", "test_kinds.py", "test_stats.py", "test_gate_stored.py"],
     "verdict/parity.py": ["test_verdict_parity.py", "test_verdict_fastest.py"],
     "verdict/thread_gain.py": ["test_threads.py"],

@@ -48,9 +48,7 @@ def _divergences(distances: Array) -> Array:
     The first place is before the value number LEAST. What comes after a place counts up to where it differs most, so
     that a change is found that another one undoes. A short matrix has no place.
     """
-    count, _, stack = distances.shape
-    if count < 2 * LEAST:
-        return np.empty((0, stack))
+    count = len(distances)
     sums = np.pad(distances.cumsum(0).cumsum(1), ((1, 0), (1, 0), (0, 0)))
     within_first = sums[np.arange(count + 1), np.arange(count + 1)]
     # Each place with each end that leaves LEAST values between the two, one after the other.
