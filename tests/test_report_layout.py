@@ -1,8 +1,11 @@
 """Any text in, what fits a page out."""
 
+import shlex
+import subprocess
+
 import pytest
 
-from perf.harness.report.layout import Column, Table, clean, fit, page, shorten
+from perf.harness.report.layout import Column, Table, clean, command, fit, markdown, page, shorten
 
 
 def test_strangers_text_becomes_one_line_of_one_column_characters():
@@ -44,3 +47,19 @@ def test_where_no_table_fits_each_row_is_a_paragraph_and_nothing_of_a_number_is_
     ]  # fmt: skip
     assert "".join("".join(lines).split()) == "".join("".join(rows).split())
     assert width < 36 or lines == rows
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pytest", "perf/", "-k", "training_step or inference or (epoch and (resident or dataloader)) " * 2, "-x"],
+        ["pytest", "perf/", "--perf-model=" + ",".join(f"file_{number}.py:Network" for number in range(20))],
+        ["python", "it's", 'a "quoted" word', "a\\\\b", "$HOME", *map(str, range(100, 160))],
+    ],
+)
+@pytest.mark.parametrize("form", [lambda blocks: page(blocks, 40), markdown])
+def test_a_command_is_read_by_a_shell_as_it_was_typed_however_long_and_on_any_page(words, form):
+    text = form([command(shlex.join(words))])
+    said = subprocess.run(["sh", "-c", f"printf '%s\\n' {text}"], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == words
+    assert len(text.splitlines()) > 1

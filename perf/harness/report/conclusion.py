@@ -14,7 +14,7 @@ from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
 from perf.harness.report.distrust import distrusted
 from perf.harness.report.facts import cpu_state
-from perf.harness.report.layout import INDENT, Block, Fixed, Notes, command
+from perf.harness.report.layout import Block, Fixed, Notes, command
 from perf.harness.report.phrases import (
     at_batch,
     device,
@@ -113,7 +113,7 @@ def _invitation(run: Run) -> list[Block]:
         lines[-1] += where_to
     return [
         Notes(["To compare with a GPU, copy its file here:"]),
-        Fixed(lines, hang=2 * len(INDENT)),
+        Fixed(lines, hang=None),
     ]
 
 

@@ -31,6 +31,8 @@ MAX_LINE = 300
 # tabulate's `plain` format puts this many spaces between two columns.
 GAP = 2
 INDENT = "    "
+# A word as a shell reads it. It may hold spaces in quotes, where a line cannot be continued.
+SHELL_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|\S)+""")
 UNBROKEN = "\u00a0"  # a space at which textwrap breaks no line; `clean` leaves none in a text
 # Substitutes for a terminal that cannot show these signs. Each is one character, so that columns stay aligned.
 SUBSTITUTES = str.maketrans({"×": "x", "µ": "u", "±": "~", "…": "~", "·": "|", "–": "-", "−": "-", "→": ">"})
@@ -52,10 +54,13 @@ class Notes:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Lines that keep their spaces: facts in columns, commands. A long line continues below, after `hang` spaces."""
+    """Lines that keep their spaces: facts in columns, commands.
+
+    A long line continues below, after `hang` spaces; with None, which is for what a shell reads, it does not.
+    """
 
     lines: Sequence[str]
-    hang: int
+    hang: int | None
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,15 @@ Block = Heading | Notes | Fixed | Table | Folded
 
 
 def command(text: str, indent: str = INDENT) -> Fixed:
-    """The command `text` in lines that a shell reads as one: nothing of it is left out."""
+    """The command `text` in lines that a shell reads as one: nothing of it is left out, and no word of it is broken."""
     wide = PAGE - len(indent) - 2
-    wrapped = textwrap.wrap(text, wide, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
-    return Fixed([*(f"{indent}{line} \\" for line in wrapped[:-1]), *(f"{indent}{line}" for line in wrapped[-1:])], 0)
+    wrapped = [""]
+    for word in SHELL_WORD.findall(text):
+        if wrapped[-1] and len(wrapped[-1]) + 1 + len(word) > wide:
+            wrapped.append(INDENT + word)
+        else:
+            wrapped[-1] += f" {word}" if wrapped[-1] else word
+    return Fixed([*(f"{indent}{line} \\" for line in wrapped[:-1]), f"{indent}{wrapped[-1]}"], None)
 
 
 def clean(text: str) -> str:
@@ -190,6 +200,8 @@ def _markdown_block(block: Block) -> Sequence[str]:
         case Notes(texts):
             # In Markdown, a backslash at the end of a line keeps the line break.
             return ["\\\n".join(_escape(_paragraph(text)) for text in texts)]
+        case Fixed(lines, None):
+            return [INDENT + _paragraph(line) for line in lines]
         case Fixed(lines, _):
             # Four spaces mark code as a fence does, but no text in a line can end the code.
             return [INDENT + shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE) for line in lines]
@@ -201,8 +213,10 @@ def _markdown_block(block: Block) -> Sequence[str]:
             return [f"<details><summary>{html.escape(clean(title))}</summary>", "", markdown(blocks), "", "</details>"]
 
 
-def hanging(line: str, width: int, hang: int) -> list[str]:
+def hanging(line: str, width: int, hang: int | None) -> list[str]:
     """`line` in as many lines of `width` columns as it needs. All lines after the first begin with `hang` spaces."""
+    if hang is None:
+        return [_paragraph(line)]
     text = shorten(clean(line[: 2 * MAX_LINE]), MAX_LINE)
     after = " " * min(hang, width // 2)
     return textwrap.wrap(text, width, subsequent_indent=after, break_on_hyphens=False)
