@@ -14,7 +14,7 @@ from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
 from perf.harness.report.distrust import distrusted
 from perf.harness.report.facts import cpu_state
-from perf.harness.report.layout import Block, Fixed, Notes, command
+from perf.harness.report.layout import INDENT, PAGE, Block, Fixed, Notes, command
 from perf.harness.report.phrases import (
     at_batch,
     device,
@@ -103,14 +103,18 @@ def _invitation(run: Run) -> list[Block]:
     source = run.source
     here = not source.endswith("gpu.json") and FILE_NAME.fullmatch(source)
     typed = [
-        *([] if here else [(commands.measure(run, "--benchmark-json=cpu.json"), "   # here")]),
-        (commands.measure(run, "--benchmark-json=gpu.json"), "   # on the machine with the GPU"),
+        *([] if here else [(commands.measure(run, "--benchmark-json=cpu.json"), "# here")]),
+        (commands.measure(run, "--benchmark-json=gpu.json"), "# on the machine with the GPU"),
         (commands.tool(run, "report", source if here else "cpu.json", "gpu.json"), ""),
     ]
     lines: list[str] = []
     for text, where_to in typed:
-        lines += command(text).lines
-        lines[-1] += where_to
+        typed_lines = list(command(text).lines)
+        if len(behind := f"{typed_lines[-1]}   {where_to}") <= PAGE:
+            typed_lines[-1] = behind.rstrip()
+        else:
+            typed_lines.insert(0, f"{INDENT}{where_to}")
+        lines += typed_lines
     return [
         Notes(["To compare with a GPU, copy its file here:"]),
         Fixed(lines, hang=None),
