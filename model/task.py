@@ -170,7 +170,8 @@ class Task:
             found, what = sgd(self.networks.parameters()), ""
         several = [found] if isinstance(found, Optimizer) else found
         if not isinstance(several, list | tuple) or not all(isinstance(each, Optimizer) for each in several):
-            raise Refused(f"{self.name}: `{what}` must return an optimizer or several, not {described(found)}",
+            also = "; what returns schedulers, too, is called `configure_optimizers`" if what == "optimizers()" else ""
+            raise Refused(f"{self.name}: `{what}` must return an optimizer or several, not {described(found)}{also}",
                           *OPTIMIZER_LINES)  # fmt: skip
         if not several and self.step is None:
             raise Refused(f"{self.name}: `{what}` returns no optimizer", *OPTIMIZER_LINES)

@@ -58,7 +58,9 @@ def of_torchvision(name: str, own: Sequence[str]) -> Known:
     if name not in known:
         close = difflib.get_close_matches(name, [*own, *known], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"
-        raise UnknownModel(f"unknown model {name!r}: {hint} (write your own model as package.module:factory)")
+        raise UnknownModel(
+            f"unknown model {name!r}: {hint} (write your own model as path/to/file.py:NAME or package.module:NAME)"
+        )
     if name in models.list_models(module=models):
         build = partial(models.get_model, name, weights=None, num_classes=IMAGENET_CLASSES, **AUXILIARY.get(name, {}))
         side = SIDES.get(name, 224)

@@ -60,8 +60,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 # pytest-benchmark measures nothing in a process that has it: runs inside of the tests may be parallel, and measure.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
-# On GitHub, a run writes to the page of the job: the runs inside of the tests must not.
-for variable in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+# On GitHub, a run writes to the page of the job: the runs inside of the tests must not. xdist sets the width of a page.
+for variable in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "COLUMNS"):
     os.environ.pop(variable, None)
 
 TESTS = Path(__file__).resolve().parent

@@ -68,6 +68,15 @@ def test_one_stored_run_decides_nothing_and_names_the_gate_that_can(compare):
     assert out.endswith("    pytest perf/ --perf-against=4444444444\n")
 
 
+@pytest.mark.parametrize("dirty", [False, True])
+def test_two_runs_of_one_commit_have_no_two_sides_unless_there_were_changes(compare, dirty):
+    head = record(1.5, number=9)
+    head["commit_info"] = {**record(number=3)["commit_info"], "dirty": dirty}
+    code, out, _ = compare(record(number=3), head)
+    assert code == 10
+    assert ("--perf-against=4444444444" in out) is dirty
+
+
 @pytest.mark.parametrize("commit", [None, {}, {"id": "; rm -rf"}, {"id": 7}, {"id": "ABCDEF0"}])
 def test_a_commit_that_is_no_hash_is_not_quoted_in_a_command(compare, commit):
     base = record()

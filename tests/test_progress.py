@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.harness.plugin.progress import ERASE, duration
+from perf.harness.plugin.progress import ERASE, Progress, duration
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +53,15 @@ def test_a_terminal_shows_the_pass(run_on_terminal):
     written = run_on_terminal(100, passes=2)
     assert re.search(r"pass 1 of 2, 1/1 test_training_step\[cpu-bs64\].*pass 2 of 2", written, re.DOTALL)
     assert f"\x1b7{ERASE}\x1b8" in written
+
+
+@pytest.mark.parametrize(("columns", "wide"), [("60", 60), ("300", 100), (None, 100), ("x", 100)])
+def test_a_page_in_a_pipe_is_as_wide_as_columns_says_and_no_wider_than_is_easy_to_read(monkeypatch, columns, wide):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", None)
+    assert Progress(None).columns == wide
 
 
 def test_no_progress_line_is_longer_than_the_terminal_and_no_color_is_honoured(run_on_terminal):

@@ -156,6 +156,13 @@ REFUSED = {
         "the batch is no pair (input, target), but a tuple of 3",
         "def loss(self, batch):",
     ),
+    "schedulers from `optimizers`": (
+        NET + BATCH + "    def optimizers(self):\n        o = torch.optim.SGD(self.parameters(), 0.1)\n"
+        "        return [o], [torch.optim.lr_scheduler.ExponentialLR(o, 0.9)]",
+        "Net",
+        "what returns schedulers, too, is called `configure_optimizers`",
+        "def optimizers(self):",
+    ),
     "plateau": (
         NET + BATCH + "    def configure_optimizers(self):\n        o = torch.optim.SGD(self.parameters(), 0.1)\n"
         "        return [o], [torch.optim.lr_scheduler.ReduceLROnPlateau(o)]",

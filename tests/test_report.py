@@ -404,7 +404,7 @@ def test_passes_of_two_kinds_are_said_in_the_row_and_in_a_sentence():
     slow = benchmark("epoch", pipeline="resident", samples=(0.552, 0.55, 0.952, 0.554, 0.948), **PASSES)
     said = render([run(slow)], width=110)
     assert "552 ms or 950 ms (2 of 5)  BIMODAL" in said
-    assert "time: A or B (2 of 5): of five passes, two were slow and took B." in said
+    assert "time: A or B (2 of 5): of 5 passes, 2 were slow and took B." in said
     fast_and_slow = "epoch with resident at batch 64 (1.72×). They are fast in some processes, and slow in others."
     assert f"BIMODAL on cpu: {fast_and_slow} Threads that wait" in " ".join(said.split())
     alone = replace(run(slow), perf=run(slow).perf | {"environment": {"threads": 1}})
@@ -450,17 +450,18 @@ def test_a_record_whose_passes_do_not_add_up_is_one_pass():
 def test_a_case_that_had_time_for_one_pass_only_is_marked():
     step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
     long = benchmark("epoch", samples=(30.0, 31.0, 32.0), pass_rounds={"1": 3})
-    said = render([run(step, long)], width=110)
+    said = render([run(step, long, passes=5)], width=110)
     assert "31.0 s ±1.6% (1 pass)" in said and said.count("(1 pass)") == 2
     assert "time (1 pass): no time for more passes; ± half the interquartile range of its rounds." in said
     assert "time: the median, ± half" not in said
+    assert "31.0 s ±1.6% (1 pass)" in render([run(long, passes=5)], width=110), "also if no case had time for more"
     assert "(1 pass)" not in render([run(long)], width=110), "a run of one pass"
 
 
 def test_a_case_that_had_time_for_two_passes_is_marked():
     step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
     twice = benchmark("epoch", samples=(30.0, 31.0), pass_rounds={"1": 1, "2": 1})
-    said = render([run(step, twice)], width=110)
+    said = render([run(step, twice, passes=5)], width=110)
     assert "30.5 s ±23% (2 passes)" in said
     assert "time (2 passes): no time for more passes; the interval between two is wide." in said
-    assert "(2 passes)" not in render([run(twice)], width=110), "a run of two passes"
+    assert "(2 passes)" not in render([run(twice, passes=2)], width=110), "a run of two passes"

@@ -277,6 +277,20 @@ def test_a_command_that_may_do_something_else_is_not_repeated(odd):
     assert commands.gate(made, "main") == "pytest perf/ '--perf-model=a:b; rm' --perf-against=main"
 
 
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        ("pytest perf/ --perf-device=cpu -k step", "pytest perf/ -k step"),
+        ("pytest perf/ --perf-device cpu -k 'a or b'", "pytest perf/ -k 'a or b'"),
+        ('pytest "$STEPWATCH/perf" --perf-device=cpu', 'pytest "$STEPWATCH/perf"'),
+        ("pytest perf/ --perf-device-count=2", "pytest perf/ --perf-device-count=2"),
+    ],
+)
+def test_the_command_for_a_gpu_does_not_choose_the_cpu(command, there):
+    made = replace(CPU_RUN, perf=CPU_RUN.perf | {"command": command})
+    assert f"{there} --benchmark-json=gpu.json " in render([made])
+
+
 def test_a_long_command_is_printed_whole_in_lines_that_a_shell_reads_as_one():
     long = f"pytest perf/ --perf-model=net.py:Net --benchmark-storage=/{'x' * 60} --perf-data-root=/{'y' * 60}"
     made = replace(CPU_RUN, perf=CPU_RUN.perf | {"command": long})

@@ -53,7 +53,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not found.overlap:
         print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
         return EXIT_FAILED
-    gate = side_by_side(head, Base.of("", bases).git_ref)
+    base = Base.of("", bases)
+    same = base.commit == head.commit != "" and not head.dirty  # then there are no two sides
     text = render_verdicts(
         found.judgements,
         width=width(arguments.output),
@@ -62,7 +63,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         notes=found.notes,
         skipped=found.skipped,
         unselected=found.unselected,
-        last=way_out(found.judgements, "", gate if head.perf else ""),
+        last=way_out(found.judgements, "", side_by_side(head, base.git_ref) if head.perf and not same else ""),
     )
     deliver(text, arguments.output)
     return exit_code(found.judgements)

@@ -102,7 +102,7 @@ class InPasses(Measure):
             taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._goes_on(item.nodeid)}
             elapsed_s = time.monotonic() - self._begin
             if taken and self._timetable.number == 1 and self._timetable.limit_s == math.inf:
-                took, in_all = duration(elapsed_s), duration(elapsed_s * self.passes)
+                took, in_all = duration(elapsed_s), duration(START_S + elapsed_s * self.passes)
                 self.progress.line(f"{self._pass} took {took}: about {in_all} in all")
             self._due = self._timetable.next_pass(taken, elapsed_s)
             if self._timetable.limit_s > limit_s:
@@ -288,6 +288,9 @@ class InPasses(Measure):
         if self._link is not None:
             self._link.close()
             self._link = None
+
+    def as_record(self) -> dict[str, Any]:
+        return super().as_record() | {"passes": self.passes}
 
     def finish(self, session: pytest.Session) -> None:
         self._end_worker()

@@ -34,8 +34,8 @@ class Progress:
 
     @property
     def columns(self) -> int:
-        """The width of a page, at most that of the terminal, if there is one."""
-        return min(PAGE, self._config.get_terminal_writer().fullwidth) if self.active else PAGE
+        """The width of a page: at most that of the terminal, or of COLUMNS, if there is one of them."""
+        return min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
     def start_case(self, name: str, number: int, of: int) -> Callable[[int, int, float], None] | None:
         """Show that a case starts. Returns the function to call between its rounds, or None if nothing is shown."""

@@ -98,7 +98,7 @@ def read_text(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
             # Reading a device may never end; reading a pipe may wait forever.
-            raise RecordError(source, "", "a folder" if path.is_dir() else "not a regular file")
+            raise RecordError(source, "", "a folder; name a file in it" if path.is_dir() else "not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise RecordError(source, "", f"larger than {MAX_BYTES // 2**20} MiB, which is too large to be read")
         return path.read_bytes().decode("utf-8-sig")  # Windows shells write a byte order mark first
@@ -129,7 +129,8 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
-    commit_id = commit.get("id") if isinstance(commit, Mapping) else None  # a foreign file need not have a commit
+    commit = commit if isinstance(commit, Mapping) else {}  # a foreign file need not have a commit
+    commit_id = commit.get("id")
     return Run(
         source=source,
         datetime=document.datetime,
@@ -140,6 +141,7 @@ def parse(text: str, source: str) -> Run:
         perf=perf,
         machine=document.machine_info,
         commit=commit_id if isinstance(commit_id, str) else "",
+        dirty=commit.get("dirty") is True,
         unfit=mine.unfit,
         baseline=mine.baseline,
         judgements=mine.gate,

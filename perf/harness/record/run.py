@@ -163,6 +163,7 @@ class Run:
 
     `complete` is False if the run was killed or interrupted, or is still going on. `unfit` says why the run measured
     only a part of the cases. For an accepted baseline, this is the newest of its runs, and `baseline` has all of them.
+    `dirty`: there were changes that `commit` does not have.
     `untimed` are the benchmarks of a foreign file without a usable time: it is 0, for example.
     """
 
@@ -175,6 +176,7 @@ class Run:
     perf: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     commit: str = ""
+    dirty: bool = False
     unfit: tuple[str, ...] = ()
     baseline: Baseline | None = None
     judgements: tuple[Judgement, ...] = ()

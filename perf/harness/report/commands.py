@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 
@@ -10,12 +11,22 @@ from perf.harness.record.run import Run
 USUAL = "pytest perf/"
 # A clone of Stepwatch in a command, as the docs write it; and what is in its place while the command is taken apart.
 CLONE, STAND_IN = '"$STEPWATCH/perf"', "STEPWATCH/perf"
+DEVICE = re.compile("--perf-device(=|$)")
 PLACE = re.compile(r"(?!-)(.*/)?perf(?=/|$)")
 
 
-def measure(run: Run, *more: str) -> str:
-    """The command that made `run`, with the options `more`; that of the whole suite if `run` does not say it."""
-    return " ".join([_command(run), *more])
+def measure(run: Run, *more: str, elsewhere: bool = False) -> str:
+    """The command that made `run`, with the options `more`; that of the whole suite if `run` does not say it.
+
+    `elsewhere`: for a machine with other devices, so without --perf-device.
+    """
+    text = _command(run)
+    words = _words(text)
+    if elsewhere and any(map(DEVICE.match, words)):
+        pairs = itertools.pairwise(["", *words])
+        kept = [word for before, word in pairs if before != "--perf-device" and not DEVICE.match(word)]
+        text = shlex.join(kept).replace(STAND_IN, CLONE)
+    return " ".join([text, *more])
 
 
 def gate(run: Run, against: str) -> str:

@@ -104,7 +104,7 @@ def _invitation(run: Run) -> list[Block]:
     here = not source.endswith("gpu.json") and FILE_NAME.fullmatch(source)
     typed = [
         *([] if here else [(commands.measure(run, "--benchmark-json=cpu.json"), "# here")]),
-        (commands.measure(run, "--benchmark-json=gpu.json"), "# on the machine with the GPU"),
+        (commands.measure(run, "--benchmark-json=gpu.json", elsewhere=True), "# on the machine with the GPU"),
         (commands.tool(run, "report", source if here else "cpu.json", "gpu.json"), ""),
     ]
     lines: list[str] = []

@@ -52,8 +52,11 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append("time (1 pass): no time for more passes; ± half the interquartile range of its rounds.")
     if any(row.few_passes == 2 for row in rows):
         notes.append("time (2 passes): no time for more passes; the interval between two is wide.")
-    if any(row.kinds for row in rows):
-        notes.append("time: A or B (2 of 5): of five passes, two were slow and took B.")
+    if kinds := next(filter(None, (row.kinds for row in rows)), None):
+        slow = "one was" if kinds.slow_passes == 1 else f"{kinds.slow_passes} were"
+        notes.append(
+            f"time: A or B ({kinds.slow_passes} of {kinds.passes}): of {kinds.passes} passes, {slow} slow and took B."
+        )
     if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
         notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}

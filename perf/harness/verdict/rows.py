@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from perf.harness.options import EAGER, FP32
-from perf.harness.record.run import Benchmark, Run
+from perf.harness.record.run import Benchmark, Run, finite
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import Passes, Ratio, Summary, scatter, summary
 from perf.harness.statistics.kinds import TwoKinds, two_kinds
@@ -91,10 +91,9 @@ class Row:
 
     @property
     def few_passes(self) -> int | None:
-        """One or two, if so many passes measured this benchmark, and more measured others of its run."""
-        count = self.summary.passes
-        more = any(len(one.numbers("pass_rounds")) > count for one in self.run.benchmarks)
-        return count if count < 3 and more else None
+        """One or two, if so many passes measured this benchmark, and more were planned."""
+        planned = finite(self.run.perf.get("passes"))
+        return self.summary.passes if planned is not None and self.summary.passes < min(planned, 3) else None
 
     @property
     def kinds(self) -> TwoKinds | None:
