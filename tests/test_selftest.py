@@ -224,8 +224,8 @@ def planned(monkeypatch):
     """What the command would have run; each gate comes to the same."""
     asked = []
 
-    def run(settings, kind, share, gates, say):
-        asked.append((settings.devices, kind, share, gates))
+    def run(settings, todo, kind, share, gates, say):
+        asked.append((settings.devices, len(todo), kind, share, gates))
         yield from (FOUND if share else NULL[:1]) * gates
 
     monkeypatch.setattr(selftest, "run", run)
@@ -234,8 +234,9 @@ def planned(monkeypatch):
 
 def test_the_command_runs_the_gates_of_each_size_and_prints_the_table(planned, capsys, tmp_path):
     table = tmp_path / "table.md"
-    assert main(["selftest", "--gates=2", "--inject=0%,5%", "--format=github", f"--output={table}"]) == 0
-    assert planned == [(("cpu",), "compute", 0.0, 2), (("cpu",), "compute", 0.05, 2)]
+    asked = ["--gates=2", "--inject=0%,5%", "-k", "training_step", "--format=github", f"--output={table}"]
+    assert main(["selftest", *asked]) == 0
+    assert planned == [(("cpu",), 2, "compute", 0.0, 2), (("cpu",), 2, "compute", 0.05, 2)]
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith(
@@ -248,7 +249,12 @@ def test_the_command_runs_the_gates_of_each_size_and_prints_the_table(planned, c
 
 def test_the_defaults_are_five_gates_of_nothing_5_and_10_percent(planned, capsys):
     assert main(["selftest"]) == 0
-    assert [(share, gates) for _, _, share, gates in planned] == [(0.0, 5), (0.05, 5), (0.1, 5)]
+    assert [(cases, share, gates) for _, cases, _, share, gates in planned] == [(4, 0.0, 5), (4, 0.05, 5), (4, 0.1, 5)]
+
+
+def test_a_part_of_the_benchmarks_can_be_chosen():
+    (found,) = selftest.cases("sleep", "cpu", load_recipe("simple_nn"), "step[cpu-bs64]")
+    assert found.name == "training_step[cpu-bs64]"
 
 
 def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
@@ -275,6 +281,7 @@ def test_an_interrupt_prints_what_is_known(monkeypatch, capsys):
         ("--kind=heat", "argument --kind: invalid choice: 'heat'"),
         ("--device=toaster", "--device: 'toaster' is not a device; use cpu, cuda, cuda:1, mps, xpu or all"),
         ("--device=cuda", "--device: cuda is absent: unplugged"),
+        ("-kepok", "-k: 'epok' is in no name of training_step[cpu-bs64], training_step[cpu-bs512], inference"),
         ("--device=cpu,cuda", "--device: 'cpu,cuda' is 2 devices; test one device at a time"),
     ],
 )

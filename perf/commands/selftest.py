@@ -35,6 +35,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--perf-model", metavar="NAME", help="what to train (default: the reference network)")
+    parser.add_argument("-k", metavar="TEXT", default="", help="only benchmarks with TEXT in their names")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the table there as well")
     parser.set_defaults(run=_selftest)
@@ -65,9 +66,9 @@ def _selftest(arguments: argparse.Namespace) -> int:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # for --perf-model=package.module:name
         settings = selftest.settings(arguments.device, arguments.perf_model)
-        if arguments.perf_model is not None:
-            load_recipe(arguments.perf_model)
-    except (selftest.DeviceUnusable, RecipeError) as error:
+        recipe = load_recipe(settings.models[0])
+        todo = selftest.cases(arguments.kind, settings.devices[0], recipe, arguments.k)
+    except (selftest.DeviceUnusable, selftest.NothingSelected, RecipeError) as error:
         print(f"python -m perf selftest: {error}", file=sys.stderr)
         return EXIT_USAGE
     done: list[Outcome] = []
@@ -79,7 +80,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
     try:
         for share in arguments.inject:
             trials = []
-            for trial in selftest.run(settings, arguments.kind, share, arguments.gates, _say):
+            for trial in selftest.run(settings, todo, arguments.kind, share, arguments.gates, _say):
                 trials.append(trial)
                 _say("")
                 left = gates - arguments.gates * len(done) - len(trials)

@@ -21,7 +21,7 @@ from perf.harness.options import Settings, SettingsError, resolve
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.trials import Trial
 from perf.harness.workload.axes import Axes
-from perf.harness.workload.plan import Plan, check_devices
+from perf.harness.workload.plan import check_devices
 from perf.harness.workload.workload import default_batch_sizes
 
 # The cases that the gate measures: steps, inference and an epoch; for a slow input, the benchmarks with an input. Each
@@ -31,8 +31,11 @@ INPUTS = (("epoch", 0, "resident"), ("epoch", 1, "resident"), ("input_pipeline",
           ("input_pipeline", 1, "resident"))  # fmt: skip
 
 
-def cases(kind: str, device: str, recipe: Recipe) -> list[Compared]:
-    """The cases of a self-test that plants a slowdown of this `kind` into the training of `recipe`."""
+def cases(kind: str, device: str, recipe: Recipe, part: str = "") -> list[Compared]:
+    """The cases of a self-test that plants a slowdown of this `kind` into the training of `recipe`.
+
+    Only those with `part` in their names. Raises NothingSelected if there are none.
+    """
     sizes = default_batch_sizes(recipe)
     infers = recipe.task is None or recipe.task().can_predict
     wanted = dict.fromkeys(
@@ -41,7 +44,15 @@ def cases(kind: str, device: str, recipe: Recipe) -> list[Compared]:
         if name != "inference" or infers
     )
     found = [(name, Axes(device, size, pipeline)) for name, size, pipeline in wanted]
-    return [Compared(f"{name}[{axes.id}]", name, axes) for name, axes in found]
+    every = [Compared(f"{name}[{axes.id}]", name, axes) for name, axes in found]
+    chosen = [case for case in every if part in case.name]
+    if not chosen:
+        raise NothingSelected(f"-k: {part!r} is in no name of {', '.join(case.name for case in every)}")
+    return chosen
+
+
+class NothingSelected(Exception):
+    """No case is left: `str()` says which there are."""
 
 
 class DeviceUnusable(Exception):
@@ -64,10 +75,10 @@ def settings(device: str, model: str | None = None) -> Settings:
     return replace(made, devices=(wanted[0].name,))
 
 
-def run(settings: Settings, kind: str, share: float, gates: int, say: Callable[[str], None]) -> Iterator[Trial]:
+def run(
+    settings: Settings, todo: Sequence[Compared], kind: str, share: float, gates: int, say: Callable[[str], None]
+) -> Iterator[Trial]:
     """Run `gates` gates of this code against itself, with a slowdown of `share` planted in head; 0 plants nothing."""
-    plan = Plan.of(settings)
-    todo = cases(kind, settings.devices[0], plan.network().recipe)
     inject = {"kind": kind, "share": share} if share else None
     with sides(settings, 1) as (base, head):
         both = {base.name: base, head.name: head}
