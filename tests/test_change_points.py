@@ -66,6 +66,9 @@ def test_a_part_without_a_change_does_not_hide_another_that_has_one():
     ("values", "places"),
     [
         ([], []),
+        ([1], []),
+        ([1, 2], []),
+        ([0, 1, 0, 1], []),
         ([1, 1, 9, 9, 9], []),  # too few before it
         ([1, 1, 1, 9, 9], []),  # too few after it
         ([1, 1, 1, 9, 9, 9], [3]),
@@ -136,10 +139,16 @@ def test_two_steps_that_undo_each_other_are_both_found():
     assert [abs(found - wanted) <= 1 for found, wanted in zip(change_points(values, 0.001), (20, 40), strict=True)]
 
 
-def test_a_drift_of_one_percent_for_each_of_30_runs_is_always_found():
+@pytest.mark.parametrize("spread", [0.01, 0.02])
+def test_a_drift_of_one_percent_for_each_of_30_runs_is_always_found(spread):
     """It is below 2.5% from each run to the next."""
     for seed in range(50):
-        assert change_points(noise(random.Random(seed), 30, 0.02, drift=math.log(1.01)), CHANCE / 17)
+        assert change_points(noise(random.Random(seed), 30, spread, drift=math.log(1.01)), CHANCE / 17)
+
+
+def test_the_same_values_give_the_same_changes():
+    values = noise(random.Random(5), 40, 0.03, steps=[(20, 0.06)])
+    assert change_points(values, 0.01) == change_points(values, 0.01)
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "two kinds"])

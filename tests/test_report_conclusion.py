@@ -296,3 +296,15 @@ def test_a_long_command_is_printed_whole_in_lines_that_a_shell_reads_as_one():
     made = replace(CPU_RUN, perf=CPU_RUN.perf | {"command": long})
     text = render([made], width=100).replace("\\\n", "")
     assert f"{long} --benchmark-json=gpu.json # on the machine with the GPU" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("length", [50, 56])
+def test_what_a_command_is_for_stands_behind_it_or_before_it_and_nothing_else_is_between(length):
+    place = f"/{'x' * length}/perf"
+    made = replace(CPU_RUN, perf=CPU_RUN.perf | {"command": f"pytest {place}"})
+    gpu = {
+        50: ["# on the machine with the GPU", f"pytest {place} --benchmark-json=gpu.json"],
+        56: [f"pytest {place} \\", "    --benchmark-json=gpu.json   # on the machine with the GPU"],
+    }[length]
+    lines = [*gpu, f"python {place} report cpu.json gpu.json"]
+    assert render([made], width=100).splitlines()[-3:] == [f"    {line}" for line in lines]

@@ -109,12 +109,12 @@ def _invitation(run: Run) -> list[Block]:
     ]
     lines: list[str] = []
     for text, where_to in typed:
-        typed_lines = list(command(text).lines)
-        if len(behind := f"{typed_lines[-1]}   {where_to}") <= PAGE:
-            typed_lines[-1] = behind.rstrip()
+        *first, last = command(text).lines
+        behind = f"{last}   {where_to}"
+        if not where_to:
+            lines += [*first, last]
         else:
-            typed_lines.insert(0, f"{INDENT}{where_to}")
-        lines += typed_lines
+            lines += [*first, behind] if len(behind) <= PAGE else [f"{INDENT}{where_to}", *first, last]
     return [
         Notes(["To compare with a GPU, copy its file here:"]),
         Fixed(lines, hang=None),
