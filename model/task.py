@@ -287,10 +287,10 @@ class TaskStep(TrainingStep):
 class UsersStep(TaskStep):
     """A training step that the user has written as a whole: `step(batch)`, updates included.
 
-    `gives_loss` says whether the last call returned a loss; if not, the loss is 0.
+    `gives_loss` says whether the last call returned a loss; None before the first. If it did not, the loss is 0.
     """
 
-    gives_loss = False
+    gives_loss: bool | None = None
 
     def __call__(self, *batch: Any) -> Tensor:
         assert self.task.step is not None
@@ -341,7 +341,9 @@ def facts(step: TrainingStep) -> dict[str, str]:
     default = " as there is no optimizer" if task.step is None and not any(one is not None for one in given) else ""
     loss = task.loss_name
     if isinstance(step, UsersStep):
-        loss = "step(batch)" if step.gives_loss else "not known, as step(batch) returns no tensor or number"
+        loss = (
+            "step(batch)" if step.gives_loss is not False else "not known, as step(batch) returns no tensor or number"
+        )
     found = {
         "loss": loss,
         "optimizer": optimizers + default,

@@ -100,6 +100,7 @@ def test_the_loss_of_a_whole_step_is_what_it_returns(returned, loss, said):
             return returned
 
     step = step_of(Returns)
+    assert facts(step)["loss"] == "step(batch)", "before it was called, as in a benchmark of inference"
     assert step(Adds().batch(4)).item() == loss
     assert facts(step)["loss"] == said
 
