@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.verdict.launches import (
+    FEWEST_ROUNDS,
     LEAST_ROUNDS,
     LEAST_SPREAD,
     LOOKS,
@@ -115,6 +116,28 @@ def test_in_three_times_the_noise_a_slowdown_of_5_percent_is_mostly_found_and_ra
     found = outcomes(np.random.default_rng(4), 0.05, 3 * SPREAD, 800)
     assert found[SLOWER] >= 0.85 * 800
     assert found[SAME] <= 0.04 * 800  # 1% a look, and few get to all of them
+
+
+def found_of_long_rounds(rng, slowdown, rounds, gates, budget_s=600, start_s=12, round_s=1.7, differ=0.08):
+    """The verdicts in time on rounds so long that a launch has few, as of a network with 13 million parameters."""
+    count = sum(look * (start_s + rounds * round_s) <= budget_s for look in range(1, LAST + 1))
+    samples = (
+        math.log1p(slowdown) + normal(rng, (gates, count, rounds), differ) + normal(rng, (gates, count, 1), SPREAD)
+    )
+    wall, cpu = np.median(samples, axis=2), np.mean(samples, axis=2)
+    looks = [look for look in LOOKS if look <= count]
+    decided = [
+        [found for look in looks if (found := decide("b", launches(one[:look], other[:look]), Rule(1)))]
+        for one, other in zip(wall, cpu, strict=True)
+    ]
+    return Counter(found[0].verdict if found else None for found in decided)
+
+
+def test_where_rounds_are_long_more_launches_find_more_than_more_rounds(quick):
+    few, many = (found_of_long_rounds(np.random.default_rng(6), 0.05, rounds, 300) for rounds in (FEWEST_ROUNDS, 40))
+    assert few[SLOWER] >= 0.98 * 300 and few[SAME] <= 0.01 * 300
+    assert many[SLOWER] < 0.93 * 300
+    assert found_of_long_rounds(np.random.default_rng(7), 0.0, FEWEST_ROUNDS, 300) == {SAME: 300}
 
 
 def test_unchanged_code_is_called_the_same_after_the_fewest_launches(quick):
@@ -324,7 +347,7 @@ def test_between_the_looks_nothing_is_decided():
 
 @pytest.mark.parametrize("value", [0.0, 0.5, -0.5])
 def test_one_launch_of_too_few_rounds_keeps_all_from_deciding(value):
-    enough, short = launches([value] * 15, rounds=LEAST_ROUNDS), launches([value], rounds=LEAST_ROUNDS - 1)
+    enough, short = launches([value] * 15, rounds=FEWEST_ROUNDS), launches([value], rounds=FEWEST_ROUNDS - 1)
     for look in LOOKS:
         assert decide("b", enough[: look - 1] + short, Rule(1)) is None
         assert decide("b", short + enough[: look - 1], Rule(1)) is None
@@ -487,4 +510,4 @@ def test_when_the_gate_looks_what_it_spends_there_and_what_it_leaves_out():
     spending = [METRICS * Rule(1).level(look) / ALPHA for look in LOOKS]
     assert spending == pytest.approx([0.1, 0.2, 0.2, 0.25, 0.25])
     assert [trim(count) for count in (1, 4, 8, 11, 12, 15, 16, 20)] == [0, 0, 0, 0, 1, 1, 2, 2]
-    assert LEAST_ROUNDS == 40
+    assert (LEAST_ROUNDS, FEWEST_ROUNDS) == (40, 12)

@@ -18,7 +18,7 @@ from perf.harness.measurement.side_by_side.pair import (
 )
 from perf.harness.measurement.side_by_side.schedule import Gate, Watcher
 from perf.harness.record.judgement import Verdict
-from perf.harness.verdict.launches import LEAST_ROUNDS, LOOKS, Rule
+from perf.harness.verdict.launches import FEWEST_ROUNDS, LEAST_ROUNDS, LOOKS, Rule
 from perf.harness.workload.axes import Axes
 
 STEP_S = 1e-3
@@ -174,13 +174,14 @@ def test_every_round_visits_both_sides_in_a_random_order():
     assert len({pair for pair in itertools.pairwise(pair[0] for pair in sides)}) == 4  # no pattern of two
 
 
-def test_all_visits_of_a_round_are_on_one_core_and_the_core_rotates():
-    lab = Lab(cores=(4, 7, 9))
+@pytest.mark.parametrize(("step_s", "per_core"), [(1e-3, ROUNDS_PER_CORE), (2.0, FEWEST_ROUNDS // 2)])
+def test_all_visits_of_a_round_are_on_one_core_and_the_core_rotates(step_s, per_core):
+    lab = Lab(cores=(4, 7, 9), step_s=step_s)
     lab.gate("a").run()
     rounds = lab.rounds()
     assert all(first[3] == second[3] for first, second in rounds)
     cores = [first[3] for first, _ in rounds]
-    expected = [(4, 7, 9)[number // ROUNDS_PER_CORE % 3] for number in range(len(cores))]
+    expected = [(4, 7, 9)[number // per_core % 3] for number in range(len(cores))]
     assert ROUNDS_PER_CORE == 10
     assert cores == expected
 
@@ -329,11 +330,11 @@ def test_what_waited_is_measured_when_there_is_time_after_all():
 
 
 def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
-    lab = Lab(step_s=2.0)
+    lab = Lab(step_s=8.0)
     (judged,) = lab.gate("a", budget_s=600).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.reason == (
-        "4 pairs of 40 rounds take 1,280 s, the time budget is 600 s; give more with --perf-time-budget, "
+        "4 pairs of 12 rounds take 1,536 s, the time budget is 600 s; give more with --perf-time-budget, "
         "or take a smaller batch"
     )
     assert lab.visits == []
@@ -345,7 +346,7 @@ def test_a_budget_of_seconds_is_compared_in_seconds():
 
 
 def test_a_refused_benchmark_does_not_keep_the_others_from_being_measured():
-    lab = Lab(replies={(side, "prepare", "long"): {"step_s": 2.0} for side in (BASE, HEAD)})
+    lab = Lab(replies={(side, "prepare", "long"): {"step_s": 8.0} for side in (BASE, HEAD)})
     assert verdicts(lab.gate("long", "short", budget_s=600).run()) == {"long": "INCONCLUSIVE", "short": "SAME"}
 
 
@@ -466,7 +467,10 @@ def test_a_source_file_that_is_changed_meanwhile_is_noticed():
         (1e-3, 7, 107),
         (3e-3, 3, 83),
         (5e-3, LEAST_STEPS, 75),
-        (0.1, LEAST_STEPS, LEAST_ROUNDS),
+        (0.07, LEAST_STEPS, LEAST_ROUNDS),
+        (0.1, LEAST_STEPS, 30),  # of 0.4 s each
+        (0.24, LEAST_STEPS, FEWEST_ROUNDS),
+        (2.0, LEAST_STEPS, FEWEST_ROUNDS),
     ],
 )
 def test_the_step_time_decides_the_steps_of_a_visit_and_the_rounds(step_s, steps, rounds):
@@ -474,7 +478,7 @@ def test_the_step_time_decides_the_steps_of_a_visit_and_the_rounds(step_s, steps
     lab.gate("a").run()
     assert (LEAST_STEPS, MOST_STEPS, VISIT_S) == (2, 64, 6e-3)
     assert {visit[4] for visit in lab.visits} == {steps}
-    assert len(lab.rounds()) == rounds >= LEAST_ROUNDS
+    assert len(lab.rounds()) == rounds
 
 
 class Notes(Watcher):

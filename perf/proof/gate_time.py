@@ -4,7 +4,7 @@
 
 The arguments are pytest's. The gate runs as always; afterwards a table says what its parts took, and how much the
 ratio of half the rounds of a launch differs from that of the other half. If this is much less than the ratios differ
-between launches, the rounds are long enough.
+between launches, fewer rounds and more launches would decide sooner; if it is more, noise within a launch decides.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from perf.harness.measurement.side_by_side.link import SideError, SideLost, SideSilent
 from perf.harness.measurement.side_by_side.replies import Finished, Loaded, Ready, Visited, Wanted, typed
 from perf.harness.record.judgement import Verdict
-from perf.harness.verdict.launches import LEAST_ROUNDS, Visit
+from perf.harness.verdict.launches import FEWEST_ROUNDS, LEAST_ROUNDS, Visit
 from perf.harness.verdict.weights import Weight
 from perf.harness.workload.axes import Axes
 
@@ -26,7 +26,10 @@ VISIT_S, LEAST_STEPS, MOST_STEPS = 6e-3, 2, 64
 # log ratio of a launch is known within 0.002 (perf/proof/gate_time.py, idle). The rule takes launches to differ by
 # 0.003 at least.
 CASE_S = 1.2
-# After this many rounds, the core changes. Both sides run on each core equally often.
+# If LEAST_ROUNDS rounds take longer than this [s], there are as many as fit into it, but at least FEWEST_ROUNDS. It is
+# about what a launch takes before its first round.
+LONG_S = 12.0
+# After this many rounds at most, the core changes. Both sides run on each core equally often.
 ROUNDS_PER_CORE = 10
 # Time limits of a reply [s]: to import torch and read the data; to build, compile and warm up a network; to make a
 # visit, which may also take VISIT_SLACK times the expected time.
@@ -151,14 +154,15 @@ class Pair:
         step_s = statistics.fmean(one.step_s for one in ready.values())
         steps = max(LEAST_STEPS, min(MOST_STEPS, round(VISIT_S / step_s) + 1))
         round_s = len(self._workers) * steps * step_s
-        count = max(LEAST_ROUNDS, round(CASE_S / round_s))
+        count = rounds_of(round_s)
+        per_core = min(ROUNDS_PER_CORE, count // 2)
         allow(count, round_s)
         limit_s = max(VISIT_LIMIT_S, VISIT_SLACK * steps * step_s)
         rounds: list[Round] = []
         seen: dict[str, list[Observed]] = {side: [] for side in self._workers}
         for number in range(count):
             watch(number / count)
-            core = self._cores[number // ROUNDS_PER_CORE % len(self._cores)] if self._cores else None
+            core = self._cores[number // per_core % len(self._cores)] if self._cores else None
             visits = {}
             for side in self._rng.sample(list(self._workers), len(self._workers)):
                 visited, of_it = self._seen(side, steps, core, limit_s)
@@ -216,6 +220,12 @@ class Pair:
         if failed:
             raise failure(failed)
         return replies
+
+
+def rounds_of(round_s: float) -> int:
+    """How many rounds a launch has of a case whose rounds take so long [s]."""
+    least = max(FEWEST_ROUNDS, min(LEAST_ROUNDS, int(LONG_S / round_s)))
+    return max(least, round(CASE_S / round_s))
 
 
 def check_times(seen: Mapping[str, Sequence[Observed]]) -> None:
