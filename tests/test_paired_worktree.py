@@ -60,7 +60,7 @@ def test_a_short_id_is_a_ref_too(repository):
     assert commit(repository, sha[:8]) == sha
 
 
-@pytest.mark.parametrize("ref", ["nowhere", "HEAD~9", "HEAD:file.txt", "HEAD~1..HEAD", "main main"])
+@pytest.mark.parametrize("ref", ["nowhere", "HEAD~9", "HEAD:file.txt", "HEAD~1..HEAD"])
 def test_an_unknown_ref_is_refused_by_name_with_what_to_do(repository, ref):
     with pytest.raises(RefError) as caught:
         commit(repository, ref)
@@ -68,6 +68,16 @@ def test_an_unknown_ref_is_refused_by_name_with_what_to_do(repository, ref):
         f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; "
         "in CI, fetch it first (git fetch origin main)"
     )
+
+
+@pytest.mark.parametrize(
+    ("ref", "meant"), [("mian", "main"), ("slow", "feature/slow"), ("develop", "origin/develop"), ("V1", "")]
+)
+def test_a_ref_that_stands_for_another_is_asked_for(repository, ref, meant):
+    """A clone has one branch of its own, and those of its origin under other names."""
+    git(repository, "update-ref", "refs/remotes/origin/develop", "HEAD")
+    with pytest.raises(RefError, match=rf"; did you mean {meant}\?$" if meant else "; in CI, fetch it first"):
+        commit(repository, ref)
 
 
 @pytest.mark.parametrize("ref", ["--output=x", "-h", "--all", "-"])

@@ -21,7 +21,9 @@ def test_an_interrupt_prints_and_keeps_what_is_known(gate, world, pytester):
     world.found = dict.fromkeys(NAMES, UNDECIDED | {"reason": "interrupted"}) | {"inference[cpu-bs64]": SLOWER}
     result = gate()
     assert result.ret == 2
-    result.stdout.fnmatch_lines(["*1 SLOWER · 3 INCONCLUSIVE", "Kept as */partial_gate_*.json"])
+    result.stdout.fnmatch_lines(
+        ["PARTIAL: the run did not finish.", "*1 SLOWER · 3 INCONCLUSIVE", "Kept as */partial_gate_*.json"]
+    )
     (path,) = kept(pytester)
     assert path.name.startswith("partial_gate_")
     assert read(path)["perf"]["complete"] is False

@@ -77,6 +77,14 @@ def test_runs_of_a_part_are_a_history_of_their_own(tmp_path):
     assert [(len(one.runs), len(one.trends)) for one in found] == [(3, 1), (2, 2)]
 
 
+def test_runs_that_have_no_other_to_compare_with_are_named(tmp_path, capsys):
+    stored(tmp_path, [1.0, 1.0])
+    write(tmp_path / "other_machine.json", record(number=5, fingerprint={"cpu_model": "other"}))
+    write(tmp_path / "a_part.json", record(number=6, unfit=["3 deselected"], names=(NAME,)))
+    said = " ".join(trend(capsys, tmp_path)[1].split())
+    assert "Nothing to compare with, by machine, settings and benchmarks: other_machine.json, a_part.json." in said
+
+
 def test_a_gate_that_has_measured_nothing_is_said(tmp_path, capsys):
     stored(tmp_path, [1.0, 1.0])
     gate = {"name": f"perf/x.py::test_{NAME}", "verdict": "INVALID"}

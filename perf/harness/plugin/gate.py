@@ -30,7 +30,7 @@ from perf.harness.record import Case, Run
 from perf.harness.record.judgement import GateRun, Judgement, Verdict
 from perf.harness.report.layout import Heading, page
 from perf.harness.report.quantities import counted, duration
-from perf.harness.report.reviewer import judged
+from perf.harness.report.reviewer import judged, unfinished
 from perf.harness.verdict.accepted import Acceptance, accept
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.rows import PLAIN_PIPELINE
@@ -303,7 +303,8 @@ class SideBySide(Way):
         if run is None:
             return
         terminal.section("Stepwatch: base against head")
-        blocks = [Heading("Stepwatch"), *judged(run, verbose=self.config.get_verbosity() > 0)]
+        partial = [] if run.complete else [unfinished()]
+        blocks = [Heading("Stepwatch"), *partial, *judged(run, verbose=self.config.get_verbosity() > 0)]
         for line in [*page(blocks, self.progress.columns).splitlines(), "", *self._record.lines()]:
             terminal.write_line(line)
 

@@ -17,7 +17,7 @@ from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import hardware, machines, qualification
-from perf.harness.report.reviewer import MARKER, cut, judged, workflow_commands
+from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
 from perf.harness.report.together import together
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
@@ -90,7 +90,7 @@ def _warnings(named: Sequence[tuple[str, Run]]) -> list[Block]:
         text = f"SMOKE{_which(smoke)}: a short run on a part of the data. Do not decide anything by its numbers."
         blocks.append(Notes([text]))
     if partial:
-        blocks.append(Notes([f"PARTIAL{_which(partial)}: the run did not finish."]))
+        blocks.append(unfinished(_which(partial)))
     for letter, run in named:
         if run.untimed:
             blocks.append(Notes([f"Without a usable time{_which([letter])}: {some_of(run.untimed)}."]))

@@ -43,6 +43,11 @@ NOTES = 3  # even the shortest summary has these notes
 ACCEPTABLE = (Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING)
 
 
+def unfinished(which: str = "") -> Block:
+    """That a run did not finish; `which` says which one it is: ` (A)`."""
+    return Notes([f"PARTIAL{which}: the run did not finish."])
+
+
 def judged(run: Run, *, verbose: bool) -> list[Block]:
     """What was compared, the verdicts and, of a gate, how it measured and what its exit code means."""
     gate = run.gate

@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from perf.harness.record.run import Run, short_name, told_apart
+from perf.harness.record.run import Run, short_name, some_of, told_apart
 from perf.harness.report import quantities
 from perf.harness.report.facts import machine
 from perf.harness.report.layout import PLOT, Block, Column, Heading, Notes, Table, formatted
@@ -35,9 +35,8 @@ def render_trends(found: Sequence[History], skipped: Sequence[str], *, width: in
         return json.dumps(made, indent=1, allow_nan=False, ensure_ascii=True)
     several = [history for history in found if len(history.runs) > 1]
     blocks: list[Block] = [Heading("Stepwatch: trend"), *(block for history in several for block in _blocks(history))]
-    if alone := len(found) - len(several):
-        runs = quantities.counted(alone, "run or gate", "runs or gates")
-        blocks.append(Notes([f"Alone with its machine and settings: {runs}."]))
+    if alone := [history.runs[0].file_name for history in found if len(history.runs) == 1]:
+        blocks.append(Notes([f"Nothing to compare with, by machine, settings and benchmarks: {some_of(alone)}."]))
     return formatted([*blocks, *([Notes(NOTES)] if several else []), *_skipped(skipped)], format, width, FORMATS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import subprocess
 from pathlib import Path
@@ -41,10 +42,20 @@ def commit(repository: Path, ref: str) -> str:
     except RefError:
         if ref.startswith(("/", ".", "~")):
             raise RefError(f"there is no folder {ref}") from None
+        what_to_do = _meant(repository, ref) or "in CI, fetch it first (git fetch origin main)"
         raise RefError(
-            f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; "
-            "in CI, fetch it first (git fetch origin main)"
+            f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; {what_to_do}"
         ) from None
+
+
+def _meant(repository: Path, ref: str) -> str:
+    """A question for the branch or tag that `ref` may stand for: of a remote, or spelled nearly so; "" if none is."""
+    try:
+        names = git(repository, "for-each-ref", "--format=%(refname:short)").split()
+    except RefError:  # it is no repository
+        return ""
+    close = [name for name in names if name.endswith(f"/{ref}")] or difflib.get_close_matches(ref, names, n=1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _merge_base(repository: Path, ref: str) -> str:
