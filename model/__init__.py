@@ -3,7 +3,8 @@
 from model.errors import RecipeError, Refused, UnknownModel
 from model.recipes import Recipe, load_recipe
 from model.state import FirstState
-from model.task import Task, TaskStep, UsersStep
+from model.task import Task
+from model.task_step import TaskStep, UsersStep
 from model.training import Batch, Batches, TrainingStep, Wrapped, evaluate, train_epoch
 
 __all__ = [

@@ -1,7 +1,6 @@
 """`python -m model`: train the reference network, or another one, then print how good it is and the training time."""
 
 import argparse
-import itertools
 import math
 import sys
 import time
@@ -17,12 +16,13 @@ from data import PIPELINES, DataError, load, open_pipeline
 from model.errors import RecipeError
 from model.nesting import mapped
 from model.recipes import Recipe, load_recipe
-from model.task import LEARNING_RATE, TaskStep
+from model.task import LEARNING_RATE
+from model.task_step import TaskStep, metrics, whole
 from model.training import Batches, TrainingStep, evaluate, train_epoch
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
-# An epoch of a task that only makes mini-batches, and what its metrics are computed on.
-MADE_BATCHES, METRIC_BATCHES = 100, 32
+# An epoch of a task that only makes mini-batches.
+MADE_BATCHES = 100
 WRONG_USE = 4  # pytest's exit code for a usage error
 INTERRUPTED = 130  # the exit code that shells report for SIGINT: 128 + 2
 
@@ -41,8 +41,8 @@ def at_least(kind: type[int] | type[float], minimum: float, text: str) -> int | 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m model", description=__doc__)
-    whole = partial(at_least, int, 1)
-    whole.__name__ = "whole number"  # type: ignore[attr-defined]  # argparse quotes it: "invalid whole number value"
+    number = partial(at_least, int, 1)
+    number.__name__ = "whole number"  # type: ignore[attr-defined]  # argparse quotes it: "invalid whole number value"
     parser.add_argument(
         "--device", default="", help="cpu, cuda, cuda:1, mps, … (default: an accelerator if there is one, else cpu)"
     )
@@ -50,8 +50,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="a network or a training, as in --perf-model (default: simple_nn)")  # fmt: skip
     parser.add_argument("--data", default="auto", choices=["auto", "mnist", "digits"], help="(default: auto)")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help="(default: data/)")
-    parser.add_argument("--epochs", type=whole, default=5, metavar="N", help="(default: 5)")
-    parser.add_argument("--batch-size", type=whole, default=64, metavar="N", help="(default: 64)")
+    parser.add_argument("--epochs", type=number, default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--batch-size", type=number, default=64, metavar="N", help="(default: 64)")
     parser.add_argument("--lr", type=partial(at_least, float, 0.0), metavar="RATE",
                         help=f"learning rate (default: that of the training; of our own {LEARNING_RATE})")  # fmt: skip
     parser.add_argument("--pipeline", default="resident", choices=PIPELINES, help="(default: resident)")
@@ -112,8 +112,9 @@ def train_on_images(options: argparse.Namespace, recipe: Recipe) -> float:
     pipeline = partial(open_pipeline, options.pipeline, batch_size=options.batch_size, device=options.device)
     with pipeline(data.train, seed=options.seed) as training:
         loss = train(options, step, training.epoch)
+        measured = print_metrics(step, training.epoch)
     network = step.task.network if isinstance(step, TaskStep) else step.model
-    if network is not None:
+    if network is not None and not measured:
         with pipeline(data.test, seed=options.seed) as test:
             accuracy = evaluate(network, test.epoch())
         print(f"Accuracy on the {len(data.test):,} test images: {accuracy:.2%}")
@@ -141,14 +142,17 @@ def train_task(options: argparse.Namespace, recipe: Recipe) -> float:
         return ((mapped(lambda tensor: tensor.to(options.device), batch),) for batch in batches)
 
     loss = train(options, step, epoch)
-    if (metrics := step.task.member("metrics")) is not None:
-        step.model.eval()
-        with torch.no_grad():
-            values = metrics([batch for (batch,) in itertools.islice(epoch(0), METRIC_BATCHES)])
-        for name, value in values.items():
-            print(f"{name}: {float(value):.4g}")
+    print_metrics(step, epoch)
     took(options)
     return loss
+
+
+def print_metrics(step: TrainingStep, epoch: Callable[[int], Batches]) -> bool:
+    """Print what the training's own `metrics(batches)` gives, or raise RecipeError. Returns whether it gave any."""
+    found = metrics(step, map(whole, epoch(0))) if isinstance(step, TaskStep) else {}
+    for name, value in found.items():
+        print(f"{name}: {value:.4g}")
+    return bool(found)
 
 
 def took(options: argparse.Namespace, how: str = "") -> None:

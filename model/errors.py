@@ -1,4 +1,4 @@
-"""The errors of a model that cannot be used."""
+"""The errors of a model that cannot be used, and the lines to write instead."""
 
 
 class RecipeError(Exception):
@@ -14,3 +14,36 @@ class Refused(RecipeError):
 
     def __init__(self, why: str, *lines: str) -> None:
         super().__init__("\n".join([f"{why}; write:", *(f"    {line}" for line in lines)]) if lines else why)
+
+
+LOSS_LINES = (
+    "def loss(self, batch):",
+    "    x, y = batch",
+    "    return torch.nn.functional.cross_entropy(self.model(x), y)",
+)
+OPTIMIZER_LINES = (
+    "def optimizers(self):",
+    "    return torch.optim.AdamW(self.model.parameters(), lr=1e-3)",
+)
+STEP_LINES = (
+    "def step(self, batch):",
+    "    self.optimizer.zero_grad()",
+    "    loss = …",
+    "    loss.backward()",
+    "    self.optimizer.step()",
+    "    return loss",
+)
+CLOSURE_LINES = (
+    "def step(self, batch):",
+    "    def closure():",
+    "        self.optimizer.zero_grad()",
+    "        loss = …",
+    "        loss.backward()",
+    "        return loss",
+    "    return self.optimizer.step(closure)",
+)
+LAZY_LINES = (
+    "network = …",
+    "network(torch.zeros(2, …))  # a batch of two: the lazy modules become real ones",
+    "return network",
+)

@@ -82,3 +82,9 @@ def described(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
     return type(value).__name__
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a function, also of a partial one; of any other object that can be called, that of its class."""
+    found = function.func if hasattr(function, "func") else function
+    return str(getattr(found, "__name__", type(found).__name__))

@@ -22,7 +22,8 @@ from model.errors import RecipeError, Refused
 from model.imports import LIBRARIES, guarded, import_factory, is_file, put_back, raised
 from model.language import TinyLM
 from model.networks import SimpleNN, SmallCNN
-from model.task import Parameters, Task, TaskStep, UsersStep, is_task, sgd
+from model.task import Parameters, Task, is_task, sgd
+from model.task_step import TaskStep, UsersStep
 from model.training import TrainingStep
 
 T = TypeVar("T")

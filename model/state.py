@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from model.members import attributes
-from model.task import TaskStep
+from model.task_step import TaskStep
 from model.training import TrainingStep
 
 

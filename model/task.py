@@ -19,10 +19,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from model.errors import RecipeError, Refused
-from model.members import attributes, described, has, own_names, required
-from model.nesting import tensors
-from model.training import Batch, TrainingStep
+from model.errors import CLOSURE_LINES, LAZY_LINES, LOSS_LINES, OPTIMIZER_LINES, STEP_LINES, RecipeError, Refused
+from model.members import attributes, described, has, name_of, own_names, required
 
 LEARNING_RATE = 0.01
 
@@ -32,8 +30,6 @@ MEMBERS = (*MAKES_A_TASK, "model", "loss", "optimizers", "optimizer", "configure
            "unit", "metrics", "batch_sizes", "input_shape", "classes")  # fmt: skip
 # With one of these, a network for images says how it is trained.
 TRAINS = ("loss", "optimizers", "optimizer", "configure_optimizers", "metrics", "count")
-# The settings of an optimizer that a report shows, where they are not 0.
-SETTINGS = ("lr", "momentum", "weight_decay")
 # What Lightning calls and Stepwatch does not, with what to write instead.
 NOT_CALLED = {
     "optimizer_step": "write `step(batch)`",
@@ -104,7 +100,7 @@ class Task:
             raise Refused(f"{self.name}: it has several networks, and does not say how to train them", *LOSS_LINES)
         function = given or functional.cross_entropy
         self._of_network = True
-        return self._of_outputs(function), _named(function)
+        return self._of_outputs(function), name_of(function)
 
     def _of_outputs(self, loss: Callable[..., Tensor]) -> Callable[[Any], Tensor]:
         network = self.network
@@ -255,63 +251,6 @@ class Task:
                 object.__setattr__(self.made, name, lambda *_, **__: None)
 
 
-class TaskStep(TrainingStep):
-    """The training step of a user's own training, built from its loss, its optimizers and its schedulers."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.model = task.networks
-        self.optimizers, self.schedulers = task.optimized()
-        self.loss = functional.cross_entropy  # never called: `forward` asks the task
-
-    def forward(self, *batch: Any) -> Tensor:
-        return self.task.loss(whole(batch))
-
-    def schedule(self) -> None:
-        for scheduler, interval in self.schedulers:
-            if interval == "step":
-                scheduler.step()
-
-    def end_epoch(self) -> None:
-        for scheduler, interval in self.schedulers:
-            if interval == "epoch":
-                scheduler.step()
-
-    def inputs(self, *batch: Any) -> Batch:
-        return (whole(batch),)
-
-    def predict(self, *inputs: Any) -> Any:
-        return self.task.predict(whole(inputs))
-
-
-class UsersStep(TaskStep):
-    """A training step that the user has written as a whole: `step(batch)`, updates included.
-
-    `gives_loss` says whether the last call returned a loss; None before the first. If it did not, the loss is 0.
-    """
-
-    gives_loss: bool | None = None
-
-    def __call__(self, *batch: Any) -> Tensor:
-        assert self.task.step is not None
-        loss = as_loss(self.task.step(whole(batch)))
-        self.gives_loss = loss is not None
-        return torch.tensor(0.0) if loss is None else loss
-
-
-def whole(batch: Batch) -> Any:
-    """The user's mini-batch: a pair of images and labels, or the only argument of a step."""
-    return batch[0] if len(batch) == 1 else batch
-
-
-def as_loss(returned: Any) -> Tensor | None:
-    """The loss that a whole `step` returned, detached: the sum of its tensors, or its number; None if it is neither."""
-    found = [one.detach().sum() for one in tensors(returned)]
-    if found:
-        return torch.stack(found).sum()
-    return torch.tensor(float(returned)) if isinstance(returned, int | float) else None
-
-
 def is_task(factory: object, made: object) -> bool:
     """Whether these bring a training of their own, and not only a network for images."""
     if not isinstance(made, nn.Module):
@@ -326,42 +265,6 @@ def needs_closure(optimizer: Optimizer) -> bool:
     """Whether an update of `optimizer` computes the loss again, as that of LBFGS."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
-
-
-def facts(step: TrainingStep) -> dict[str, str]:
-    """What the report says of the training, by subject: loss, optimizer, scheduler, and what is not used."""
-    optimizers = " and ".join(map(_set_up, step.optimizers))
-    if not isinstance(step, TaskStep):
-        return {"loss": _named(step.loss), "optimizer": optimizers}
-    task = step.task
-    schedulers = [f"{type(one).__name__} per {interval}" for one, interval in step.schedulers]
-    if task.step is not None:
-        schedulers = [type(one).__name__ for one in attributes(task.made) if isinstance(one, LRScheduler)]
-    given = [task.member(name) for name in ("optimizers", "optimizer", "configure_optimizers")]
-    default = " as there is no optimizer" if task.step is None and not any(one is not None for one in given) else ""
-    loss = task.loss_name
-    if isinstance(step, UsersStep):
-        loss = (
-            "step(batch)" if step.gives_loss is not False else "not known, as step(batch) returns no tensor or number"
-        )
-    found = {
-        "loss": loss,
-        "optimizer": optimizers + default,
-        "scheduler": ", ".join(schedulers),
-        "unused": "; ".join(task.unused()),
-    }
-    return {subject: text for subject, text in found.items() if text}
-
-
-def _set_up(optimizer: Optimizer) -> str:
-    """An optimizer with its settings: `SGD (lr 0.01, momentum 0.9)`."""
-    found = {}
-    for key in SETTINGS:
-        values = {float(group[key]) for group in optimizer.param_groups if isinstance(group.get(key), int | float)}
-        if values - {0.0} and not isinstance(optimizer.defaults.get(key), bool):
-            found[key] = " or ".join(f"{value:g}" for value in sorted(values))
-    said = ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in found.items())
-    return type(optimizer).__name__ + (f" ({said})" if said else "")
 
 
 def _networks(name: str, made: object) -> nn.Module:
@@ -412,41 +315,3 @@ def _scheduled(name: str, given: Any) -> tuple[Any, str]:
         raise Refused(f"{name}: ReduceLROnPlateau waits for a metric, which no benchmark computes while it trains",
                       "return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 10)]")  # fmt: skip
     return scheduler, interval
-
-
-def _named(function: Callable[..., Any]) -> str:
-    found = function.func if hasattr(function, "func") else function
-    return str(getattr(found, "__name__", type(found).__name__))
-
-
-LOSS_LINES = (
-    "def loss(self, batch):",
-    "    x, y = batch",
-    "    return torch.nn.functional.cross_entropy(self.model(x), y)",
-)
-OPTIMIZER_LINES = (
-    "def optimizers(self):",
-    "    return torch.optim.AdamW(self.model.parameters(), lr=1e-3)",
-)
-STEP_LINES = (
-    "def step(self, batch):",
-    "    self.optimizer.zero_grad()",
-    "    loss = …",
-    "    loss.backward()",
-    "    self.optimizer.step()",
-    "    return loss",
-)
-CLOSURE_LINES = (
-    "def step(self, batch):",
-    "    def closure():",
-    "        self.optimizer.zero_grad()",
-    "        loss = …",
-    "        loss.backward()",
-    "        return loss",
-    "    return self.optimizer.step(closure)",
-)
-LAZY_LINES = (
-    "network = …",
-    "network(torch.zeros(2, …))  # a batch of two: the lazy modules become real ones",
-    "return network",
-)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from model import train_epoch
 from perf.harness.measurement.bench import Bench
+from perf.harness.measurement.learned import quality
 
 EPOCHS = 5
 
@@ -25,7 +26,7 @@ def test_training_run(bench: Bench) -> None:
         bench.record_rate(EPOCHS * len(work.data.train))
 
     by_epoch = [loss.item() for loss in losses]
-    bench.keep(**bench.quality(trainee))
+    bench.keep(**quality(work, trainee))
     by_number = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
     bench.keep(epochs=EPOCHS, losses=by_number)
     bench.record_losses(by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)

@@ -257,6 +257,31 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     assert lines[7].endswith(" s (5 epochs on cpu, resident pipeline)")
 
 
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ("def batch(self, size): return torch.rand(size, 4), torch.arange(size) % 3", "guessed: 0.25\n"),
+        ("input_shape, classes = (1, 28, 28), 10\n"
+         "    def forward(self, x): return super().forward(x.flatten(1)[:, :4])", "guessed: 0.25\n"),
+        ("def batch(self, size): return torch.rand(size, 4), torch.arange(size) % 3\n    number = 'none'",
+         "mine:Net: `metrics(batches)` raised ValueError: could not convert string to float: 'none'\n"),
+    ],
+)  # fmt: skip
+def test_a_trainings_own_metrics_are_printed_or_what_they_raised(
+    tmp_path, monkeypatch, digits_root, capsys, members, says
+):
+    outputs = 10 if "classes" in members else 3
+    text = f"class Net(nn.Linear):\n    number = 0.25\n    {members}\n"
+    text += f"    def __init__(self):\n        super().__init__(4, {outputs})\n"
+    text += "    def metrics(self, batches): return {'guessed': self.number} if len(batches) == 32 else 1 / 0"
+    write_module(tmp_path, monkeypatch, text)
+    data = [f"--data-root={digits_root}", "--data=digits"] if "classes" in members else []
+    code = main(["--model=mine:Net", "--epochs=1", "--device=cpu", "--batch-size=64", *data])
+    out, err = capsys.readouterr()
+    assert says in out + err and "Accuracy" not in out
+    assert code == (4 if "raised" in says else 0)
+
+
 def test_the_same_seed_gives_the_same_losses_through_any_pipeline(digits_root, capsys):
     printed = []
     for pipeline in ("resident", "dataloader"):

@@ -278,7 +278,7 @@ def test_the_median_of_two_passes_is_their_mean_and_no_less_sure():
 
 def half_width(slow_passes, count):
     """Half the interval, as a logarithm in units of Student's t, of passes of which some take twice as long."""
-    medians = [2.0] * slow_passes + [1.0] * (count - slow_passes)
+    medians = [6.0] * slow_passes + [3.0] * (count - slow_passes)
     freedom = stats.quantile(0.975, count - 1)
     return math.log1p(summary([[one] for one in medians]).spread) / freedom
 
@@ -351,13 +351,14 @@ def test_a_count_that_is_none_has_no_share(found, of):
 
 def test_the_robust_spread_is_the_standard_deviation_of_what_is_normal_and_ignores_the_rest():
     quantiles = [statistics.NormalDist(0.0, 0.06).inv_cdf((number + 0.5) / 999) for number in range(999)]
-    samples = [math.exp(value) for value in quantiles]
+    samples = [0.01 * math.exp(value) for value in quantiles]
     assert stats.robust_spread(samples) == pytest.approx(0.06, rel=0.01)
     assert stats.robust_spread([*samples, *[1e9] * 99]) == pytest.approx(0.06, rel=0.15)
 
 
 def test_the_next_of_few_values_may_be_further_away():
-    """Student's t of Hahn and Meeker (1991): 6.965 at 99% with two degrees of freedom, 2.821 with nine."""
+    """Student's t of Hahn and Meeker (1991) at 99%: 31.821, 6.965, 2.821 with one, two, nine degrees of freedom."""
+    assert stats.next_one(2, 0.99) == pytest.approx(31.821 * math.sqrt(1.5), rel=1e-3)
     assert stats.next_one(3, 0.99) == pytest.approx(6.965 * math.sqrt(4 / 3), rel=1e-3)
     assert stats.next_one(10, 0.99) == pytest.approx(2.821 * math.sqrt(1.1), rel=1e-3)
     with pytest.raises(ValueError, match="no standard deviation"):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
-from model.task import facts
+from model.task_step import facts
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.report import render

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from data import Batch, Pipeline, ResidentPipeline
-from model import TaskStep, TrainingStep, UsersStep, evaluate
-from model.imports import raised
-from model.task import facts, whole
+from model import TrainingStep, UsersStep
+from model.task_step import facts
 from perf.harness.machine import devices, memory
 from perf.harness.machine.load import crowding, foreign_cpu_s
 from perf.harness.machine.telemetry.energy import counter
@@ -25,6 +24,7 @@ from perf.harness.machine.telemetry.summary import NEAR_S, condense, rounds_with
 from perf.harness.measurement import traffic
 from perf.harness.measurement.checks.probes import product_rate
 from perf.harness.measurement.effort import Effort
+from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.parity import epoch_apart, first_losses, logits_apart, parity
 from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
@@ -39,12 +39,6 @@ from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.modes.precision import AutocastStep
 from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
 
-# After fewer steps than this, the loss need not have fallen: `--benchmark-disable` runs only one step.
-FALLING_STEPS = 8
-
-
-# The metrics of a task are those of so many mini-batches.
-METRIC_BATCHES = 32
 # A step that is slower than its limit so many times is not slow by chance.
 TRIES = 3
 # The first losses of a training take this part of the time that the profile gives to a case, or of one step.
@@ -310,35 +304,6 @@ class Bench:
         work = traffic.work(lambda: call(*batch))
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
-    def quality(self, trainee: Trainee) -> dict[str, Any]:
-        """How good the trained network is: its accuracy on the test images, or the metrics of a task on its data.
-
-        Raises MeasurementError if the task's `metrics(batches)` fail.
-        """
-        work = self.workload
-        if work.recipe.task is None:
-            with work.open(work.data.test) as test:
-                return {"accuracy": evaluate(trainee.model, test.epoch())}
-        assert isinstance(trainee.fresh, TaskStep)
-        metrics = trainee.fresh.task.member("metrics")
-        if metrics is None:
-            network = trainee.fresh.task.network
-            if work.recipe.brings_data or network is None:
-                return {}
-            with work.open(work.data.test) as test:
-                return {"accuracy": evaluate(network, test.epoch())}
-        was_training = trainee.model.training
-        trainee.model.eval()
-        try:
-            with torch.no_grad():
-                found = metrics([whole(batch) for batch in work.batches(METRIC_BATCHES)])
-            numbers = {str(name): float(value) for name, value in found.items()}
-            return {"metrics": {name: value for name, value in numbers.items() if math.isfinite(value)}}
-        except Exception as error:
-            raise MeasurementError(f"`metrics(batches)` raised {raised(error)}") from error
-        finally:
-            trainee.model.train(was_training)
-
     def record_losses(self, first: float, last: float, steps: int) -> None:
         """Record both losses. Raises MeasurementError if they show that nothing was trained.
 
@@ -351,15 +316,3 @@ class Bench:
             raise MeasurementError(problem)
         if whole and math.isfinite(first) and not math.isfinite(last):
             raise MeasurementError(f"the loss is not finite: {first:.4g} at first, {last:.4g} at last")
-
-
-def training_problem(first: float, last: float, steps: int) -> str:
-    """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not."""
-    if not (math.isfinite(first) and math.isfinite(last)):
-        return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
-    if steps >= FALLING_STEPS and not last < first:
-        return (
-            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
-            "the step does not train the network"
-        )
-    return ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
 # Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95
+# A median is one of up to so many calls.
+MEDIAN_CALLS = 30
 
 
 def device_timer(synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Clock:
@@ -54,6 +57,23 @@ def warm_up(call: Callable[[], object], timer: Clock, *, least_s: float, most_s:
             return WarmUp(calls, best, stable=False)
         block = max(1, min(WARM_BLOCK_CALLS, int((most_s - spent) / mean)))
         start = timer()
+
+
+def medians_s(call: Callable[[], object], timer: Clock, stops: Sequence[Clock], *, most_s: float) -> list[float]:
+    """The median time from the start of a call to each of `stops` [s]; the device is idle before each call.
+
+    The same number of calls goes first, to warm up. All calls together take up to about 2 × `most_s` seconds.
+    """
+    begin, warm = timer(), 0
+    while warm < MEDIAN_CALLS and (warm == 0 or timer() - begin < most_s):
+        call()
+        warm += 1
+    times = []
+    for _ in range(warm):
+        before = timer()
+        call()
+        times.append([stop() - before for stop in stops])
+    return [statistics.median(found) for found in zip(*times, strict=True)]
 
 
 def laps(call: Callable[[], object], timer: Clock, *, most_s: float, least: int) -> list[float]:

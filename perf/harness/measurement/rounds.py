@@ -7,7 +7,6 @@ the timed loop and keeps its times.
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
-from perf.harness.measurement.calls import Clock, device_timer, warm_up
-from perf.harness.measurement.effort import Effort, StoppingRule
+from perf.harness.measurement.between import Between, Over
+from perf.harness.measurement.calls import Clock, device_timer, medians_s, warm_up
+from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.statistics.fits import fixed_cost
 
@@ -30,9 +30,8 @@ T = TypeVar("T")
 ROUND_S = 0.01
 # A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
-# Measurements apart from the rounds: the median of up to 30 calls. They take as long as a pass's rounds of the case,
-# within these limits [s].
-ASIDE_CALLS, ASIDE_S = 30, (0.2, 1.0)
+# Measurements apart from the rounds take as long as a pass's rounds of the case, within these limits [s].
+ASIDE_S = (0.2, 1.0)
 # The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
 LOAD_S = 0.3
 # The shortest time between two progress messages on the terminal, which are written between rounds [s].
@@ -82,45 +81,6 @@ ONLY = Pass()
 
 def _nothing() -> None:
     """The function to call between rounds if no progress is shown."""
-
-
-class _Over(BaseException):
-    """Ends the rounds of a case. It is not an Exception, because `pedantic` counts an Exception as a failure."""
-
-
-class _Rounds:
-    """The set-up and teardown that `pedantic` calls between rounds, outside the timed region.
-
-    They note when each round began and ended. These clock readings include a few microseconds of `pedantic` itself, so
-    they do not give the times of the rounds.
-    """
-
-    def __init__(
-        self, clock: Clock, setup: Callable[[], None] | None, tick: Callable[[], None], rule: StoppingRule
-    ) -> None:
-        self._clock, self._setup, self._tick, self._rule = clock, setup, tick, rule
-        self._readings: list[float] = [clock()]
-        self._begin = self._readings[0]
-
-    def setup(self) -> None:
-        if self._setup is not None:
-            self._setup()
-        self._readings[-1] = self._clock()
-
-    def teardown(self) -> None:
-        self._readings.append(self._clock())
-        self._tick()
-        self._readings.append(self._clock())
-        if self._rule.is_over(self._readings[-1] - self._begin, len(self._readings) // 2, self._times):
-            raise _Over
-
-    def _times(self) -> list[float]:
-        return [end - start for start, end in self.spans]
-
-    @property
-    def spans(self) -> list[tuple[float, float]]:
-        """(start, end) of each round [s]."""
-        return list(zip(self._readings[:-1:2], self._readings[1::2], strict=True))
 
 
 class Measurement:
@@ -239,21 +199,21 @@ class Measurement:
         rounds = self._effort.rounds_for(round_s)
         self._keep(timing="throughput" if iterations > 1 else "latency")
         rule = self._effort.stopping_rule(rounds * round_s)
-        watch = _Rounds(self._clock, setup, self._ticker(rounds, round_s), rule)
+        between = Between(self._clock, setup, self._ticker(rounds, round_s), rule)
         start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
         used_j, began = self._energy_j(), self.timer()
-        with contextlib.suppress(_Over):  # every finished round counts
+        with contextlib.suppress(Over):  # every finished round counts
             self._pedantic(
                 call,
-                setup=None if setup is None else watch.setup,
-                teardown=watch.teardown,
+                setup=None if setup is None else between.setup,
+                teardown=between.teardown,
                 rounds=rounds,
                 warmup_rounds=0,
                 iterations=iterations,
             )
-        self.rounds = watch.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
+        self.rounds = between.spans[:rounds]  # `pedantic` may call once more, for a result or a profile
         self.calls += len(self.rounds) * iterations
-        once_more = len(watch.spans) - len(self.rounds)
+        once_more = len(between.spans) - len(self.rounds)
         self._keep_energy(used_j, began, len(self.rounds) * iterations + once_more)
         after, wall_s = self._foreign_cpu_s(), self.timer() - start
         if foreign is not None and after is not None and wall_s >= LOAD_S:
@@ -313,23 +273,8 @@ class Measurement:
         self._keep(overhead_s=fixed_cost({size: found[0] for size, found in medians.items() if found is not None}))
 
     def _medians_s(self, call: Callable[[], object], *stops: Clock) -> list[float] | None:
-        """The median time from the start of a call to each of `stops` [s]; None if not `enabled`.
-
-        The same number of calls goes first, to warm up. All calls together take up to about 2 × `_aside_s` seconds. The
-        device is idle before each call.
-        """
-        if not self.enabled:
-            return None
-        begin, warm = self.timer(), 0
-        while warm < ASIDE_CALLS and (warm == 0 or self.timer() - begin < self._aside_s):
-            call()
-            warm += 1
-        times = []
-        for _ in range(warm):
-            before = self.timer()
-            call()
-            times.append([stop() - before for stop in stops])
-        return [statistics.median(found) for found in zip(*times, strict=True)]
+        """As `medians_s`; None if not `enabled`."""
+        return medians_s(call, self.timer, stops, most_s=self._aside_s) if self.enabled else None
 
     def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
         """Run one epoch and record where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from data import Batch, DataError
 from model import Recipe, RecipeError, Refused, TaskStep, TrainingStep, UsersStep
+from model.errors import CLOSURE_LINES, LOSS_LINES
 from model.imports import raised
 from model.members import described
 from model.nesting import mapped, tensors
-from model.task import CLOSURE_LINES, LOSS_LINES, needs_closure, whole
+from model.task import needs_closure
+from model.task_step import whole
 from perf.harness.workload.own_data import OwnSplit, seed_all
 
 # Two samples, because batch normalization cannot train on one.

@@ -18,7 +18,7 @@ from data import WORKERS, Batch, DataError, DataSet, Pipeline, Samples, load, op
 from model import FirstState, Recipe, RecipeError, Refused, UsersStep
 from model.imports import raised
 from model.nesting import tensors
-from model.task import whole
+from model.task_step import whole
 from perf.harness.machine.devices import Device
 from perf.harness.machine.memory import is_out_of_memory
 from perf.harness.options import Settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from data import Batch
 from model import TrainingStep
-from perf.harness.measurement.bench import training_problem
+from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.modes.execution import steps_in_unit, train, units

@@ -1,0 +1,45 @@
+"""In: a trained network, or the losses of a training. Out: how good the network is, and whether it learned at all."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from model import RecipeError, TaskStep, evaluate
+from model.task_step import METRIC_BATCHES, metrics, whole
+from perf.harness.measurement.rounds import MeasurementError
+from perf.harness.workload.workload import Trainee, Workload
+
+# After fewer steps than this, the loss need not have fallen: `--benchmark-disable` runs only one step.
+FALLING_STEPS = 8
+
+
+def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
+    """How good the trained network is: its accuracy on the test images, or the metrics of a task on its data.
+
+    Raises MeasurementError if the task's `metrics(batches)` fail.
+    """
+    step = trainee.fresh
+    if isinstance(step, TaskStep) and step.task.member("metrics") is not None:
+        try:
+            found = metrics(step, map(whole, work.batches(METRIC_BATCHES)))
+        except RecipeError as error:
+            raise MeasurementError(str(error)) from error
+        return {"metrics": {name: value for name, value in found.items() if math.isfinite(value)}}
+    network = step.task.network if isinstance(step, TaskStep) else trainee.model
+    if network is None or work.recipe.brings_data:
+        return {}
+    with work.open(work.data.test) as test:
+        return {"accuracy": evaluate(network, test.epoch())}
+
+
+def training_problem(first: float, last: float, steps: int) -> str:
+    """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not."""
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
+    if steps >= FALLING_STEPS and not last < first:
+        return (
+            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
+            "the step does not train the network"
+        )
+    return ""
