@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,6 +82,9 @@ class Split:
         # A map-style data set need not be derived from Dataset. Without a generator, a DataLoader would draw the base
         # seed of its workers from the global generator.
         generator = torch.Generator().manual_seed(order.seed)
+        if options.get("num_workers") and sys.platform == "linux":
+            # Python 3.14 starts other processes by default. They import `data` by its name, which may be the user's.
+            options["multiprocessing_context"] = "fork"
         return DataLoader(self.dataset, batch_sampler=order, generator=generator, **options)  # type: ignore[arg-type]
 
     def as_batch(self, loaded: Any) -> Batch:

@@ -19,7 +19,7 @@ from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.options import EAGER, FP32
 from perf.harness.verdict.parity import EPOCH, LOGITS, Limits, apart, differences, end, much, problem
 from perf.harness.workload.modes.mode import PLAIN
-from perf.harness.workload.own_data import seed_all
+from perf.harness.workload.streams import seed_all
 from perf.harness.workload.workload import Trainee, Workload
 
 STEPS = 50

@@ -20,7 +20,8 @@ from perf.harness.measurement.calls import Clock, warm_up
 from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.execution import executed
 from perf.harness.workload.modes.precision import in_precision
-from perf.harness.workload.own_data import OwnSamples, OwnSplit, OwnStream, seed_all
+from perf.harness.workload.own_data import OwnSamples, OwnSplit, OwnStream
+from perf.harness.workload.streams import seed_all
 from perf.harness.workload.workload import Workload
 
 # How long to measure the throughput of each batch size that fits [s]: long enough to find its fastest block of steps.

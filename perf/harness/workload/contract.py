@@ -19,7 +19,8 @@ from model.members import described
 from model.nesting import mapped, tensors
 from model.task import needs_closure
 from model.task_step import whole
-from perf.harness.workload.own_data import OwnSplit, seed_all
+from perf.harness.workload.own_data import OwnSplit
+from perf.harness.workload.streams import seed_all
 
 # Two samples, because batch normalization cannot train on one.
 MINIMAL_BATCH = 2

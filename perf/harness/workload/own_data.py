@@ -6,10 +6,8 @@ their function, returned.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
-import random
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from data import Batch, DataError, NotResident, Order
 from model.nesting import joined, mapped, rows, tensors
+from perf.harness.workload.streams import Begun, Made, seed_all
 
 # How many samples become resident at a time.
 CHUNK = 256
@@ -115,22 +114,8 @@ class OwnStream(OwnSplit):
     collate: Callable[[list[Any]], Any] | None = None
 
     def loader(self, order: Order, **options: Any) -> DataLoader[Any]:
-        begun = _Begun(self.dataset, order.samples)
+        begun = Begun(self.dataset, order.samples)
         return DataLoader(begun, batch_size=order.batch_size, collate_fn=self.collate, **_seeded(self.seed), **options)
-
-
-class _Begun(IterableDataset[Any]):
-    """The first `count` samples of a stream. Each of several workers gives its share of them."""
-
-    def __init__(self, stream: Iterable[Any], count: int) -> None:
-        self._stream, self._count = stream, count
-
-    def __iter__(self) -> Iterator[Any]:
-        worker = torch.utils.data.get_worker_info()
-        count = self._count
-        if worker is not None:
-            count = self._count // worker.num_workers + (worker.id < self._count % worker.num_workers)
-        return itertools.islice(self._stream, count)
 
 
 @dataclass(frozen=True)
@@ -140,38 +125,12 @@ class MadeBatches(OwnSplit):
     make: Callable[[int], Any]
 
     def loader(self, order: Order, **options: Any) -> DataLoader[Any]:
-        made = _Made(self.make, order.samples, order.batch_size, self.seed)
+        made = Made(self.make, order.samples, order.batch_size, self.seed)
         return DataLoader(made, batch_size=None, **_seeded(self.seed), **options)
 
     def full(self, batch_size: int) -> Iterator[Batch]:
-        made = _Made(self.make, sys.maxsize, batch_size, self.seed)
+        made = Made(self.make, sys.maxsize, batch_size, self.seed)
         return ((made[number],) for number in itertools.count())
-
-
-class _Made(Dataset[Any]):
-    """Each item is a whole mini-batch."""
-
-    def __init__(self, make: Callable[[int], Any], samples: int, batch_size: int, seed: int) -> None:
-        self._make, self._samples, self._batch_size, self._seed = make, samples, batch_size, seed
-
-    def __len__(self) -> int:
-        return -(-self._samples // self._batch_size)
-
-    def __getitem__(self, number: int) -> Any:
-        size = min(self._batch_size, self._samples - number * self._batch_size)
-        with torch.random.fork_rng([]):
-            seed_all(self._seed * 1_000_003 + number)
-            return self._make(size)
-
-
-def seed_all(seed: int) -> None:
-    """Seed the generators of torch, Python and NumPy, which a user's code may draw from."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    with contextlib.suppress(ImportError):
-        import numpy
-
-        numpy.random.seed(seed % 2**32)
 
 
 def _seeded(seed: int) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from perf.harness.workload.modes.captured import CapturedStep
 from perf.harness.workload.modes.execution import executed, function_executed
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import AutocastStep, autocast, in_precision
-from perf.harness.workload.own_data import OwnSplit, digest, of_batches, of_dataset, seed_all
+from perf.harness.workload.own_data import OwnSplit, digest, of_batches, of_dataset
+from perf.harness.workload.streams import seed_all
 
 # With fewer mini-batches, a case would measure a network that has memorized them, while they stay in the cache.
 DISTINCT_BATCHES = 32
