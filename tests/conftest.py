@@ -4,9 +4,11 @@ import errno
 import gc
 import importlib
 import json
+import math
 import os
 import pkgutil
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -257,6 +259,19 @@ def perf(pytester, read_once, digits_root, monkeypatch):
             return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run
+
+
+@pytest.fixture
+def in_floats(monkeypatch):
+    """Standard deviations in floats, for simulations: in the fractions of `statistics`, they take most of the time."""
+
+    def variance(values):
+        found = list(values)
+        mean = math.fsum(found) / len(found)
+        return math.fsum((value - mean) ** 2 for value in found) / (len(found) - 1)
+
+    monkeypatch.setattr(statistics, "variance", variance)
+    monkeypatch.setattr(statistics, "stdev", lambda values: math.sqrt(variance(values)))
 
 
 @pytest.fixture

@@ -34,17 +34,6 @@ SPREAD = 0.006
 LAST = LOOKS[-1]
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """The standard deviation in floats: in the fractions of `statistics`, it is two thirds of a decision's work."""
-
-    def stdev(values):
-        mean = math.fsum(values) / len(values)
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-    monkeypatch.setattr(statistics, "stdev", stdev)
-
-
 def normal(rng, shape, spread):
     return spread * rng.standard_normal(shape)
 
@@ -93,11 +82,11 @@ def outcomes(rng, slowdown, spread, gates, noise=normal):
 
 
 @pytest.mark.parametrize(("noise", "spread"), [(normal, SPREAD), (normal, 3 * SPREAD), (heavy, SPREAD)])
-def test_of_gates_on_unchanged_code_at_most_1_percent_call_anything_slower(quick, noise, spread):
+def test_of_gates_on_unchanged_code_at_most_1_percent_call_anything_slower(in_floats, noise, spread):
     assert alarms(np.random.default_rng(1), noise, spread, gates=2000, benchmarks=10) <= ALPHA
 
 
-def test_in_noise_so_loud_that_only_the_error_rate_protects_it_still_holds_at_the_margin(quick):
+def test_in_noise_so_loud_that_only_the_error_rate_protects_it_still_holds_at_the_margin(in_floats):
     # With a spread of 6%, the median launch is beyond the minimum effect in every third gate, and no SAME ends the
     # looks early. The share itself errs by 0.18%.
     share = alarms(np.random.default_rng(2), normal, 0.06, gates=2500, benchmarks=1, shift=Rule(1).margin)
@@ -105,14 +94,14 @@ def test_in_noise_so_loud_that_only_the_error_rate_protects_it_still_holds_at_th
 
 
 @pytest.mark.parametrize(("slowdown", "power"), [(0.05, 0.95), (0.10, 0.99)])
-def test_a_planted_slowdown_is_found_and_hardly_ever_called_the_same(quick, slowdown, power):
+def test_a_planted_slowdown_is_found_and_hardly_ever_called_the_same(in_floats, slowdown, power):
     found = outcomes(np.random.default_rng(3), slowdown, SPREAD, 800)
     assert found[SLOWER] >= power * 800
     assert found[SAME] <= 0.01 * 800
     assert found[FASTER] == 0
 
 
-def test_in_three_times_the_noise_a_slowdown_of_5_percent_is_mostly_found_and_rarely_called_the_same(quick):
+def test_in_three_times_the_noise_a_slowdown_of_5_percent_is_mostly_found_and_rarely_called_the_same(in_floats):
     found = outcomes(np.random.default_rng(4), 0.05, 3 * SPREAD, 800)
     assert found[SLOWER] >= 0.85 * 800
     assert found[SAME] <= 0.04 * 800  # 1% a look, and few get to all of them
@@ -133,14 +122,14 @@ def found_of_long_rounds(rng, slowdown, rounds, gates, budget_s=600, start_s=12,
     return Counter(found[0].verdict if found else None for found in decided)
 
 
-def test_where_rounds_are_long_more_launches_find_more_than_more_rounds(quick):
+def test_where_rounds_are_long_more_launches_find_more_than_more_rounds(in_floats):
     few, many = (found_of_long_rounds(np.random.default_rng(6), 0.05, rounds, 300) for rounds in (FEWEST_ROUNDS, 40))
     assert few[SLOWER] >= 0.98 * 300 and few[SAME] <= 0.01 * 300
     assert many[SLOWER] < 0.93 * 300
     assert found_of_long_rounds(np.random.default_rng(7), 0.0, FEWEST_ROUNDS, 300) == {SAME: 300}
 
 
-def test_unchanged_code_is_called_the_same_after_the_fewest_launches(quick):
+def test_unchanged_code_is_called_the_same_after_the_fewest_launches(in_floats):
     rng = np.random.default_rng(5)
     found = [gate(*normal(rng, (METRICS, LAST), SPREAD)) for _ in range(300)]
     assert sum(one.verdict is SAME for one in found) == 300
@@ -148,7 +137,7 @@ def test_unchanged_code_is_called_the_same_after_the_fewest_launches(quick):
 
 
 @pytest.mark.parametrize("n", [4, 8, 16])
-def test_98_percent_of_the_shown_intervals_hold_the_true_ratio(quick, n):
+def test_98_percent_of_the_shown_intervals_hold_the_true_ratio(in_floats, n):
     # Loud, so that the least spread plays no part. Of 2500 intervals, the share errs by 0.28%.
     samples = math.log(1.03) + normal(np.random.default_rng(n), (2500, n), 0.05)
     shown = [give_up("b", launches(one), Rule(10), "") for one in samples]
@@ -196,7 +185,7 @@ def test_a_neighbour_who_takes_the_core_for_whole_visits_moves_a_launch_by_tenth
     assert max(map(abs, errors)) < 0.005
 
 
-def test_more_rounds_of_a_biased_pair_of_processes_do_not_make_the_gate_surer(quick):
+def test_more_rounds_of_a_biased_pair_of_processes_do_not_make_the_gate_surer(in_floats):
     rng = np.random.default_rng(8)
     alarm, naive, gates, count = 0, 0, 150, 200
     for _ in range(gates):
@@ -317,7 +306,7 @@ def test_slowdowns_below_the_minimum_effect_are_not_slower_however_certain():
 
 @pytest.mark.parametrize("crazy", [math.log(1.5), math.log(10), -math.log(10)])
 @pytest.mark.parametrize("metric", ["wall", "cpu", "both"])
-def test_one_crazy_launch_among_calm_ones_accuses_nobody_and_leaves_nothing_open(quick, crazy, metric):
+def test_one_crazy_launch_among_calm_ones_accuses_nobody_and_leaves_nothing_open(in_floats, crazy, metric):
     rng = np.random.default_rng(10)
     for where in range(LAST):
         wall, cpu = normal(rng, (METRICS, LAST), SPREAD)

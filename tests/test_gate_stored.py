@@ -23,7 +23,7 @@ def runs(random, count, spread, center=1e-3):
 
 
 @pytest.mark.parametrize("count", [5, 20])
-def test_the_interval_covers_no_change_in_98_of_100_runs(count):
+def test_the_interval_covers_no_change_in_98_of_100_runs(in_floats, count):
     source = random.Random(count)
     trials = 2000
     covered = 0
@@ -35,7 +35,7 @@ def test_the_interval_covers_no_change_in_98_of_100_runs(count):
 
 
 @pytest.mark.parametrize("spread", [0.003, 0.05])
-def test_unchanged_code_is_called_slower_in_at_most_one_run_of_100(spread):
+def test_unchanged_code_is_called_slower_in_at_most_one_run_of_100(in_floats, spread):
     source = random.Random(7)
     trials, benchmarks = 2000, 12
     accused = 0
@@ -47,7 +47,7 @@ def test_unchanged_code_is_called_slower_in_at_most_one_run_of_100(spread):
     assert accused / trials <= ALPHA + 3 * math.sqrt(ALPHA / trials)
 
 
-def test_a_planted_slowdown_of_half_is_found_where_runs_hardly_differ():
+def test_a_planted_slowdown_of_half_is_found_where_runs_hardly_differ(in_floats):
     source = random.Random(1)
     found = [judge("step", 1.5 * runs(source, 1, 0.02)[0], runs(source, 8, 0.02), Rule(12)) for _ in range(200)]
     assert {judgement.verdict for judgement in found} == {Verdict.SLOWER}

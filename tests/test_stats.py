@@ -118,22 +118,22 @@ def test_blocks_are_consecutive_even_and_complete():
 
 @pytest.mark.parametrize("noise", [white, skewed, interrupted])
 @pytest.mark.parametrize(("n", "m", "runs"), [(3, 3, 1500), (3, 40, 1000), (20, 20, 1000), (200, 200, 400)])
-def test_of_independent_samples_95_percent_of_the_intervals_hold_the_truth(noise, n, m, runs):
+def test_of_independent_samples_95_percent_of_the_intervals_hold_the_truth(in_floats, noise, n, m, runs):
     # The simulation itself errs by 0.7% (1000 runs) to 1.1% (400 runs).
     assert coverage(noise, n, m, runs) >= 0.93 - (0.01 if runs < 1000 else 0)
 
 
-def test_of_drifting_samples_nearly_as_many_intervals_hold_the_truth():
+def test_of_drifting_samples_nearly_as_many_intervals_hold_the_truth(in_floats):
     assert coverage(drifting, 600, 600, 200) >= 0.88
 
 
-def test_without_blocks_the_intervals_of_drifting_samples_are_far_too_narrow(monkeypatch):
+def test_without_blocks_the_intervals_of_drifting_samples_are_far_too_narrow(in_floats, monkeypatch):
     monkeypatch.setattr(stats, "BLOCKS", 600)
     assert coverage(drifting, 600, 600, 60) < 0.6
 
 
 @pytest.mark.parametrize("noise", [white, skewed, interrupted])
-def test_the_interval_of_a_median_holds_the_true_one(noise):
+def test_the_interval_of_a_median_holds_the_true_one(in_floats, noise):
     rng = random.Random(3)
     truth = statistics.median(noise(rng, 200_000))
     held = 0
@@ -149,7 +149,7 @@ def test_the_interval_of_one_sample_is_not_known():
 
 
 @pytest.mark.parametrize(("noise", "effect", "n"), [(white, 1.05, 200), (interrupted, 1.05, 60), (drifting, 1.2, 2000)])
-def test_a_planted_slowdown_is_found(noise, effect, n):
+def test_a_planted_slowdown_is_found(in_floats, noise, effect, n):
     rng = random.Random(5)
     found = [ratio([effect * x for x in noise(rng, n)], noise(rng, n)) for _ in range(30)]
     assert sum(r.excludes_one and r.point > 1 for r in found) >= 29
@@ -240,14 +240,14 @@ def made_of_passes(rng, process, count):
 
 @pytest.mark.parametrize("process", KINDS)
 @pytest.mark.parametrize("count", [3, 5, 10])
-def test_of_two_runs_of_several_passes_nine_intervals_in_ten_hold_the_truth(process, count):
+def test_of_two_runs_of_several_passes_nine_intervals_in_ten_hold_the_truth(in_floats, process, count):
     rng = random.Random(count)
     runs = [(made_of_passes(rng, process, count), made_of_passes(rng, process, count)) for _ in range(200)]
     assert sum(not stats.ratio(one, other).excludes_one for one, other in runs) >= 180
 
 
 @pytest.mark.parametrize("process", [launched, of_two_kinds])
-def test_rounds_instead_of_passes_would_say_far_too_much(process):
+def test_rounds_instead_of_passes_would_say_far_too_much(in_floats, process):
     """The fault that passes are there against, planted: the same runs, taken for one long pass."""
     rng = random.Random(0)
     runs = [(made_of_passes(rng, process, 1), made_of_passes(rng, process, 1)) for _ in range(200)]
@@ -255,7 +255,7 @@ def test_rounds_instead_of_passes_would_say_far_too_much(process):
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])
-def test_a_slowdown_by_a_half_is_found_between_passes(count):
+def test_a_slowdown_by_a_half_is_found_between_passes(in_floats, count):
     rng, found = random.Random(1), 0
     for _ in range(50):
         base, head = made_of_passes(rng, launched, count), made_of_passes(rng, launched, count)

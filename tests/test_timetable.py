@@ -151,7 +151,7 @@ def test_a_run_is_crowded_where_most_of_its_time_was():
 
 
 @pytest.mark.parametrize("spread", [0.005, 0.01, 0.02, 0.05])
-def test_intervals_that_extra_passes_have_narrowed_contain_the_true_time(spread):
+def test_intervals_that_extra_passes_have_narrowed_contain_the_true_time(in_floats, spread):
     """A case has no more passes as soon as its interval is narrow, which may be by chance."""
     chance, runs, contained = random.Random(7), 400, 0
     for _ in range(runs):

@@ -109,7 +109,7 @@ def test_what_differs_so_much_that_its_bar_would_find_nothing_has_none():
 
 @pytest.mark.parametrize("one_machine", [False, True])
 @pytest.mark.parametrize("count", [3, 4, 5, 8, 15, 16, 30])
-def test_of_good_machines_about_one_in_a_hundred_is_beyond_the_bar(count, one_machine):
+def test_of_good_machines_about_one_in_a_hundred_is_beyond_the_bar(in_floats, count, one_machine):
     """Machines left out and robust deviations of few made it four in a hundred; three deviations of three, five."""
     draws, bars, beyond, spread = Random(1), 0, 0, 0.08  # so much that the least slack makes no difference
     for _ in range(1_000):
