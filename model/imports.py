@@ -130,15 +130,22 @@ def _imported(name: str, place: str) -> ModuleType:
             print(f"{name}: importing it took {took_s:.0f} s, and each process that measures it imports it again")
         return module
     except ModuleNotFoundError as error:
+        in_src = _in_src(error.name or place)
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
-            hint = "; if it is yours, add its folder to PYTHONPATH (PYTHONPATH=src, say)" if is_file(place) else ""
-            raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}{hint}") from error
-        hint = "run from the folder that contains it, or add that folder to PYTHONPATH"
+            hint = f"if it is yours, {in_src or 'add its folder to PYTHONPATH'}"
+            raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
+        hint = in_src or "run from the folder that contains it, or add that folder to PYTHONPATH"
         raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error
     except RecipeError:
         raise
     except Exception as error:
         raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+
+
+def _in_src(module: str) -> str:
+    """What to do where the module that was not found lies in the folder src; "" if it does not."""
+    first = Path("src", module.partition(".")[0])
+    return "set PYTHONPATH=src" if first.is_dir() or first.with_suffix(".py").is_file() else ""
 
 
 def _from_file(name: str, place: str) -> ModuleType:

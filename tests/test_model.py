@@ -1,6 +1,7 @@
 """The networks, the training step, the epoch, the evaluation, and what a model's name stands for."""
 
 import copy
+import re
 import sys
 from pathlib import Path
 
@@ -236,7 +237,8 @@ def test_a_module_that_fails_to_import_says_what_it_raised_and_where(tmp_path, m
         load_recipe("mine:make")
     assert not isinstance(refusal.value, UnknownModel)
     line = (tmp_path / "mine.py").read_text().splitlines().index(text) + 1
-    assert str(refusal.value) == f"mine:make: importing 'mine' raised {raised}, at {tmp_path}/mine.py:{line}"
+    hint = "; if it is yours, add its folder to PYTHONPATH" if "ModuleNotFound" in raised else ""
+    assert str(refusal.value) == f"mine:make: importing 'mine' raised {raised}, at {tmp_path}/mine.py:{line}{hint}"
 
 
 def test_a_recipe_is_frozen():
@@ -255,6 +257,23 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     assert 90 <= accuracy < 100
     assert lines[7].startswith("Training time: ")
     assert lines[7].endswith(" s (5 epochs on cpu, resident pipeline)")
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("nets.deep:Net", "cannot import 'nets.deep' (No module named 'nets'); set PYTHONPATH=src"),
+        ("train.py:Net", "No module named 'nets', at {}/train.py:1; if it is yours, set PYTHONPATH=src"),
+        ("alone.py:Net", "No module named 'net', at {}/alone.py:1; if it is yours, add its folder to PYTHONPATH"),
+    ],
+)
+def test_a_module_that_lies_in_src_is_said_to_be_there(tmp_path, monkeypatch, place, says):
+    (tmp_path / "src" / "nets").mkdir(parents=True)
+    (tmp_path / "train.py").write_text("from nets.deep import Net\n")
+    (tmp_path / "alone.py").write_text("from net import Net\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=f"{re.escape(says.format(tmp_path))}$"):
+        load_recipe(place)
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,26 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
     )
 
 
+class CrowdedLink(SlowLink):
+    """They take longer because other programs use the cores."""
+
+    def ask(self, do, limit_s, **arguments):
+        reply = super().ask(do, limit_s, **arguments)
+        return reply | {"info": reply.get("info", {}) | {"crowding": 1.5}}
+
+
+def test_a_run_that_other_programs_hold_up_says_after_its_first_pass_that_there_is_no_other(perf, monkeypatch):
+    CrowdedLink.asked = []
+    times = iter(range(0, 900, 20))
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", CrowdedLink)
+    monkeypatch.setattr("perf.harness.plugin.passes.time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    late = "took 40 s, as other programs use the cores: there is no time for more passes"
+    result.stdout.fnmatch_lines(["1 case in 4 passes: about 12 s", f"pass 1 of 4 {late}"])
+    assert "in all" not in result.stdout.str()
+    assert sum(asked[0] == "case" for asked in CrowdedLink.asked) == 1
+
+
 @pytest.mark.parametrize("named", ["--perf-rounds=2", "--perf-passes=5"])
 def test_a_run_of_named_rounds_or_passes_says_after_the_first_how_long_they_take(perf, monkeypatch, named):
     FakeLink.asked = []

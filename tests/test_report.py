@@ -95,11 +95,11 @@ Training step
 
 batch  device           time  samples/s       speedup vs A:cpu  bound by
 -----  ------  -------------  ---------  ---------------------  --------
-   64  A:cpu   1.00 ms ±0.5%     64,000                     1×
+   64  A:cpu   1.00 ms ±0.5%     64,000                     1×  –
    64  B:cuda  2.00 ms ±0.5%     32,000  0.500× [0.494, 0.506]  launch
-  512  A:cpu   3.00 ms ±0.5%    171,000                     1×
+  512  A:cpu   3.00 ms ±0.5%    171,000                     1×  –
   512  B:cuda  3.00 ms ±0.5%    171,000    1.00× [0.988, 1.01]  device
- 1024  A:cpu   6.00 ms ±0.5%    171,000                     1×
+ 1024  A:cpu   6.00 ms ±0.5%    171,000                     1×  –
  1024  B:cuda  1.00 ms ±0.5%  1,020,000     6.00× [5.93, 6.07]  device
 
 time: the median, ± half the interquartile range.

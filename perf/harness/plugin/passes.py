@@ -101,10 +101,12 @@ class InPasses(Measure):
             self._end_pass()
             taken = {item.nodeid: self._taken(item.nodeid) for item in cases if self._goes_on(item.nodeid)}
             elapsed_s = time.monotonic() - self._begin
-            if taken and self._timetable.number == 1 and self._timetable.limit_s == math.inf:
-                took, in_all = duration(elapsed_s), duration(START_S + elapsed_s * self.passes)
-                self.progress.line(f"{self._pass} took {took}: about {in_all} in all")
+            first, took = self._timetable.number == 1, f"{self._pass} took {duration(elapsed_s)}"
+            if taken and first and self._timetable.limit_s == math.inf:
+                self.progress.line(f"{took}: about {duration(START_S + elapsed_s * self.passes)} in all")
             self._due = self._timetable.next_pass(taken, elapsed_s)
+            if first and not self._timetable.until_late_s(elapsed_s):  # else, `limit_s` would have risen
+                self.progress.line(f"{took}, as other programs use the cores: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
                 self.progress.line(

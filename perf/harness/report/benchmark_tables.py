@@ -287,7 +287,7 @@ def _over(found: Ratio | None, *, is_base: bool, short: bool = False) -> str:
 
 def _bound_by(row: Row) -> str:
     found = row.bottleneck
-    return "" if found is None else f"{found.name} {_shown(quantities.percent, found.share)}".rstrip()
+    return quantities.NONE if found is None else f"{found.name} {_shown(quantities.percent, found.share)}".rstrip()
 
 
 def first_call(row: Row) -> str:

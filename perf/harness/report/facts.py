@@ -206,7 +206,8 @@ def _training(run: Run) -> list[str]:
             if (trained := benchmark.number("trained_parameters")) != benchmark.number("parameters") and trained:
                 said.append(f"{quantities.count(trained)} parameters trained")
             if unit := benchmark.text("unit"):
-                said.append(f"counted in {unit}")
+                size = number(benchmark.number("units_per_sample"), quantities.significant)
+                said.append(f"counted in {unit}" + (f" ({size} per sample)" if size else ""))
             unused = [f"{name}, not used: {known['unused']}"] if "unused" in known else []
             found[name] = [f"{name}: {', '.join(said)}", *unused]
     return [line for lines in found.values() for line in lines]

@@ -12,6 +12,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tabulate import tabulate
@@ -120,10 +121,13 @@ def command(text: str, indent: str = INDENT) -> Fixed:
 
 def clean(text: str) -> str:
     """`text` in one line of printable characters, each one column wide. Others are escaped as in Python and pytest."""
+    if text.isascii() and text.isprintable():
+        return text
     composed = unicodedata.normalize("NFC", text)  # `e` and an accent, two characters, become one
     return "".join(c if _plain(c) else c.encode("unicode_escape").decode("ascii") for c in composed)
 
 
+@lru_cache
 def _plain(character: str) -> bool:
     return (
         character.isprintable()
