@@ -240,6 +240,7 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
     result.stdout.fnmatch_lines(
         ["1 case in 4 passes: about 2 s", "the cases take longer than those of a small network: about 6 s in all"]
     )
+    assert "no time for more" not in result.stdout.str()
 
 
 class CrowdedLink(SlowLink):
