@@ -132,7 +132,7 @@ def _imported(name: str, place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         in_src = _in_src(error.name or place)
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
-            hint = f"if it is yours, {in_src or 'add its folder to PYTHONPATH'}"
+            hint = in_src or "install it or, if it is yours, add its folder to PYTHONPATH"
             raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
         hint = in_src or "run from the folder that contains it, or add that folder to PYTHONPATH"
         raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error

@@ -237,7 +237,7 @@ def test_a_module_that_fails_to_import_says_what_it_raised_and_where(tmp_path, m
         load_recipe("mine:make")
     assert not isinstance(refusal.value, UnknownModel)
     line = (tmp_path / "mine.py").read_text().splitlines().index(text) + 1
-    hint = "; if it is yours, add its folder to PYTHONPATH" if "ModuleNotFound" in raised else ""
+    hint = "; install it or, if it is yours, add its folder to PYTHONPATH" if "ModuleNotFound" in raised else ""
     assert str(refusal.value) == f"mine:make: importing 'mine' raised {raised}, at {tmp_path}/mine.py:{line}{hint}"
 
 
@@ -263,8 +263,8 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     ("place", "says"),
     [
         ("nets.deep:Net", "cannot import 'nets.deep' (No module named 'nets'); set PYTHONPATH=src"),
-        ("train.py:Net", "No module named 'nets', at {}/train.py:1; if it is yours, set PYTHONPATH=src"),
-        ("alone.py:Net", "No module named 'net', at {}/alone.py:1; if it is yours, add its folder to PYTHONPATH"),
+        ("train.py:Net", "No module named 'nets', at {}/train.py:1; set PYTHONPATH=src"),
+        ("alone.py:Net", "at {}/alone.py:1; install it or, if it is yours, add its folder to PYTHONPATH"),
     ],
 )
 def test_a_module_that_lies_in_src_is_said_to_be_there(tmp_path, monkeypatch, place, says):
