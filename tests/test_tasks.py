@@ -14,6 +14,7 @@ from torch.nn import functional
 from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
 from model.task_step import facts
 from perf.harness.machine.devices import Device
+from perf.harness.measurement.learned import quality
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.report import render
 from perf.harness.workload import own_data
@@ -398,6 +399,15 @@ def test_what_the_gate_times_is_the_users_own_code(written, digits_root, name, p
     assert ran <= set(module.Net.calls) <= ran | {"dataset"}
     assert module.Net.calls.count(sorted(ran)[-1]) == 4
     made.close()
+
+
+def test_a_metric_that_no_record_can_keep_is_said_and_the_others_are_kept(written, digits_root):
+    text = (
+        GATED + "\n    def metrics(self, batches):\n        return {'good': len(batches) / 64, 'bad': float('nan')}\n"
+    )
+    work = workload(written, text, Mode(), digits_root)
+    with pytest.warns(UserWarning, match=r"Net: `metrics\(batches\)` gives nan for 'bad', which no record can keep$"):
+        assert quality(work, work.trainee()) == {"metrics": {"good": 0.5}}
 
 
 def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():

@@ -51,7 +51,8 @@ CODE = {
     "measurement/passes.py": ["test_passes.py"],
     "measurement/timetable.py": ["test_timetable.py"],
     "measurement/effort.py": ["test_effort.py", "test_measure.py"],
-    "measurement/calls.py": ["test_calls.py"],
+    "measurement/calls.py": ["test_calls.py", "test_measure.py"],
+    "measurement/between.py": ["test_measure.py"],
     "measurement/rounds.py": ["test_measure.py"],
 }  # fmt: skip
 ENOUGH = 0.9

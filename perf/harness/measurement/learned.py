@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from model import RecipeError, TaskStep, evaluate
@@ -25,7 +26,11 @@ def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
             found = metrics(step, map(whole, work.batches(METRIC_BATCHES)))
         except RecipeError as error:
             raise MeasurementError(str(error)) from error
-        return {"metrics": {name: value for name, value in found.items() if math.isfinite(value)}}
+        known = {name: value for name, value in found.items() if math.isfinite(value)}
+        for name in found.keys() - known.keys():
+            said = f"{step.task.name}: `metrics(batches)` gives {found[name]} for {name!r}, which no record can keep"
+            warnings.warn(said, stacklevel=1)
+        return {"metrics": known}
     network = step.task.network if isinstance(step, TaskStep) else trainee.model
     if network is None or work.recipe.brings_data:
         return {}
