@@ -292,6 +292,40 @@ def test_the_work_of_samples_of_different_lengths_is_that_of_the_mini_batches_th
     assert found == {"test_training_step[cpu-bs16]": 16 * 2 * product, "test_training_step[cpu-bs32]": 32 * 2 * product}
 
 
+def test_an_anonymous_record_names_no_folder_of_the_user_no_repository_and_no_branch(perf, pytester, digits_root):
+    pytester.makepyfile(
+        mine="""
+        from torch import nn
+
+        class Net(nn.Linear):
+            def __init__(self):
+                super().__init__(784, 10)
+
+            def forward(self, images):
+                self.calls = getattr(self, "calls", 0) + 1
+                if self.calls > 10:
+                    raise OSError(f"cannot read {__file__}")
+                return super().forward(images.flatten(1))
+        """
+    )
+    pytester.syspathinsert()
+    data = ("--perf-data=auto", f"--perf-data-root={digits_root}")
+    perf(
+        STEP,
+        "--perf-device=cpu",
+        "--perf-model=simple_nn,mine:Net",
+        *data,
+        "--perf-anonymous",
+        "--benchmark-json=out.json",
+    )
+    for file in (*kept(pytester), pytester.path / "out.json"):
+        text = file.read_text()
+        assert str(digits_root) not in text and str(pytester.path) not in text
+        assert "no MNIST in DATA/MNIST/raw" in text and "cannot read ~/mine.py" in text
+        commit = read(file)["commit_info"]
+        assert (commit["project"], commit["branch"]) == ("", "")
+
+
 @pytest.mark.parametrize(("more", "kept_too"), [((), True), (("--perf-anonymous",), False)])
 def test_a_record_keeps_the_command_that_measures_the_same_again(perf, pytester, more, kept_too):
     perf(STEP, "--perf-device=cpu", "--benchmark-json=out.json", *more).assert_outcomes(passed=1)

@@ -489,7 +489,7 @@ OPTIONS = (
            "qualify: how many cores others may take before a slow result says nothing (default: 5% of the cores, or "
            "what slows matrix products by 8%, if that is less)",
            _cores, "busy_limit", without=None, parent_only=True),
-    Option("anonymous", None, None, "leave the host name, serial numbers and addresses out of the record",
+    Option("anonymous", None, None, "leave the host name, serial numbers, addresses and paths out of the record",
            _flag, "anonymous", without=False),
     Option("quick", None, None, "qualify: about two minutes for each device (the default)",
            _flag, "quick", without=False, parent_only=True),

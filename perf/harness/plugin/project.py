@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,12 @@ def home(config: pytest.Config) -> Path:
     """The folder to which records belong: the checkout, or the folder in which pytest was called if it is elsewhere."""
     called = config.invocation_params.dir
     return config.rootpath if CHECKOUT in (called, *called.parents) else called
+
+
+def folders(config: pytest.Config, data_root: Path) -> dict[str, Path]:
+    """The folders whose paths may say whose machine it is, by the names that an anonymous record has for them."""
+    named = {"DATA": data_root, "STEPWATCH": CHECKOUT, "REPOSITORY": home(config), "~": Path(os.path.expanduser("~"))}  # noqa: PTH111  without a home, this is "~", and not an error
+    return {name: path for name, path in named.items() if path.is_absolute()}
 
 
 def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
