@@ -42,6 +42,17 @@ def test_every_benchmark_is_collected_under_its_stable_id(perf):
     assert result.ret == 0
 
 
+@pytest.mark.parametrize(("way", "one"), [((), "training_step"), (("--perf-profile=qualify",), "preconditions")])
+def test_a_selection_of_nothing_is_said(perf, way, one):
+    said = f"Nothing is selected: -k, -m or --deselect leaves out all names, such as test_{one}*cpu*]."
+    found = perf(PERF, "-k", "nosuchthing", *way, quick=False)
+    assert found.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    found.stdout.fnmatch_lines([said])
+    chosen = perf(PERF, "-k", one, "--collect-only", *way, quick=False)
+    assert chosen.ret == 0
+    chosen.stdout.no_fnmatch_line("Nothing is selected*")
+
+
 def test_pipelines_asked_for_run_at_every_batch_size(perf):
     result = perf(PERF, "--collect-only", "-q", "--perf-pipeline=dataloader", "--perf-device=cpu", quick=False)
     result.stdout.fnmatch_lines(["*test_epoch[[]cpu-bs4096-dataloader]"])

@@ -276,7 +276,7 @@ def test_a_table_does_not_rewrite_numbers_and_names_that_look_like_them():
 
 def test_what_was_left_out_is_named():
     text = render([CPU_RUN], width=60)
-    assert "Left out at this width: vs dataloader" in text
+    assert "Columns left out at this width: vs dataloader" in text
     assert max(map(len, COMMAND.sub("", text).splitlines())) <= 60
 
 

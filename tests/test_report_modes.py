@@ -43,7 +43,7 @@ batch  execution  precision           time  samples/s  FLOP/s          vs eager 
    64  compile    fp32        600 µs ±0.5%    107,000  43.6 G     1.33× [1.32, 1.35]  overhead 83%
  4096  eager      fp32       15.0 ms ±0.5%    273,000   112 G                     1×  compute 97%
  4096  compile    bf16       7.00 ms ±0.5%    585,000   239 G     2.14× [2.12, 2.17]  compute 93%
-Left out at this width: first call, peak memory.
+Columns left out at this width: first call, peak memory.
 
 Start-up and memory
 
@@ -105,7 +105,7 @@ batch  execution  precision  device           time  samples/s          vs eager 
  4096  eager      fp32       B:cuda   100 µs ±0.5%     41.0 M                     1×      150×
  4096  compile    bf16       A:cpu   7.00 ms ±0.5%    585,000     2.14× [2.12, 2.17]     2.14×
  4096  cudagraph  bf16       B:cuda  50.0 µs ±0.5%     81.9 M     2.00× [1.98, 2.02]      300×
-Left out at this width: first call, peak memory, bound by, FLOP/s.
+Columns left out at this width: first call, peak memory, bound by, FLOP/s.
 
 Start-up and memory
 

@@ -183,7 +183,7 @@ def test_a_value_of_zero_has_no_relative_interval():
 def test_a_narrow_roofline_keeps_shares_and_bounds(width):
     text = render_qualification(STEPS, GOOD, width=width)
     assert max(map(len, text.splitlines())) <= width
-    assert "125%  caches" in text and "Left out at this width" in text
+    assert "125%  caches" in text and "Columns left out at this width" in text
 
 
 def document(**perf):

@@ -38,7 +38,7 @@ SKIPPED = Case("perf/test_epoch.py::test_epoch[cuda]", "skipped", "cuda: no driv
 TEXT = r"""<!-- stepwatch -->
 ## Stepwatch: 1 SLOWER · 1 SAME
 
-This fails the run: exit code 1.\
+The gate fails: exit code 1.\
 base: main (0123456789); head: the working tree x at 9876543210.\
 Machine: EPYC, 2 cores; torch 2.15.
 
@@ -106,7 +106,7 @@ def test_a_summary_has_the_verdict_first_and_folds_what_did_not_change():
 def test_a_summary_of_no_change_says_so_and_shows_no_table_but_the_folded_one():
     head = summary(run(SAME)).partition("<details>")[0]
     assert head.splitlines()[1] == "## Stepwatch: nothing changed in 1 benchmark"
-    assert "|" not in head and "Perf-Accept" not in head and "This passes: exit code 0." in head
+    assert "|" not in head and "Perf-Accept" not in head and "The gate passes: exit code 0." in head
 
 
 def test_a_summary_of_nothing_says_so():
@@ -129,7 +129,7 @@ UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason
             {},
             "Nothing failed, but 1 benchmark could not be decided: exit code 10. ",
         ),
-        (UNDECIDED, {"on_inconclusive": "fail"}, "This fails the run, as --perf-inconclusive=fail says: exit code 1."),
+        (UNDECIDED, {"on_inconclusive": "fail"}, "The gate fails, as --perf-inconclusive=fail says: exit code 1."),
         (UNDECIDED, {}, "INCONCLUSIVE: give the gate more time, fewer benchmarks, or a quieter machine."),
         (UNDECIDED, {}, "The smallest slowdown that 16 pairs would show: training\\_step\\[cpu-bs64\\] 7%."),
         (judged("x", Verdict.INVALID, reason="it crashed"), {}, "INVALID: head does not work, or does not train."),
@@ -142,7 +142,7 @@ def test_a_summary_says_what_the_verdict_does_and_what_to_do(judgement, gate, sa
 
 def test_what_is_undecided_and_may_pass_is_not_said_to_fail():
     gate = GateRun(base="a", head="b", on_inconclusive="pass")
-    assert "This passes: exit code 0." in summary(run(UNDECIDED, gate=gate))
+    assert "The gate passes: exit code 0." in summary(run(UNDECIDED, gate=gate))
 
 
 HOSTILE = (

@@ -103,12 +103,23 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 def pytest_deselected(items: list[pytest.Item]) -> None:
     if items and (way := _way(items[0].config)) is not None:
         way.state.unfit.append(f"{len(items)} deselected")
+        way.state.deselected = items[0].name
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if (way := _way(session.config)) is not None:
         preflight.check_fixture(session.items)
         way.collected(session)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    way = _way(config)
+    if way is None or items or not way.state.deselected:
+        return []
+    return [
+        f"Nothing is selected: -k, -m or --deselect leaves out all names, such as {way.state.deselected}.",
+        "--collect-only -q, without -k, prints all of them.",
+    ]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,7 +29,8 @@ def home(config: pytest.Config) -> Path:
 
 def folders(config: pytest.Config, data_root: Path) -> dict[str, Path]:
     """The folders whose paths may say whose machine it is, by the names that an anonymous record has for them."""
-    named = {"DATA": data_root, "STEPWATCH": CHECKOUT, "REPOSITORY": home(config), "~": Path(os.path.expanduser("~"))}  # noqa: PTH111  without a home, this is "~", and not an error
+    user = os.path.expanduser("~")  # noqa: PTH111  where there is no home, this is "~", and no error
+    named = {"DATA": data_root, "STEPWATCH": CHECKOUT, "REPOSITORY": home(config), "~": Path(user)}
     return {name: path for name, path in named.items() if path.is_absolute()}
 
 

@@ -36,6 +36,7 @@ class State:
     cases: dict[str, Case] = field(default_factory=dict)
     # Why this run is no baseline although every case that ran has passed: only some of the cases were selected.
     unfit: list[str] = field(default_factory=list)
+    deselected: str = ""  # the name of an item that -k or another option left out
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
     # Samples devices and host during the measurements.

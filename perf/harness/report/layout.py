@@ -190,7 +190,7 @@ def _plain_block(block: Block, width: int) -> Sequence[str]:
             return [part for line in lines for part in hanging(line, width, hang)]
         case Table(title, columns):
             fitted, dropped = fit(columns, width)
-            left = f"Left out at this width: {', '.join(dropped)}." if dropped else ""
+            left = f"Columns left out at this width: {', '.join(dropped)}." if dropped else ""
             rows = [*_plain_grid(fitted).splitlines(), *_wrap(left, width)] if fitted else _stacked(columns, width)
             return [shorten(clean(title), width), "", *rows]
         case Folded(title, blocks):

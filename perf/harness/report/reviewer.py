@@ -101,16 +101,16 @@ def _exit(run: Run) -> list[str]:
     if gate.on_slower != "fail" and failing:
         return [f"--perf-gate=warn: {failing} of them would fail the run."]
     if failing:
-        return [f"This fails the run: exit code {EXIT_FAILED}."]
+        return [f"The gate fails: exit code {EXIT_FAILED}."]
     if undecided and gate.on_slower == "fail" and gate.on_inconclusive == "fail":
-        return [f"This fails the run, as --perf-inconclusive=fail says: exit code {EXIT_FAILED}."]
+        return [f"The gate fails, as --perf-inconclusive=fail says: exit code {EXIT_FAILED}."]
     if undecided and gate.on_slower == "fail" and gate.on_inconclusive == "warn":
         left = counted(undecided, "benchmark")
         return [
             f"Nothing failed, but {left} could not be decided: exit code {EXIT_INCONCLUSIVE}. "
             "--perf-inconclusive=fail makes that 1, --perf-inconclusive=pass 0."
         ]
-    return [f"This passes: exit code {EXIT_OK}."]
+    return [f"The gate passes: exit code {EXIT_OK}."]
 
 
 def summary(run: Run, rest: Sequence[Block] = ()) -> str:
