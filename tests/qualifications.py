@@ -21,7 +21,7 @@ class OperationClock(TorchDispatchMode):
     """
 
     # Powers of two: sums of them are exact, and differences do not depend on when a run began.
-    USUAL_S, LONG_S, READING_S = 2**-17, 2**-7, 2**-20
+    USUAL_S, LONG_S, READING_S = 2**-15, 2**-7, 2**-18
 
     def __init__(self):
         super().__init__()
