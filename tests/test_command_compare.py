@@ -178,7 +178,7 @@ def test_a_qualification_is_named_with_the_command_that_judges_it(compare):
     found = {"verdict": "QUALIFIED", "reasons": [], "next_action": "Nothing to do."}
     made = {"benchmarks": [], "perf": {"schema_version": 1, "qualification": found, "checks": []}}
     code, _, err = compare(made, made)
-    assert code == 1
+    assert code == 4  # a mistake, and not a benchmark that is slower
     assert "is a qualification, which has no benchmark: python -m perf report --spec=FILE judges it" in err
 
 

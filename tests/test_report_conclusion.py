@@ -69,7 +69,10 @@ def test_from_which_batch_size_on_threads_are_worth_it(times, sentence):
         benchmark("training_step", batch=batch, one_thread_s=one, all_threads_s=every)
         for batch, (one, every) in times.items()
     ]
-    assert sentence in render([run(*steps, environment={"threads": 2})], width=1000).splitlines()
+    one = run(*steps, environment={"threads": 2})
+    assert sentence in render([one], width=1000).splitlines()
+    several = render([one, one], width=1000).splitlines()
+    assert f"A: {sentence}" in several and f"B: {sentence}" in several
 
 
 @pytest.mark.parametrize(

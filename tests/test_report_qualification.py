@@ -152,6 +152,23 @@ def test_a_narrow_page_keeps_every_verdict(width):
     assert text.count("PASS") >= 3 and "UNSUPPORTED" in text and "NOT QUALIFIED" in text
 
 
+@pytest.mark.parametrize("width", [45, 60, 80, 100])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_no_page_is_so_narrow_that_a_value_is_cut(width, devices):
+    """And with one device, each value has its bar beside it."""
+    long = [replace(one, device=name) for one in CHECKS for name in ("cpu", "cuda:0")[:devices]]
+    long.append(
+        Check("step", "cpu", PASS, "bs4096", value=49_100.0, low=48_100, high=50_100, unit="samples/s", bar=4.4e4)
+    )
+    text = render_qualification(long, GOOD, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    rows = text[: text.index("±: half")]
+    for check in long:
+        assert value(check) in rows
+        if devices == 1 and check.bar is not None:
+            assert metric(check.bar, check.unit) in rows
+
+
 def test_nothing_at_all_is_said_so():
     text = render_qualification([], judge_all([]), width=80)
     assert "INCONCLUSIVE: no check ran" in text
@@ -210,8 +227,18 @@ def test_several_machines_have_a_table_of_their_verdicts_and_are_not_called_one(
     table = text[text.index("Machines\n") :].splitlines()
     assert [line.split()[:3] for line in table[4:6]] == [["B", "node0", "NOT"], ["A", "node1", "QUALIFIED:"]]
     assert table[7].startswith("B: ") and table[7] != "B: "
+    assert not any(line.startswith("A:") for line in table)  # what a good machine notes is no reason for its verdict
     assert "Machines" not in render(fleet()[:1])
     assert "\nA, B: memory copy on cpu: twice beyond" in render(fleet()[:1] * 2)
+
+
+def test_the_reasons_that_a_fleet_has_no_room_for_are_counted_and_no_word_is_broken():
+    verdict = Qualification(Standing.NOT_QUALIFIED, ("too slow", "too hot", "too old"), "Repair it.")
+    runs = [replace(one, qualification=verdict) for one in fleet()]
+    text = render(runs, width=40)
+    assert "\nA, B: too slow (and 2 more reasons)" in text
+    words = {word for one in text[text.index("Machines\n") :].splitlines() for word in one.split()}
+    assert {"NOT", "QUALIFIED:", "UNSUPPORTED"} <= words
 
 
 @pytest.mark.parametrize("format", ["json", "csv"])
@@ -335,4 +362,6 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         "judged by this spec, 1, 3: QUALIFIED",
         "judged by this spec, 2: PARTLY QUALIFIED: no memory; no x",
     } <= set(lines)
-    assert "References" not in references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)
+    empty = references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)
+    assert "References" not in empty and "Wrote spec.json. It has no bar, and would judge no rate and no time." in empty
+    assert "It has no bar" not in " ".join(lines)

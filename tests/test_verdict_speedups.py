@@ -43,6 +43,9 @@ def test_an_epoch_waits_for_input_or_trains():
     [
         ("training_step", "cpu", {"overhead_s": 1.5, "enqueue_s": 0.1}, Bottleneck("overhead", 0.75)),
         ("training_step", "cpu", {"overhead_s": 0}, Bottleneck("compute", 1.0)),
+        ("training_step", "cpu", {"overhead_s": 0, "marks": "UNSTEADY"}, Bottleneck("compute", 1.0)),
+        ("training_step", "cpu", {"overhead_s": 0, "marks": "CROWDED UNSTEADY"}, None),
+        ("training_step", "cuda", {"enqueue_s": 1.9, "marks": "CROWDED"}, Bottleneck("launch")),
         ("inference", "cpu", {"overhead_s": 0.5}, Bottleneck("compute", 0.75)),
         ("training_step", "cuda", {"enqueue_s": 1.9, "overhead_s": 0.1}, Bottleneck("launch")),
         ("inference", "cuda:1", {"enqueue_s": 0.2}, Bottleneck("device")),

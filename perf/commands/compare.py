@@ -11,7 +11,7 @@ from typing import Any
 from perf.commands.output import add_output, deliver, width
 from perf.harness.options import effect
 from perf.harness.record.read import load
-from perf.harness.record.run import Run, one_line
+from perf.harness.record.run import RecordError, Run, one_line
 from perf.harness.report.commands import gate as side_by_side
 from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
 from perf.harness.verdict.stored_runs import Base, compare, medians_of
@@ -51,6 +51,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     bases, head = [load(path) for path in arguments.bases], load(arguments.head)
     found = compare(bases, head, arguments.min_effect)
     if not found.overlap:
+        if other := next((run for run in (*bases, head) if run.qualification), None):
+            how = "python -m perf report --spec=FILE judges it"
+            raise RecordError(str(other.source), "", f"is a qualification, which has no benchmark: {how}")
         print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
         return EXIT_FAILED
     base = Base.of("", bases)
@@ -70,8 +73,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _nothing_shared(bases: Sequence[Run], head: Run) -> str:
-    if other := next((run for run in (*bases, head) if run.qualification), None):
-        return f"{other.source} is a qualification, which has no benchmark: python -m perf report --spec=FILE judges it"
     shared = f"{bases[-1].source} and {head.source} have no benchmark in common"
     names = [next(iter(medians_of(run)[-1].seconds), "nothing") for run in (bases[-1], head)]
     return f"{shared}: {names[0][:80]} … and {names[1][:80]} …"

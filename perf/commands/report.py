@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "report",
         help="print the results of one or several runs",
         description="Print what one or several runs say: the JSON files of `pytest perf/ --benchmark-json=FILE`, "
-        "also from other machines.",
+        "also from other machines. Exit code: 0; with --spec, that of the worst verdict on a machine.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a run")
     parser.add_argument(

@@ -37,7 +37,10 @@ from perf.harness.workload.modes.compiler import untraced
 from perf.harness.workload.modes.errors import Unsupported
 
 # Options of a run that do not decide what it measures.
-BY_THE_WAY = ("--benchmark-json", "--benchmark-compare", "--benchmark-compare-fail", "--benchmark-save")
+BY_THE_WAY = (
+    "--benchmark-json", "--benchmark-compare", "--benchmark-compare-fail", "--benchmark-save", "--perf-summary",
+    "--junitxml", "--junit-xml",
+)  # fmt: skip
 # These outcomes and their reasons are already noted when `ended` is called.
 SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 

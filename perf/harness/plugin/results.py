@@ -86,7 +86,10 @@ class Results:
 
     def unreached(self) -> list[str]:
         left = dict.fromkeys(check for (check, _), metrics in self.todo.items() if metrics)
-        return [f"not reached: {', '.join(left)}"] if left else []
+        begun = [check for check in left if any(one.check == check for one in self.checks)]
+        untouched = [check for check in left if check not in begun]
+        said = [("not reached", untouched), ("reached only in part", begun)]
+        return [f"{what}: {', '.join(names)}" for what, names in said if names]
 
     def _too_few(self) -> list[str]:
         """What is wrong if the machine has fewer accelerators than the user expects."""

@@ -75,7 +75,11 @@ def _threads(rows: Sequence[Row]) -> list[str]:
     """For each network on a CPU: from which batch size on more threads than one are worth it."""
     steps = [row for row in rows if row.kind == STEP and row.plain and gain(row) is not None]
     several = several_networks(steps)
-    return [_thread_sentence(group, several) for group in grouped(steps, lambda row: (row.label, row.model))]
+    found = []
+    for group in grouped(steps, lambda row: (row.label, row.model)):
+        letter = f"{group[0].letter}: " if group[0].letter else ""
+        found.append(letter + _thread_sentence(group, several))
+    return found
 
 
 def _thread_sentence(rows: Sequence[Row], several: bool) -> str:

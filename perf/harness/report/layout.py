@@ -298,7 +298,7 @@ def _stacked(columns: Sequence[Column], width: int) -> list[str]:
     for row in _rows(clear):
         pairs = [f"{column.title} {cell}" for column, cell in zip(clear, row, strict=True) if cell not in ("", NONE)]
         # textwrap does not break a line at this kind of space.
-        text = f"{UNBROKEN}· ".join(pair.replace(" ", UNBROKEN) for pair in pairs)
+        text = f"{UNBROKEN}· ".join(pair.replace(" ", UNBROKEN) if len(pair) < width - 4 else pair for pair in pairs)
         wrapped = textwrap.wrap(text, width, subsequent_indent=" " * min(2, width // 2), break_on_hyphens=False)
         lines += [line.replace(UNBROKEN, " ") for line in wrapped]
     return lines

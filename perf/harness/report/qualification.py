@@ -51,12 +51,13 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     `letter` names the file if there are several files.
     """
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
+    one_device = len({check.device for check in ordered}) == 1
     columns = (
         Column.words("verdict", list(map(_verdict, ordered))),
         Column.words("check", [check.name for check in ordered]),
-        Column.words("device", [check.device for check in ordered]),
-        Column("value", list(map(value, ordered)), flexible=True),
-        Column("bar", list(map(_bar, ordered)), spare=1),
+        Column.words("device", [check.device for check in ordered], spare=2 if one_device else 0),
+        Column("value", list(map(value, ordered))),
+        Column("bar", list(map(_bar, ordered)), spare=0 if one_device else 1),
     )
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     if any("±" in value(check) for check in ordered):
@@ -81,20 +82,27 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
 
 
 def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
-    """The verdicts on several machines, worst first, each with its first reason. Each has its letter and its host."""
+    """The verdicts on several machines, worst first, each with its first reason and the number of the others.
+
+    `found` has the letter, the host and the run of each machine. The host is "" in an anonymous record.
+    """
     judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
     if len(judged) < 2:
         return []
     ordered = sorted(judged, key=lambda one: tuple(Standing).index(one[2].standing))
     columns = (
         Column.words("file", [letter for letter, *_ in ordered]),
-        Column.names("machine", [host for _, host, *_ in ordered]),
+        Column.names("machine", [host or quantities.NONE for _, host, *_ in ordered]),
         Column.words("verdict", [_standing(checks, standing) for *_, standing, checks in ordered]),
     )
     reasons: dict[str, list[str]] = {}
     for letter, _, standing, _ in ordered:
+        if standing.standing is Standing.QUALIFIED:
+            continue  # what it notes, such as a device that is absent, is no reason for that
         for reason in standing.reasons[:1]:
-            reasons.setdefault(reason, []).append(letter)
+            more = len(standing.reasons) - 1
+            with_more = f"{reason} (and {quantities.counted(more, 'more reason')})" if more else reason
+            reasons.setdefault(with_more, []).append(letter)
     said = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
     return [Table("Machines", columns), *said]
 
@@ -273,7 +281,8 @@ def references(
     if judged:
         blocks.append(Notes(_by_outcome(judged)))
     how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
-    return page([*blocks, Notes([f"Wrote {path}. To judge a machine by it: {how}"])], width)
+    none = "" if found else "It has no bar, and would judge no rate and no time. "
+    return page([*blocks, Notes([f"Wrote {path}. {none}To judge a machine by it: {how}"])], width)
 
 
 def _by_outcome(runs: Sequence[Run]) -> list[str]:
@@ -281,7 +290,8 @@ def _by_outcome(runs: Sequence[Run]) -> list[str]:
     outcomes: dict[str, list[str]] = {}
     for run in runs:
         if (found := run.qualification) is not None:
-            said = ": ".join([str(found.standing), *filter(None, ["; ".join(found.reasons)])])
+            reasons = [] if found.standing is Standing.QUALIFIED else found.reasons
+            said = ": ".join([str(found.standing), *filter(None, ["; ".join(reasons)])])
             outcomes.setdefault(said, []).append(run.source)
     every = "all runs that it was made from are" if len(outcomes) == 1 else ""
     return [f"judged by this spec, {every or ', '.join(of) + ':'} {said}" for said, of in outcomes.items()]

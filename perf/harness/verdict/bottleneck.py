@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from perf.harness.record.run import Benchmark
+from perf.harness.verdict.marks import Mark
 from perf.harness.workload.benchmarks import BY_NAME
 
 # If the host needs at least this share of a call to launch the work, the device waits for the host.
@@ -61,6 +62,8 @@ def bottleneck(benchmark: Benchmark, median_s: float) -> Bottleneck | None:
     seconds = benchmark.number("overhead_s" if device == "cpu" else "enqueue_s")
     if seconds is None or seconds < 0:
         return None
+    if device == "cpu" and Mark.CROWDED in (benchmark.text("marks") or "").split():
+        return None  # the fixed cost is a difference of times, and others took a part of each
     if device == "cpu":
         return host_bottleneck(seconds, median_s)
     return device_bottleneck(seconds, median_s, benchmark.number("done_s") or math.inf)
