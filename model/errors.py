@@ -1,5 +1,7 @@
 """The errors of a model that cannot be used, and the lines to write instead."""
 
+from collections.abc import Mapping
+
 
 class RecipeError(Exception):
     """A model that cannot be used: `str()` says which model, why, and what to do."""
@@ -21,6 +23,20 @@ LOSS_LINES = (
     "    x, y = batch",
     "    return torch.nn.functional.cross_entropy(self.model(x), y)",
 )
+
+
+def loss_lines(output: object) -> tuple[str, ...]:
+    """LOSS_LINES for a method of a network whose output is `output`: they take the logits out of it."""
+    part = ""
+    if isinstance(output, Mapping) and output:
+        part = f"[{next((key for key in output if key == 'logits'), next(iter(output)))!r}]"
+    elif isinstance(output, list | tuple) and output:
+        part = "[0]"
+    elif hasattr(output, "logits"):
+        part = ".logits"
+    return *LOSS_LINES[:-1], LOSS_LINES[-1].replace("self.model(x)", f"self(x){part}")
+
+
 OPTIMIZER_LINES = (
     "def optimizers(self):",
     "    return torch.optim.AdamW(self.model.parameters(), lr=1e-3)",

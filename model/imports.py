@@ -12,6 +12,7 @@ import importlib.util
 import io
 import itertools
 import os
+import pkgutil
 import re
 import sys
 import time
@@ -130,11 +131,11 @@ def _imported(name: str, place: str) -> ModuleType:
             print(f"{name}: importing it took {took_s:.0f} s, and each process that measures it imports it again")
         return module
     except ModuleNotFoundError as error:
-        in_src = _in_src(error.name or place)
+        where = _where(error.name or place)
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
-            hint = in_src or "install it or, if it is yours, add its folder to PYTHONPATH"
+            hint = where or "install it or, if it is yours, add its folder to PYTHONPATH"
             raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
-        hint = in_src or "run from the folder that contains it, or add that folder to PYTHONPATH"
+        hint = where or "run from the folder that contains it, or add that folder to PYTHONPATH"
         raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error
     except RecipeError:
         raise
@@ -142,8 +143,13 @@ def _imported(name: str, place: str) -> ModuleType:
         raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
 
 
-def _in_src(module: str) -> str:
-    """What to do where the module that was not found lies in the folder src; "" if it does not."""
+def _where(module: str) -> str:
+    """What to do where the module that was not found lies in the folder src, or is misspelt; "" if neither."""
+    package, _, last = module.rpartition(".")
+    if package and (found := file_of(package)) is not None:
+        folder = found.parent if found.is_file() else found
+        close = difflib.get_close_matches(last, [one.name for one in pkgutil.iter_modules([str(folder)])], n=1)
+        return f"did you mean {package}.{close[0]}?" if close else f"there is no {last} in {folder}"
     first = Path("src", module.partition(".")[0])
     return "set PYTHONPATH=src" if first.is_dir() or first.with_suffix(".py").is_file() else ""
 

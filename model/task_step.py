@@ -130,7 +130,9 @@ def _set_up(optimizer: Optimizer) -> str:
     """An optimizer with its settings: `SGD (lr 0.01, momentum 0.9)`."""
     found = {}
     for key in SETTINGS:
-        values = {float(group[key]) for group in optimizer.param_groups if isinstance(group.get(key), int | float)}
+        # A scheduler that warms up has changed the first `lr` already.
+        given = [group.get(f"initial_{key}", group.get(key)) for group in optimizer.param_groups]
+        values = {float(value) for value in given if isinstance(value, int | float)}
         if values - {0.0} and not isinstance(optimizer.defaults.get(key), bool):
             found[key] = " or ".join(f"{value:g}" for value in sorted(values))
     said = ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in found.items())

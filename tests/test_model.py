@@ -264,14 +264,22 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     [
         ("nets.deep:Net", "cannot import 'nets.deep' (No module named 'nets'); set PYTHONPATH=src"),
         ("train.py:Net", "No module named 'nets', at {}/train.py:1; set PYTHONPATH=src"),
+        ("gone.py:Net", "No module named 'here.optim', at {0}/gone.py:1; there is no optim in {0}/here"),
+        ("here.lossse:Net", "cannot import 'here.lossse' (No module named 'here.lossse'); did you mean here.loss?"),
         ("alone.py:Net", "at {}/alone.py:1; install it or, if it is yours, add its folder to PYTHONPATH"),
     ],
 )
-def test_a_module_that_lies_in_src_is_said_to_be_there(tmp_path, monkeypatch, place, says):
+def test_where_a_module_that_is_not_found_may_be_is_said(tmp_path, monkeypatch, place, says):
     (tmp_path / "src" / "nets").mkdir(parents=True)
     (tmp_path / "train.py").write_text("from nets.deep import Net\n")
     (tmp_path / "alone.py").write_text("from net import Net\n")
+    (tmp_path / "gone.py").write_text("from here.optim import Net\n")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "src" / "here").mkdir()  # it is found, so that the folder src is not what is missing
+    for name in ("__init__", "loss"):
+        (tmp_path / "here" / f"{name}.py").touch()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RecipeError, match=f"{re.escape(says.format(tmp_path))}$"):
         load_recipe(place)
 

@@ -14,6 +14,9 @@ N = 1_000
 ROWS, COLUMNS, INNER = 3, 5, 7
 A, B, C = torch.randn(N), torch.randn(N), torch.randn(N)
 LEFT, RIGHT = torch.randn(ROWS, INNER), torch.randn(INNER, COLUMNS)
+GRADED = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
+for one in GRADED:
+    one.grad = torch.ones_like(one)
 TABLE = torch.randn(10, 20)
 PRODUCT = 4 * (ROWS * INNER + INNER * COLUMNS + ROWS * COLUMNS)
 F32 = 4 * N
@@ -130,6 +133,8 @@ class Rows(nn.Module):
         (lambda: torch.fft.rfft(A), ("FFT",)),
         (lambda: torch.cdist(LEFT, LEFT), ("cdist",)),
         (lambda: torch.linalg.inv(torch.eye(3)), ("linear algebra",)),
+        (lambda: nn.utils.clip_grad_norm_(GRADED, 1.0), ()),
+        (lambda: nn.utils.clip_grad_norm_(GRADED, 1.0, foreach=False), ()),
         (lambda: torch.ops.stepwatch_test.twice(A), ("stepwatch_test::twice",)),
     ],
 )

@@ -211,6 +211,20 @@ def test_what_cannot_be_measured_is_refused_with_the_lines_to_write(written, dig
     assert (torch.get_default_dtype(), torch.get_num_threads(), sys.stdin) == before
 
 
+@pytest.mark.parametrize("returned", ["{'features': x, 'logits': y}", "{'scores': y}", "(y, x)", "Output(y)"])
+def test_the_lines_that_a_refusal_says_to_write_work_as_they_are(written, digits_root, returned):
+    text = (
+        "class Output:\n    def __init__(self, logits): self.logits = logits\n"
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n    def forward(self, x):\n"
+        f"        y = super().forward(x.flatten(1))\n        return {returned}\n"
+    )
+    with pytest.raises(RecipeError) as refusal:
+        check_contract(load_recipe(f"{written(text)}Net"), None, 4)
+    lines = "\n".join(str(refusal.value).splitlines()[1:])
+    recipe = load_recipe(f"{written(text + lines, 'mended.py')}Net")
+    check_contract(recipe, None, 4)
+
+
 def test_a_refusal_of_what_ends_the_program_names_the_line(written):
     name = written("x = 1\nraise SystemExit(3)")
     with pytest.raises(RecipeError, match=r"with exit code 3, at .*mine\.py:5; put what is run as a program below"):

@@ -131,6 +131,11 @@ UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason
         ),
         (UNDECIDED, {"on_inconclusive": "fail"}, "The gate fails, as --perf-inconclusive=fail says: exit code 1."),
         (UNDECIDED, {}, "INCONCLUSIVE: give the gate more time, fewer benchmarks, or a quieter machine."),
+        (
+            replace(UNDECIDED, low=1.026),
+            {},
+            "With few pairs, an interval above 2.5% is not enough: the first looks ask",
+        ),
         (UNDECIDED, {}, "The smallest slowdown that 16 pairs would show: training\\_step\\[cpu-bs64\\] 7%."),
         (judged("x", Verdict.INVALID, reason="it crashed"), {}, "INVALID: head does not work, or does not train."),
     ],
@@ -138,6 +143,12 @@ UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason
 def test_a_summary_says_what_the_verdict_does_and_what_to_do(judgement, gate, says):
     made = run(judgement)
     assert says in summary(replace(made, gate=GateRun(**{f: getattr(GATE, f) for f in GATE.__struct_fields__} | gate)))
+
+
+def test_an_interval_that_is_not_above_the_smallest_slowdown_needs_no_explanation():
+    for low in (1.024, 0.9, None):
+        assert "With few pairs" not in summary(run(replace(UNDECIDED, low=low)))
+    assert "With few pairs" not in summary(run(replace(SLOWER, low=1.026)))
 
 
 def test_what_is_undecided_and_may_pass_is_not_said_to_fail():

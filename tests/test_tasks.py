@@ -171,6 +171,8 @@ def test_the_report_has_the_settings_of_the_optimizers():
     )
     found = facts(TrainingStep(model, optimizer, functional.cross_entropy))
     assert found == {"loss": "cross_entropy", "optimizer": "SGD (lr 0.1 or 0.2, momentum 0.9)"}
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / 50)  # it warms up, and has begun to
+    assert facts(TrainingStep(model, optimizer, functional.cross_entropy)) == found
 
 
 def test_a_dict_is_a_batch_of_hugging_face():

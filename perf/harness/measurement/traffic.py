@@ -34,6 +34,7 @@ FUSED = {
     "mkldnn_linear*": "Linear",
     "_cdist*": "cdist",
     "_fft*": "FFT",
+    "linalg_vector_norm": "",  # no products: it clips gradients
     "*linalg*": "linear algebra",
     "mv": "matrix by vector",
     "addmv": "matrix by vector",

@@ -13,7 +13,7 @@ from perf.harness.measurement.side_by_side.schedule import Watcher
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
-from perf.harness.report.quantities import duration
+from perf.harness.report.quantities import counted, duration
 from perf.harness.report.verdicts import one_line
 from perf.harness.verdict.launches import LOOKS
 from perf.harness.verdict.tally import FAILURES, tally
@@ -68,4 +68,4 @@ class Shown(Watcher):
     ) -> None:
         found = " · ".join(f"{number} {verdict}" for verdict, number in tally(decided).items()) or "nothing new"
         left = f"; undecided: {', '.join(short_name(case.name) for case in undecided)}" if undecided else ""
-        self._progress.line(f"after {launches} pairs, {duration(elapsed_s)}: {found}{left}")
+        self._progress.line(f"after {counted(launches, 'pair')}, {duration(elapsed_s)}: {found}{left}")

@@ -53,7 +53,7 @@ def judged(run: Run, *, verbose: bool) -> list[Block]:
     gate = run.gate
     sides = [] if gate is None else [f"{said}." for said in (f"base: {gate.base}; head: {gate.head}", *gate.notes)]
     found = verdicts(run.judgements, verbose=verbose, skipped=_skipped(run) if gate else ())
-    how = [] if gate is None else [*_measured(gate), *_limits(run.judgements), *_exit(run)]
+    how = [] if gate is None else [*_measured(gate, run.judgements), *_limits(run.judgements), *_exit(run)]
     return [*(Notes([said]) for said in sides), *found, *([Notes(how)] if how else [])]
 
 
@@ -62,7 +62,7 @@ def _skipped(run: Run) -> list[Case]:
     return [case for case in run.cases if case.outcome == "skipped" and case.name not in names]
 
 
-def _measured(gate: GateRun) -> list[str]:
+def _measured(gate: GateRun, judgements: Sequence[Judgement]) -> list[str]:
     if gate.seconds is None:
         return []
     least = gate.min_effect
@@ -71,6 +71,8 @@ def _measured(gate: GateRun) -> list[str]:
     said = []
     if least is not None:
         said.append(f"SLOWER: slower by {least:.1%} or more. SAME: a slowdown of {TARGET * least:.1%} is ruled out.")
+        if any(one.verdict is Verdict.INCONCLUSIVE and (one.low or 0) > 1 + least for one in judgements):
+            said.append(f"With few pairs, an interval above {least:.1%} is not enough: the first looks ask for more.")
     return [
         *said,
         f"Measured for {duration(gate.seconds)}{threads}{load}.",
@@ -162,7 +164,7 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
     limits = _limits([one for _, one in undecided[:most]])
     if why := [*reasons(undecided[:most], LONGEST), *limits, *by_reason(skipped)[: max(most, 1)]]:
         blocks.append(Folded(f"Not judged: {len(skipped) + len(undecided)}", [Notes(why)]))
-    how = [*([Notes(_measured(gate))] if gate and gate.seconds else [])]
+    how = [*([Notes(_measured(gate, run.judgements))] if gate and gate.seconds else [])]
     blocks.append(Folded("Machine, load and settings", [Fixed([*lines(run), *_judge(gate)], SUBJECT), *how]))
     if gate and gate.command:
         blocks.append(Folded("The command", [command(gate.command, "")]))
