@@ -1,6 +1,6 @@
 """The errors of a model that cannot be used, and the lines to write instead."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class RecipeError(Exception):
@@ -25,16 +25,16 @@ LOSS_LINES = (
 )
 
 
-def loss_lines(output: object) -> tuple[str, ...]:
-    """LOSS_LINES for a method of a network whose output is `output`: they take the logits out of it."""
+def of_network(lines: Iterable[str], output: object = None) -> list[str]:
+    """`lines` for the class of the network itself. From its `output`, which is no tensor, they take the logits."""
     part = ""
     if isinstance(output, Mapping) and output:
-        part = f"[{next((key for key in output if key == 'logits'), next(iter(output)))!r}]"
+        part = f"[{'logits' if 'logits' in output else next(iter(output))!r}]"
     elif isinstance(output, list | tuple) and output:
         part = "[0]"
     elif hasattr(output, "logits"):
         part = ".logits"
-    return *LOSS_LINES[:-1], LOSS_LINES[-1].replace("self.model(x)", f"self(x){part}")
+    return [line.replace("self.model(x)", f"self(x){part}").replace("self.model.", "self.") for line in lines]
 
 
 OPTIMIZER_LINES = (

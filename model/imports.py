@@ -146,8 +146,9 @@ def _imported(name: str, place: str) -> ModuleType:
 def _where(module: str) -> str:
     """What to do where the module that was not found lies in the folder src, or is misspelt; "" if neither."""
     package, _, last = module.rpartition(".")
-    if package and (found := file_of(package)) is not None:
-        folder = found.parent if found.is_file() else found
+    found = file_of(package) if package else None
+    folder = found.parent if found is not None and found.name == "__init__.py" else found
+    if folder is not None and folder.is_dir() and CHECKOUT not in folder.parents:  # not Stepwatch's own `data`
         close = difflib.get_close_matches(last, [one.name for one in pkgutil.iter_modules([str(folder)])], n=1)
         return f"did you mean {package}.{close[0]}?" if close else f"there is no {last} in {folder}"
     first = Path("src", module.partition(".")[0])

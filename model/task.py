@@ -19,7 +19,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from model.errors import CLOSURE_LINES, LAZY_LINES, LOSS_LINES, OPTIMIZER_LINES, STEP_LINES, RecipeError, Refused
+from model.errors import (
+    CLOSURE_LINES,
+    LAZY_LINES,
+    LOSS_LINES,
+    OPTIMIZER_LINES,
+    STEP_LINES,
+    RecipeError,
+    Refused,
+    of_network,
+)
 from model.members import attributes, described, has, name_of, own_names, required
 
 LEARNING_RATE = 0.01
@@ -70,6 +79,10 @@ class Task:
         self._loss, self.loss_name = self._how_to_lose()
         self._quiet()
 
+    def _lines(self, lines: Iterable[str]) -> Iterable[str]:
+        """The `lines` to write; a network itself has no `self.model`."""
+        return of_network(lines) if isinstance(self.made, nn.Module) and not hasattr(self.made, "model") else lines
+
     def member(self, name: str) -> Any:
         """The member `name` of the object or of its factory; None if neither has it."""
         if has(self.made, name):
@@ -97,7 +110,9 @@ class Task:
         if self.network is None and self.step is not None:
             return None, "step(batch)"
         if self.network is None:
-            raise Refused(f"{self.name}: it has several networks, and does not say how to train them", *LOSS_LINES)
+            raise Refused(
+                f"{self.name}: it has several networks, and does not say how to train them", *self._lines(LOSS_LINES)
+            )
         function = given or functional.cross_entropy
         self._of_network = True
         return self._of_outputs(function), name_of(function)
@@ -110,17 +125,17 @@ class Task:
             if isinstance(batch, Mapping):
                 if loss is not functional.cross_entropy:
                     raise Refused(f"{self.name}: `{self.loss_name}` takes output and target, and the batch is a "
-                                  "dictionary", *LOSS_LINES)  # fmt: skip
+                                  "dictionary", *self._lines(LOSS_LINES))  # fmt: skip
                 output = network(**batch)
                 found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
                 if found is None:
                     raise Refused(f"{self.name}: the batch is a dictionary, and what the network returns for it has "
-                                  "no `loss`", *LOSS_LINES)  # fmt: skip
+                                  "no `loss`", *self._lines(LOSS_LINES))  # fmt: skip
                 self.loss_name = "loss of the network"
                 return found  # type: ignore[no-any-return]
             if not isinstance(batch, list | tuple) or len(batch) != 2:
                 raise Refused(f"{self.name}: the batch is no pair (input, target), but {described(batch)}, and "
-                              "there is no `loss(batch)`", *LOSS_LINES)  # fmt: skip
+                              "there is no `loss(batch)`", *self._lines(LOSS_LINES))  # fmt: skip
             return loss(network(batch[0]), batch[1])
 
         return of
@@ -132,7 +147,7 @@ class Task:
     def loss(self, batch: Any) -> Tensor:
         """The loss of a mini-batch: a scalar tensor. Raises Refused if the task has only a whole `step`."""
         if self._loss is None:
-            raise Refused(f"{self.name}: it has a `step(batch)`, but no `loss(batch)`", *LOSS_LINES)
+            raise Refused(f"{self.name}: it has a `step(batch)`, but no `loss(batch)`", *self._lines(LOSS_LINES))
         return self._loss(batch)
 
     @property
@@ -168,9 +183,9 @@ class Task:
         if not isinstance(several, list | tuple) or not all(isinstance(each, Optimizer) for each in several):
             also = "; what returns schedulers, too, is called `configure_optimizers`" if what == "optimizers()" else ""
             raise Refused(f"{self.name}: `{what}` must return an optimizer or several, not {described(found)}{also}",
-                          *OPTIMIZER_LINES)  # fmt: skip
+                          *self._lines(OPTIMIZER_LINES))  # fmt: skip
         if not several and self.step is None:
-            raise Refused(f"{self.name}: `{what}` returns no optimizer", *OPTIMIZER_LINES)
+            raise Refused(f"{self.name}: `{what}` returns no optimizer", *self._lines(OPTIMIZER_LINES))
         for each in several:
             if self.step is None and needs_closure(each):
                 raise Refused(f"{self.name}: {type(each).__name__} needs a function that computes the loss again",

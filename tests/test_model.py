@@ -266,6 +266,8 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
         ("train.py:Net", "No module named 'nets', at {}/train.py:1; set PYTHONPATH=src"),
         ("gone.py:Net", "No module named 'here.optim', at {0}/gone.py:1; there is no optim in {0}/here"),
         ("here.lossse:Net", "cannot import 'here.lossse' (No module named 'here.lossse'); did you mean here.loss?"),
+        ("here.loss.deep:Net", "'here.loss' is not a package); set PYTHONPATH=src"),
+        ("data.deep:Net", "(No module named 'data.deep'); set PYTHONPATH=src"),  # Stepwatch has a package of that name
         ("alone.py:Net", "at {}/alone.py:1; install it or, if it is yours, add its folder to PYTHONPATH"),
     ],
 )
@@ -275,6 +277,7 @@ def test_where_a_module_that_is_not_found_may_be_is_said(tmp_path, monkeypatch, 
     (tmp_path / "alone.py").write_text("from net import Net\n")
     (tmp_path / "gone.py").write_text("from here.optim import Net\n")
     (tmp_path / "here").mkdir()
+    (tmp_path / "src" / "data").mkdir()
     (tmp_path / "src" / "here").mkdir()  # it is found, so that the folder src is not what is missing
     for name in ("__init__", "loss"):
         (tmp_path / "here" / f"{name}.py").touch()

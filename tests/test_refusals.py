@@ -225,6 +225,22 @@ def test_the_lines_that_a_refusal_says_to_write_work_as_they_are(written, digits
     check_contract(recipe, None, 4)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (NET + "    def batch(self, size): return [torch.rand(size, 784)] * 3\n", "cross_entropy(self(x), y)"),
+        (NET + BATCH + "    def optimizers(self): return None\n", "AdamW(self.parameters(), lr=1e-3)"),
+        (f"{NET}class Task:\n    def __init__(self): self.model = Net()\n{BATCH}"
+         "    def optimizers(self): return None\n",
+         "AdamW(self.model.parameters(), lr=1e-3)"),
+    ],
+)  # fmt: skip
+def test_a_network_itself_is_not_told_to_write_self_model(written, digits_root, text, line):
+    with pytest.raises(RecipeError, match=re.escape(line)):
+        recipe = load_recipe(written(text) + ("Task" if "class Task" in text else "Net"))
+        check_contract(recipe, load_data(recipe, settled(digits_root, data="auto")).train, 16)
+
+
 def test_a_refusal_of_what_ends_the_program_names_the_line(written):
     name = written("x = 1\nraise SystemExit(3)")
     with pytest.raises(RecipeError, match=r"with exit code 3, at .*mine\.py:5; put what is run as a program below"):

@@ -283,7 +283,7 @@ class SideBySide(Way):
             on_slower=self.settings.gate,
             on_inconclusive=self.settings.inconclusive,
             notes=tuple(self._notes),
-            command=repeated(self.config),
+            command="" if self.settings.anonymous else repeated(self.config),
             stepwatch=version(),
         )
 

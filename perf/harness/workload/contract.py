@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data import Batch, DataError
 from model import Recipe, RecipeError, Refused, TaskStep, TrainingStep, UsersStep
-from model.errors import CLOSURE_LINES, loss_lines
+from model.errors import CLOSURE_LINES, LOSS_LINES, of_network
 from model.imports import raised
 from model.members import described
 from model.nesting import mapped, tensors
@@ -74,7 +74,8 @@ def _check_images(recipe: Recipe) -> None:
     expected = (MINIMAL_BATCH, recipe.classes)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        lines = loss_lines(logits) if not isinstance(logits, Tensor) else ("make.input_shape, make.classes = …",)
+        shape = ("make.input_shape, make.classes = …",)
+        lines = shape if isinstance(logits, Tensor) else of_network(LOSS_LINES, logits)
         raise Refused(f"{recipe.name}: for images {tuple(images.shape)} the network must return logits {expected}, "
                       f"not {got}{_more(logits)}", *lines)  # fmt: skip
 
