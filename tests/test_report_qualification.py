@@ -227,9 +227,18 @@ def test_several_machines_have_a_table_of_their_verdicts_and_are_not_called_one(
     table = text[text.index("Machines\n") :].splitlines()
     assert [line.split()[:3] for line in table[4:6]] == [["B", "node0", "NOT"], ["A", "node1", "QUALIFIED:"]]
     assert table[7].startswith("B: ") and table[7] != "B: "
-    assert not any(line.startswith("A:") for line in table)  # what a good machine notes is no reason for its verdict
     assert "Machines" not in render(fleet()[:1])
     assert "\nA, B: memory copy on cpu: twice beyond" in render(fleet()[:1] * 2)
+
+
+def test_what_a_good_machine_notes_is_no_reason_for_its_verdict_and_one_without_a_name_has_a_dash():
+    noted = Qualification(Standing.QUALIFIED, ("cuda was not checked",), "Nothing to do.")
+    runs = [replace(one, qualification=noted) for one in fleet()]
+    unnamed = [replace(one, perf=one.perf | {"host_name": ""}) for one in runs]
+    table = render(unnamed)
+    table = table[table.index("Machines\n") :]
+    assert "cuda was not checked" not in table
+    assert [line.split()[1] for line in table.splitlines()[4:6]] == ["–", "–"]
 
 
 def test_the_reasons_that_a_fleet_has_no_room_for_are_counted_and_no_word_is_broken():
@@ -329,7 +338,10 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
     )
     spec = Spec("", found, {"simple_nn on digits": "0f"})
     bars = [spec_bar(one, "spec.json") for one in found]
-    fine, lacking = Qualification(Standing.QUALIFIED, (), ""), Qualification(Standing.PARTLY, ("no memory", "no x"), "")
+    fine, lacking = (
+        Qualification(Standing.QUALIFIED, ("no cuda",), ""),
+        Qualification(Standing.PARTLY, ("no memory", "no x"), ""),
+    )
     judged = [Run(name, "", (), qualification=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
     left_out = ["step bs64: node2 stands apart"]
     lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], left_out, judged).splitlines()
