@@ -1,5 +1,6 @@
 """Runs of several passes: each in a process of its own, which may do to itself whatever it likes."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from perf.harness.measurement.rounds import Pass
 from perf.harness.measurement.side_by_side.link import SideSilent
+from perf.harness.options import PROFILES
 from perf.harness.plugin.measure import Measure
 from perf.harness.record.read import load
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
@@ -53,6 +55,15 @@ def test_two_passes_measure_each_case_twice_and_the_record_says_which_rounds_are
         assert sorted(one["extra_info"]["cold_starts_s"]) == ["1", "2"]
         assert one["params"]["device"] == "cpu"
     assert [case["outcome"] for case in document["perf"]["cases"]] == ["measured"] * 2
+
+
+@pytest.mark.parametrize("asked", ["--perf-passes=2", "--perf-rounds=2"])
+def test_passes_and_rounds_that_are_asked_for_are_made_however_long_a_case_takes(perf, pytester, monkeypatch, asked):
+    smoke = dataclasses.replace(PROFILES["smoke"], long_s=1e-6, passes=2)
+    monkeypatch.setitem(PROFILES, "smoke", smoke)
+    assert perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", asked, quick=False).ret == 0
+    (benchmark,) = load(kept(pytester)[-1]).benchmarks
+    assert len(benchmark.passes) == 2
 
 
 def test_the_page_of_a_job_has_one_summary_however_many_processes_measure(perf, pytester, monkeypatch):

@@ -35,7 +35,7 @@ class Taken:
 class Timetable:
     """The passes of one run: `passes` of them, and extra ones up to `target`, a width, if a run has `limit_s` in all.
 
-    A case has `long_s` for all its passes, or three passes if they take longer.
+    A case has `long_s` for all its passes, or three passes if they take longer; no limit if `long_s` is infinite.
     """
 
     passes: int
@@ -72,7 +72,7 @@ class Timetable:
         """How many of all passes measure a case that takes `wall_s`; one if that is more than twice `long_s`."""
         if wall_s > 2 * self.long_s:
             return 1
-        return min(self.passes, max(LEAST_PASSES, int(self.long_s / wall_s)))
+        return int(min(self.passes, max(LEAST_PASSES, self.long_s / wall_s)))
 
     def _further(self, taken: Mapping[str, Taken], left_s: float) -> dict[str, int]:
         """How many more passes measure each case, so that all of them take `left_s` at most.

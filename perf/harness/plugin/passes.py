@@ -67,7 +67,9 @@ class InPasses(Measure):
         self._forks = can_fork(self.state.plan)
         self._link: Link | None = None
         self._serves = False  # whether the worker is in a pass
-        self._timetable = Timetable(passes, self.settings.profile.long_s)
+        settings = self.settings
+        self._is_exact = settings.rounds is not None or settings.passes is not None
+        self._timetable = Timetable(passes, math.inf if self._is_exact else settings.profile.long_s)
         self._begin = 0.0  # when the first pass began [s of time.monotonic]
         self._load: Meter | None = None  # of other programs, while the first worker starts
         self._due: set[str] = set()  # the cases of the current pass, by node id
@@ -134,7 +136,7 @@ class InPasses(Measure):
         missing = (self._load and self._load.read().missing_cores(threads)) or 0.0
         promised_s = (START_S + cases * profile.whole_s * self.passes / profile.passes) * (1 + missing / threads)
         why = f" (other programs use {missing:.1f} of the cores that it needs)" if missing > CROWDED else ""
-        if settings.passes is None:
+        if not self._is_exact:
             self._timetable.limit_s, self._timetable.target = promised_s, settings.target
         self.progress.line(
             f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}: about {duration(promised_s)}{why}"
