@@ -191,7 +191,7 @@ def test_a_gates_record_is_refused_and_the_command_that_reads_it_is_named(compar
     assert (code, out) == (4, "")
     assert err == (
         f"python -m perf: {path} was kept by a gate, which has compared base and head already; "
-        f"to read it: python -m perf report {path}\n"
+        "the command `report` prints what it found\n"
     )
 
 

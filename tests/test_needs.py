@@ -1,13 +1,14 @@
 """A machine on which packages of `requirements.txt` are missing: one sentence says which, and how to install them."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from perf import needs
+from perf import here, needs
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = "pip install -r requirements.txt"
@@ -38,3 +39,22 @@ def test_no_command_ends_in_a_traceback(tmp_path, command):
     assert done.returncode in (1, 4)
     assert f"msgspec, tabulate are not installed: {INSTALL}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_command_of_stepwatch_can_be_typed_in_the_folder_in_which_it_is_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert (here.tool("trend"), here.install()) == ("python -m perf trend", INSTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "not.json").write_text("{}")
+    command = here.tool("report", "not.json").removeprefix("python ")
+    done = subprocess.run([sys.executable, *shlex.split(command)], capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr.startswith(f"python {ROOT}/perf: not.json: "), done.stderr
+    assert Path(here.install().split()[-1]).samefile(ROOT / "requirements.txt")
+
+
+def test_a_folder_that_is_no_more_is_none_of_stepwatch(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert here.tool() == f"python {ROOT}/perf"

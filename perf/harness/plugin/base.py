@@ -15,6 +15,7 @@ from perf.harness.record.store import numbered
 from perf.harness.report.quantities import counted
 from perf.harness.verdict.stored_runs import Base, Incomparable, differences
 from perf.harness.workload.plan import Plan
+from perf.here import tool
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _read(label: str, paths: list[Path], plan: Plan, selection: bool = False) ->
     if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
-            "To show two machines or settings side by side: python -m perf report A.json B.json; to judge another "
+            f"To show two machines or settings side by side: {tool('report A.json B.json')}; to judge another "
             "torch: --perf-against-python=EXE"
         )
     return Found(base=base, newest=files[-1])

@@ -10,6 +10,7 @@ import importlib
 import pytest
 
 from perf.harness.measurement.side_by_side.worker import CHECKOUT, place, told
+from perf.here import install
 from perf.needs import missing
 
 if absent := missing():
@@ -19,7 +20,7 @@ for package in ("data", "model"):
     try:
         importlib.import_module(package)
     except Exception as error:
-        install = ", or install the missing package: pip install -r requirements.txt"
-        hint = f"fix it{install if isinstance(error, ModuleNotFoundError) else ' first'}"
+        packages = f", or install the missing package: {install()}"
+        hint = f"fix it{packages if isinstance(error, ModuleNotFoundError) else ' first'}"
         where = place(error, CHECKOUT) or package
         raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None

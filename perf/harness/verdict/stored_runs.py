@@ -146,7 +146,7 @@ def check_comparable(base: Run, head: Run) -> None:
         if run.gate is not None:
             raise Incomparable(
                 f"{run.source} was kept by a gate, which has compared base and head already; "
-                f"to read it: python -m perf report {run.source}"
+                "the command `report` prints what it found"
             )
     if base.fingerprint and head.fingerprint:
         fields = differences(base.fingerprint, head.fingerprint)
