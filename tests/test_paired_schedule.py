@@ -282,9 +282,12 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.launches == LOOKS[2]
     assert judged.reason == (
-        "undecided after 8 pairs: the time budget of 30 s has no room for more; give more with --perf-time-budget"
+        "undecided after 8 pairs: the time budget of 30 s has no room for more; "
+        "give at least 50 s with --perf-time-budget"
     )
     assert judged.low < 1 < judged.high  # what is known is said
+    (judged,) = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15).gate("a", budget_s=50).run()
+    assert judged.launches == LOOKS[3]
 
 
 def test_nothing_is_launched_that_does_not_fit():
@@ -300,7 +303,10 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     (judged,) = lab.gate("a", budget_s=10).run()
     assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
     assert judged.low is judged.high is None  # an interval of so few launches says nothing
-    assert judged.reason.startswith("1 of at least 4 pairs made: the time budget of 10 s has no room for more;")
+    no_room = "1 of at least 4 pairs made: the time budget of 10 s has no room for more"
+    assert judged.reason.startswith(f"{no_room}; give at least 20 s")
+    (judged,) = Lab(ratio=lambda case, launch: 2.0).gate("a", budget_s=20).run()
+    assert judged.verdict is Verdict.SLOWER
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():
@@ -334,7 +340,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
     (judged,) = lab.gate("a", budget_s=600).run()
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.reason == (
-        "4 pairs of 12 rounds take 1,536 s, the time budget is 600 s; give more with --perf-time-budget, "
+        "4 pairs of 12 rounds take at least 1,544 s, the time budget is 600 s; give more with --perf-time-budget, "
         "or take a smaller batch"
     )
     assert lab.visits == []
@@ -342,7 +348,7 @@ def test_steps_so_long_that_the_first_look_cannot_fit_are_refused_at_once():
 
 def test_a_budget_of_seconds_is_compared_in_seconds():
     (judged,) = Lab().gate("a", budget_s=5).run()
-    assert judged.reason.startswith("4 pairs of 107 rounds take 6 s, the time budget is 5 s;")
+    assert judged.reason.startswith("4 pairs of 107 rounds take at least 14 s, the time budget is 5 s;")
 
 
 def test_a_refused_benchmark_does_not_keep_the_others_from_being_measured():

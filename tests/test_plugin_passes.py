@@ -221,18 +221,20 @@ def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("used", "says"),
+    ("used", "asked", "says"),
     [
-        (0.2, "1 case in 4 passes: about 14 s"),
-        (0.6, "1 case in 4 passes: about 19 s (other programs use 0.6 of the cores that it needs)"),
-        (None, "1 case in 4 passes: about 12 s"),
+        (0.2, (), "1 case in 4 passes: about 14 s"),
+        (0.6, (), "1 case in 4 passes: about 19 s (other programs use 0.6 of the cores that it needs)"),
+        (0.6, ("--perf-passes=4",),
+         "1 case in 4 passes: at least 19 s (other programs use 0.6 of the cores that it needs)"),
+        (None, (), "1 case in 4 passes: about 12 s"),
     ],
-)
-def test_beside_other_programs_a_run_promises_less(perf, monkeypatch, others, used, says):
+)  # fmt: skip
+def test_beside_other_programs_a_run_promises_less(perf, monkeypatch, others, used, asked, says):
     FakeLink.asked = []
     others[0] = used
     monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
-    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", *asked, quick=False)
     result.stdout.fnmatch_lines([says])
 
 

@@ -72,6 +72,17 @@ def test_no_progress_line_is_longer_than_the_terminal_and_no_color_is_honoured(r
     assert max(map(len, shown)) < 50
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (99, "99 s"),
+        (100, "1.7 min"),
+        (150, "2.5 min"),
+        (180, "3 min"),
+        (599.9, "10 min"),
+        (3600, "60 min"),
+    ],
+)
 def test_durations_are_short(seconds, text):
     assert duration(seconds) == text

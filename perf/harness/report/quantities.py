@@ -42,8 +42,11 @@ def seconds(value: float) -> str:
 
 
 def duration(value: float) -> str:
-    """A time to wait [s]: 42 s, 12 min."""
-    return f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
+    """A time to wait [s]: 42 s, 2.5 min, 12 min."""
+    if value < 100:
+        return f"{value:.0f} s"
+    minutes = f"{value / 60:.1f}" if value < 600 else f"{value / 60:.0f}"
+    return f"{minutes.removesuffix('.0')} min"
 
 
 def size(value: float) -> str:

@@ -8,6 +8,7 @@ another launch.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,8 +123,9 @@ class Gate:
                 before = set(self._decided)
                 self._launch(todo)
                 self._look(before)
+            needed_s = self._needed_s()
             for case in self.undecided:
-                self._settle(case, Verdict.INCONCLUSIVE, self._no_time(case))
+                self._settle(case, Verdict.INCONCLUSIVE, self._no_time(case, needed_s))
             self._alone([*self._broken, *(case for case in self._cases if case.alone)])
         except _Stop as stop:
             self._end(stop)
@@ -163,13 +165,22 @@ class Gate:
     def _left(self) -> float:
         return self._budget_s - self.elapsed_s
 
-    def _no_time(self, case: Compared) -> str:
+    def _needed_s(self) -> float:
+        """What the gate would take in all until the next look at every undecided case [s], rounded up to ten seconds.
+
+        What a case takes that was not measured is a guess.
+        """
+        left = {case.name: paired.until_look(len(self._launches[case.name])) for case in self.undecided}
+        cases_s = sum(launches * self._case_s[name] for name, launches in left.items())
+        return math.ceil((self.elapsed_s + max(left.values(), default=0) * self._start_s + cases_s) / 10) * 10
+
+    def _no_time(self, case: Compared, needed_s: float) -> str:
         made = len(self._launches[case.name])
         done = f"{made} of at least {paired.LOOKS[0]} pairs made" if made else "not measured"
         if made >= paired.LOOKS[0]:
             done = f"undecided after {made} pairs"
         budget = f"the time budget of {self._budget_s:.0f} s has no room for more"
-        return f"{done}: {budget}; give more with --perf-time-budget"
+        return f"{done}: {budget}; give at least {needed_s:,.0f} s with --perf-time-budget"
 
     def _look(self, before: set[str]) -> None:
         """Decide the cases that can be decided, and report those that were not decided `before` this launch."""
@@ -279,7 +290,8 @@ class Gate:
         """Raise Failed if the steps are so long that not even the first look fits into the whole time budget."""
         needed = paired.LOOKS[0] * rounds * round_s
         if needed > self._budget_s:
+            needed += paired.LOOKS[0] * self._start_s
             raise Failed(
-                f"{paired.LOOKS[0]} pairs of {rounds} rounds take {needed:,.0f} s, the time budget is "
+                f"{paired.LOOKS[0]} pairs of {rounds} rounds take at least {needed:,.0f} s, the time budget is "
                 f"{self._budget_s:,.0f} s; give more with --perf-time-budget, or take a smaller batch"
             )
