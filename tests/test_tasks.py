@@ -1,6 +1,7 @@
 """A user's own training: what it may bring, and that it trains as it is written."""
 
 import builtins
+import json
 import re
 import sys
 from dataclasses import replace
@@ -419,9 +420,16 @@ def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():
     }  # fmt: skip
     unused = "`metric`: did you mean `metrics`?"
     info["training"] = {"loss": "loss(batch)", "optimizer": "Adam (lr 0.1)", "unused": unused}
-    text = render([run(benchmark("training_run", "cpu", 16, "resident", 2.0, **info), **MACHINE)], width=120)
+    trained = benchmark("training_run", "cpu", 16, "resident", 2.0, **info)
+    text = render([run(trained, **MACHINE)], width=120)
     assert re.search(r"tokens/s.*perplexity", text)
     assert re.search(r"16 +resident +cpu .* 1,020 .* 6\.1[89]", text)  # 16 samples of 128 tokens in 2 s
     assert "training  mine.py:Net: loss loss(batch), optimizer Adam (lr 0.1), 7 parameters trained" in text
     assert "counted in tokens (128 per sample)" in " ".join(text.split())
     assert "mine.py:Net, not used: `metric`: did you mean `metrics`?" in text
+    both = run(benchmark("epoch", "cpu", 16, "resident"), trained)
+    rows = json.loads(render([both], format="json"))
+    assert [(row["unit"], row["units_per_s"], row["metrics.perplexity"]) for row in rows] == [
+        (None, None, None), ("tokens", 1024, 6.185),
+    ]  # fmt: skip
+    assert render([both], format="csv").splitlines()[0].split(",") == list(rows[0])

@@ -1,5 +1,6 @@
 """Trends: what the stored runs say is printed, with its commits and a picture, and is never red."""
 
+import csv
 import json
 import math
 import random
@@ -139,6 +140,14 @@ def test_programs_get_every_point_and_change(tmp_path, capsys):
     first = history["benchmarks"][0]
     assert len(first["runs"]) == 30 and first["changes"][0]["ratio"] > 1.01
     assert first["runs"][3]["commit"] == f"{3:040x}"
+    code, out, err = trend(capsys, tmp_path, "--format=csv")
+    assert (code, err) == (0, f"not read: {not_read}\n")
+    points = list(csv.DictReader(out.splitlines()))
+    assert len(points) == sum(len(one["runs"]) for one in history["benchmarks"])
+    ours = [point for point in points if point["benchmark"] == first["name"]]
+    assert [float(point["seconds"]) for point in ours] == [run["seconds"] for run in first["runs"]]
+    begins = {point["file"]: float(point["change"]) for point in ours if point["change"]}
+    assert begins == {change["file"]: change["ratio"] for change in first["changes"]}
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80])

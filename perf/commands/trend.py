@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from perf.commands.output import add_output, deliver, width
 from perf.harness.record.baseline import PREFIX, STORAGE
 from perf.harness.record.read import load
-from perf.harness.record.run import RecordError, Run
+from perf.harness.record.run import RecordError, Run, one_line
 from perf.harness.report.trend import FORMATS, render_trends
 from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.trend import histories
@@ -52,6 +53,9 @@ def _trend(arguments: argparse.Namespace) -> int:
         raise RecordError(places, "", "; ".join(["no whole run and no gate here", *skipped[:1]]))
     text = render_trends(histories(runs), skipped, width=width(arguments.output), format=arguments.format)
     deliver(text, arguments.output)
+    if arguments.format == "csv":  # a table has no room for it
+        for why in skipped:
+            print(one_line(f"not read: {why}"), file=sys.stderr)
     return 0
 
 

@@ -205,13 +205,7 @@ def _rates(rows: Sequence[Row]) -> tuple[str, list[str]]:
     unit = units.pop() if len(units) == 1 else None
     if unit is None:
         return "samples/s", _cells(rows, lambda row: _shown(quantities.rate, row.samples_per_s))
-
-    def rate(row: Row) -> str:
-        per_sample = row.benchmark.number("units_per_sample")
-        known = row.samples_per_s is not None and per_sample is not None
-        return quantities.rate(row.samples_per_s * per_sample) if known else ""  # type: ignore[operator]
-
-    return f"{unit}/s", _cells(rows, rate)
+    return f"{unit}/s", _cells(rows, lambda row: _shown(quantities.rate, row.units_per_s))
 
 
 def _costs(rows: Sequence[Row]) -> list[Column]:

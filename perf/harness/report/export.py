@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perf.harness.record.check import Check
@@ -29,10 +29,15 @@ Read = Callable[[Row, Speedups], Scalar]
 
 def as_csv(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
     """A header line and one line per benchmark; empty cells for what was not measured. `runs` have their letters."""
+    records = _records(found, runs)
+    return table(records, list(records[0]) if records else [*COLUMNS, *VERDICT])
+
+
+def table(records: Sequence[Mapping[str, Scalar]], titles: Sequence[str]) -> str:
+    """CSV: a line of `titles`, and a line for each of `records`, which have these keys in this order."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="")
-    records = _records(found, runs)
-    writer.writerow(records[0] if records else [*COLUMNS, *VERDICT])
+    writer.writerow(map(_cell, titles))
     writer.writerows([_cell(value) for value in record.values()] for record in records)
     return "\n".join(lines)
 
@@ -55,6 +60,7 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
     made = []
     for row in (*found.rows, *found.untimed, *found.foreign):
         values = {name: _finite(read(row, found)) for name, read in COLUMNS.items()}
+        values |= {f"metrics.{name}": _finite(value) for name, value in row.benchmark.numbers("metrics").items()}
         made.append(values | _verdict(*verdicts.pop((row.letter, row.benchmark.fullname), (row.run, None))))
     for (letter, name), (run, judged) in verdicts.items():
         known: dict[str, Scalar] = {
@@ -68,7 +74,7 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
         }
         made.append(dict.fromkeys(COLUMNS) | known | _verdict(run, judged))
     checks = [_check(letter, run, check) for letter, run in runs for check in run.checks]
-    if checks and not made:
+    if not made:
         return checks
     every = dict.fromkeys(key for record in (*made, *checks) for key in record)
     return [every | record for record in (*made, *checks)]
@@ -144,6 +150,9 @@ COLUMNS: dict[str, Read] = {
     "spread": lambda row, _: row.summary.spread,
     "marks": lambda row, _: " ".join(row.marks),
     "samples_per_s": lambda row, _: row.samples_per_s,
+    **_texts("unit"),
+    **_numbers("units_per_sample"),
+    "units_per_s": lambda row, _: row.units_per_s,
     "speedup_over": lambda row, found: found.reference if row.speedup else None,
     **_ratios("speedup", "pipeline_speedup", "mode_speedup", "full_speedup"),
     "bound_by": lambda row, _: row.bottleneck.name if row.bottleneck else None,

@@ -9,14 +9,18 @@ import statistics
 from collections.abc import Sequence
 
 from perf.harness.record.run import Run, short_name, some_of, told_apart
+from perf.harness.record.values import Scalar
 from perf.harness.report import quantities
+from perf.harness.report.export import table
 from perf.harness.report.facts import machine
 from perf.harness.report.layout import PLOT, Block, Column, Heading, Notes, Table, formatted
 from perf.harness.report.verdicts import change
 from perf.harness.verdict.stored_runs import SHORT_COMMIT
 from perf.harness.verdict.trend import CHANCE, History, Trend
 
-FORMATS = ("terminal", "github", "json")
+FORMATS = ("terminal", "github", "csv", "json")
+# The columns of the CSV: a row for each point, with the lasting change that begins there.
+POINT = ("history", "gates", "benchmark", "file", "datetime", "commit", "seconds", "change")
 # The plot is so wide [columns]; of more runs, some share a column.
 WIDTH = 24
 # The whole height of a plot is at least this ratio, so that noise looks like noise.
@@ -33,6 +37,8 @@ def render_trends(found: Sequence[History], skipped: Sequence[str], *, width: in
     if format == "json":
         made = {"histories": [_record(history) for history in found], "not_read": list(skipped)}
         return json.dumps(made, indent=1, allow_nan=False, ensure_ascii=True)
+    if format == "csv":
+        return table([point for number, one in enumerate(found, start=1) for point in _points(number, one)], POINT)
     several = [history for history in found if len(history.runs) > 1]
     blocks: list[Block] = [Heading("Stepwatch: trend"), *(block for history in several for block in _blocks(history))]
     if alone := [history.runs[0].file_name for history in found if len(history.runs) == 1]:
@@ -105,6 +111,17 @@ def _plot(trend: Trend) -> str:
     spare = max(0.0, LEAST_HEIGHT - (high - low)) / 2
     scale = (len(PLOT) - 1) / (high - low + 2 * spare)
     return "".join(PLOT[round((level - low + spare) * scale)] for level in levels)
+
+
+def _points(number: int, history: History) -> list[dict[str, Scalar]]:
+    made: list[dict[str, Scalar]] = []
+    for trend in history.trends:
+        changes = {one.first.source: one.ratio for one in trend.changes}
+        for point in trend.points:
+            run = point.run
+            values = (number, history.gates, trend.name, run.source, run.datetime, run.commit, point.seconds)
+            made.append(dict(zip(POINT, (*values, changes.get(run.source)), strict=True)))
+    return made
 
 
 def _record(history: History) -> dict[str, object]:

@@ -107,6 +107,12 @@ class Row:
         return _rate(samples / self.summary.median if samples else self.benchmark.number("samples_per_s"))
 
     @property
+    def units_per_s(self) -> float | None:
+        """What the training counts in its own unit, such as tokens; None if it has none, or if a rate is unknown."""
+        per_sample, samples_per_s = self.benchmark.number("units_per_sample"), self.samples_per_s
+        return None if per_sample is None or samples_per_s is None else _rate(per_sample * samples_per_s)
+
+    @property
     def flop_per_s(self) -> float | None:
         """The FLOP of the network in eager fp32, divided by the time of this row; None if unknown."""
         flop, samples_per_s = self.benchmark.number("flop_per_sample"), self.samples_per_s
