@@ -464,4 +464,7 @@ def test_a_case_that_had_time_for_two_passes_is_marked():
     said = render([run(step, twice, passes=5)], width=110)
     assert "30.5 s ±23% (2 passes)" in said
     assert "time (2 passes): no time for more passes; the interval between two is wide." in said
-    assert "(2 passes)" not in render([run(twice, passes=2)], width=110), "a run of two passes"
+    wide = "time: an interval between two passes is wide; between three it is less than a third of that."
+    assert wide not in said
+    planned = render([run(twice, passes=2)], width=110)
+    assert "(2 passes)" not in planned and wide in planned

@@ -128,11 +128,19 @@ def test_a_pipeline_that_keeps_up_with_the_step_is_not_given_as_the_cause():
     assert "reaches 32.0 samples/s at batch 64; an epoch with dataloader waits for input 90% of its time.\n" in text
 
 
+def test_passes_that_differ_too_much_are_named():
+    made = benchmark("training_step", samples=(1.0, 1.0, 1.5, 1.5, 2.0), pass_rounds={"1": 2, "2": 2, "3": 1})
+    assert "Do not trust these times: the passes differ by more than 25%." in render([run(made)], width=200)
+
+
 def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
     rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
     text = render([run(*rows)], width=200)
     assert "1.00 s ±38%  UNSTEADY" in text
-    assert "UNSTEADY on cpu: training step at batch 64. Do not trust these times: their spread is above ±25%. " in text
+    assert (
+        "UNSTEADY on cpu: training step at batch 64. Do not trust these times: the rounds differ by more than 25%. "
+        in text
+    )
     assert "reaches 512 samples/s at batch 512." in text
     assert "UNSTEADY" not in render([CPU_RUN])
 

@@ -35,9 +35,9 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
             for row, begin in _marked(rows, Mark.BIMODAL, _slower, lambda slower: f" ({quantities.times(slower)})")
         ),
         *(
-            f"{begin} Do not trust these times: their spread is above ±{quantities.percent(UNSTEADY)}. Measure again "
-            "while nothing else runs."
-            for _, begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
+            f"{begin} Do not trust these times: the {'passes' if row.summary.passes > 1 else 'rounds'} differ by more "
+            f"than {quantities.percent(UNSTEADY)}. Measure again while nothing else runs."
+            for row, begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
         ),
     ]
 

@@ -52,6 +52,8 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append("time (1 pass): no time for more passes; ± half the interquartile range of its rounds.")
     if any(row.few_passes == 2 for row in rows):
         notes.append("time (2 passes): no time for more passes; the interval between two is wide.")
+    if any(row.few_passes is None and row.summary.passes == 2 for row in rows):
+        notes.append("time: an interval between two passes is wide; between three it is less than a third of that.")
     if kinds := next(filter(None, (row.kinds for row in rows)), None):
         slow = "one was" if kinds.slow_passes == 1 else f"{kinds.slow_passes} were"
         notes.append(
