@@ -61,6 +61,11 @@ def test_the_whole_training_run_gets_its_sentence():
             "With 2 threads, the training step is no faster than with one at every batch size measured (1.00×): "
             "--perf-threads=1 is as fast, and steadier.",
         ),
+        (
+            {64: (1.0, 4.0), 512: (1.0, 125.0)},
+            "With 2 threads, the training step takes 4.00× to 125× as long as with one at every batch size measured: "
+            "--perf-threads=1 is much faster.",
+        ),
         ({64: (2.0, 1.0)}, "With 2 threads, the training step is faster than with one at batch 64 (2.00×)."),
     ],
 )
@@ -143,6 +148,12 @@ def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_the
     )
     assert "reaches 512 samples/s at batch 512." in text
     assert "UNSTEADY" not in render([CPU_RUN])
+
+
+def test_threads_beside_other_programs_are_said_to_be_so():
+    step = benchmark("training_step", samples=STEADY, crowding=0.5, one_thread_s=1.0, all_threads_s=125.0)
+    said = "With 2 threads, the training step takes, beside other programs, 125× as long as with one at batch 64: "
+    assert said in render([run(step, environment={"threads": 2})], width=1000)
 
 
 @pytest.mark.parametrize(("crowding", "marked"), [(0.3, True), (0.2, False), (None, False)])

@@ -83,8 +83,10 @@ def _default(config: pytest.Config, folder: Path, plan: Plan, selection: Selecti
         )
     of = f" and this selection, {selection.text}," if selection.text else ""
     config.option.benchmark_compare = []  # otherwise pytest-benchmark warns, and -W error makes that a crash
+    short = "; smoke runs are too short for a verdict" if plan.fingerprint["profile"] == "smoke" else ""
     return Found(
-        f"NO BASELINE: no earlier run of this machine with these settings{of} in {folder}; nothing to compare with yet"
+        f"NO BASELINE: no earlier run of this machine with these settings{of} in {folder}; nothing to compare with "
+        f"yet{short}"
     )
 
 

@@ -37,6 +37,7 @@ from perf.harness.verdict.fastest import (
     grouped,
     relation,
 )
+from perf.harness.verdict.marks import Mark
 from perf.harness.verdict.parity import much
 from perf.harness.verdict.rows import PLAIN_PIPELINE, Row
 from perf.harness.verdict.speedups import Speedups
@@ -87,10 +88,17 @@ def _thread_sentence(rows: Sequence[Row], several: bool) -> str:
     threads = quantities.counted(finite(rows[0].run.perf.get("environment", {}).get("threads")) or 0, "thread")
     of = f" of {rows[0].model}" if several and rows[0].model else ""
     if not faster:
-        slow = max(gain(row) or 0.0 for row in alike) < MUCH
+        place = where(alike, rows)
+        if max(gain(row) or 0.0 for row in alike) < MUCH:
+            beside = ", beside other programs," if any(Mark.CROWDED in row.marks for row in alike) else ""
+            longer = quantities.spanned([1 / slower for row in alike if (slower := gain(row))])
+            return (
+                f"With {threads}, the training step{of} takes{beside} {longer} as long as with one {place}: "
+                "--perf-threads=1 is much faster."
+            )
         return (
-            f"With {threads}, the training step{of} is no faster than with one {where(alike, rows)} "
-            f"({_gains(alike)}): --perf-threads=1 is {'much faster' if slow else 'as fast, and steadier'}."
+            f"With {threads}, the training step{of} is no faster than with one {place} ({_gains(alike)}): "
+            "--perf-threads=1 is as fast, and steadier."
         )
     some = f"With {threads}, the training step{of} is faster than with one {where(faster, rows)} ({_gains(faster)})"
     if not alike:
