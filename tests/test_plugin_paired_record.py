@@ -57,6 +57,15 @@ def test_collecting_alone_measures_nothing(gate, world, pytester):
     assert (world.gates, kept(pytester)) == ([], [])
 
 
+@pytest.mark.parametrize(("more", "named"), [((), True), (("--perf-anonymous",), False)])
+def test_an_anonymous_gate_keeps_no_command_and_no_path(gate, pytester, more, named):
+    page = pytester.path / "page.md"
+    assert gate(f"--perf-summary={page}", *more).ret == 0
+    (path,) = kept(pytester)
+    assert (str(page) in read(path)["perf"]["gate_run"].get("command", "")) is named
+    assert (str(pytester.path) in path.read_text()) is named
+
+
 def test_the_record_is_kept_beside_the_others_and_where_it_is_wanted_and_fits_its_schema(gate, world, pytester):
     jsonschema = pytest.importorskip("jsonschema")
     world.found["inference[cpu-bs64]"] = SLOWER
