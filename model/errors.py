@@ -25,6 +25,24 @@ LOSS_LINES = (
 )
 
 
+# What the target of a loss is called in a batch that is a dictionary.
+TARGETS = ("labels", "label", "targets", "target", "y")
+
+
+def loss_lines(batch: object) -> list[str]:
+    """`LOSS_LINES` that take input and target out of this `batch`; the input itself if it has no second part."""
+    parts = [f"batch[{key!r}]" for key in batch] if isinstance(batch, Mapping) else []
+    if isinstance(batch, list | tuple):
+        parts = ["batch[0]", "batch[-1]"][: len(batch)]
+    target = next((f"batch[{key!r}]" for key in TARGETS if isinstance(batch, Mapping) and key in batch), "")
+    first = next((part for part in parts if part != target), "batch")
+    last = target or (parts or ["batch"])[-1]
+    begin, _, end = LOSS_LINES
+    same = first == last
+    return [begin, f"    x = {first}" if same else f"    x, y = {first}, {last}",
+            end.replace("cross_entropy", "mse_loss").replace("y)", "x)") if same else end]  # fmt: skip
+
+
 def of_network(lines: Iterable[str], output: object = None) -> list[str]:
     """`lines` for the class of the network itself. From its `output`, which is no tensor, they take the logits."""
     part = ""

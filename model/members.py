@@ -84,6 +84,17 @@ def described(value: object) -> str:
     return type(value).__name__
 
 
+def binds(function: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether `function` takes these named arguments, as far as its signature says."""
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError:
+        return False
+    except ValueError:  # it has none
+        return True
+    return True
+
+
 def name_of(function: Callable[..., Any]) -> str:
     """The name of a function, also of a partial one; of any other object that can be called, that of its class."""
     found = function.func if hasattr(function, "func") else function

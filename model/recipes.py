@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from model import zoo
-from model.errors import RecipeError, Refused
-from model.imports import LIBRARIES, guarded, import_factory, is_file, put_back, raised
+from model.errors import RecipeError, Refused, UnknownModel
+from model.imports import LIBRARIES, file_of, guarded, import_factory, is_file, put_back, raised
 from model.language import TinyLM
 from model.networks import SimpleNN, SmallCNN
 from model.task import Parameters, Task, is_task, sgd
@@ -109,7 +109,14 @@ def load_recipe(name: str) -> Recipe:
         return _users_recipe(name)
     if is_file(name):
         raise RecipeError(f"{name!r} does not say what in this file to train: {name}:NAME, a class or a function")
-    return _of_zoo(name, zoo.of_torchvision(name, [*NETWORKS, *TASKS]))
+    try:
+        return _of_zoo(name, zoo.of_torchvision(name, [*NETWORKS, *TASKS]))
+    except UnknownModel:
+        if file_of(name) is None:
+            raise
+        raise RecipeError(
+            f"{name!r} does not say what in this module to train: {name}:NAME, a class or a function"
+        ) from None
 
 
 def _of_zoo(name: str, known: zoo.Known) -> Recipe:

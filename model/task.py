@@ -27,9 +27,10 @@ from model.errors import (
     STEP_LINES,
     RecipeError,
     Refused,
+    loss_lines,
     of_network,
 )
-from model.members import attributes, described, has, name_of, own_names, required
+from model.members import attributes, binds, described, has, name_of, own_names, required
 
 LEARNING_RATE = 0.01
 
@@ -125,17 +126,23 @@ class Task:
             if isinstance(batch, Mapping):
                 if loss is not functional.cross_entropy:
                     raise Refused(f"{self.name}: `{self.loss_name}` takes output and target, and the batch is a "
-                                  "dictionary", *self._lines(LOSS_LINES))  # fmt: skip
-                output = network(**batch)
+                                  "dictionary", *self._lines(loss_lines(batch)))  # fmt: skip
+                try:
+                    output = network(**batch)
+                except TypeError as error:
+                    if binds(network.forward, batch):
+                        raise
+                    raise Refused(f"{self.name}: the batch is {described(batch)}, and the network does not take that: "
+                                  f"{error}", *self._lines(loss_lines(batch))) from error  # fmt: skip
                 found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
                 if found is None:
                     raise Refused(f"{self.name}: the batch is a dictionary, and what the network returns for it has "
-                                  "no `loss`", *self._lines(LOSS_LINES))  # fmt: skip
+                                  "no `loss`", *self._lines(loss_lines(batch)))  # fmt: skip
                 self.loss_name = "loss of the network"
                 return found  # type: ignore[no-any-return]
             if not isinstance(batch, list | tuple) or len(batch) != 2:
                 raise Refused(f"{self.name}: the batch is no pair (input, target), but {described(batch)}, and "
-                              "there is no `loss(batch)`", *self._lines(LOSS_LINES))  # fmt: skip
+                              "there is no `loss(batch)`", *self._lines(loss_lines(batch)))  # fmt: skip
             return loss(network(batch[0]), batch[1])
 
         return of

@@ -182,6 +182,8 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
         ("small_cnm", "unknown model 'small_cnm': did you mean small_cnn"),
         ("☃", "unknown model '☃': see torchvision.models.list_models()"),
         ("nets/mine.py", "'nets/mine.py' does not say what in this file to train: nets/mine.py:NAME"),
+        ("xml.dom", "'xml.dom' does not say what in this module to train: xml.dom:NAME, a class or a function"),
+        ("xml.no_such", "unknown model 'xml.no_such': see torchvision.models.list_models()"),
         ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
         ("mine:", "is not of the form package.module:factory"),
         (":make", "is not of the form package.module:factory"),

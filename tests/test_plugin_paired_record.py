@@ -163,6 +163,19 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measur
     )
 
 
+@pytest.mark.parametrize("place", ["a_file/x.xml", "a_file/no/where.xml"])
+def test_a_junit_file_that_cannot_be_written_is_refused_before_anything_is_measured(gate, world, pytester, place):
+    (pytester.path / "a_file").touch()
+    result = gate(f"--junitxml={pytester.path / place}")
+    assert (result.ret, world.gates) == (4, [])
+    result.stderr.fnmatch_lines([f"ERROR: --junitxml=*{place}: cannot be written; choose a file in a writable folder"])
+
+
+def test_a_junit_file_may_be_in_a_folder_that_is_not_there_yet(gate, pytester):
+    assert gate(f"--junitxml={pytester.path / 'no' / 'where.xml'}").ret == 0
+    assert (pytester.path / "no" / "where.xml").is_file()
+
+
 def test_a_gates_record_is_no_baseline_of_measured_runs(gate, pytester):
     gate()
     result = gate("--perf-gate=off", "--benchmark-compare", "--perf-rounds=1", path=STEP)

@@ -225,6 +225,37 @@ def test_the_lines_that_a_refusal_says_to_write_work_as_they_are(written, digits
     check_contract(recipe, None, 4)
 
 
+IMAGES, LABELS = "torch.rand(size, 784)", "torch.arange(size) % 10"
+
+
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        (f"{{'x': {IMAGES}, 'y': {LABELS}}}", "the batch is a dict with x, y, and the network does not take that"),
+        (f"{{'labels': {LABELS}, 'input_ids': {IMAGES}}}", "does not take that"),
+        (f"{{'input': {IMAGES}}}", "what the network returns for it has no `loss`"),
+        (f"({IMAGES}, 1, {LABELS})", "the batch is no pair (input, target), but a tuple of 3"),
+        (IMAGES, "the batch is no pair (input, target), but a Tensor (2, 784)"),
+    ],
+)
+def test_the_lines_for_a_batch_that_is_no_pair_work_as_they_are(written, digits_root, batch, says):
+    wide = 784 if batch == IMAGES or "{'input'" in batch else 10  # what has no target is learnt itself
+    text = (
+        f"class Net(nn.Linear):\n    def __init__(self): super().__init__(784, {wide})\n"
+        f"    def batch(self, size): return {batch}\n"
+    )
+    with pytest.raises(RecipeError) as refusal:
+        contract(written(text), digits_root)
+    first, *lines = str(refusal.value).splitlines()
+    assert says in first and first.endswith("; write:")
+    contract(written(text + "\n".join(lines), "mended.py"), digits_root)
+
+
+def contract(module, digits_root):
+    recipe = load_recipe(f"{module}Net")
+    check_contract(recipe, load_data(recipe, settled(digits_root, data="auto")).train, 16)
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -258,16 +258,25 @@ def check_paired(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{flag} and --perf-against exclude each other: the gate compares side by side")
 
 
-def check_json(config: pytest.Config) -> None:
-    """Refuse a `--benchmark-json` that cannot be written: pytest-benchmark opens it last, and would lose the report."""
+def check_outputs(config: pytest.Config) -> None:
+    """Refuse files that cannot be written and that others open last: their errors would take the report with them."""
     target = config.option.benchmark_json
     if isinstance(target, Path):
         check_writable(target, "--benchmark-json")
+    if config.getoption("xmlpath", None):
+        target = Path(os.path.expandvars(config.option.xmlpath)).expanduser()
+        above = target.absolute().parents
+        check_writable(
+            target, "--junitxml", next(folder for folder in above if folder.exists())
+        )  # pytest makes the rest
 
 
-def check_writable(target: Path, option: str) -> None:
-    """Refuse a file that cannot be written: to find that out after the run would lose what it measured."""
-    folder = target.resolve().parent
+def check_writable(target: Path, option: str, folder: Path | None = None) -> None:
+    """Refuse a file that cannot be written: to find that out after the run would lose what it measured.
+
+    `folder` is where it or its folders are made; None: its own.
+    """
+    folder = folder or target.resolve().parent
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise pytest.UsageError(f"{option}={target}: cannot be written; choose a file in a writable folder")
 

@@ -32,7 +32,7 @@ class Way:
         self.settings = self.state.settings
         self.progress = config.stash[PROGRESS]
         self.save_as = preflight.keep_own_records(config, self.state.plan.fingerprint_id)
-        preflight.check_json(config)
+        preflight.check_outputs(config)
         if self.settings.summary is not None:
             preflight.check_writable(self.settings.summary, self.settings.origins["summary"])
 
