@@ -68,7 +68,7 @@ compared 2 · missing 0 · new 0\
 
 </details>
 
-<details><summary>Not judged: 1</summary>
+<details><summary>Not judged: 1 skipped</summary>
 
 cuda: no driver: epoch\[cuda\]
 
@@ -101,6 +101,14 @@ def plain(text):
 
 def test_a_summary_has_the_verdict_first_and_folds_what_did_not_change():
     assert plain(summary(run(SAME, SLOWER, cases=[SKIPPED]))) == plain(TEXT)
+
+
+def test_a_summary_counts_what_is_undecided_apart_from_what_was_skipped():
+    undecided = replace(judged("epoch[cpu-bs64]", Verdict.INCONCLUSIVE, 1.01), reason="16 pairs differ too much")
+    text = summary(run(undecided, cases=[SKIPPED]))
+    assert "<summary>Not judged: 1 undecided, 1 skipped</summary>" in text
+    assert "<summary>The benchmark</summary>" in text
+    assert "<summary>Not judged: 1 undecided</summary>" in summary(run(undecided, SAME))
 
 
 def test_a_summary_of_no_change_says_so_and_shows_no_table_but_the_folded_one():

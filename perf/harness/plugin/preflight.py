@@ -265,10 +265,8 @@ def check_outputs(config: pytest.Config) -> None:
         check_writable(target, "--benchmark-json")
     if config.getoption("xmlpath", None):
         target = Path(os.path.expandvars(config.option.xmlpath)).expanduser()
-        above = target.absolute().parents
-        check_writable(
-            target, "--junitxml", next(folder for folder in above if folder.exists())
-        )  # pytest makes the rest
+        found = next(folder for folder in target.absolute().parents if folder.exists())  # pytest makes the others
+        check_writable(target, "--junitxml", found)
 
 
 def check_writable(target: Path, option: str, folder: Path | None = None) -> None:

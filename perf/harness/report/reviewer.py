@@ -11,6 +11,7 @@ from perf.harness.record.judgement import GateRun, Judgement, Verdict
 from perf.harness.record.run import Case, Run, short_name, some_of
 from perf.harness.report.cases import by_reason
 from perf.harness.report.facts import SUBJECT, lines, machine
+from perf.harness.report.fields import listed
 from perf.harness.report.layout import (
     INDENT,
     MAX_LINE,
@@ -151,7 +152,7 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
         *_left_out(len(changed) - most),
         *_advice(run, changed),
         Folded(
-            f"All {counted(len(ordered), 'benchmark')}",
+            f"All {len(ordered)} benchmarks" if len(ordered) > 1 else "The benchmark",
             [
                 *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run), LONGEST)),
                 *_left_out(len(ordered) - most),
@@ -163,7 +164,8 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
     skipped = _skipped(run)
     limits = _limits([one for _, one in undecided[:most]])
     if why := [*reasons(undecided[:most], LONGEST), *limits, *by_reason(skipped)[: max(most, 1)]]:
-        blocks.append(Folded(f"Not judged: {len(skipped) + len(undecided)}", [Notes(why)]))
+        said = listed(undecided and f"{len(undecided)} undecided", skipped and f"{len(skipped)} skipped")
+        blocks.append(Folded(f"Not judged: {said}", [Notes(why)]))
     how = [*([Notes(_measured(gate, run.judgements))] if gate and gate.seconds else [])]
     blocks.append(Folded("Machine, load and settings", [Fixed([*lines(run), *_judge(gate)], SUBJECT), *how]))
     if gate and gate.command:
