@@ -30,17 +30,17 @@ TARGETS = ("labels", "label", "targets", "target", "y")
 
 
 def loss_lines(batch: object) -> list[str]:
-    """`LOSS_LINES` that take input and target out of this `batch`; the input itself if it has no second part."""
-    parts = [f"batch[{key!r}]" for key in batch] if isinstance(batch, Mapping) else []
-    if isinstance(batch, list | tuple):
-        parts = ["batch[0]", "batch[-1]"][: len(batch)]
-    target = next((f"batch[{key!r}]" for key in TARGETS if isinstance(batch, Mapping) and key in batch), "")
-    first = next((part for part in parts if part != target), "batch")
-    last = target or (parts or ["batch"])[-1]
+    """`LOSS_LINES` that take input and target out of this `batch`; what has no target learns its input."""
+    keys: Iterable[object] = ()
+    if isinstance(batch, Mapping):
+        keys = sorted(batch, key=lambda key: key in TARGETS)  # the target comes last
+    elif isinstance(batch, list | tuple):
+        keys = range(len(batch))
+    first, *others = [f"batch[{key!r}]" for key in keys] or ["batch"]
     begin, _, end = LOSS_LINES
-    same = first == last
-    return [begin, f"    x = {first}" if same else f"    x, y = {first}, {last}",
-            end.replace("cross_entropy", "mse_loss").replace("y)", "x)") if same else end]  # fmt: skip
+    if others:
+        return [begin, f"    x, y = {first}, {others[-1]}", end]
+    return [begin, f"    x = {first}", end.replace("cross_entropy", "mse_loss").replace("y)", "x)")]
 
 
 def of_network(lines: Iterable[str], output: object = None) -> list[str]:
