@@ -97,5 +97,5 @@ def test_a_lightning_module_is_measured(tmp_path):
 def test_a_network_of_a_library_is_measured(tmp_path, library, name):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    found, _ = measured(tmp_path, [name], "-k", "training_step", "--perf-batch-size=2")
+    found, _ = measured(tmp_path, [name], "-k", "training_step", "--perf-batch-size=1")
     assert found[name, "training_step", None]["parameters"] > 10e6
