@@ -251,6 +251,7 @@ def test_the_first_second_and_sixth_comparison(toy, part):
         lines.append(result.stdout.str())
     assert codes == [0] * 6
     assert "NO BASELINE: no earlier run" in lines[0] and "NOT JUDGED YET" not in lines[0]
+    assert "too short for a verdict" not in lines[0]
     assert "1 of 5 stored runs" in lines[1] and "4 of 5 stored runs" in lines[4]
     cases = 1 if part != "whole" else 2
     assert f"{cases} SAME" in lines[5] and f"compared {cases} · missing 0 · new 0\n" in lines[5]

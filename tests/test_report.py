@@ -191,6 +191,12 @@ def test_no_cell_of_the_csv_is_a_formula(start):
     assert row["name"].startswith("'")
 
 
+def test_a_title_of_the_csv_that_a_user_has_chosen_has_no_control_sequence():
+    made = benchmark("training_run", metrics={"\x1b[31mred": 0.5})
+    titles = render([run(made)], format="csv").splitlines()[0]
+    assert "metrics." in titles and "red" in titles and "\x1b" not in titles
+
+
 def test_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match="'html' is none of terminal, github, csv, json"):
         render([CPU_RUN], format="html")
