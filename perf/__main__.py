@@ -17,11 +17,11 @@ from typing import NoReturn
 if __package__ in (None, ""):  # called as `python STEPWATCH/perf`, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from perf.here import tool
+from perf.here import offline
 from perf.needs import missing
 
 if absent := missing():
-    sys.exit(f"{tool()}: {absent}")
+    sys.exit(f"{offline()}: {absent}")
 
 from perf.commands import baseline, compare, report, selftest, spec, trend
 from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except (RecordError, UnknownReference, Incomparable) as error:
-        print(one_line(f"{tool()}: {error}"), file=sys.stderr)
+        print(one_line(f"{offline()}: {error}"), file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
         # The reader has closed the pipe. Python must not report an error for that at exit (docs: library/signal).
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=tool(), description="Work with the recorded runs of Stepwatch, and try its gate.")
+    parser = _Parser(prog=offline(), description="Work with the recorded runs of Stepwatch, and try its gate.")
 
     def help_(arguments: argparse.Namespace) -> int:
         parser.print_help()

@@ -6,9 +6,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def tool(*arguments: str) -> str:
+def offline(*arguments: str) -> str:
     """`python -m perf` with `arguments`, which the caller has quoted; in another folder, with the path to it."""
     return " ".join(["python -m perf" if _is_here() else f"python {shlex.quote(str(ROOT / 'perf'))}", *arguments])
+
+
+def suite() -> str:
+    """`pytest perf/`; in another folder, with the path to it."""
+    return "pytest perf/" if _is_here() else f"pytest {shlex.quote(str(ROOT / 'perf'))}"
 
 
 def install() -> str:

@@ -282,8 +282,7 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.launches == LOOKS[2]
     assert judged.reason == (
-        "undecided after 8 pairs: the time budget of 30 s has no room for more; "
-        "give at least 50 s with --perf-time-budget"
+        "undecided after 8 pairs: the time budget of 30 s has no room for more; give at least --perf-time-budget=50s"
     )
     assert judged.low < 1 < judged.high  # what is known is said
     (judged,) = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15).gate("a", budget_s=50).run()
@@ -304,7 +303,7 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
     assert judged.low is judged.high is None  # an interval of so few launches says nothing
     no_room = "1 of at least 4 pairs made: the time budget of 10 s has no room for more"
-    assert judged.reason.startswith(f"{no_room}; give at least 20 s")
+    assert judged.reason.startswith(f"{no_room}; give at least --perf-time-budget=20s")
     (judged,) = Lab(ratio=lambda case, launch: 2.0).gate("a", budget_s=20).run()
     assert judged.verdict is Verdict.SLOWER
 

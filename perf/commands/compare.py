@@ -16,6 +16,7 @@ from perf.harness.report.commands import gate as side_by_side
 from perf.harness.report.verdicts import FORMATS, render_verdicts, way_out
 from perf.harness.verdict.stored_runs import Base, compare, medians_of
 from perf.harness.verdict.tally import DEFAULT_MIN_EFFECT, EXIT_FAILED, exit_code
+from perf.here import offline
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -52,9 +53,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     found = compare(bases, head, arguments.min_effect)
     if not found.overlap:
         if other := next((run for run in (*bases, head) if run.qualification), None):
-            how = "python -m perf report --spec=FILE judges it"
+            how = f"{offline('report --spec=FILE')} judges it"
             raise RecordError(str(other.source), "", f"is a qualification, which has no benchmark: {how}")
-        print(one_line(f"python -m perf: {_nothing_shared(bases, head)}"), file=sys.stderr)
+        print(one_line(f"{offline()}: {_nothing_shared(bases, head)}"), file=sys.stderr)
         return EXIT_FAILED
     base = Base.of("", bases)
     same = base.commit == head.commit != "" and not head.dirty  # then there are no two sides

@@ -13,6 +13,7 @@ from perf.commands.output import EXIT_INTERRUPT, EXIT_USAGE, deliver, width
 from perf.harness.report.quantities import counted, duration
 from perf.harness.report.selftest import FORMATS, one_trial, render_selftest
 from perf.harness.verdict.trials import SLOWDOWNS, Outcome, Trial, outcome_of
+from perf.here import offline
 
 MOST_GATES = 1000
 
@@ -69,7 +70,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
         recipe = load_recipe(settings.models[0])
         todo = selftest.cases(arguments.kind, settings.devices[0], recipe, arguments.k)
     except (selftest.DeviceUnusable, selftest.NothingSelected, RecipeError) as error:
-        print(f"python -m perf selftest: {error}", file=sys.stderr)
+        print(f"{offline('selftest')}: {error}", file=sys.stderr)
         return EXIT_USAGE
     done: list[Outcome] = []
     trials: list[Trial] = []

@@ -15,6 +15,7 @@ from perf.harness.report.qualification import references
 from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.references import references_of
 from perf.harness.verdict.rejudged import rejudged
+from perf.here import suite
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -52,5 +53,5 @@ def _spec(arguments: argparse.Namespace) -> int:
     bars = [spec_bar(one, arguments.output.name) for one in made.spec.references]
     judged = [rejudged(run, replace(made.spec, source=arguments.output.name)) for run in made.used]
     skipped = [*unread, *made.skipped]
-    deliver(references(made.spec, bars, str(arguments.output), width(), skipped, made.left_out, judged))
+    deliver(references(made.spec, bars, str(arguments.output), width(), skipped, made.left_out, judged, suite()))
     return 0

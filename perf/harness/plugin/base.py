@@ -15,7 +15,7 @@ from perf.harness.record.store import numbered
 from perf.harness.report.quantities import counted
 from perf.harness.verdict.stored_runs import Base, Incomparable, differences
 from perf.harness.workload.plan import Plan
-from perf.here import tool
+from perf.here import offline, suite
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _default(config: pytest.Config, folder: Path, plan: Plan, selection: Selecti
         return _read(f"the newest {len(runs)} whole runs" if len(runs) > 1 else runs[0].name, runs, plan)
     if config.option.benchmark_compare_fail:
         raise pytest.UsageError(
-            f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run pytest perf/ first"
+            f"NO BASELINE for --benchmark-compare-fail: no earlier run in {folder}; run {suite()} first"
         )
     of = f" and this selection, {selection.text}," if selection.text else ""
     config.option.benchmark_compare = []  # otherwise pytest-benchmark warns, and -W error makes that a crash
@@ -119,7 +119,7 @@ def _read(label: str, paths: list[Path], plan: Plan, selection: bool = False) ->
     if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
-            f"To show two machines or settings side by side: {tool('report A.json B.json')}; to judge another "
+            f"To show two machines or settings side by side: {offline('report A.json B.json')}; to judge another "
             "torch: --perf-against-python=EXE"
         )
     return Found(base=base, newest=files[-1])

@@ -34,6 +34,7 @@ from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import counted, duration
 from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load
 from perf.harness.verdict.tally import standing_exit
+from perf.here import suite
 
 START_S = 5.0  # reading the data, and trying what one busy core does
 
@@ -99,7 +100,7 @@ class Qualify(Way):
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("check") is None:
-                raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use pytest perf/")
+                raise pytest.UsageError(f"{item.nodeid}: --perf-profile=qualify runs only the checks: use {suite()}")
         items[:] = [item for item in items if check_of(item) not in self._nowhere]
         chosen = self.settings.checks
         for flag, names in (("inject", self.settings.inject), ("require-check", self.settings.require_checks)):

@@ -18,6 +18,7 @@ from perf.harness.record.read import load, read_text
 from perf.harness.record.run import Baseline, Medians, RecordError, Run
 from perf.harness.record.store import numbered
 from perf.harness.record.write import write_text
+from perf.here import suite
 
 # Where a run is kept, seen from the folder in which it was started.
 STORAGE = Path(".benchmarks")
@@ -81,7 +82,7 @@ def newest_runs(storage: Path) -> list[Path]:
     if not runs:
         parts = len(_files(storage, "selection-*/[0-9]*.json"))
         of_parts = f" (only {parts} of a selection, such as -k)" if parts else ""
-        raise RecordError(str(storage), "", f"no complete run in this folder{of_parts}; run pytest perf/ first")
+        raise RecordError(str(storage), "", f"no complete run in this folder{of_parts}; run {suite()} first")
     return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 

@@ -18,7 +18,7 @@ from perf.harness.record.read import convert, decode, read_text
 from perf.harness.record.run import RecordError
 from perf.harness.record.values import Count, Positive, Scalar
 from perf.harness.record.write import write_text
-from perf.here import tool
+from perf.here import offline
 
 # Fewer machines, or runs of one machine, do not tell how much good machines differ.
 LEAST = 3
@@ -95,10 +95,10 @@ def load_spec(path: Path) -> Spec:
     if isinstance(root, dict) and root.get(KEY) == UNKEYED:
         raise RecordError(
             source, "", "of an older Stepwatch, and does not say what its values depend on; make it again from the "
-            f"same records with {tool('spec')}"
+            f"same records with {offline('spec')}"
         )  # fmt: skip
     if not isinstance(root, dict) or root.get(KEY) != VERSION:
-        raise RecordError(source, "", f"not a spec of version {VERSION}; make one with {tool('spec')}")
+        raise RecordError(source, "", f"not a spec of version {VERSION}; make one with {offline('spec')}")
     found = convert(root, _Document, source)
     if not found.references and not found.digests:
         raise RecordError(source, "", "has no references")

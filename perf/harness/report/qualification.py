@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification
 from perf.harness.record.run import Run, finite
 from perf.harness.record.spec import Spec
 from perf.harness.report import quantities
+from perf.harness.report.commands import USUAL
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
 from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.roofline import PHASE
@@ -251,10 +253,12 @@ def references(
     skipped: Sequence[str] = (),
     left_out: Sequence[str] = (),
     judged: Sequence[Run] = (),
+    suite: str = USUAL,
 ) -> str:
     """The references of `spec`, the bar of each, the files that were `skipped` and the metrics that were `left_out`.
 
     `judged` are the runs that the spec was made from, judged by it: it may have no bar for what is required of them.
+    `suite` is the command that measures, as it is typed here.
     """
     found = spec.references
     sign = {"at least": "≥", "at most": "≤"}
@@ -280,7 +284,7 @@ def references(
         blocks.append(Notes([f"left out: {one}" for one in left_out]))
     if judged:
         blocks.append(Notes(_by_outcome(judged)))
-    how = f"pytest perf/ --perf-profile=qualify --perf-spec={path}"
+    how = f"{suite} --perf-profile=qualify --perf-spec={shlex.quote(path)}"
     none = "" if found else "It has no bar, and would judge no rate and no time. "
     return page([*blocks, Notes([f"Wrote {path}. {none}To judge a machine by it: {how}"])], width)
 

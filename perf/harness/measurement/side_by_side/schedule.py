@@ -123,7 +123,7 @@ class Gate:
                 before = set(self._decided)
                 self._launch(todo)
                 self._look(before)
-            needed_s = self._needed_s()
+            needed_s = math.ceil((self.elapsed_s + self._until_look_s(self.undecided)) / 10) * 10
             for case in self.undecided:
                 self._settle(case, Verdict.INCONCLUSIVE, self._no_time(case, needed_s))
             self._alone([*self._broken, *(case for case in self._cases if case.alone)])
@@ -153,34 +153,27 @@ class Gate:
     def _affordable(self) -> list[Compared]:
         """The undecided cases for whose next look there is time: if not for all of them, for the first ones."""
         chosen: list[Compared] = []
-        most, cases_s = 0, 0.0
         for case in self.undecided:
-            left = paired.until_look(len(self._launches[case.name]))
-            launches, together_s = max(most, left), cases_s + left * self._case_s[case.name]
-            if launches * self._start_s + together_s <= self._left():
-                most, cases_s = launches, together_s
+            if self._until_look_s([*chosen, case]) <= self._left():
                 chosen.append(case)
         return chosen or (self.undecided[:1] if not self._made else [])  # what it takes is a guess until then
 
     def _left(self) -> float:
         return self._budget_s - self.elapsed_s
 
-    def _needed_s(self) -> float:
-        """What the gate would take in all until the next look at every undecided case [s], rounded up to ten seconds.
-
-        What a case takes that was not measured is a guess.
-        """
-        left = {case.name: paired.until_look(len(self._launches[case.name])) for case in self.undecided}
+    def _until_look_s(self, cases: Sequence[Compared]) -> float:
+        """The time until the next look at `cases` [s]. What a case takes that was not measured is a guess."""
+        left = {case.name: paired.until_look(len(self._launches[case.name])) for case in cases}
         cases_s = sum(launches * self._case_s[name] for name, launches in left.items())
-        return math.ceil((self.elapsed_s + max(left.values(), default=0) * self._start_s + cases_s) / 10) * 10
+        return max(left.values(), default=0) * self._start_s + cases_s
 
-    def _no_time(self, case: Compared, needed_s: float) -> str:
+    def _no_time(self, case: Compared, needed_s: int) -> str:
         made = len(self._launches[case.name])
         done = f"{made} of at least {paired.LOOKS[0]} pairs made" if made else "not measured"
         if made >= paired.LOOKS[0]:
             done = f"undecided after {made} pairs"
         budget = f"the time budget of {self._budget_s:.0f} s has no room for more"
-        return f"{done}: {budget}; give at least {needed_s:,.0f} s with --perf-time-budget"
+        return f"{done}: {budget}; give at least --perf-time-budget={needed_s}s"
 
     def _look(self, before: set[str]) -> None:
         """Decide the cases that can be decided, and report those that were not decided `before` this launch."""
