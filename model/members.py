@@ -91,7 +91,7 @@ def binds(function: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
     except TypeError:
         return False
     except ValueError:  # it has none
-        return True
+        pass
     return True
 
 

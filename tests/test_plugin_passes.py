@@ -227,6 +227,7 @@ def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
         (0.6, (), "1 case in 4 passes: about 19 s (other programs use 0.6 of the cores that it needs)"),
         (0.6, ("--perf-passes=4",),
          "1 case in 4 passes: at least 19 s (other programs use 0.6 of the cores that it needs)"),
+        (0.0, ("--perf-passes=4",), "1 case in 4 passes: about 12 s"),
         (None, (), "1 case in 4 passes: about 12 s"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from data import DataError
 from model import RecipeError, load_recipe
 from model.__main__ import main
 from model.imports import raised
+from model.members import binds
 from perf.harness.workload.contract import check_contract
 from perf.harness.workload.workload import load_data
 from tests.conftest import STEP, settled
@@ -249,6 +250,22 @@ def test_the_lines_for_a_batch_that_is_no_pair_work_as_they_are(written, digits_
     first, *lines = str(refusal.value).splitlines()
     assert says in first and first.endswith("; write:")
     contract(written(text + "\n".join(lines), "mended.py"), digits_root)
+
+
+def test_an_error_within_a_network_that_takes_its_batch_stays_what_it_is(written, digits_root):
+    text = "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n"
+    text += f"    def batch(self, size): return {{'x': {IMAGES}, 'y': {LABELS}}}\n"
+    text += "    def forward(self, x, y): return len(3)\n"
+    with pytest.raises(RecipeError, match=r"raised TypeError: object of type 'int' has no len\(\), at .*mine\.py:\d+$"):
+        contract(written(text), digits_root)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "known"),
+    [(lambda x: x, {"x": 1}, True), (lambda x: x, {"y": 1}, False), (torch.add, {"anything": 1}, True)],
+)
+def test_what_has_no_signature_is_taken_to_bind(function, arguments, known):
+    assert binds(function, arguments) is known
 
 
 def contract(module, digits_root):
