@@ -103,12 +103,17 @@ def test_a_summary_has_the_verdict_first_and_folds_what_did_not_change():
     assert plain(summary(run(SAME, SLOWER, cases=[SKIPPED]))) == plain(TEXT)
 
 
-def test_a_summary_counts_what_is_undecided_apart_from_what_was_skipped():
-    undecided = replace(judged("epoch[cpu-bs64]", Verdict.INCONCLUSIVE, 1.01), reason="16 pairs differ too much")
+def test_a_summary_says_once_why_something_is_undecided_and_counts_what_was_skipped():
+    undecided = judged(
+        "epoch[cpu-bs64]", Verdict.INCONCLUSIVE, 1.01, reason="16 pairs differ", smallest_detectable=1.08
+    )
     text = summary(run(undecided, cases=[SKIPPED]))
-    assert "<summary>Not judged: 1 undecided, 1 skipped</summary>" in text
-    assert "<summary>The benchmark</summary>" in text
-    assert "<summary>Not judged: 1 undecided</summary>" in summary(run(undecided, SAME))
+    shown, folded = text.split("<details>", 1)
+    assert "16 pairs differ" in shown and "16 pairs differ" not in folded
+    assert "INCONCLUSIVE: give the gate more time" in shown and "pairs would show: epoch\\[cpu-bs64\\] 8%." in shown
+    assert "<summary>Not judged: 1 skipped</summary>" in folded
+    assert "<summary>The benchmark</summary>" in folded
+    assert "Not judged" not in summary(run(undecided, SAME))
 
 
 def test_a_summary_of_no_change_says_so_and_shows_no_table_but_the_folded_one():

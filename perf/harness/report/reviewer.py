@@ -11,7 +11,6 @@ from perf.harness.record.judgement import GateRun, Judgement, Verdict
 from perf.harness.record.run import Case, Run, short_name, some_of
 from perf.harness.report.cases import by_reason
 from perf.harness.report.facts import SUBJECT, lines, machine
-from perf.harness.report.fields import listed
 from perf.harness.report.layout import (
     INDENT,
     MAX_LINE,
@@ -26,7 +25,7 @@ from perf.harness.report.layout import (
     shorten,
 )
 from perf.harness.report.quantities import counted, duration
-from perf.harness.report.verdicts import Shown, counts, one_line, ranked, reasons, table, takes, verdicts
+from perf.harness.report.verdicts import Shown, counts, one_line, ranked, table, takes, verdicts
 from perf.harness.verdict.launches import LOOKS
 from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, FAILURES, TARGET, UNDECIDED, tally
 
@@ -39,7 +38,6 @@ ROWS = (1000, 300, 100, 30, 10, 3, 0)
 # GitHub shows ten annotations of each kind for a step.
 ANNOTATIONS = 10
 REST = "\n\n</details>\n\nThe rest is in the record: python -m perf report FILE\n"
-LONGEST = 600  # a reason in a summary has up to so many characters
 NOTES = 3  # even the shortest summary has these notes
 ACCEPTABLE = (Verdict.SLOWER, Verdict.HEAVIER, Verdict.MISSING)
 
@@ -140,7 +138,6 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
     """The blocks of a summary; each table has up to `most` rows."""
     gate, ordered = run.gate, ranked(run.judgements)
     changed = [one for one in ordered if one[1].verdict is not Verdict.SAME]
-    undecided = [one for one in ordered if one[1].verdict in UNDECIDED]
     against = run.perf.get("against")
     sides = f"base: {gate.base}; head: {gate.head}." if gate else f"base: {against}." if against else ""
     first = [*_exit(run), sides, f"Machine: {machine(run)}." if run.perf else ""]
@@ -148,24 +145,21 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
         Heading(_title(run)),
         Notes(list(filter(None, first))),
         *([Notes([f"{note}." for note in gate.notes[: max(most, NOTES)]])] if gate and gate.notes else []),
-        *table("What changed", changed[:most], _pairs(run), LONGEST),
+        *table("What changed", changed[:most], _pairs(run)),
         *_left_out(len(changed) - most),
-        *_advice(run, changed),
+        *_advice(run, changed, most),
         Folded(
             f"All {len(ordered)} benchmarks" if len(ordered) > 1 else "The benchmark",
             [
-                *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run), LONGEST)),
+                *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run))),
                 *_left_out(len(ordered) - most),
                 *takes(ordered[:most]),
                 Notes(counts(run.judgements, [])),
             ],
         ),
     ]
-    skipped = _skipped(run)
-    limits = _limits([one for _, one in undecided[:most]])
-    if why := [*reasons(undecided[:most], LONGEST), *limits, *by_reason(skipped)[: max(most, 1)]]:
-        said = listed(undecided and f"{len(undecided)} undecided", skipped and f"{len(skipped)} skipped")
-        blocks.append(Folded(f"Not judged: {said}", [Notes(why)]))
+    if skipped := _skipped(run):
+        blocks.append(Folded(f"Not judged: {len(skipped)} skipped", [Notes(by_reason(skipped)[: max(most, 1)])]))
     how = [*([Notes(_measured(gate, run.judgements))] if gate and gate.seconds else [])]
     blocks.append(Folded("Machine, load and settings", [Fixed([*lines(run), *_judge(gate)], SUBJECT), *how]))
     if gate and gate.command:
@@ -192,8 +186,8 @@ def _left_out(rows: int) -> list[Block]:
     return [Notes([f"And {counted(rows, 'row')} more, which are in the record."])] if rows > 0 else []
 
 
-def _advice(run: Run, changed: Sequence[Shown]) -> list[Block]:
-    """What to do about what changed."""
+def _advice(run: Run, changed: Sequence[Shown], most: int) -> list[Block]:
+    """What to do about what changed. It names the limits of up to `most` benchmarks."""
     found = tally(judgement for _, judgement in changed)
     blocks: list[Block] = []
     if run.gate and (names := [name for name, judgement in changed if judgement.verdict in ACCEPTABLE]):
@@ -204,6 +198,7 @@ def _advice(run: Run, changed: Sequence[Shown]) -> list[Block]:
         said.append("INVALID: head does not work, or does not train. Its times count for nothing.")
     if found[Verdict.INCONCLUSIVE]:
         said.append("INCONCLUSIVE: give the gate more time, fewer benchmarks, or a quieter machine.")
+        said += _limits([judgement for _, judgement in changed[:most]])
     if found[Verdict.NOT_JUDGED]:
         said.append("NOT JUDGED YET: it takes five stored runs to know how much two runs of the same code differ.")
     return [*blocks, *([Notes(said)] if said else [])]

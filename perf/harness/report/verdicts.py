@@ -16,7 +16,7 @@ FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
 # Benchmarks with these verdicts are not compared, because one side has no time.
 ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
-MAX_REASON = 160
+LONGEST = 600  # a reason has up to so many characters
 # A table with up to this many rows is easy to read. A longer table leaves out the rows that are SAME.
 SHORT = 16
 LOSS_DIGITS = 4
@@ -81,12 +81,12 @@ def ranked(judgements: Sequence[Judgement]) -> list[Shown]:
     return list(zip(_names(ordered), ordered, strict=True))
 
 
-def table(title: str, shown: Sequence[Shown], pairs: str = "", longest: int = MAX_REASON) -> list[Block]:
-    """The table of `shown`, and the reasons, each of up to `longest` characters.
+def table(title: str, shown: Sequence[Shown], pairs: str = "") -> list[Block]:
+    """The table of `shown`, and the reasons.
 
     `pairs` is the title of the column that says on how many samples a verdict rests; "" leaves it out.
     """
-    why = reasons(shown, longest)
+    why = reasons(shown)
     return [*([_table(title, shown, pairs)] if shown else []), *([Notes(why)] if why else [])]
 
 
@@ -211,13 +211,13 @@ def _unchanged(judgements: Sequence[Judgement]) -> str:
     return f"Nothing changed in {quantities.counted(len(judgements), 'benchmark')}."
 
 
-def reasons(shown: Sequence[Shown], longest: int = MAX_REASON) -> list[str]:
+def reasons(shown: Sequence[Shown]) -> list[str]:
     """Each reason once, with the benchmarks that have this reason, in the order of the table."""
     holders: dict[str, list[str]] = {}
     for name, judgement in shown:
         if judgement.reason:
             holders.setdefault(judgement.reason, []).append(name)
-    return [f"{_holders(names)}: {shorten(reason, longest)}" for reason, names in holders.items()]
+    return [f"{_holders(names)}: {shorten(reason, LONGEST)}" for reason, names in holders.items()]
 
 
 def _holders(names: Sequence[str]) -> str:
