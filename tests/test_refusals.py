@@ -26,6 +26,13 @@ REFUSED = {
         "the loss of step 1 at batch size 2 must be one number, not a Tensor (2,)",
         "return losses.mean()",
     ),
+    "data by another name": (
+        NET + "    def training_data(self): return [{'x': torch.rand(8)}]\n"
+        "    def loss(self, batch): return self(batch['x']).sum()",
+        "Net",
+        "step 1 at batch size 2 (images and labels, as it has no dataset(), train_dataloader() or batch(size)) raised",
+        None,
+    ),
     "loss without gradient": (
         NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum().detach()",
         "Net",
@@ -69,7 +76,12 @@ REFUSED = {
         "step 1 at batch size 2 changes its batch in place",
         "x = (x - 0.1307)",
     ),
-    "double": (NET + "def make(): return Net().double()", "make", "fails on images", None),
+    "double": (
+        NET + "def make(): return Net().double()",
+        "make",
+        "float32, which it gets as it has no dataset()",
+        None,
+    ),
     "default double": (
         "torch.set_default_dtype(torch.float64)\n" + NET,
         "Net",

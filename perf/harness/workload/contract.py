@@ -33,6 +33,7 @@ PART_LINES = ("return loss  # a tensor with one number, and nothing else",)
 # Steps of a user's own until one must have changed a parameter.
 MOST_STEPS = 32
 FLOAT_LINES = ("return network.float()",)
+NO_DATA = "it has no dataset(), train_dataloader() or batch(size)"
 
 
 def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int | None = None) -> None:
@@ -52,9 +53,10 @@ def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int
                       *CLOSURE_LINES)  # fmt: skip
     for size in dict.fromkeys((MINIMAL_BATCH, batch_size or MINIMAL_BATCH)):
         batch = _batch(recipe, data, size)
+        of = f" (images and labels, as {NO_DATA})" if recipe.task and data is None else ""
         for number in (1, 2):
             step.model.train()
-            _try_step(recipe.name, step, batch, f"step {number} at batch size {size}")
+            _try_step(recipe.name, step, batch, f"step {number} at batch size {size}", of)
         _try_evaluation(recipe.name, step, batch, size)
     if isinstance(step, UsersStep):
         _check_updates(recipe.name, step, _batch(recipe, data, MINIMAL_BATCH))
@@ -68,9 +70,8 @@ def _check_images(recipe: Recipe) -> None:
         with torch.no_grad():
             logits = model(images)
     except Exception as error:
-        raise RecipeError(
-            f"{recipe.name}: the network fails on images {tuple(images.shape)} float32: {error}"
-        ) from error
+        raise RecipeError(f"{recipe.name}: the network fails on images {tuple(images.shape)} float32, which it gets "
+                          f"as {NO_DATA}: {error}") from error  # fmt: skip
     expected = (MINIMAL_BATCH, recipe.classes)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -111,13 +112,13 @@ def _check_floats(name: str, model: nn.Module) -> None:
                               "float32", *FLOAT_LINES)  # fmt: skip
 
 
-def _try_step(name: str, step: TrainingStep, batch: Batch, when: str) -> None:
+def _try_step(name: str, step: TrainingStep, batch: Batch, when: str, of: str) -> None:
     before = mapped(torch.clone, batch)
     if isinstance(step, UsersStep):
-        loss = _tried(name, when, lambda: step(*batch))
+        loss = _tried(name, when + of, lambda: step(*batch))
     else:
         step.zero_grad()
-        loss = _tried(name, when, lambda: step.forward(*batch))
+        loss = _tried(name, when + of, lambda: step.forward(*batch))
         _check_loss(name, loss, when)
         _tried(name, when, lambda: step.backward(loss))
         _tried(name, when, step.update)
