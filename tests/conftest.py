@@ -81,7 +81,11 @@ QUICK = (
 
 # pytest-benchmark 5.2 opens the file of --benchmark-json twice and closes it once.
 OPENS_TWICE = tuple(map(int, pytest_benchmark.__version__.split(".")[:2])) < (5, 3)
-WARNINGS = ("error", *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarning"] if OPENS_TWICE else ()))
+WARNINGS = (
+    "error",
+    *(["ignore:unclosed file <_io.BufferedWriter:ResourceWarning"] if OPENS_TWICE else ()),
+    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",  # torch compiles there all the same
+)
 STRICT = tuple(f"-W{one}" for one in WARNINGS)
 
 

@@ -255,7 +255,7 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(RecordError, match="not a regular file"):
         write_text(Path(os.devnull), "text")
     assert not Path(os.devnull).is_file()
-    with pytest.raises(RecordError, match="cannot be written: embedded null byte"):
+    with pytest.raises(RecordError, match=r"cannot be written: .*embedded null"):
         write_text(tmp_path / "a\0b", "text")
 
 

@@ -243,7 +243,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, monkeypatch):
 
     assert why(tmp_path / "none.json") == "cannot be read: No such file or directory"
     assert why(tmp_path) == "a folder; name a file in it"
-    assert why(tmp_path / "a\0b") == f"{tmp_path}/a�b: cannot be read: embedded null byte"
+    assert why(tmp_path / "a\0b").startswith(f"{tmp_path}/a�b: cannot be read: ")  # the rest is Python's
     binary = tmp_path / "binary.json"
     binary.write_bytes(b'{"a": "\xff"}')
     assert why(binary) == "byte 7: not UTF-8 text"
