@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from perf.harness.record import Case
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
-from perf.harness.report.verdicts import change, render_verdicts
+from perf.harness.report.verdicts import change, counts, render_verdicts
 
 
 def judged(name, verdict, ratio=None, reason="", base_s=1.23e-3, interval=True):
@@ -96,6 +96,18 @@ def test_nothing_changed_in_many_benchmarks_is_a_sentence():
 
 def test_nothing_compared_is_not_nothing_changed():
     assert "Nothing was compared.\n\ncompared 0 · missing 0 · new 0" in render_verdicts([], width=100, verbose=False)
+
+
+def test_what_has_no_times_of_both_sides_was_not_compared():
+    compared = judged("a", Verdict.INCONCLUSIVE, 1.01)
+    not_compared = [
+        Judgement("b", Verdict.INCONCLUSIVE, "interrupted"),
+        Judgement("c", Verdict.INVALID, "head: crashed"),
+        Judgement("d", Verdict.ACCEPTED, "was MISSING"),
+        Judgement("e", Verdict.NEW, head_s=1e-3),
+    ]
+    first, _ = counts([compared, *not_compared], [])
+    assert first == "compared 1 · missing 0 · new 1"
 
 
 def test_a_reason_that_many_share_is_said_once():

@@ -14,8 +14,6 @@ from perf.harness.verdict.tally import UNDECIDED, exit_code, tally
 
 FORMATS = ("terminal", "github", "json")
 ORDER = tuple(Verdict)
-# Benchmarks with these verdicts are not compared, because one side has no time.
-ONE_SIDED = frozenset({Verdict.NEW, Verdict.MISSING})
 LONGEST = 600  # a reason has up to so many characters
 # A table with up to this many rows is easy to read. A longer table leaves out the rows that are SAME.
 SHORT = 16
@@ -227,8 +225,7 @@ def _holders(names: Sequence[str]) -> str:
 def counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int = 0) -> list[str]:
     """How many benchmarks were compared, and how many have each verdict: a line each."""
     found = tally(judgements)
-    invalid = sum(one.ratio is None for one in judgements if one.verdict is Verdict.INVALID)
-    compared = sum(number for verdict, number in found.items() if verdict not in ONE_SIDED) - invalid
+    compared = sum(one.ratio is not None for one in judgements)
     sides = [f"compared {compared}", f"missing {found[Verdict.MISSING]}", f"new {found[Verdict.NEW]}"]
     if skipped:
         sides.append(outcome("skipped", skipped))
