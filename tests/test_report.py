@@ -179,6 +179,17 @@ def test_csv_has_raw_numbers_with_units_in_the_column_names():
     assert float(resident["pipeline_speedup_low"]) < 10 < float(resident["pipeline_speedup_high"])
 
 
+def test_a_row_that_was_only_judged_says_which_case_it_is():
+    ours, theirs = "epoch[cpu-bs64-resident-compile]", "sort[cpu-bs64]"
+    judged = [Judgement(f"perf/test_x.py::test_{name}", Verdict.MISSING) for name in (ours, theirs)]
+    found = csv.DictReader(render([replace(run(), judgements=tuple(judged))], format="csv").splitlines())
+    keys = ("benchmark", "device", "batch_size", "pipeline", "execution", "precision")
+    assert [[row[key] for key in keys] for row in found] == [
+        ["epoch", "cpu", "64", "resident", "compile", "fp32"],
+        ["sort", "", "", "", "", ""],
+    ]
+
+
 def test_json_has_the_columns_of_the_csv_and_null_for_what_is_unknown():
     rows = json.loads(render([CPU_RUN], format="json"))
     assert [list(row) for row in rows] == [render([CPU_RUN], format="csv").splitlines()[0].split(",")] * 6

@@ -3,9 +3,11 @@
 import types
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perf.harness.machine import identity, load
-from perf.harness.options import SettingsError
+from perf.harness.options import EXECUTIONS, PIPELINES, PRECISIONS, SettingsError
 from perf.harness.plugin.state import State
 from perf.harness.workload import plan
 from perf.harness.workload.axes import Axes
@@ -13,6 +15,21 @@ from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import MINIMAL_BATCH, Workload, load_data
 from tests.conftest import settled
+
+
+@given(
+    st.builds(
+        Axes,
+        st.sampled_from(["cpu", "cuda", "cuda:1"]),
+        st.none() | st.integers(1, 10**6),
+        st.none() | st.sampled_from(PIPELINES),
+        st.sampled_from(EXECUTIONS),
+        st.sampled_from(PRECISIONS),
+        st.none() | st.sampled_from(["simple_nn", "timm.vit-b_16", "mine-bs64.Net"]),
+    )
+)
+def test_the_name_of_a_case_says_all_of_it(axes):
+    assert Axes.of(axes.id) == axes
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from perf.harness.report.facts import host
 from perf.harness.report.layout import clean
 from perf.harness.verdict.rows import Row
 from perf.harness.verdict.speedups import Speedups
+from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import BY_NAME
 
 # If a text begins with one of these, a spreadsheet runs the text as a formula (OWASP, CSV Injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -69,8 +71,8 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
             "complete": run.complete,
             "name": name.split("::")[-1],
             "fullname": name,
-            "benchmark": short_name(name).partition("[")[0],
             **{key: run.fingerprint.get(key) for key in ("profile", "model")},
+            **_case(short_name(name)),
         }
         made.append(dict.fromkeys(COLUMNS) | known | _verdict(run, judged))
     checks = [_check(letter, run, check) for letter, run in runs for check in run.checks]
@@ -78,6 +80,13 @@ def _records(found: Speedups, runs: Sequence[tuple[str, Run]]) -> list[dict[str,
         return checks
     every = dict.fromkeys(key for record in (*made, *checks) for key in record)
     return [every | record for record in (*made, *checks)]
+
+
+def _case(name: str) -> dict[str, Scalar]:
+    """What the name of a benchmark says of its case, if it is ours: `epoch[cpu-bs64-resident]`."""
+    benchmark, _, rest = name.removesuffix("]").partition("[")
+    axes = Axes.of(rest)._asdict() if benchmark in BY_NAME and rest else {}
+    return {"benchmark": benchmark} | {key: value for key, value in axes.items() if value is not None}
 
 
 def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:

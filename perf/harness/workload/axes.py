@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from perf.harness.options import EAGER, FP32
+from perf.harness.options import EAGER, EXECUTIONS, FP32, PIPELINES, PRECISIONS
 
 
 class Axes(NamedTuple):
@@ -30,6 +30,21 @@ class Axes(NamedTuple):
         return "-".join(
             filter(None, [_plain(self.model or ""), self.device, size, self.pipeline, execution, precision])
         )
+
+    @classmethod
+    def of(cls, id: str) -> Axes:
+        """The axes of the case with this `id`; its model is the name without special characters."""
+        *rest, last = id.split("-")
+        found: dict[str, str] = {}
+        for axis, choices in (("precision", PRECISIONS), ("execution", EXECUTIONS), ("pipeline", PIPELINES)):
+            if rest and last in choices:
+                found[axis] = last
+                *rest, last = rest
+        batch_size = None
+        if rest and (size := re.fullmatch(r"bs(\d+)", last)):
+            batch_size = int(size[1])
+            *rest, last = rest
+        return cls(last, batch_size, found.pop("pipeline", None), model="-".join(rest) or None, **found)
 
 
 def _plain(name: str) -> str:
