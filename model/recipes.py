@@ -90,7 +90,7 @@ class Recipe:
             return make()
         except RecipeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not self.users:
                 raise
             raise RecipeError(f"{self.name}: making its optimizers raised {raised(error)}") from error

@@ -33,6 +33,25 @@ REFUSED = {
         "step 1 at batch size 2 (images and labels, as it has no dataset(), train_dataloader() or batch(size)) raised",
         None,
     ),
+    "loss that ends the program": (
+        NET + BATCH + "    def loss(self, batch): raise SystemExit(3)",
+        "Net",
+        "step 1 at batch size 2 raised SystemExit: 3, at ",
+        None,
+    ),
+    "optimizer that ends the program": (
+        NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum()\n"
+        "    def optimizers(self): raise SystemExit(3)",
+        "Net",
+        "making its optimizers raised SystemExit: 3, at ",
+        None,
+    ),
+    "data that ends the program": (
+        NET + "    def batch(self, size): raise SystemExit(3)\n    def loss(self, batch): return self(batch[0]).sum()",
+        "Net",
+        "its data cannot be read: SystemExit: 3, at ",
+        None,
+    ),
     "loss without gradient": (
         NET + BATCH + "    def loss(self, batch): return self(batch[0]).sum().detach()",
         "Net",

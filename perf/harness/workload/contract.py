@@ -94,7 +94,7 @@ def _batch(recipe: Recipe, data: OwnSplit | None, size: int) -> Batch:
         batch = next(data.full(size))
     except DataError as error:
         raise RecipeError(f"{recipe.name}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"{recipe.name}: a batch of {size} samples cannot be made: {raised(error)}") from error
     if next(tensors(batch), None) is None:
         raise Refused(f"{recipe.name}: a batch of {size} samples has no tensor: it is {described(whole(batch))}",
@@ -156,7 +156,7 @@ def _tried(name: str, when: str, call: Callable[[], Any]) -> Any:
         return call()
     except RecipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = raised(error)
         lines = RESET_LINES if "hidden" in str(error) and "size" in str(error) else ()
         raise Refused(f"{name}: {when} raised {said}", *lines) from error

@@ -138,7 +138,7 @@ def own_data(recipe: Recipe, seed: int, most: int | None, made: int) -> DataSet:
         name = digest(split)
     except (RecipeError, DataError) as error:
         raise type(error)(f"{recipe.name}: {str(error).removeprefix(f'{recipe.name}: ')}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise RecipeError(f"{recipe.name}: a batch of its data does not fit into memory") from error
         lines = COLLATE_LINES if "equal size" in str(error) else ()
