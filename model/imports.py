@@ -135,12 +135,16 @@ def _imported(name: str, place: str) -> ModuleType:
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
             hint = where or "install it or, if it is yours, add its folder to PYTHONPATH"
             raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
-        hint = where or "run from the folder that contains it, or add that folder to PYTHONPATH"
-        raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {hint}") from error
+        raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {from_where(error.name or place)}") from error
     except RecipeError:
         raise
     except Exception as error:
         raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+
+
+def from_where(module: str) -> str:
+    """From where a `module` that is not found could be imported."""
+    return _where(module) or "run from the folder that contains it, or add that folder to PYTHONPATH"
 
 
 def _where(module: str) -> str:

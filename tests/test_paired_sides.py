@@ -104,6 +104,13 @@ def test_a_model_without_a_file_is_refused():
         subject_of(settled(model="sys:exit"))
 
 
+def test_a_package_in_src_is_found_there(tmp_path, monkeypatch):
+    (tmp_path / "src" / "packaged").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SideUnusable, match=r"module 'packaged\.train' on the import path; set PYTHONPATH=src$"):
+        subject_of(settled(model="packaged.train:Task"))
+
+
 def test_another_checkout_has_the_same_folders_elsewhere(tmp_path):
     other = tmp_path / "other"
     (other / "deep").mkdir(parents=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data import places
-from model.imports import LIBRARIES, file_of, is_file
+from model.imports import LIBRARIES, file_of, from_where, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
 from perf.harness.measurement.side_by_side.repository import (
     RefError,
@@ -148,10 +148,7 @@ def _root_of(file: Path, module: str) -> Path:
 def _nowhere(place: str) -> str:
     if is_file(place):
         return f"there is no file {Path(place).expanduser().resolve()}"
-    return (
-        f"there is no file of a module {place!r} on the import path; run from the folder that contains it, or add that "
-        "folder to PYTHONPATH"
-    )
+    return f"there is no file of a module {place!r} on the import path; {from_where(place)}"
 
 
 @contextlib.contextmanager
