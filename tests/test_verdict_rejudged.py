@@ -5,6 +5,7 @@ import pytest
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Reference, Spec
+from perf.harness.verdict.checks import Measurement
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.rejudged import rejudged
 from perf.harness.verdict.tally import standing_exit
@@ -90,6 +91,16 @@ def test_what_another_virtual_machine_explains_is_not_failed_by_its_own_bar_late
     assert judged(twice, by=spec(80.0)).checks == (twice,)
     (one,) = judged(twice).checks  # good machines are faster
     assert (one.verdict, one.bar) == (CheckVerdict.FAIL, 92.0)
+
+
+@pytest.mark.parametrize("busy", [Measurement(80.0, 79.0, 81.0, 0.2), Measurement(80.0, 79.0, 81.0, FREE, sharers=1)])
+def test_what_was_disturbed_in_any_of_its_measurements_is_not_failed_later(busy):
+    """The record keeps the crowding of one measurement only: here that of the one that was not disturbed."""
+    twice = check(
+        80.0, CheckVerdict.INCONCLUSIVE, again=80.0, again_low=79.0, again_high=81.0,
+        bar=95.0, bar_source="own", want="at least", reason=f"below the bar, but {busy.disturbance}",
+    )  # fmt: skip
+    assert judged(twice).checks == (twice,)
 
 
 @pytest.mark.parametrize(("digest", "verdict"), [("0f", CheckVerdict.PASS), ("0e", CheckVerdict.FAIL)])

@@ -10,7 +10,7 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
-from perf.harness.verdict.checks import Bar, Measurement, judge, strictest
+from perf.harness.verdict.checks import OTHERS, Bar, Measurement, judge, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
 from perf.harness.verdict.machine import qualification
 from perf.harness.verdict.required import unjudged
@@ -62,7 +62,8 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
     assert bar is not None
     first = Measurement(check.value, check.low, check.high, check.crowding)
     judged = judge(first, bar, *(Measurement(*other, check.crowding) for other in check.others))
-    if check.verdict is CheckVerdict.INCONCLUSIVE and judged.verdict is CheckVerdict.PASS:
+    disturbed = any(part in check.reason for part in OTHERS)  # the record has the crowding of one measurement only
+    if check.verdict is CheckVerdict.INCONCLUSIVE and (disturbed or judged.verdict is CheckVerdict.PASS):
         return check  # for a reason that the spec does not know
     return replace(
         check, verdict=judged.verdict, reason=judged.reason, bar=bar.value, bar_source=bar.source, want=str(bar.want)
