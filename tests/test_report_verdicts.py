@@ -110,6 +110,16 @@ def test_what_has_no_times_of_both_sides_was_not_compared():
     assert first == "compared 1 · missing 0 · new 1"
 
 
+def test_a_reason_is_whole_unless_it_is_a_page():
+    why = "head: ModuleNotFoundError " + "x" * 500
+    whole, cut = (
+        render_verdicts([judged("a", Verdict.INVALID, reason=reason)], width=1000, verbose=False)
+        for reason in (why, why * 2)
+    )
+    assert f"a: {why}\n" in whole
+    assert why * 2 not in cut and "…" in cut
+
+
 def test_a_reason_that_many_share_is_said_once():
     why = "1 of 5 stored runs"
     unsure = [judged(f"epoch[cpu-bs{n}]", Verdict.INCONCLUSIVE, 1 + n, why, interval=False) for n in range(3)]

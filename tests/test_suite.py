@@ -32,6 +32,11 @@ def test_the_name_of_a_case_says_all_of_it(axes):
     assert Axes.of(axes.id) == axes
 
 
+@pytest.mark.parametrize("id", ["bs64", "compile", "resident", "bf16", "x"])
+def test_a_name_that_is_none_of_ours_is_taken_for_a_device(id):
+    assert Axes.of(id) == Axes(id, None, None)
+
+
 @pytest.fixture
 def run(digits_root):
     made = Plan.of(settled(digits_root))

@@ -151,7 +151,7 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
         Folded(
             f"All {len(ordered)} benchmarks" if len(ordered) > 1 else "The benchmark",
             [
-                *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run))),
+                *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run), changed[:most])),
                 *_left_out(len(ordered) - most),
                 *takes(ordered[:most]),
                 Notes(counts(run.judgements, [])),

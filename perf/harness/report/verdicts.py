@@ -79,12 +79,12 @@ def ranked(judgements: Sequence[Judgement]) -> list[Shown]:
     return list(zip(_names(ordered), ordered, strict=True))
 
 
-def table(title: str, shown: Sequence[Shown], pairs: str = "") -> list[Block]:
-    """The table of `shown`, and the reasons.
+def table(title: str, shown: Sequence[Shown], pairs: str = "", told: Sequence[Shown] = ()) -> list[Block]:
+    """The table of `shown`, and the reasons of those that are not `told` elsewhere.
 
     `pairs` is the title of the column that says on how many samples a verdict rests; "" leaves it out.
     """
-    why = reasons(shown)
+    why = reasons([one for one in shown if one not in told])
     return [*([_table(title, shown, pairs)] if shown else []), *([Notes(why)] if why else [])]
 
 
