@@ -76,6 +76,7 @@ CLOSURE_LINES = (
     "        return loss",
     "    return self.optimizer.step(closure)",
 )
+META_LINES = ("self.model = MyNetwork()  # on the CPU",)
 LAZY_LINES = (
     "network = …",
     "network(torch.zeros(2, …))  # a batch of two: the lazy modules become real ones",

@@ -131,9 +131,8 @@ def _imported(name: str, place: str) -> ModuleType:
             print(f"{name}: importing it took {took_s:.0f} s, and each process that measures it imports it again")
         return module
     except ModuleNotFoundError as error:
-        where = _where(error.name or place)
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
-            hint = where or "install it or, if it is yours, add its folder to PYTHONPATH"
+            hint = _where(error.name or place) or "install it or, if it is yours, add its folder to PYTHONPATH"
             raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
         raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {from_where(error.name or place)}") from error
     except RecipeError:

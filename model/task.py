@@ -23,6 +23,7 @@ from model.errors import (
     CLOSURE_LINES,
     LAZY_LINES,
     LOSS_LINES,
+    META_LINES,
     OPTIMIZER_LINES,
     STEP_LINES,
     RecipeError,
@@ -308,6 +309,8 @@ def _networks(name: str, made: object) -> nn.Module:
         raise Refused(
             f"{name}: it has lazy modules, whose parameters do not exist before their first input", *LAZY_LINES
         )
+    if any(parameter.is_meta for parameter in networks.parameters()):
+        raise Refused(f"{name}: its parameters are on the device meta, and have no values", *META_LINES)
     if not any(parameter.requires_grad for parameter in networks.parameters()):
         raise Refused(f"{name}: the module has no parameters to train", "parameter.requires_grad = True  # of some")
     return networks

@@ -95,7 +95,7 @@ def metrics(step: TaskStep, batches: Iterable[Any]) -> dict[str, float]:
         with torch.no_grad():
             found = of(list(itertools.islice(batches, METRIC_BATCHES)))
         return {str(name): float(value) for name, value in found.items()}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"{step.task.name}: `metrics(batches)` raised {raised(error)}") from error
     finally:
         step.model.train(was_training)

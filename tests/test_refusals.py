@@ -33,6 +33,33 @@ REFUSED = {
         "step 1 at batch size 2 (images and labels, as it has no dataset(), train_dataloader() or batch(size)) raised",
         None,
     ),
+    "batch of one size": (
+        NET
+        + "    def batch(self, size): return torch.rand(8, 784)\n    def loss(self, batch): return self(batch).sum()",
+        "Net",
+        "batch(2) and batch(4) return the same shapes ((8, 784)), so the rates would be wrong",
+        "def batch(self, size):",
+    ),
+    "a batch of 16 that ends the program": (
+        NET + "    def batch(self, size):\n        if size == 16: raise SystemExit(3)\n"
+        "        return torch.rand(size, 784), torch.arange(size) % 10",
+        "Net",
+        "a batch of 16 samples cannot be made: SystemExit: 3, at ",
+        None,
+    ),
+    "network without values": (
+        NET + BATCH + "def make(): return Net().to('meta')",
+        "make",
+        "its parameters are on the device meta, and have no values",
+        "self.model = MyNetwork()  # on the CPU",
+    ),
+    "network that ends the program": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n"
+        "    def forward(self, x): raise SystemExit(3)",
+        "Net",
+        "or batch(size): SystemExit: 3, at ",
+        None,
+    ),
     "loss that ends the program": (
         NET + BATCH + "    def loss(self, batch): raise SystemExit(3)",
         "Net",

@@ -16,6 +16,7 @@ from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersSt
 from model.task_step import facts
 from perf.harness.machine.devices import Device
 from perf.harness.measurement.learned import quality
+from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.report import render
 from perf.harness.workload import own_data
@@ -402,6 +403,15 @@ def test_what_the_gate_times_is_the_users_own_code(written, digits_root, name, p
     assert ran <= set(module.Net.calls) <= ran | {"dataset"}
     assert module.Net.calls.count(sorted(ran)[-1]) == 4
     made.close()
+
+
+def test_what_ends_the_program_in_count_or_metrics_is_refused_with_its_line(written, digits_root):
+    ends = "\n    unit = 'tokens'\n    def count(self, batch): raise SystemExit(3)\n    metrics = count\n"
+    work = workload(written, GATED + ends, Mode(), digits_root)
+    with pytest.raises(RecipeError, match=r"Net: `count\(batch\)` raised SystemExit: 3, at .*\.py:\d+$"):
+        work.unit  # noqa: B018
+    with pytest.raises(MeasurementError, match=r"Net: `metrics\(batches\)` raised SystemExit: 3, at .*\.py:\d+$"):
+        quality(work, work.trainee())
 
 
 def test_a_metric_that_no_record_can_keep_is_said_and_the_others_are_kept(written, digits_root):

@@ -19,7 +19,7 @@ from model.members import described
 from model.nesting import mapped, tensors
 from model.task import needs_closure
 from model.task_step import whole
-from perf.harness.workload.own_data import OwnSplit
+from perf.harness.workload.own_data import MadeBatches, OwnSplit
 from perf.harness.workload.streams import seed_all
 
 # Two samples, because batch normalization cannot train on one.
@@ -33,6 +33,7 @@ PART_LINES = ("return loss  # a tensor with one number, and nothing else",)
 # Steps of a user's own until one must have changed a parameter.
 MOST_STEPS = 32
 FLOAT_LINES = ("return network.float()",)
+BATCH_LINES = ("def batch(self, size):", "    return torch.randn(size, 8), torch.randn(size)")
 NO_DATA = "it has no dataset(), train_dataloader() or batch(size)"
 
 
@@ -58,6 +59,8 @@ def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int
             step.model.train()
             _try_step(recipe.name, step, batch, f"step {number} at batch size {size}", of)
         _try_evaluation(recipe.name, step, batch, size)
+    if isinstance(data, MadeBatches):
+        _check_sizes(recipe, data)
     if isinstance(step, UsersStep):
         _check_updates(recipe.name, step, _batch(recipe, data, MINIMAL_BATCH))
 
@@ -69,9 +72,9 @@ def _check_images(recipe: Recipe) -> None:
     try:
         with torch.no_grad():
             logits = model(images)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"{recipe.name}: the network fails on images {tuple(images.shape)} float32, which it gets "
-                          f"as {NO_DATA}: {error}") from error  # fmt: skip
+                          f"as {NO_DATA}: {raised(error)}") from error  # fmt: skip
     expected = (MINIMAL_BATCH, recipe.classes)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -98,8 +101,18 @@ def _batch(recipe: Recipe, data: OwnSplit | None, size: int) -> Batch:
         raise RecipeError(f"{recipe.name}: a batch of {size} samples cannot be made: {raised(error)}") from error
     if next(tensors(batch), None) is None:
         raise Refused(f"{recipe.name}: a batch of {size} samples has no tensor: it is {described(whole(batch))}",
-                      "def batch(self, size):", "    return torch.randn(size, 8), torch.randn(size)")  # fmt: skip
+                      *BATCH_LINES)  # fmt: skip
     return batch
+
+
+def _check_sizes(recipe: Recipe, data: MadeBatches) -> None:
+    """Raise Refused if `batch(size)` returns the same shapes for any size: the samples/s would be wrong."""
+    small, large = MINIMAL_BATCH, 2 * MINIMAL_BATCH
+    shapes, others = ([tensor.shape for tensor in tensors(_batch(recipe, data, size))] for size in (small, large))
+    if shapes == others:
+        said = ", ".join(str(tuple(shape)) for shape in shapes)
+        why = f"batch({small}) and batch({large}) return the same shapes ({said}), so the rates would be wrong"
+        raise Refused(f"{recipe.name}: {why}", *BATCH_LINES)
 
 
 def _check_floats(name: str, model: nn.Module) -> None:

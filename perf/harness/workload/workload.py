@@ -210,7 +210,7 @@ class Workload:
             return None
         try:
             return str(unit), float(count(whole(self.batches(1)[0]))) / self.batch_size
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RecipeError(f"{self.recipe.name}: `count(batch)` raised {raised(error)}") from error
 
     def full_batches(self, at_once: int = 1) -> Pipeline:
