@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perf.harness.record.anonymous import anonymous
@@ -32,9 +33,16 @@ def test_the_commit_stays_and_its_repository_and_branch_go():
     assert anonymous({"commit_info": commit}, {})["commit_info"] == commit | {"project": "", "branch": ""}
 
 
+@pytest.mark.parametrize("commit", [None, "", "0", [], {}, {"id": "abc"}])
+def test_what_names_no_repository_stays(commit):
+    assert anonymous({"commit_info": commit}, {}) == {"commit_info": commit}
+
+
 @given(st.dictionaries(TEXTS, JSON))
+@example({"commit_info": "0"})
+@example({"commit_info": {"project": "nets"}})
 def test_no_text_has_a_path_and_what_has_none_stays(document):
     found = anonymous(document, FOLDERS)
     assert "/home/alice" not in str(found)
-    if "/home/alice" not in str(document):
-        assert found == document
+    if "/home/alice" not in str(document):  # the two tests above are about the commit
+        assert found | {"commit_info": None} == document | {"commit_info": None}

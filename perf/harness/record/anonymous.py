@@ -27,6 +27,7 @@ def anonymous(document: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[
         return value
 
     made: dict[str, Any] = shortened(plain(document))
-    if made.get("commit_info"):
-        made["commit_info"] |= {"project": "", "branch": ""}
+    commit = made.get("commit_info")
+    if isinstance(commit, dict):
+        commit.update({key: "" for key in ("project", "branch") if key in commit})
     return made
