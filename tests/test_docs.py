@@ -337,7 +337,7 @@ def test_the_docs_say_what_each_metric_depends_on():
 
 
 def test_the_readme_shows_the_verdict_on_a_busy_machine_and_what_to_do():
-    others = "below the bar, but other programs or a quota took 0.4 of the cores that it needs"
+    others = "below the bar, but other programs or a quota took 0.4 cores (allowed: 0.1)"
     busy = [Check("matmul", "cpu", CheckVerdict.INCONCLUSIVE, str(number), reason=others) for number in range(4)]
     rest = [Check("memory", "cpu", CheckVerdict.PASS, str(number)) for number in range(5)]
     rest += [Check("launch", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(11)]

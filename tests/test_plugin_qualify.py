@@ -98,9 +98,11 @@ def test_an_overheated_device_is_found_in_the_samples_of_its_telemetry(qualify, 
 )  # fmt: skip
 def test_each_fault_is_found_and_is_stamped_everywhere(qualify, pytester, planted):
     check = planted.split(":")[0]
-    result = qualify(f"--perf-inject={planted}", check=check)
+    result = qualify(f"--perf-inject={planted}", "--junitxml=j.xml", check=check)
     assert result.ret == 1
     perf = records(pytester)[-1]
+    assert 'name="qualification" value="NOT QUALIFIED (INJECTED)"' in (pytester.path / "j.xml").read_text()
+    assert "NOT QUALIFIED (INJECTED): " in result.stdout.str()
     assert "FAIL" in verdicts(perf)
     assert perf["qualification"]["verdict"] == "NOT QUALIFIED"
     assert {one["injected"] for one in chosen(perf)} == {planted}
@@ -281,7 +283,7 @@ def test_what_cannot_be_judged_is_no_pass(qualify, pytester):
     assert perf["qualification"]["verdict"] == "PARTLY QUALIFIED"
     assert perf["qualification"]["reasons"][0] == (
         "not judged on cpu, and required of its kind (CPU): matmul fp32, memory, cores, patterns, sustained, "
-        "numerics, replay self, loader resident, loader supply"
+        "numerics, replay self, loader"
     )
 
 

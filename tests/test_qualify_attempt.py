@@ -180,8 +180,8 @@ def test_how_many_cores_were_missing_is_kept(attempt, machine, measured):
 @pytest.mark.parametrize(
     ("others", "withheld", "says"),
     [
-        (0.5, None, "other programs or a quota took 0.5 of the cores that it needs"),
-        (0.0, 0.5, "other programs or a quota took 0.5 of the cores that it needs"),
+        (0.5, None, "other programs or a quota took 0.5 cores (allowed: 0.1)"),
+        (0.0, 0.5, "other programs or a quota took 0.5 cores (allowed: 0.1)"),
         (None, None, "this system does not say whether other programs ran"),
     ],
 )

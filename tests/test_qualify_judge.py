@@ -59,12 +59,13 @@ UNSTEADY = sample(75.0, spread=0.3)
         ((BAD, GOOD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar in two of three measurements"),
         ((BAD, BAD, BAD), CheckVerdict.FAIL, "below the bar, and again when measured a second time"),
         ((BAD, sample(60.0, crowding=0.5), BAD), CheckVerdict.INCONCLUSIVE,
-         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
-        ((BAD, BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+         "below the bar, but other programs or a quota took 0.5 cores (allowed: 0.1)"),
+        ((BAD, BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but, in the third measurement, by less than it varies"),
         ((BAD, sample(60.0, crowding=0.5)), CheckVerdict.INCONCLUSIVE,
-         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
+         "below the bar, but other programs or a quota took 0.5 cores (allowed: 0.1)"),
         ((sample(60.0, crowding=0.5), BAD), CheckVerdict.INCONCLUSIVE,
-         "below the bar, but other programs or a quota took 0.5 of the cores that it needs"),
+         "below the bar, but other programs or a quota took 0.5 cores (allowed: 0.1)"),
         ((sample(60.0, crowding=BUSY_CORES), BAD), CheckVerdict.FAIL,
          "below the bar, and again when measured a second time"),
         ((sample(60.0, crowding=None), BAD), CheckVerdict.INCONCLUSIVE,
@@ -75,10 +76,12 @@ UNSTEADY = sample(75.0, spread=0.3)
          "below the bar, but 1 other process computed on the device"),
         ((sample(60.0, sharers=2), BAD), CheckVerdict.INCONCLUSIVE,
          "below the bar, but 2 other processes computed on the device"),
-        ((UNSTEADY, BAD), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
-        ((BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE, "below the bar, but by less than the measurement varies"),
+        ((UNSTEADY, BAD), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but, in the first measurement, by less than it varies"),
+        ((BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE,
+         "below the bar, but, in the second measurement, by less than it varies"),
         ((Measurement.of((60.0,), FREE), Measurement.of((60.0,), FREE)), CheckVerdict.INCONCLUSIVE,
-         "below the bar, but by less than the measurement varies"),
+         "below the bar, but by less than it varies"),
     ],
 )  # fmt: skip
 def test_a_fail_takes_two_whole_intervals_on_a_free_machine(done, verdict, reason):
@@ -111,7 +114,7 @@ def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     """The step was slowed down more than the loader."""
     found = judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
     assert found.verdict is CheckVerdict.INCONCLUSIVE
-    assert found.reason == "within the bar, but other programs or a quota took 1.0 of the cores that it needs"
+    assert found.reason == "within the bar, but other programs or a quota took 1 cores (allowed: 0.1)"
     assert judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
     assert judge(Measurement.of((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
 
@@ -287,6 +290,11 @@ def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
     [
         ([check(CheckVerdict.FAIL, variant="fp32"), check(CheckVerdict.PASS, "memory")], "explained by matmul fp32"),
         ([check(CheckVerdict.PASS), check(CheckVerdict.PASS, "memory")], "unexplained: matmul, memory passed"),
+        (
+            [check(CheckVerdict.PASS), check(CheckVerdict.INCONCLUSIVE, "memory")],
+            "unexplained: matmul passed; memory could not be judged",
+        ),
+        ([check(CheckVerdict.INCONCLUSIVE, "memory")], "unexplained: memory could not be judged"),
         ([check(CheckVerdict.UNSUPPORTED)], "unexplained: none of its components could be judged"),
         ([check(CheckVerdict.FAIL, device="cuda")], "unexplained: none of its components could be judged"),
         ([check(CheckVerdict.FAIL, "numerics")], "unexplained: none of its components could be judged"),
@@ -367,7 +375,7 @@ def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
     found = judge(Measurement.of((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNJUDGED
     assert found.reason.endswith(
-        "; do not make one of this value: other programs or a quota took 0.5 of the cores that it needs"
+        "; do not make one of this value: other programs or a quota took 0.5 cores (allowed: 0.1)"
     )
 
 
@@ -389,7 +397,7 @@ def test_a_run_that_did_not_finish_qualifies_nothing():
             "Run it again. If a value",
         ),
         (["below the bar, and not measured a second time"], "Measure this machine again, with --perf-spec=FILE."),
-        (["below the bar, but by less than the measurement varies"], "Run it again. If it stays"),
+        (["below the bar, but by less than it varies"], "Run it again. If it stays"),
         (
             ["below the bar, and not measured a second time", "no clock"],
             "Run it again. If it stays",

@@ -107,11 +107,13 @@ PHASES = {"phase_data_wait": 0.125, "phase_forward": 0.5, "phase_backward": 0.37
 def test_where_the_time_of_a_step_goes_is_a_table_of_its_phases():
     text = render_qualification([replace(STEPS[0], details=STEP | PHASES), STEPS[1]], GOOD, width=100)
     table = """\
-Where the time of a step goes
+Where the time of an epoch of these steps goes
 
 step       device  data wait  forward  backward
 ---------  ------  ---------  -------  --------
 step bs64  cpu           12%      50%       38%
+
+data wait, copy: the input pipeline. The samples/s of the steps do not include them.
 """
     assert table in text
     assert "Where the time" not in render_qualification(STEPS, GOOD, width=100)
@@ -242,7 +244,8 @@ def test_what_a_good_machine_notes_is_no_reason_for_its_verdict_and_one_without_
 
 
 def test_the_reasons_that_a_fleet_has_no_room_for_are_counted_and_no_word_is_broken():
-    verdict = Qualification(Standing.NOT_QUALIFIED, ("too slow", "too hot", "too old"), "Repair it.")
+    reasons = ("too slow", "too hot", "too old", "no GPU")
+    verdict = Qualification(Standing.NOT_QUALIFIED, reasons, "Repair it.", notes=reasons[-1:])
     runs = [replace(one, qualification=verdict) for one in fleet()]
     text = render(runs, width=40)
     assert "\nA, B: too slow (and 2 more reasons)" in text
@@ -259,6 +262,7 @@ def test_each_check_is_a_row_for_other_programs(format):
     assert (first["file"], first["host"], first["qualification"]) == ("0.json", "node0", "NOT QUALIFIED")
     assert (first["name"], first["verdict"], first["unit"]) == (check.name, str(check.verdict), check.unit)
     assert float(first["value"]) == check.value
+    assert first["qualification_reasons"] == "; ".join(judge_all(CHECKS).reasons) != ""
     assert rows[-1]["qualification"] == "QUALIFIED"
     mixed = json.loads(render([*fleet(), benchmark_run(benchmark("epoch"))], format="json"))
     assert len(mixed) == 2 * len(CHECKS) + 1 and len({tuple(row) for row in mixed}) == 1  # the same keys in each row
@@ -303,6 +307,50 @@ def test_a_damaged_record_is_refused_with_the_place(perf, says):
     with pytest.raises(RecordError) as caught:
         parse(json.dumps(document(**perf)), "q.json")
     assert says in str(caught.value)
+
+
+UNCLEAR = CheckVerdict.INCONCLUSIVE
+PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
+
+
+@pytest.mark.parametrize(
+    ("standing", "checks", "complete", "says"),
+    [
+        (Standing.QUALIFIED, [PASSED, replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
+        (Standing.PARTLY, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
+        (Standing.INCONCLUSIVE, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
+        (Standing.NOT_QUALIFIED, [replace(PASSED, verdict=FAIL)], True, ""),
+        (Standing.QUALIFIED, [replace(PASSED, verdict=UNCLEAR)], True, "memory copy on cpu is INCONCLUSIVE"),
+        (Standing.PARTLY, [replace(PASSED, verdict=UNCLEAR)], True, "memory copy on cpu is INCONCLUSIVE"),
+        (Standing.INCONCLUSIVE, [replace(PASSED, verdict=UNCLEAR)], True, ""),
+        (Standing.QUALIFIED, [replace(PASSED, injected="memory:slow")], True, "is PASS (INJECTED memory:slow)"),
+        (Standing.INCONCLUSIVE, [replace(PASSED, injected="memory:slow")], True, ""),
+        (Standing.QUALIFIED, [PASSED], False, "the run did not finish"),
+        (Standing.INCONCLUSIVE, [PASSED], False, ""),
+        (Standing.PARTLY, [replace(PASSED, verdict=CheckVerdict.UNJUDGED)], True, "no check was judged"),
+        (Standing.QUALIFIED, [], True, "no check was judged"),
+        (Standing.QUALIFIED, [PASSED, replace(PASSED, verdict=CheckVerdict.UNJUDGED)], True, ""),
+    ],
+)  # fmt: skip
+def test_a_verdict_that_the_checks_of_its_record_contradict_is_refused(standing, checks, complete, says):
+    told = record(checks)
+    told["perf"] |= {"complete": complete, "qualification": Qualification(standing, (), "Nothing.").as_record()}
+    if not says:
+        assert parse(json.dumps(told), "q.json").qualification.standing is standing
+        return
+    with pytest.raises(RecordError) as caught:
+        parse(json.dumps(told), "q.json")
+    assert str(caught.value).startswith(f"q.json: perf.qualification.verdict: {standing}, but ")
+    assert says in str(caught.value) and "the file was changed, so measure the machine again" in str(caught.value)
+
+
+def test_a_run_with_a_planted_fault_is_marked_wherever_its_verdict_is():
+    drill = replace(PASSED, injected="memory:slow")
+    runs = [replace(one, checks=(drill,), qualification=judge_all([drill])) for one in fleet()]
+    text = render(runs)
+    assert text.count("INCONCLUSIVE (INJECTED): 1 PASS") == 4  # below the checks of each, and among the machines
+    rows = json.loads(render(runs, format="json"))
+    assert {row["qualification"] for row in rows} == {"INCONCLUSIVE (INJECTED)"}
 
 
 @pytest.mark.parametrize("odd", [None, 3, {"host": 3}, {"host": {"known": []}}, {"host": {"known": {}}}])

@@ -103,6 +103,17 @@ def test_what_was_disturbed_in_any_of_its_measurements_is_not_failed_later(busy)
     assert judged(twice).checks == (twice,)
 
 
+def test_what_explains_a_slow_step_is_said_anew():
+    step = Check("step", "cpu", CheckVerdict.FAIL, "bs64", reason="below the bar; unexplained: memory passed")
+    was_slow = check(80.0, again=81.0, again_low=80.5, again_high=81.5)
+    for memory, why in (
+        (check(80.0), "unexplained: memory copy could not be judged"),
+        (was_slow, "explained by memory copy"),
+        (check(), "unexplained: memory copy passed"),
+    ):
+        assert judged(memory, step).checks[1].reason == f"below the bar; {why}"
+
+
 @pytest.mark.parametrize(("digest", "verdict"), [("0f", CheckVerdict.PASS), ("0e", CheckVerdict.FAIL)])
 def test_bits_are_compared_with_those_of_the_spec(digest, verdict):
     golden = Check(

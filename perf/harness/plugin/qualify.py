@@ -239,11 +239,11 @@ class Qualify(Way):
         self.state.complete = ended and not self._results.unreached()  # -x may end the run earlier
         self._results.write(last=True)
         assert self._results.qualification is not None
-        standing = self._results.qualification.standing
+        found = self._results.qualification
         if (xml := self.config.stash.get(xml_key, None)) is not None:
-            xml.add_global_property("qualification", str(standing))
+            xml.add_global_property("qualification", found.said(self._results.checks))
         if session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = standing_exit([standing])
+            session.exitstatus = standing_exit([found.standing])
 
     def recorded(self) -> Run | None:
         return self._results.record.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -81,6 +81,11 @@ class Check:
         return f"{self.check} {self.variant}".rstrip()
 
     @property
+    def said(self) -> str:
+        """The verdict, marked if a fault was planted: `FAIL (INJECTED matmul:slow)`."""
+        return f"{self.verdict} (INJECTED {self.injected})" if self.injected else str(self.verdict)
+
+    @property
     def others(self) -> list[tuple[float, float | None, float | None]]:
         """The measurements that do not count, up to two: value, and the ends of its interval."""
         found = ((self.again, self.again_low, self.again_high), (self.third, self.third_low, self.third_high))
@@ -109,3 +114,20 @@ class Qualification(msgspec.Struct, frozen=True):
         """`perf.qualification` in the JSON."""
         record: dict[str, Any] = msgspec.to_builtins(self)
         return record
+
+    def said(self, checks: Sequence[Check]) -> str:
+        """The verdict, marked if a fault was planted in one of the `checks`: such a run says nothing of a machine."""
+        return f"{self.standing} (INJECTED)" if any(check.injected for check in checks) else str(self.standing)
+
+    def contradiction(self, checks: Sequence[Check], complete: bool) -> str:
+        """Why the verdict cannot be that of a run with these `checks`; "" if it can."""
+        good = self.standing in (Standing.QUALIFIED, Standing.PARTLY)
+        for check in checks:
+            failed = check.verdict is CheckVerdict.FAIL
+            if (failed and self.standing is not Standing.NOT_QUALIFIED) or (
+                good and (check.injected or check.verdict is CheckVerdict.INCONCLUSIVE)
+            ):
+                return f"{check.name} on {check.device} is {check.said}"
+        if good and not complete:
+            return "the run did not finish"
+        return "no check was judged" if good and not any(check.verdict in JUDGED for check in checks) else ""

@@ -129,6 +129,9 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
+    if mine.qualification and (why := mine.qualification.contradiction(mine.checks, mine.complete)):
+        reason = f"{mine.qualification.standing}, but {why}; the file was changed, so measure the machine again"
+        raise RecordError(source, "perf.qualification.verdict", reason)
     commit = commit if isinstance(commit, Mapping) else {}  # a foreign file need not have a commit
     commit_id = commit.get("id")
     return Run(

@@ -97,11 +97,13 @@ def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
         "run": letter or None,
         "complete": run.complete,
         "host": host(run),
-        "qualification": None if found is None else str(found.standing),
+        "qualification": None if found is None else found.said(run.checks),
+        "qualification_reasons": None if found is None else "; ".join(found.reasons),
         **{key: getattr(check, key) for key in ("name", "check", "variant", "device")},
         "verdict": str(check.verdict),
         "verdict_reason": check.reason,
-        **{key: getattr(check, key) for key in ("value", "low", "high", "unit", "bar", "want", "bar_source", "again")},
+        **{key: getattr(check, key) for key in ("value", "low", "high", "unit", "bar", "want", "bar_source")},
+        **{f"{key}{end}": getattr(check, key + end) for key in ("again", "third") for end in ("", "_low", "_high")},
         "injected": check.injected,
     }
     return {key: _finite(value) for key, value in entry.items()}

@@ -25,6 +25,7 @@ COUNTED = (
     "FLOP: those of matrix products, convolutions and attention. Bytes: what the operations read and write, as if "
     "caches kept nothing."
 )
+WAITS = "data wait, copy: the input pipeline. The samples/s of the steps do not include them."
 NO_LIMIT = "A step without a share has no limit: this run did not measure matmul and memory, and no datasheet is known."
 
 
@@ -55,7 +56,7 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     ordered = sorted(checks, key=lambda check: tuple(CheckVerdict).index(check.verdict))
     one_device = len({check.device for check in ordered}) == 1
     columns = (
-        Column.words("verdict", list(map(_verdict, ordered))),
+        Column.words("verdict", [check.said for check in ordered]),
         Column.words("check", [check.name for check in ordered]),
         Column.words("device", [check.device for check in ordered], spare=2 if one_device else 0),
         Column("value", list(map(value, ordered))),
@@ -100,17 +101,15 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     reasons: dict[str, list[str]] = {}
     for letter, _, standing, _ in ordered:
         if standing.standing is Standing.QUALIFIED:
-            continue  # what it notes, such as a device that is absent, is no reason for that
-        for reason in standing.reasons[:1]:
-            more = len(standing.reasons) - 1
+            continue
+        # What a verdict notes, such as a device that is absent, is no reason for it.
+        because = [reason for reason in standing.reasons if reason not in standing.notes]
+        for reason in because[:1]:
+            more = len(because) - 1
             with_more = f"{reason} (and {quantities.counted(more, 'more reason')})" if more else reason
             reasons.setdefault(with_more, []).append(letter)
     said = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
     return [Table("Machines", columns), *said]
-
-
-def _verdict(check: Check) -> str:
-    return f"{check.verdict} (INJECTED {check.injected})" if check.injected else str(check.verdict)
 
 
 def _standing(checks: Sequence[Check], found: Qualification) -> str:
@@ -118,7 +117,7 @@ def _standing(checks: Sequence[Check], found: Qualification) -> str:
     counts = Counter(check.verdict for check in checks)
     judged_first = sorted(CheckVerdict, key=lambda verdict: verdict not in JUDGED)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
-    return f"{found.standing}: {counted or 'no check ran'}"
+    return f"{found.said(checks)}: {counted or 'no check ran'}"
 
 
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
@@ -178,7 +177,7 @@ def metric(number: float | None, unit: str) -> str:
 
 
 def _phases(checks: Sequence[Check]) -> list[Block]:
-    """Where the time of each training step goes."""
+    """Where the time of an epoch goes, at the batch size of each training step."""
     steps = [check for check in checks if any(key.startswith(PHASE) for key in check.details)]
     names = dict.fromkeys(key for check in steps for key in check.details if key.startswith(PHASE))
     columns = (
@@ -189,7 +188,7 @@ def _phases(checks: Sequence[Check]) -> list[Block]:
             for name in names
         ),
     )
-    return [Table("Where the time of a step goes", columns)] if steps else []
+    return [Table("Where the time of an epoch of these steps goes", columns), Notes([WAITS])] if steps else []
 
 
 def _roofline(checks: Sequence[Check]) -> list[Block]:

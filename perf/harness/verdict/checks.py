@@ -131,7 +131,8 @@ class Measurement:
             return f"{self.sharers} other process{several} computed on the device"
         if self.crowding is None:
             return "this system does not say whether other programs ran"
-        return f"other programs or a quota took {self.crowding:.1f} of the cores that it needs" if self.busy else ""
+        taken = f"other programs or a quota took {self.crowding:.2g} cores"
+        return f"{taken} (allowed: {self.allowed:.2g})" if self.busy else ""
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,12 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
     if bar.left < 1 and max(one.value for one in done) >= bar.left * bar.value:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {NEIGHBOURS}", **known)
-    if all(end is not None and _wrong(end, bar) for one in done for end in (one.low, one.high)):
+    beside = [any(end is None or not _wrong(end, bar) for end in (one.low, one.high)) for one in done]
+    if not any(beside):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
-    return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but by less than the measurement varies", **known)
+    number = ("first", "second", "third")[beside.index(True)]
+    which = "" if all(beside) else f", in the {number} measurement,"
+    return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but{which} by less than it varies", **known)
 
 
 def _wrong(value: float, bar: Bar) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.verdict.checks import BEYOND, ONCE, OTHERS, UNLIKE
@@ -144,16 +145,18 @@ def _why(check: Check) -> str:
 
 def explanation(checks: Sequence[Check], device: str) -> str:
     """Which components of `device` explain a slow training step, or that none does."""
-    judged = [
-        check
-        for check in checks
-        if check.device == device
-        and check.check in COMPONENTS
-        and check.verdict in (CheckVerdict.PASS, CheckVerdict.FAIL)
-    ]
-    slow = [check.name for check in judged if check.verdict is CheckVerdict.FAIL]
-    if slow:
+    names: dict[CheckVerdict, list[str]] = {}
+    for check in checks:
+        if check.device == device and check.check in COMPONENTS:
+            names.setdefault(check.verdict, []).append(check.name)
+    if slow := names.get(CheckVerdict.FAIL):
         return f"explained by {', '.join(slow)}"
-    if not judged:
-        return "unexplained: none of its components could be judged"
-    return f"unexplained: {', '.join(check.name for check in judged)} passed"
+    passed, unclear = (", ".join(names.get(one, [])) for one in (CheckVerdict.PASS, CheckVerdict.INCONCLUSIVE))
+    said = [f"{passed} passed"] * bool(passed) + [f"{unclear} could not be judged"] * bool(unclear)
+    return f"unexplained: {'; '.join(said) or 'none of its components could be judged'}"
+
+
+def explained(step: Check, checks: Sequence[Check]) -> Check:
+    """A training `step` that failed, with the `explanation` of that as the end of its reason, which may have one."""
+    why = step.reason.partition("; explained by ")[0].partition("; unexplained: ")[0]
+    return replace(step, reason=f"{why}; {explanation(checks, step.device)}")

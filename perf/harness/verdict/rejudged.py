@@ -12,8 +12,10 @@ from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
 from perf.harness.verdict.checks import OTHERS, Bar, Measurement, judge, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
-from perf.harness.verdict.machine import qualification
+from perf.harness.verdict.machine import explained, qualification
 from perf.harness.verdict.required import unjudged
+
+SLOW_STEP = ("step", CheckVerdict.FAIL)
 
 
 def rejudged(run: Run, spec: Spec) -> Run:
@@ -23,7 +25,8 @@ def rejudged(run: Run, spec: Spec) -> Run:
     """
     if run.qualification is None:
         raise RecordError(run.source, "", "not a qualification, so that no spec can judge it")
-    checks = tuple(_by_spec(check, spec, run.perf) for check in run.checks)
+    judged = [_by_spec(check, spec, run.perf) for check in run.checks]
+    checks = tuple(explained(one, judged) if (one.check, one.verdict) == SLOW_STEP else one for one in judged)
     before = run.qualification
     present = [
         device

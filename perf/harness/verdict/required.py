@@ -17,27 +17,28 @@ TABLE = Path(__file__).with_name("required.json")
 
 @dataclass(frozen=True)
 class Required:
-    """What a device of this `kind` needs. Each of the `metrics` is a check, such as `memory`, or one metric of it."""
+    """What a device of this `kind` needs: the metrics of each check, such as `copy` and `triad` of `memory`."""
 
     kind: str
-    metrics: tuple[str, ...]
+    checks: Mapping[str, Sequence[str]]
 
 
 def required_of(device: str, model: str) -> Required:
     """What must be judged on `device` (`cuda:1`), whose name is `model` (`NVIDIA H200`)."""
     for entry in _table():
         if entry.get("type") in (None, device.partition(":")[0]) and re.match(entry.get("name", ""), model):
-            return Required(entry["kind"], tuple(entry["metrics"]))
+            return Required(entry["kind"], entry["checks"])
     raise AssertionError("the last kind fits every device")
 
 
 def not_judged(required: Required, checks: Sequence[Check]) -> list[str]:
-    """What is `required` of a device and was not judged: a check, or those of its metrics that its `checks` lack."""
+    """What is `required` of a device and was not judged, also if it is not among its `checks`: metrics, or a check."""
+    judged = {check.name for check in checks if check.verdict in JUDGED}
     left: list[str] = []
-    for wanted in required.metrics:
-        found = {check.name: check.verdict in JUDGED for check in checks if wanted in (check.check, check.name)}
-        lacking = [name for name, judged in found.items() if not judged]
-        left += lacking if any(found.values()) else [wanted]
+    for name, variants in required.checks.items():
+        wanted = [f"{name} {variant}".rstrip() for variant in variants]
+        lacking = [one for one in wanted if one not in judged]
+        left += [name] if len(lacking) == len(wanted) > 1 else lacking
     return left
 
 

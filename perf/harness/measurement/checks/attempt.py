@@ -40,7 +40,7 @@ from perf.harness.verdict.checks import (
 )
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
-from perf.harness.verdict.machine import explanation
+from perf.harness.verdict.machine import explained
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
 from perf.harness.workload.modes.precision import convolutions_in_tf32
 from perf.harness.workload.plan import Plan
@@ -264,7 +264,7 @@ class Attempt:
 
     def explain(self, checks: Sequence[Check]) -> None:
         """Add to the reason which component of this device explains the failure."""
-        self.result = replace(self.result, reason=f"{self.result.reason}; {explanation(checks, self.device.name)}")
+        self.result = explained(self.result, checks)
 
     def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "", note: str = "") -> None:
         """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL."""
