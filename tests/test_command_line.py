@@ -124,7 +124,10 @@ def test_a_terminal_that_knows_only_ascii_gets_a_report_all_the_same(good):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="pipes break in this way on Unix")
 def test_a_reader_that_has_had_enough_is_no_error(good):
-    files = " ".join([f"'{good}'"] * 30)  # more than a pipe holds
+    copies = [good.with_name(f"{number}.json") for number in range(30)]  # more than a pipe holds
+    for one in copies:
+        one.write_bytes(good.read_bytes())
+    files = " ".join(f"'{one}'" for one in copies)
     command = f"'{sys.executable}' -m perf report {files} --format json | head -c 1; echo ${{PIPESTATUS[0]}}"
     # Unbuffered, Python does not notice that only a part of a text was taken.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -178,6 +181,11 @@ def test_a_reference_that_is_not_there_is_exit_code_4_with_those_that_are(good, 
 def test_the_reference_can_be_chosen(good, capsys):
     assert main(["report", str(good), "--reference", "cuda"]) == 0
     assert "speedup vs cuda" in capsys.readouterr().out
+
+
+def test_a_run_that_is_named_twice_is_not_counted_twice(good, capsys):
+    assert main(["report", str(good), str(good.parent / "." / good.name)]) == 4
+    assert f"{good}: is given more than once; give each run once" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_exit_code_130(good, monkeypatch, capsys):

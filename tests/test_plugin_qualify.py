@@ -247,6 +247,8 @@ def test_a_file_that_is_no_record_does_not_stop_a_spec(qualify, pytester, capsys
     assert f"judged by this spec, all runs that it was made from are PARTLY QUALIFIED: {lacking}" in out
     assert main(["spec", *good, str(kept), *map(str, bad), "--output=s.json", "--strict"]) == 4
     assert "cut.json: line" in capsys.readouterr().err
+    assert main(["spec", *good, "misspelt.json", "--output=s.json"]) == 4
+    assert "misspelt.json: cannot be read: No such file or directory" in capsys.readouterr().err
     assert main(["spec", *map(str, bad), "--output=s.json"]) == 4
     said = capsys.readouterr().err
     assert "2 files: none of them can be read: " in said and "cut.json" in said and "empty.json: empty file" in said

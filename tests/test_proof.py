@@ -2,6 +2,8 @@
 
 import math
 import re
+import runpy
+import sys
 
 import pytest
 
@@ -10,9 +12,21 @@ from perf.proof.bitflips import Trained, caught, row
 from perf.proof.injectors import seen, worst
 from perf.proof.picture import drawn, epochs
 from perf.proof.repeat import Agreement, agreement, holds, text
+from tests.conftest import PERF
 from tests.report_runs import benchmark
 
 CLEAN = Trained(7, 0.5, 90.0)
+SCRIPTS = [path for path in sorted((PERF / "proof").glob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_each_script_says_what_it_does_and_runs_nothing_for_that(script, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0
+    assert f"usage: {script.name} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

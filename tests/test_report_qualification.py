@@ -425,3 +425,11 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
     empty = references(Spec("", (), {"simple_nn on digits": "0f"}), (), "spec.json", 80)
     assert "References" not in empty and "Wrote spec.json. It has no bar, and would judge no rate and no time." in empty
     assert "It has no bar" not in " ".join(lines)
+    other = replace(found[0], key=key | {"torch": "2.13"})
+    assert "only for" not in " ".join(lines)
+    both = Spec("", (*found, replace(found[0], key=key | {"torch": "2.11"}), other), {})
+    told = references(replace(both, references=both.references[1:]), bars[:1] * 3, "spec.json", 100)
+    (head,) = [line for line in told.splitlines() if line.startswith("check ")]
+    of = slice(head.index("only for"), head.index("median"))
+    rows = [line[of].split("  ")[0].strip() for line in told.splitlines() if " CPU 1 " in line]
+    assert rows == ["–", "torch 2.11", "torch 2.13"]

@@ -51,6 +51,12 @@ def test_a_drift_is_said_with_its_commits_and_is_never_red(tmp_path, capsys):
     assert f"{NAME}: +" in told and "(0000000000" in told
 
 
+def test_a_run_that_is_named_twice_is_one_point(tmp_path, capsys):
+    stored(tmp_path, drifting(4))
+    one = next(tmp_path.rglob("*.json"))
+    assert trend(capsys, tmp_path, one, tmp_path)[1] == trend(capsys, tmp_path)[1]
+
+
 def test_a_history_without_drift_says_nothing_of_a_change(tmp_path, capsys):
     source = random.Random(2)
     stored(tmp_path, [math.exp(source.gauss(0, 0.01)) for _ in range(30)])

@@ -11,7 +11,7 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.verdict.by_spec import bar_of, golden
 from perf.harness.verdict.checks import Bar
-from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of, reference_of
+from perf.harness.verdict.keys import DEPENDS_ON, apart, key_of, model_of, reference_of
 
 PERF = {
     "environment": {
@@ -127,6 +127,12 @@ def test_a_digest_of_another_set_up_is_not_compared_and_the_difference_is_said()
     ):
         found = golden(Check("replay", "cpu", CheckVerdict.INCONCLUSIVE, "golden"), digest, key, by)
         assert (found.verdict, found.reason, found.details["digest"]) == (verdict, reason, digest)
+
+
+def test_several_keys_are_told_apart_by_the_fields_that_differ():
+    keys = [{"device": "CPU 1", "torch": "2.11"}, {"device": "CPU 1", "torch": "2.13"}, {"device": "CPU 1"}]
+    assert apart(keys) == ["torch 2.11", "torch 2.13", "torch unknown"]
+    assert apart(keys[:1]) == [""] and apart([]) == []
 
 
 def test_the_name_of_a_device_is_that_of_its_model():

@@ -152,6 +152,8 @@ def test_what_was_measured_otherwise_is_another_metric():
     runs += [run(check(200.0), source=f"b{n}", host=f"b{n}", threads=4) for n in range(3)]
     found = references_of(runs).spec.references
     assert [(one.value, one.key["threads"]) for one in found] == [(100.0, 2), (200.0, 4)]
+    (said,) = references_of([*runs[:3], *runs[4:]]).left_out
+    assert said == "matmul fp32 (threads 4): rests on 2 runs of 2 machines, and a bar needs 3"
 
 
 def test_a_run_that_is_not_whole_conclusive_and_quiet_is_skipped_with_the_reason_or_refused():

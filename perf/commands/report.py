@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from perf.commands.inputs import each_once
 from perf.commands.output import add_output, deliver, width
 from perf.harness.record.read import load
 from perf.harness.record.spec import load_spec
@@ -39,6 +40,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    each_once(arguments.files)
     runs = [load(path) for path in arguments.files]
     if arguments.spec is not None:
         spec = load_spec(arguments.spec)

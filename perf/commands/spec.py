@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from perf.commands.inputs import each_once
 from perf.commands.output import deliver, width
 from perf.harness.record import RecordError
 from perf.harness.record.read import load
@@ -32,18 +33,14 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _spec(arguments: argparse.Namespace) -> int:
-    files = [path.resolve() for path in arguments.files]
-    for path in arguments.files:
-        if files.count(path.resolve()) > 1:
-            raise RecordError(str(path), "", "is given more than once; give each run once")
-    if arguments.output.resolve() in files:
+    if arguments.output.resolve() in each_once(arguments.files):
         raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
     runs, unread = [], []
     for path in arguments.files:
         try:
             runs.append(load(path))
         except RecordError as error:
-            if arguments.strict or len(arguments.files) == 1:
+            if arguments.strict or len(arguments.files) == 1 or not path.exists():
                 raise
             unread.append(str(error))
     if not runs:

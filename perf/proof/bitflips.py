@@ -29,6 +29,7 @@ from perf.harness.measurement.checks.faults import flip_bit
 from perf.harness.options import resolve
 from perf.harness.workload.plan import Plan
 from perf.harness.workload.workload import Trainee, Workload
+from perf.proof.usage import parser, positive
 
 STEPS, BATCH_SIZE, BITS = 300, 64, 32
 LOSS, POINTS = 0.001, 0.5
@@ -114,5 +115,7 @@ def row(place: str, found: list[tuple[bool, bool, bool]]) -> list[str | int]:
 
 
 if __name__ == "__main__":
-    arguments = [int(argument) for argument in sys.argv[1:]]
-    sys.exit(main(*(arguments + [200, 0][len(arguments) :])))
+    arguments = parser(__doc__)
+    arguments.add_argument("flips", metavar="FLIPS", type=positive, nargs="?", default=200)
+    arguments.add_argument("seed", metavar="SEED", type=int, nargs="?", default=0)
+    sys.exit(main(**vars(arguments.parse_args())))

@@ -18,6 +18,7 @@ from perf.harness.machine.identity import cpu_model
 from perf.harness.measurement.checks import learning
 from perf.harness.options import resolve
 from perf.harness.workload.plan import Plan
+from perf.proof.usage import parser, positive
 
 FIRST_SEED = 1_000
 
@@ -32,4 +33,7 @@ def main(name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    arguments = parser(__doc__)
+    arguments.add_argument("name", metavar="DATA", choices=data.NAMES)
+    arguments.add_argument("count", metavar="SEEDS", type=positive)
+    main(**vars(arguments.parse_args()))

@@ -8,7 +8,6 @@ after one of each to warm up. `reference` is the usual program, a DataLoader tha
 the matrix products of an epoch. torch's profiler then shows where the time of 100 steps goes.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ from perf.harness.measurement.parity import parity
 from perf.harness.workload.modes.execution import epoch
 from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.workload import Workload
+from perf.proof.usage import parser, positive
 
 BATCH_SIZE, STEPS, TOP = 64, 100, 7
 BASES = ("reference", "resident", "arithmetic")
@@ -73,17 +73,17 @@ def profiled(name: str, work: Workload) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data-root", type=Path, default=Path(data.__file__).parent)
-    parser.add_argument("--pairs", type=positive, default=5)
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
-    given = parser.parse_args(arguments)
+    options = parser(__doc__)
+    options.add_argument("--data-root", type=Path, default=Path(data.__file__).parent)
+    options.add_argument("--pairs", type=positive, default=5)
+    options.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    given = options.parse_args(arguments)
     torch.set_num_threads(given.threads)
     recipe = load_recipe("simple_nn")
     try:
         images = data.load("auto", given.data_root)
     except data.DataError as error:
-        parser.error(str(error))
+        options.error(str(error))
     base = Workload(recipe, images, Device("cpu"), BATCH_SIZE, "dataloader", 0)
     works = {
         "reference": base,
@@ -110,12 +110,6 @@ def main(arguments: Sequence[str]) -> int:
         for name, work in works.items():
             profiled(name, work)
     return 0
-
-
-def positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError
-    return value
 
 
 def taken_in_turns(works: dict[str, Workload], steps: int, pairs: int) -> dict[str, list[float]]:

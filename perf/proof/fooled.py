@@ -19,6 +19,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from perf.proof.usage import parser
+
 PERF = Path(__file__).resolve().parents[1]
 NET = """
 import torch
@@ -183,7 +187,11 @@ def gated(root: Path, row: Row) -> tuple[str, int]:
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or list(ROWS)
+    arguments = parser(__doc__)
+    arguments.add_argument("names", metavar="NAME", nargs="*", help=f"some of {', '.join(ROWS)} (default: all)")
+    wanted = arguments.parse_args().names or list(ROWS)
+    if unknown := [name for name in wanted if name not in ROWS]:
+        arguments.error(f"there is no {', '.join(unknown)}; there are {', '.join(ROWS)}")
     wrong = 0
     for name in wanted:
         row, begin = ROWS[name], time.monotonic()

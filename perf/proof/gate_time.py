@@ -26,6 +26,7 @@ from tabulate import tabulate
 from perf.harness.measurement.side_by_side.pair import Pair
 from perf.harness.verdict import launches
 from perf.harness.verdict.launches import Launch, Visit
+from perf.proof.usage import parser
 
 # The parts of a gate, by the request that begins them.
 PARTS = {
@@ -63,7 +64,7 @@ def main() -> int:
     Pair._visit = timed(Pair._visit, lambda *rest: "visit")  # type: ignore[method-assign]
     launches.launch_of = kept
     begin = time.monotonic()
-    code = pytest.main(sys.argv[1:])
+    code = pytest.main(parser(__doc__).parse_known_args()[1])
     if not whole:
         return int(code)
     rows = [(f"{sum(took[part]):.1f} s", len(took[part]), what) for part, what in PARTS.items() if took[part]]

@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 from perf.harness.options import FAULTS
 from perf.harness.record.check import JUDGED, CheckVerdict
+from perf.proof.usage import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 # The checks that the spec judges, and the number of runs that it is made of: their spread is part of the bar.
@@ -91,6 +92,9 @@ def main(checks: list[str], options: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    chosen = named[0].split(",") if named else list(FAULTS)
-    sys.exit(main(chosen, [argument for argument in sys.argv[1:] if argument.startswith("-")]))
+    arguments = parser(__doc__)
+    arguments.add_argument("checks", metavar="CHECK,CHECK…", nargs="?", default=",".join(FAULTS))
+    given, options = arguments.parse_known_args()
+    if unknown := sorted(set(chosen := given.checks.split(",")) - set(FAULTS)):
+        arguments.error(f"there is no {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    sys.exit(main(chosen, options))

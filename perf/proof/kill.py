@@ -17,6 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from perf.proof.usage import parser, positive
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [
     sys.executable, "-m", "pytest", str(ROOT / "perf"), "-v", "-p", "no:cacheprovider", "--perf-device=cpu",
@@ -76,5 +80,7 @@ def main(times: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    arguments = [int(argument) for argument in sys.argv[1:]]
-    sys.exit(main(*(arguments + [20, 0][len(arguments) :])))
+    arguments = parser(__doc__)
+    arguments.add_argument("times", metavar="TIMES", type=positive, nargs="?", default=20)
+    arguments.add_argument("seed", metavar="SEED", type=int, nargs="?", default=0)
+    sys.exit(main(**vars(arguments.parse_args())))

@@ -20,6 +20,7 @@ from perf.harness.record.read import load  # noqa: E402
 from perf.harness.record.run import Benchmark, RecordError  # noqa: E402
 from perf.harness.report.quantities import duration, seconds  # noqa: E402
 from perf.harness.verdict.rows import summary_of  # noqa: E402
+from perf.proof.usage import parser  # noqa: E402
 
 # The parts of a bar in their order: the label, the phases in it, and a color. The colors differ on a grey printer, too.
 PARTS = (
@@ -83,20 +84,20 @@ def drawn(found: list[Benchmark], machine: str) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python perf/proof/picture.py RECORD.json PICTURE.svg", file=sys.stderr)
-        return 2
+def main(record: Path, picture: Path) -> int:
     try:
-        run = load(Path(arguments[0]))
+        run = load(record)
         environment = run.perf.get("environment", {})
         machine = f"{environment.get('cpu_model')}, torch {environment.get('torch')}, profile {run.perf.get('profile')}"
-        Path(arguments[1]).write_text(drawn(epochs(run.benchmarks), machine))
+        picture.write_text(drawn(epochs(run.benchmarks), machine))
     except (RecordError, ValueError, OSError) as error:
-        print(f"picture.py: {arguments[0]}: {error}", file=sys.stderr)
+        print(f"picture.py: {record}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    arguments = parser(__doc__)
+    arguments.add_argument("record", metavar="RECORD.json", type=Path)
+    arguments.add_argument("picture", metavar="PICTURE.svg", type=Path)
+    sys.exit(main(**vars(arguments.parse_args())))

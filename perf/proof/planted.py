@@ -13,6 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from perf.proof.usage import parser
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = """
 import time
@@ -103,4 +107,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     sys.exit(main())

@@ -6,6 +6,7 @@ takes longer than LONGEST_S makes no second one.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import torch
 from torchvision import models
 
 from model import Batch, RecipeError, load_recipe
+from perf.proof.usage import parser
 
 BATCH, LONGEST_S, LIMIT_S = 2, 30.0, 180.0
 
@@ -47,10 +49,14 @@ def tried(name: str) -> str:
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["--one"]:
-        print(tried(sys.argv[2]))
+    arguments = parser(__doc__)
+    arguments.add_argument("names", metavar="NAME", nargs="*")
+    arguments.add_argument("--one", help=argparse.SUPPRESS)  # what this script starts
+    given = arguments.parse_args()
+    if given.one:
+        print(tried(given.one))
         return 0
-    names = sys.argv[1:] or models.list_models()
+    names = given.names or models.list_models()
     found = []
     for name in names:
         command = [sys.executable, __file__, "--one", name]

@@ -10,11 +10,12 @@ from typing import Any
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import Run, finite
-from perf.harness.record.spec import Spec
+from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
 from perf.harness.verdict.checks import Bar
+from perf.harness.verdict.keys import apart
 from perf.harness.verdict.roofline import PHASE
 
 SPREAD = "±: half the 95% interval of the median of the repetitions, as a share of it."
@@ -261,9 +262,11 @@ def references(
     """
     found = spec.references
     sign = {"at least": "≥", "at most": "≤"}
+    differs = [_differs(one, found) for one in found]
     columns = (
         Column.words("check", [f"{one.check} {one.variant}".rstrip() for one in found]),
         Column.names("device", [one.device_name for one in found]),
+        *([Column.names("only for", [one or quantities.NONE for one in differs])] if any(differs) else []),
         Column("median", [metric(one.value, one.unit) for one in found]),
         Column("spread", [quantities.percent(one.spread) for one in found]),
         Column("rests on", [one.rests_on for one in found]),
@@ -286,6 +289,13 @@ def references(
     how = f"{suite} --perf-profile=qualify --perf-spec={shlex.quote(path)}"
     none = "" if found else "It has no bar, and would judge no rate and no time. "
     return page([*blocks, Notes([f"Wrote {path}. {none}To judge a machine by it: {how}"])], width)
+
+
+def _differs(reference: Reference, others: Sequence[Reference]) -> str:
+    """What a reference depends on that those of the same metric and device have otherwise."""
+    of = (reference.check, reference.variant, reference.device_name)
+    alike = [one.key for one in others if (one.check, one.variant, one.device_name) == of]
+    return apart(alike)[alike.index(reference.key)]
 
 
 def _by_outcome(runs: Sequence[Run]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perf.harness.record.spec import Reference, Spec
@@ -65,6 +66,12 @@ def _size(facts: Mapping[str, Any]) -> str | None:
     """The size of a memory in two digits: machines that were bought alike differ by what their firmware keeps."""
     size = facts.get("memory_bytes")
     return f"about {float(f'{size / GIB:.2g}'):,.0f} GiB" if isinstance(size, int | float) else None
+
+
+def apart(keys: Sequence[Mapping[str, Scalar]]) -> list[str]:
+    """For each of several keys of one metric, the fields that tell it from the others: `torch 2.11.0, threads 2`."""
+    fields = [name for name in dict.fromkeys(itertools.chain(*keys)) if len({key.get(name) for key in keys}) > 1]
+    return [", ".join(f"{name} {key.get(name, 'unknown')}" for name in fields) for key in keys]
 
 
 def model_of(device: str, perf: Mapping[str, Any]) -> str:

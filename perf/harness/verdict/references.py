@@ -15,7 +15,7 @@ from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, next_one, robust_spread
 from perf.harness.verdict.by_spec import too_wide
 from perf.harness.verdict.checks import BUSY_CORES, SURE
-from perf.harness.verdict.keys import key_of
+from perf.harness.verdict.keys import apart, key_of
 
 # A machine whose median is this many robust standard deviations from that of all is not one of them (Iglewicz and
 # Hoaglin 1993). Where there are few machines, it must be further away, in proportion to `next_one`. Good machines may
@@ -78,7 +78,9 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     references: list[Reference] = []
     without: dict[str, list[str]] = {}  # metrics that have no bar, by reason
     for of, metric in found.items():
-        name = f"{of[0]} {of[1]}".rstrip()
+        alike = [one.key for other, one in found.items() if other[:3] == of[:3]]
+        differs = apart(alike)[alike.index(metric.key)]
+        name = f"{of[0]} {of[1]}".rstrip() + (f" ({differs})" if differs else "")
         kept, outliers = _kept(metric)
         left_out += [f"{name}: {outlier}" for outlier in outliers]
         match _reference(of, metric.key, kept):
