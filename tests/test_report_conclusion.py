@@ -71,7 +71,7 @@ def test_the_whole_training_run_gets_its_sentence():
 )
 def test_from_which_batch_size_on_threads_are_worth_it(times, sentence):
     steps = [
-        benchmark("training_step", batch=batch, one_thread_s=one, all_threads_s=every)
+        benchmark("training_step", batch=batch, seconds=every, one_thread_s=one, all_threads_s=every)
         for batch, (one, every) in times.items()
     ]
     one = run(*steps, environment={"threads": 2})
@@ -151,7 +151,7 @@ def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_the
 
 
 def test_threads_beside_other_programs_are_said_to_be_so():
-    step = benchmark("training_step", samples=STEADY, crowding=0.5, one_thread_s=1.0, all_threads_s=125.0)
+    step = benchmark("training_step", seconds=125.0, crowding=0.5, one_thread_s=1.0, all_threads_s=125.0)
     said = "With 2 threads, the training step takes, beside other programs, 125× as long as with one at batch 64: "
     assert said in render([run(step, environment={"threads": 2})], width=1000)
 

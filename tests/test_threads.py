@@ -144,6 +144,11 @@ def test_where_one_of_the_times_is_not_known_nothing_is_said(unknown):
     assert worth(rows((64, unknown, 1.0), (512, 1.0, unknown))) == ([], [])
 
 
+def test_a_moment_in_which_threads_waited_for_each_other_is_not_their_time():
+    found = rows((64, 0.5, 10.0), (512, 0.5, 2.0))  # the median of all rounds is 1.0
+    assert [gain(row) for row in found] == [0.5, 0.25]
+
+
 def test_each_training_step_of_a_cpu_is_tried_with_one_thread(perf, pytester):
     perf(STEP, PERF / "test_inference.py", "--perf-device=cpu", "--perf-threads=2").assert_outcomes(passed=2)
     step, inference = (one["extra_info"] for one in read(kept(pytester)[-1])["benchmarks"])
