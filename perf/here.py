@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The path of the suite in a command that is kept, as the docs write it.
+CLONE = '"$STEPWATCH/perf"'
 
 
 def offline(*arguments: str) -> str:
@@ -14,6 +16,11 @@ def offline(*arguments: str) -> str:
 def suite() -> str:
     """`pytest perf/`; in another folder, with the path to it."""
     return "pytest perf/" if _is_here() else f"pytest {shlex.quote(str(ROOT / 'perf'))}"
+
+
+def local(text: str) -> str:
+    """`text`, whose commands work here: with the path of this clone."""
+    return text.replace(CLONE, shlex.quote(str(ROOT / "perf")))
 
 
 def install() -> str:

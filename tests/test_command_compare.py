@@ -175,7 +175,7 @@ def test_nothing_in_common_is_exit_code_1_with_a_line(compare):
 
 
 def test_a_qualification_is_named_with_the_command_that_judges_it(compare):
-    found = {"verdict": "QUALIFIED", "reasons": [], "next_action": "Nothing to do."}
+    found = {"verdict": "INCONCLUSIVE", "reasons": [], "next_action": "Run it again."}
     made = {"benchmarks": [], "perf": {"schema_version": 1, "qualification": found, "checks": []}}
     code, _, err = compare(made, made)
     assert code == 4  # a mistake, and not a benchmark that is slower

@@ -278,6 +278,12 @@ def test_a_run_without_benchmarks_says_so():
             "python '../my clone/perf' report",
             "pytest '../my clone/perf' --perf-against=main",
         ),
+        (
+            {"command": "PYTHONPATH=perf pytest ../clone/perf --perf-model=m:Net", "settings": {"model": "m:Net"}},
+            "PYTHONPATH=perf pytest ../clone/perf --perf-model=m:Net",
+            "python ../clone/perf report",
+            "PYTHONPATH=perf pytest ../clone/perf --perf-model=m:Net --perf-against=main",
+        ),
         ({"command": "pytest --perf-model=perf.py:Net"}, "pytest --perf-model=perf.py:Net", "python -m perf report",
          "pytest perf/ --perf-against=main"),
     ],
@@ -291,7 +297,19 @@ def test_commands_can_be_typed_where_the_run_was_made(perf, first, last, gate):
 
 @pytest.mark.parametrize(
     "odd",
-    ["pytest perf/; rm x", "pytest $(reboot)", "rm perf/", "pytest 'perf/", "pytest perf/\x1b[2J", 7, "", ["a"]],
+    [
+        "pytest perf/; rm x",
+        "pytest $(reboot)",
+        "rm perf/",
+        "pytest 'perf/",
+        "pytest perf/\x1b[2J",
+        7,
+        "",
+        ["a"],
+        "PYTHONPATH=src rm perf/",
+        "PYTHONPATH=src",
+        "LD_PRELOAD=x pytest perf/",
+    ],
 )
 def test_a_command_that_may_do_something_else_is_not_repeated(odd):
     made = replace(run(), perf={"command": odd, "settings": {"model": "a:b; rm"}})
@@ -306,6 +324,12 @@ def test_a_command_that_may_do_something_else_is_not_repeated(odd):
         ("pytest perf/ --perf-device cpu -k 'a or b'", "pytest perf/ -k 'a or b'"),
         ('pytest "$STEPWATCH/perf" --perf-device=cpu', 'pytest "$STEPWATCH/perf"'),
         ("pytest perf/ --perf-device-count=2", "pytest perf/ --perf-device-count=2"),
+        ("pytest perf/ -k 'training_step and cpu'", "pytest perf/ -k training_step"),
+        ("pytest perf/ -k 'cpu and bs64 and epoch'", "pytest perf/ -k 'bs64 and epoch'"),
+        ("pytest perf/ -k cpu --perf-data=digits", "pytest perf/ --perf-data=digits"),
+        ("pytest perf/ -k cpuset", "pytest perf/ -k cpuset"),
+        ("pytest 'perf/test_epoch.py::test_epoch[cpu-bs64-resident]'", "pytest perf/test_epoch.py::test_epoch"),
+        ("PYTHONPATH=src pytest perf/ --perf-device=cpu", "PYTHONPATH=src pytest perf/"),
     ],
 )
 def test_the_command_for_a_gpu_does_not_choose_the_cpu(command, there):

@@ -69,7 +69,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         unselected=found.unselected,
         last=way_out(found.judgements, "", side_by_side(head, base.git_ref) if head.perf and not same else ""),
     )
-    deliver(text, arguments.output)
+    deliver(text, arguments.output, format=arguments.format)
     return exit_code(found.judgements)
 
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from perf.harness.record.write import write_text
-from perf.harness.report import PAGE, encodable
+from perf.harness.report import FORMATS, PAGE, encodable
+from perf.here import local
 
 # pytest's code for a wrong usage.
 EXIT_USAGE = 4
@@ -25,9 +26,13 @@ def width(output: Path | None = None) -> int:
     return PAGE if output is not None else min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
 
-def deliver(text: str, output: Path | None = None) -> None:
-    """Write `text` and a line end. Raises RecordError if the file cannot be written."""
+def deliver(text: str, output: Path | None = None, *, format: str = FORMATS[0]) -> None:
+    """Write `text` and a line end. Raises RecordError if the file cannot be written.
+
+    The commands of a page for the terminal work in the current folder.
+    """
     if output is not None:
         write_text(output, text + "\n")
     else:
+        text = local(text) if format == FORMATS[0] else text
         sys.stdout.write(encodable(text + "\n", sys.stdout.encoding or "utf-8"))

@@ -46,7 +46,7 @@ def _report(arguments: argparse.Namespace) -> int:
         spec = load_spec(arguments.spec)
         runs = [rejudged(run, spec) for run in runs]
     text = render(runs, format=arguments.format, reference=arguments.reference, width=width(arguments.output))
-    deliver(text, arguments.output)
+    deliver(text, arguments.output, format=arguments.format)
     return (
         0 if arguments.spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
     )

@@ -52,7 +52,7 @@ def _trend(arguments: argparse.Namespace) -> int:
         places = ", ".join(map(str, arguments.paths or [STORAGE]))
         raise RecordError(places, "", "; ".join(["no whole run and no gate here", *skipped[:1]]))
     text = render_trends(histories(runs), skipped, width=width(arguments.output), format=arguments.format)
-    deliver(text, arguments.output)
+    deliver(text, arguments.output, format=arguments.format)
     if arguments.format == "csv":  # a table has no room for it
         for why in skipped:
             print(one_line(f"not read: {why}"), file=sys.stderr)

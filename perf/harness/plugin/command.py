@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from perf.harness.plugin import preflight
-from perf.harness.report.commands import CLONE
+from perf.harness.report.commands import SEARCH_PATH
+from perf.here import CLONE
 
 
 def repeated(config: pytest.Config, more: Sequence[str] = (), without: Sequence[str] = ()) -> str:
     """The command of this run with the arguments `more`, but without the options `without`.
 
-    A path to Stepwatch that is of this machine only is written as the docs write it.
+    A path to Stepwatch that is of this machine only is written as the docs write it. A `PYTHONPATH` is part of the
+    command if its folders are below the current one.
     """
-    words = ["pytest"]
+    search_path = os.environ.get("PYTHONPATH", "")
+    below = [folder for folder in search_path.split(os.pathsep) if folder and not Path(folder).is_absolute()]
+    plain = search_path and os.pathsep.join(below) == search_path == shlex.quote(search_path)
+    words = [*([SEARCH_PATH + search_path] if plain else []), "pytest"]
     value_of = ""  # the option whose value may come next
     for argument in map(str, config.invocation_params.args):
         before, value_of = value_of, argument

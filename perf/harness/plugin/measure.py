@@ -35,6 +35,7 @@ from perf.harness.verdict.acceptance import spoiled
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.compiler import untraced
 from perf.harness.workload.modes.errors import Unsupported
+from perf.here import local
 
 # Options of a run that do not decide what it measures.
 BY_THE_WAY = (
@@ -255,7 +256,7 @@ class Measure(Way):
         run = self.recorded()
         assert run is not None  # something was started
         run = dataclasses.replace(run, judgements=())  # the judgements have their own section
-        lines = render([run], width=self.progress.columns).splitlines()
+        lines = local(render([run], width=self.progress.columns)).splitlines()
         if self._file is None:
             return lines
         if self._unwritten:

@@ -26,6 +26,7 @@ from perf.harness.verdict.stored import judge, missing
 from perf.harness.verdict.stored_runs import Base
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, UNDECIDED
 from perf.harness.workload.benchmarks import timed
+from perf.here import local
 
 # The longest name from a stored file that a test's name or a message may hold [characters].
 MAX_NAME = 200
@@ -183,7 +184,7 @@ class Comparison:
         here = stock.commit(self.config)
         if not self.base.commit or (here.get("id") == self.base.commit and not here.get("dirty")):
             return ""
-        return repeated(self.config, [f"--perf-against={self.base.git_ref}"], without=COMPARING)
+        return local(repeated(self.config, [f"--perf-against={self.base.git_ref}"], without=COMPARING))
 
 
 def _missing_item(session: pytest.Session, name: str) -> Missing:

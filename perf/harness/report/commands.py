@@ -5,28 +5,40 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from collections.abc import Iterator, Sequence
 
 from perf.harness.record.run import Run
+from perf.here import CLONE
 
 USUAL = "pytest perf/"
-# A clone of Stepwatch in a command, as the docs write it; and what is in its place while the command is taken apart.
-CLONE, STAND_IN = '"$STEPWATCH/perf"', "STEPWATCH/perf"
+STAND_IN = "STEPWATCH/perf"  # in the place of CLONE while a command is taken apart
+SEARCH_PATH = "PYTHONPATH="
 DEVICE = re.compile("--perf-device(=|$)")
+# What selects cases of the CPU, in the expression of -k and at the end of a test's name.
+AND_CPU, OF_CPU = re.compile(r"\band cpu\b|\bcpu and\b"), re.compile(r"\[cpu\b[^\]]*\]$")
 PLACE = re.compile(r"(?!-)(.*/)?perf(?=/|$)")
 
 
 def measure(run: Run, *more: str, elsewhere: bool = False) -> str:
     """The command that made `run`, with the options `more`; that of the whole suite if `run` does not say it.
 
-    `elsewhere`: for a machine with other devices, so without --perf-device.
+    `elsewhere`: for a machine with other devices, so without what selects the CPU.
     """
-    text = _command(run)
-    words = _words(text)
-    if elsewhere and any(map(DEVICE.match, words)):
-        pairs = itertools.pairwise(["", *words])
-        kept = [word for before, word in pairs if before != "--perf-device" and not DEVICE.match(word)]
-        text = shlex.join(kept).replace(STAND_IN, CLONE)
-    return " ".join([text, *more])
+    words = _words(_command(run))
+    if elsewhere:
+        words = list(_of_any_device(words))
+    return " ".join([shlex.join(words).replace(STAND_IN, CLONE), *more])
+
+
+def _of_any_device(words: Sequence[str]) -> Iterator[str]:
+    """The `words` of a command, without what selects only cases of the CPU."""
+    for before, word in itertools.pairwise(["", *words]):
+        if before == "-k":
+            expression = " ".join(AND_CPU.sub("", word).split())
+            if not re.search(r"\bcpu\b", expression):
+                yield from ("-k", expression)
+        elif word != "-k" and before != "--perf-device" and not DEVICE.match(word):
+            yield OF_CPU.sub("", word)
 
 
 def gate(run: Run, against: str) -> str:
@@ -35,7 +47,9 @@ def gate(run: Run, against: str) -> str:
     model = settings.get("model") if isinstance(settings, dict) else None
     named = [shlex.quote(f"--perf-model={model}")] if ":" in str(model or "") else []
     place = _place(run)
-    return " ".join(["pytest", "perf/" if place == "perf" else place, *named, f"--perf-against={against}"])
+    return " ".join(
+        [*_search_path(run), "pytest", "perf/" if place == "perf" else place, *named, f"--perf-against={against}"]
+    )
 
 
 def tool(run: Run, *arguments: str) -> str:
@@ -52,14 +66,21 @@ def _command(run: Run) -> str:
     except ValueError:
         return USUAL
     alike = shlex.join(words).replace(STAND_IN, CLONE) == text
-    return text if alike and text.isprintable() and words[0] == "pytest" else USUAL
+    begins = words[1:2] if words[0].startswith(SEARCH_PATH) else words[:1]
+    return text if alike and text.isprintable() and begins == ["pytest"] else USUAL
 
 
 def _words(text: str) -> list[str]:
     return shlex.split(text.replace(CLONE, STAND_IN))
 
 
+def _search_path(run: Run) -> list[str]:
+    """`PYTHONPATH=src`, if the command of `run` begins so."""
+    return [word for word in _words(_command(run))[:1] if word.startswith(SEARCH_PATH)]
+
+
 def _place(run: Run) -> str:
     """The path to the suite, as the command of `run` has it: `perf`, `../stepwatch/perf`, `"$STEPWATCH/perf"`."""
-    found = next(filter(None, map(PLACE.match, _words(_command(run))[1:])), None)
+    words = _words(_command(run))[1 + len(_search_path(run)) :]
+    found = next(filter(None, map(PLACE.match, words)), None)
     return "perf" if found is None else shlex.quote(found[0]).replace(STAND_IN, CLONE)
