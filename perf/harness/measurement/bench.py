@@ -159,8 +159,8 @@ class Bench:
         if fastest_s > self._longest_s:
             kind = self.definition.title.lower()
             raise TooLong(
-                f"{self.workload.device.name}: one {kind} takes about {fastest_s:.3g} s, by the fastest of {TRIES} steps, "
-                f"and the profile {self.info.profile} allows {self._longest_s:g} s"
+                f"{self.workload.device.name}: one {kind} takes about {fastest_s:.3g} s, by the fastest of {TRIES} "
+                f"steps, and the profile {self.info.profile} allows {self._longest_s:g} s"
             )
 
     def check_parity(self) -> None:
