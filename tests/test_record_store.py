@@ -174,4 +174,4 @@ def test_an_interrupted_run_keeps_what_it_finished_and_says_so(tmp_path, digits_
     assert reported <= names(path) == names(tmp_path / "out.json")
     assert json.loads(path.read_text())["perf"]["complete"] is False
     assert "PARTIAL" in said
-    assert re.search(r"Later runs are not compared with it: it did not finish, \d not-run\.", said)
+    assert re.search(r"Later runs are not compared with it: it did not finish, \d not run\.", said)

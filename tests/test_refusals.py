@@ -441,6 +441,15 @@ def test_an_error_in_the_users_code_is_one_line_and_no_other_case_is_lost(perf, 
     assert "Traceback" not in result.stdout.str()
 
 
+def test_a_training_that_is_refused_gets_no_page(perf, pytester):
+    text = HEAD + NET + "    def forward(self, x): raise ValueError('no')\n"
+    (pytester.path / "mine.py").write_text(text)
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine.py:Net")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ValueError: no, at " in result.stderr.str()
+    assert "PARTIAL" not in result.stdout.str() and "Nothing was measured" not in result.stdout.str()
+
+
 def test_what_a_loaders_worker_raised_has_the_users_line():
     text = (
         "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"

@@ -129,8 +129,8 @@ def test_a_fingerprints_name_is_fit_for_a_folder():
     [
         (["measured", "skipped"], [], True, None),
         (["measured", "failed", "failed"], [], True, "2 failed"),
-        (["measured", "out-of-memory"], [], True, "1 out-of-memory"),
-        (["measured", "not-run"], ["3 deselected"], True, "3 deselected, 1 not-run"),
+        (["measured", "out-of-memory"], [], True, "1 out of memory"),
+        (["measured", "not-run"], ["3 deselected"], True, "3 deselected, 1 not run"),
         (["measured"], ["3 deselected"], False, "it did not finish, 3 deselected"),
     ],
 )

@@ -202,6 +202,7 @@ class Measure(Way):
         not_run = any(case.outcome == "not-run" for case in self.state.cases.values())
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.state.complete = ended and not not_run
+        self._refused = self._file is None and session.exitstatus == pytest.ExitCode.USAGE_ERROR
         self._write()
         lost = not self._put_wanted()
         if self._file is not None and self._unwritten:
@@ -232,7 +233,7 @@ class Measure(Way):
     def summarize(self, terminal: pytest.TerminalReporter) -> None:
         if self._written:
             terminal.write_line(self._written)
-        if not self.state.plan.ready:  # nothing was started
+        if not self.state.plan.ready or self._refused:  # nothing was started; pytest says why
             return
         terminal.section("Stepwatch")
         for line in self._summary():
@@ -244,7 +245,7 @@ class Measure(Way):
         if self._file is not None:
             path = self._file.path
             return parse(json.dumps(self._document), str(path)) if self._unwritten else load(path)
-        return self.state.empty_run() if self.state.plan.ready else None
+        return self.state.empty_run(**self.as_record()) if self.state.plan.ready else None
 
     def as_record(self) -> dict[str, Any]:
         against = {} if self._comparison is None else {"against": self._comparison.base.label}

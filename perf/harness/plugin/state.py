@@ -79,9 +79,9 @@ class State:
             record["telemetry"] = as_record(self.telemetry)
         return record
 
-    def empty_run(self) -> Run:
-        """This run for the report, if there is no record: no benchmarks, but the outcomes of the cases."""
-        return parse(json.dumps({"benchmarks": [], "perf": self.as_record()}), "this run")
+    def empty_run(self, **more: Any) -> Run:
+        """This run for the report, if there is no record: no benchmarks, but the outcomes of the cases, and `more`."""
+        return parse(json.dumps({"benchmarks": [], "perf": self.as_record() | more}), "this run")
 
 
 STATE = pytest.StashKey[State]()

@@ -60,8 +60,15 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
-        blocks.append(Notes([f"Nothing was measured.{_required(runs)}"]))
+        blocks.append(Notes([f"Nothing was measured{_too_early(runs)}.{_required(runs)}"]))
     return formatted(blocks, format, width, FORMATS)
+
+
+def _too_early(runs: Sequence[Run]) -> str:
+    """Why runs that ended early have no result of what they did measure."""
+    passes = [run.perf.get("passes") for run in runs if not run.complete]
+    several = [count for count in passes if isinstance(count, int) and count > 1]
+    return f", as a result takes all {several[0]} passes, and the run ended before the last one" if several else ""
 
 
 def _required(runs: Sequence[Run]) -> str:

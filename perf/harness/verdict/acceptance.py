@@ -15,7 +15,7 @@ SPOILING = ("failed", "slower", "inconclusive", "missing", "out-of-memory", "not
 def spoiled(cases: Iterable[Case]) -> list[str]:
     """The outcomes that prevent a run with these cases from being a baseline, with their numbers: `2 failed`."""
     found = Counter(case.outcome for case in cases)
-    return [f"{found[outcome]} {outcome}" for outcome in SPOILING if found[outcome]]
+    return [f"{found[outcome]} {outcome.replace('-', ' ')}" for outcome in SPOILING if found[outcome]]
 
 
 def why_partial(run: Run) -> str | None:
