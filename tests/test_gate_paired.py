@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.verdict.launches import (
@@ -22,6 +22,7 @@ from perf.harness.verdict.launches import (
     Visit,
     decide,
     give_up,
+    leaning,
     launch_of,
     spent,
     trim,
@@ -271,6 +272,25 @@ def test_the_same_takes_both_metrics_and_slower_one_of_them():
 def test_without_launches_nothing_is_known_and_nothing_decided():
     assert decide("b", [], Rule(1)) is None
     assert give_up("b", [], Rule(1), "no time") == Judgement("b", INCONCLUSIVE, "no time")
+
+
+@pytest.mark.parametrize(
+    ("wall", "says"),
+    [
+        ([0.12, 0.20, 0.31, 0.10],
+         "probably slower: unchanged code differs so much in 1 of 55 gates, and SLOWER takes 1 of 20,000"),
+        ([-0.12, -0.20, -0.31, -0.10],
+         "probably faster: unchanged code differs so much in 1 of 55 gates, and FASTER takes 1 of 20,000"),
+        ([0.12, 0.40, 0.00, 0.10], ""),  # it varies too much
+        ([0.12, 0.20, 0.31], ""),  # of so few, nothing is known
+        ([0.10, 0.10, 0.10, 0.10], ""),  # that is a verdict
+    ],
+)  # fmt: skip
+def test_undecided_launches_that_lean_to_one_side_say_so_and_what_a_verdict_takes(wall, says):
+    assert leaning(launches(wall), Rule(10)) == says
+    if says:
+        above = (abs(statistics.fmean(wall)) - Rule(10).margin) / (statistics.stdev(wall) / 2)
+        assert round(1 / stdtr(3, -above)) == 55 and round(1 / Rule(10).level(4)) == 20_000
 
 
 def test_fewer_launches_than_a_verdict_takes_have_a_ratio_and_no_interval():

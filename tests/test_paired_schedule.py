@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import pytest
 
@@ -309,6 +310,13 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     )
     (judged,) = Lab(ratio=lambda case, launch: 2.0).gate("a", budget_s=20).run()
     assert judged.verdict is Verdict.SLOWER
+
+
+def test_an_undecided_case_says_to_which_side_it_leans():
+    lab = Lab(ratio=lambda case, launch: (1.35, 1.1, 1.15, 1.2)[launch % 4])
+    (judged,) = lab.gate("a", budget_s=17).run()
+    assert (judged.verdict, judged.launches) == (Verdict.INCONCLUSIVE, 4)
+    assert re.search(r"; probably slower: unchanged code differs so much in 1 of \d+ gates, and SLOWER", judged.reason)
 
 
 def test_the_next_launch_is_expected_to_take_less_where_less_is_undecided():

@@ -37,6 +37,8 @@ QUIET = 0.25
 METRICS = 2
 # The one-sided confidence for SAME. The interval that is shown has two sides, so it covers 98%.
 CONFIDENCE = 0.99
+# Undecided launches that come so seldom without a change are said to lean to one side.
+LEANING = 0.05
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,17 @@ def give_up(name: str, launches: Sequence[Launch], rule: Rule, why: str) -> Judg
     return _judgement(name, Verdict.INCONCLUSIVE, why, launches, rule)
 
 
+def leaning(launches: Sequence[Launch], rule: Rule) -> str:
+    """The side to which undecided launches lean, and how far they are from a verdict; "" if they do not lean."""
+    count = len(launches)
+    for metric in [_Metric(*metric) for metric in _metrics(launches)] if count in LOOKS else []:
+        for verdict, one in ((Verdict.SLOWER, metric), (Verdict.FASTER, metric.mirrored())):
+            if rule.level(count) < (chance := one.chance(rule)) < LEANING:
+                so_much = f"unchanged code differs so much in 1 of {1 / chance:,.0f} gates"
+                return f"probably {verdict.lower()}: {so_much}, and {verdict} takes 1 of {1 / rule.level(count):,.0f}"
+    return ""
+
+
 def until_look(launches: int) -> int:
     """How many more launches there are until the next look; 0 after the last."""
     return next((look - launches for look in LOOKS if look > launches), 0)
@@ -194,8 +207,11 @@ class _Metric:
 
     def beyond(self, rule: Rule, count: int) -> bool:
         """Whether the metric is SLOWER: mean significantly above the margin, median at least the minimum effect."""
-        chance = tail((self.mean - rule.margin) / self.error, self.freedom)
-        return chance <= rule.level(count) and statistics.median(self.values) >= rule.effect
+        return self.chance(rule) <= rule.level(count) and statistics.median(self.values) >= rule.effect
+
+    def chance(self, rule: Rule) -> float:
+        """The chance of such a mean, or a larger one, in launches of code that is no slower than the margin."""
+        return tail((self.mean - rule.margin) / self.error, self.freedom)
 
     def detectable(self, rule: Rule) -> float:
         """The smallest mean log ratio that would be SLOWER at the last look, if the spread stays the same."""

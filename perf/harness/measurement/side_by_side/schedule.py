@@ -191,7 +191,9 @@ class Gate:
             self._watcher.looked(self._made, decided, self.undecided, self.elapsed_s)
 
     def _settle(self, case: Compared, verdict: Verdict, why: str) -> None:
-        known = paired.give_up(case.name, self._launches[case.name], self._rule, why)
+        launches = self._launches[case.name]
+        leans = paired.leaning(launches, self._rule) if verdict is Verdict.INCONCLUSIVE else ""
+        known = paired.give_up(case.name, launches, self._rule, "; ".join(filter(None, [why, leans])))
         self._decide(case, replace(known, verdict=verdict))
 
     def _decide(self, case: Compared, judged: Judgement) -> None:
