@@ -22,8 +22,8 @@ from perf.harness.verdict.launches import (
     Visit,
     decide,
     give_up,
-    leaning,
     launch_of,
+    leaning,
     spent,
     trim,
 )
