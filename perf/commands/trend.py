@@ -36,7 +36,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def _trend(arguments: argparse.Namespace) -> int:
     runs: list[Run] = []
     skipped: list[str] = []
-    for path, named in {path.resolve(): (path, named) for path, named in _files(arguments.paths or [STORAGE])}.values():
+    for path, named in _files(arguments.paths or [STORAGE]):
         try:
             run = load(path)
         except RecordError as error:
