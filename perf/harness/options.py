@@ -389,11 +389,6 @@ class Option:
         return f"--perf-{self.name}"
 
     @property
-    def usage(self) -> str:
-        """The option as on the command line: `--perf-data=NAME`."""
-        return f"{self.flag}={self.metavar}" if self.metavar else self.flag
-
-    @property
     def ini(self) -> str:
         return f"perf_{self.name.replace('-', '_')}"
 
