@@ -16,7 +16,7 @@ from data import Batch, Pipeline, ResidentPipeline
 from model import TrainingStep, UsersStep
 from model.task_step import facts
 from perf.harness.machine import devices, memory
-from perf.harness.machine.load import crowding, foreign_cpu_s
+from perf.harness.machine.load import Meter, crowding, foreign_cpu_s
 from perf.harness.machine.telemetry.energy import counter
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
@@ -30,7 +30,7 @@ from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError,
 from perf.harness.options import EAGER, Settings
 from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
-from perf.harness.verdict.marks import marks
+from perf.harness.verdict.marks import CROWDED, marks
 from perf.harness.workload.benchmarks import Definition
 from perf.harness.workload.modes.compiler import graph_break
 from perf.harness.workload.modes.errors import Unsupported
@@ -148,7 +148,7 @@ class Bench:
         if self._longest_s == math.inf:
             return
         batch = self.workload.batches(1)[0]
-        fastest_s = math.inf
+        fastest_s, meter = math.inf, Meter()
         for _ in range(TRIES):
             start = self.measurement.timer()
             trainee.step(*batch)
@@ -158,9 +158,11 @@ class Bench:
         trainee.restore()
         if fastest_s > self._longest_s:
             kind = self.definition.title.lower()
+            missing = meter.read().missing_cores(torch.get_num_threads()) or 0.0
+            busy = f" while other programs use {missing:.1f} of its cores" if missing > CROWDED else ""
             raise TooLong(
                 f"{self.workload.device.name}: one {kind} takes about {fastest_s:.3g} s, by the fastest of {TRIES} "
-                f"steps, and the profile {self.info.profile} allows {self._longest_s:g} s"
+                f"steps{busy}, and the profile {self.info.profile} allows {self._longest_s:g} s"
             )
 
     def check_parity(self) -> None:
