@@ -31,10 +31,17 @@ def test_heavier_is_more_than_the_share_and_than_a_mebibyte(base, head, found):
     assert heavier(Weight(base, {}, None), Weight(head, {}, None), 0.05) is found
 
 
-@pytest.mark.parametrize("verdict", [Verdict.SAME, Verdict.FASTER, Verdict.INCONCLUSIVE])
-def test_what_is_heavier_fails_however_fast_it_is(verdict):
-    found = weighed(judged(verdict), BASE, Weight(500 * MIB, ALL, 2.25), 0.05)
-    assert (found.verdict, found.reason) == (Verdict.HEAVIER, "training takes 500.0 MiB instead of 100.0 MiB")
+@pytest.mark.parametrize(
+    ("verdict", "why", "then"),
+    [
+        (Verdict.SAME, "", ""),
+        (Verdict.FASTER, "CPU time -9.0%", "; CPU time -9.0%"),
+        (Verdict.INCONCLUSIVE, "16 pairs differ too much", "; INCONCLUSIVE +0%: 16 pairs differ too much"),
+    ],
+)
+def test_what_is_heavier_fails_however_fast_it_is_and_says_that_first(verdict, why, then):
+    found = weighed(judged(verdict, why), BASE, Weight(500 * MIB, ALL, 2.25), 0.05)
+    assert (found.verdict, found.reason) == (Verdict.HEAVIER, f"training takes 500.0 MiB instead of 100.0 MiB{then}")
     assert (found.base_bytes, found.head_bytes, found.ratio) == (100 * MIB, 500 * MIB, 1.0)
 
 
@@ -62,7 +69,7 @@ def test_a_frozen_backbone_is_invalid_and_whoever_accepts_that_reads_of_the_rest
     assert found.verdict is Verdict.INVALID
     slower = "; SLOWER +23%: CPU time +9.0%" if verdict is Verdict.SLOWER else ""
     heavier = "; training takes 3.0 MiB instead of 1.0 MiB"
-    assert found.reason == f"head does not train 5 parameters that base trains: 0, 1, 2 and 2 more{slower}{heavier}"
+    assert found.reason == f"head does not train 5 parameters that base trains: 0, 1, 2 and 2 more{heavier}{slower}"
 
 
 def test_what_is_invalid_keeps_its_reason():

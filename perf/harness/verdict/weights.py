@@ -58,12 +58,12 @@ def weighed(judgement: Judgement, base: Weight, head: Weight, max_memory: float)
         assert base.bytes is not None and head.bytes is not None
         said = f"training takes {head.bytes / MIB:,.1f} MiB instead of {base.bytes / MIB:,.1f} MiB"
     slower = judgement.verdict is Verdict.SLOWER
-    if cut:  # who accepts that reads of the rest, too
-        also = with_change(judgement) if slower else judgement.reason
-        return replace(known, verdict=Verdict.INVALID, reason="; ".join(filter(None, [cut, also, said])))
-    if said:
-        reason = "; ".join(filter(None, [judgement.reason, said]))
-        return replace(known, verdict=Verdict.SLOWER if slower else Verdict.HEAVIER, reason=reason)
+    if said and slower and not cut:
+        return replace(known, reason="; ".join(filter(None, [judgement.reason, said])))
+    if cut or said:  # the first is the verdict; who accepts that reads of the rest, too
+        time = with_change(judgement) if slower or judgement.verdict is Verdict.INCONCLUSIVE else judgement.reason
+        verdict = Verdict.INVALID if cut else Verdict.HEAVIER
+        return replace(known, verdict=verdict, reason="; ".join(filter(None, [cut, said, time])))
     return known
 
 
