@@ -122,7 +122,8 @@ def test_every_test_that_a_command_selects_exists(document):
 def test_the_table_of_options_is_the_options():
     table = text("docs/options.md").replace(r"\|", "/")  # Markdown wants a | in a cell escaped
     rows = [(flag.replace("/", "|"), meaning) for flag, meaning in re.findall(ROW, table, re.MULTILINE)]
-    assert rows == [(option.usage, option.full_help) for option in OPTIONS]
+    typed = [f"{option.flag}={option.metavar}" if option.metavar else option.flag for option in OPTIONS]
+    assert rows == list(zip(typed, [option.full_help for option in OPTIONS], strict=True))
 
 
 def test_the_kinds_of_faults_are_those_that_can_be_planted():

@@ -66,7 +66,7 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     if any("±" in value(check) for check in ordered):
         blocks.append(Notes([SPREAD]))
-    rest = [check for check in ordered if f"{check.name} on {check.device}: {check.reason}" not in found.reasons]
+    rest = [check for check in ordered if _reason(check) not in found.reasons]
     for lines in (
         [f"{names}: {reason}." for reason, names in _grouped(rest, lambda check: check.reason)],
         [f"{names}: {note}." for note, names in _grouped(ordered, lambda check: check.note)],
@@ -97,28 +97,48 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     columns = (
         Column.words("file", [letter for letter, *_ in ordered]),
         Column.names("machine", [host or quantities.NONE for _, host, *_ in ordered]),
-        Column.words("verdict", [_standing(checks, standing) for *_, standing, checks in ordered]),
+        Column.words("verdict", [standing.said(checks) for *_, standing, checks in ordered]),
+        Column.words("checks", [_counts(checks) for *_, checks in ordered]),
     )
     reasons: dict[str, list[str]] = {}
-    for letter, _, standing, _ in ordered:
+    for letter, _, standing, checks in ordered:
         if standing.standing is Standing.QUALIFIED:
             continue
         # What a verdict notes, such as a device that is absent, is no reason for it.
         because = [reason for reason in standing.reasons if reason not in standing.notes]
         for reason in because[:1]:
-            more = len(because) - 1
-            with_more = f"{reason} (and {quantities.counted(more, 'more reason')})" if more else reason
-            reasons.setdefault(with_more, []).append(letter)
+            more = [f"and {quantities.counted(len(because) - 1, 'more reason')}"] if len(because) > 1 else []
+            also = ", ".join([*_of_its_bar(checks, reason), *more])
+            reasons.setdefault(f"{reason} ({also})" if also else reason, []).append(letter)
     said = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
     return [Table("Machines", columns), *said]
 
 
+def _of_its_bar(checks: Sequence[Check], reason: str) -> list[str]:
+    """How near to its bar is the value of the check whose reason this is: `92% of its bar`."""
+    return [
+        f"{quantities.percent(check.value / check.bar)} of its bar"
+        for check in checks
+        if check.value is not None and check.bar and reason == _reason(check)
+    ]
+
+
+def _reason(check: Check) -> str:
+    """The reason of a check as it stands among those of the verdict on the machine."""
+    return f"{check.name} on {check.device}: {check.reason}"
+
+
 def _standing(checks: Sequence[Check], found: Qualification) -> str:
-    """The verdict and the counts: `QUALIFIED: 3 PASS`. Checks that were not judged come last."""
+    """The verdict and the counts: `QUALIFIED: 3 PASS`."""
+    return f"{found.said(checks)}: {_counts(checks)}"
+
+
+def _counts(checks: Sequence[Check]) -> str:
+    """How many checks have each verdict: `3 PASS · 1 UNJUDGED`. Those that were not judged come last."""
     counts = Counter(check.verdict for check in checks)
     judged_first = sorted(CheckVerdict, key=lambda verdict: verdict not in JUDGED)
     counted = " · ".join(f"{counts[verdict]} {verdict}" for verdict in judged_first if counts[verdict])
-    return f"{found.said(checks)}: {counted or 'no check ran'}"
+    return counted or "no check ran"
 
 
 def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[tuple[str, str]]:
