@@ -138,7 +138,25 @@ def _imported(name: str, place: str) -> ModuleType:
     except RecipeError:
         raise
     except Exception as error:
-        raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}") from error
+        raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}{_in_package(name, error)}") from error
+
+
+def _in_package(name: str, error: Exception) -> str:
+    """How to name a file that imports from its own package, where that is what failed."""
+    place, _, what = name.rpartition(":")
+    if not (is_file(place) and isinstance(error, ImportError) and "attempted relative import" in str(error)):
+        return ""
+    path = Path(place).expanduser().resolve()
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts, folder = [folder.name, *parts], folder.parent
+    if len(parts) == 1:
+        return "; a file is in no package here: leave the dot out, as what lies beside the file is found"
+    here = Path.cwd()
+    found = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"; it is part of a package: --perf-model={'.'.join(parts)}:{what}" + (
+        "" if folder == here else f", with PYTHONPATH={found}"
+    )
 
 
 def from_where(module: str) -> str:

@@ -422,6 +422,26 @@ def test_a_file_that_is_none_is_refused(written, name, says):
         load_recipe(name)
 
 
+@pytest.mark.parametrize(
+    ("folder", "packages", "says"),
+    [
+        ("src/mine/nets", ("src/mine", "src/mine/nets"), "--perf-model=mine.nets.net:Net, with PYTHONPATH=src"),
+        ("mine", ("mine",), "--perf-model=mine.net:Net"),
+        (".", (), "a file is in no package here: leave the dot out, as what lies beside the file is found"),
+    ],
+)
+def test_a_file_that_imports_from_its_own_package_is_told_its_name_there(tmp_path, monkeypatch, folder, packages, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / folder / "net.py").write_text("from .other import Net\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(f"{folder}/net.py:Net")
+    assert "raised ImportError: attempted relative import with no known parent package, at " in str(caught.value)
+    assert str(caught.value).endswith(f"net.py:1; {'it is part of a package: ' * bool(packages)}{says}")
+
+
 def test_a_file_of_another_name_is_not_meant(written, tmp_path, monkeypatch):
     written(NET)
     monkeypatch.chdir(tmp_path)
