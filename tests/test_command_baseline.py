@@ -106,7 +106,7 @@ def test_a_run_that_was_kept_as_partial_is_refused(baseline, keep, tmp_path):
     keep(record(), prefix="partial")
     assert baseline("accept")[2].endswith("no complete run in this folder; run pytest perf/ first\n")
     write(tmp_path / "kept" / FOLDER / "Linux/selection-k-step-1/0001_run.json", record())
-    assert "in this folder (only 1 of a selection, such as -k); run pytest perf/ first" in baseline("accept")[2]
+    assert "this folder, only 1 of a selection; run the same command without the selection (" in baseline("accept")[2]
     assert baseline("accept", "partial")[2].endswith("no baseline: not a whole run: it was kept as partial\n")
 
 

@@ -89,7 +89,7 @@ def test_runs_that_have_no_other_to_compare_with_are_named(tmp_path, capsys):
     write(tmp_path / "other_machine.json", record(number=5, fingerprint={"cpu_model": "other"}))
     write(tmp_path / "a_part.json", record(number=6, unfit=["3 deselected"], names=(NAME,)))
     said = " ".join(trend(capsys, tmp_path)[1].split())
-    assert "Nothing to compare with, by machine, settings and benchmarks: other_machine.json, a_part.json." in said
+    assert "each the only run of its machine, settings and benchmarks: other_machine.json, a_part.json." in said
 
 
 def test_a_gate_that_has_measured_nothing_is_said(tmp_path, capsys):

@@ -81,8 +81,9 @@ def newest_runs(storage: Path) -> list[Path]:
     runs = sorted((numbered(folder) for folder in folders), key=lambda paths: paths[-1].stat().st_mtime, reverse=True)
     if not runs:
         parts = len(_files(storage, "selection-*/[0-9]*.json"))
-        of_parts = f" (only {parts} of a selection, such as -k)" if parts else ""
-        raise RecordError(str(storage), "", f"no complete run in this folder{of_parts}; run {suite()} first")
+        of_parts = f", only {parts} of a selection; run the same command without the selection (-k, a file) first"
+        reason = of_parts if parts else f"; run {suite()} first"
+        raise RecordError(str(storage), "", f"no complete run in this folder{reason}")
     return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 

@@ -42,7 +42,9 @@ def render_trends(found: Sequence[History], skipped: Sequence[str], *, width: in
     several = [history for history in found if len(history.runs) > 1]
     blocks: list[Block] = [Heading("Stepwatch: trend"), *(block for history in several for block in _blocks(history))]
     if alone := [history.runs[0].file_name for history in found if len(history.runs) == 1]:
-        blocks.append(Notes([f"Nothing to compare with, by machine, settings and benchmarks: {some_of(alone)}."]))
+        blocks.append(
+            Notes([f"Without a trend, each the only run of its machine, settings and benchmarks: {some_of(alone)}."])
+        )
     return formatted([*blocks, *([Notes(NOTES)] if several else []), *_skipped(skipped)], format, width, FORMATS)
 
 
