@@ -33,6 +33,31 @@ def test_a_benchmark_that_base_has_not_is_measured_alone_and_new(gate, world):
     assert world.gates[0].rule.benchmarks == 3
 
 
+NO_INFERENCE = {"unable": {"inference": "the task has a whole `step`"}}
+
+
+def test_a_benchmark_that_neither_side_can_have_is_skipped_with_the_reason(gate, world):
+    world.facts = {side: facts | NO_INFERENCE for side, facts in world.facts.items()}
+    result = gate("-rs")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(
+        ["SKIPPED *the task has a whole `step`", "compared 3 · missing 0 · new 0 · *", "3 SAME"]
+    )
+
+
+def test_a_benchmark_that_one_side_cannot_have_is_missing_or_new(gate, world):
+    world.facts["head"] |= NO_INFERENCE
+    result = gate()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["inference[[]cpu-bs64]: head: the task has a whole `step`", "1 MISSING · 3 SAME"])
+    world.facts = {side: dict(facts) for side, facts in world.facts.items()}
+    world.facts["base"] |= NO_INFERENCE
+    del world.facts["head"]["unable"]
+    world.found["inference[cpu-bs64]"] = NEW
+    gate().stdout.fnmatch_lines(["1 NEW · 3 SAME"])
+    assert alone(world) == {"inference[cpu-bs64]": "base: the task has a whole `step`"}
+
+
 def test_a_model_that_base_has_not_is_measured_alone(gate, world):
     world.errors["base"] = SideError("UnknownModel: unknown model 'simple_nn'", "model/recipes.py:70")
     world.found = dict.fromkeys(NAMES, NEW)

@@ -23,7 +23,7 @@ from perf.harness.workload import own_data
 from perf.harness.workload.contract import check_contract
 from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.mode import Mode
-from perf.harness.workload.workload import Workload, load_data
+from perf.harness.workload.workload import Workload, load_data, unable
 from tests.conftest import ROOT, settled
 from tests.report_runs import MACHINE, benchmark, run
 from tests.user_code import BATCH, NET
@@ -402,6 +402,43 @@ def test_what_the_gate_times_is_the_users_own_code(written, digits_root, name, p
     made.steps(4, lambda: None)
     assert ran <= set(module.Net.calls) <= ran | {"dataset"}
     assert module.Net.calls.count(sorted(ran)[-1]) == 4
+    made.close()
+
+
+WHOLE = """
+import torch
+from torch import nn
+
+class Net:
+    def __init__(self):
+        self.network = nn.Linear(3, 1)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+
+    def batch(self, size):
+        return torch.randn(size, 3)
+
+    def step(self, batch):
+        self.optimizer.zero_grad()
+        (-self.network(batch).mean()).backward()
+        self.optimizer.step()
+"""
+LOSS = "\n    def loss(self, batch): return "
+
+
+@pytest.mark.parametrize(
+    ("loss", "problem"),
+    [
+        ("", ""),  # there is none that could be wrong
+        (LOSS + "(self.network(batch) - 5).abs().mean() - self.network(batch).mean() * 9", ""),  # it may rise
+        (LOSS + "self.network(batch).mean() / (self.network.bias < 9).sum()", "the loss is not finite: "),
+    ],
+)
+def test_a_gate_takes_a_whole_step_for_right_as_a_plain_run_does(written, digits_root, loss, problem):
+    work = replace(workload(written, WHOLE + loss, Mode(), digits_root), batch_size=8)
+    made = sliced("training_step", work)
+    made.steps(200, lambda: None)
+    assert made.problem(200).startswith(problem) and bool(made.problem(200)) is bool(problem)
+    assert (unable(work.recipe) == {}) is bool(loss)
     made.close()
 
 

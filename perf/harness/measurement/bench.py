@@ -37,7 +37,7 @@ from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.execution import epoch
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.modes.precision import AutocastStep
-from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload
+from perf.harness.workload.workload import FITTED_BATCHES, Trainee, Workload, unable
 
 # A step that is slower than its limit so many times is not slow by chance.
 TRIES = 3
@@ -136,9 +136,8 @@ class Bench:
 
     def check_predicts(self) -> None:
         """Raises Unsupported if the task does not say what inference is."""
-        make = self.workload.recipe.task
-        if make is not None and not make().can_predict:
-            raise Unsupported("the task has a whole `step`, and neither `predict(batch)` nor `loss(batch)`")
+        if reason := unable(self.workload.recipe).get("inference"):
+            raise Unsupported(reason)
 
     def check_length(self, trainee: Trainee, steps: int = 1) -> None:
         """Time a step if a call has a time limit, then restore. Raises TooLong if `steps` steps exceed the limit.
@@ -307,14 +306,7 @@ class Bench:
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
     def record_losses(self, first: float, last: float, steps: int) -> None:
-        """Record both losses. Raises MeasurementError if they show that nothing was trained.
-
-        The losses of a step that the user has written as a whole need not fall: two networks may work against each
-        other. The contract check has seen that it changes the weights.
-        """
+        """Record both losses. Raises MeasurementError if they show that the training is wrong."""
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
-        whole = self._whole
-        if not whole and (problem := training_problem(first, last, steps)):
+        if problem := training_problem(first, last, steps, whole=self._whole):
             raise MeasurementError(problem)
-        if whole and math.isfinite(first) and not math.isfinite(last):
-            raise MeasurementError(f"the loss is not finite: {first:.4g} at first, {last:.4g} at last")

@@ -181,11 +181,18 @@ class SideBySide(Way):
         if head.error:
             verdict = Verdict.MISSING if head.unknown else Verdict.INVALID
             return self._item(item, item.name, verdict=verdict, reason=f"head: {head.error}")
+        lost, never = (side.facts.unable.get(benchmark, "") if side.facts else "" for side in (head, base))
+        if lost and never:
+            return self._item(item, item.name, why_not=lost)
+        if lost:
+            return self._item(item, item.name, verdict=Verdict.MISSING, reason=f"head: {lost}")
         alone, verdict = "", Verdict.NEW
         if base.error and not base.unknown:
             alone, verdict = f"base: {base.error}", Verdict.INCONCLUSIVE
         elif axes.id not in {one.id for one in base.cases.get(benchmark, ())}:
             alone = "base has no such benchmark"
+        elif never:
+            alone = f"base: {never}"
         elif base.facts and head.facts and base.facts.shapes != head.facts.shapes:
             alone = f"another training: base takes {base.facts.shapes}, head {head.facts.shapes}"
         return self._item(item, item.name, Compared(item.nodeid, benchmark, axes, alone, verdict))

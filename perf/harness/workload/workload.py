@@ -60,6 +60,13 @@ def default_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     return tuple(size for size in sizes if takes_mnist(recipe) or size <= _random_samples(recipe))
 
 
+def unable(recipe: Recipe) -> dict[str, str]:
+    """The benchmarks that the training of `recipe` cannot have, each with the reason."""
+    if recipe.task is None or recipe.task().can_predict:
+        return {}
+    return {"inference": "the task has a whole `step`, and neither `predict(batch)` nor `loss(batch)`"}
+
+
 def large_images(recipe: Recipe) -> bool:
     """Whether the images of `recipe` have more than 64×64 pixels. A task counts as small: its sizes are its own."""
     if recipe.brings_data:

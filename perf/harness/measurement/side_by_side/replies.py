@@ -15,7 +15,10 @@ Wanted = TypeVar("Wanted")
 
 
 class Cases(msgspec.Struct, frozen=True):
-    """What a side has: the axes of its cases by benchmark, and the files of its tree that it opened for this."""
+    """What a side has: the axes of its cases by benchmark, and the files of its tree that it opened for this.
+
+    `unable` are the benchmarks that its training cannot have, each with the reason.
+    """
 
     python: str
     torch: str
@@ -23,6 +26,7 @@ class Cases(msgspec.Struct, frozen=True):
     data: str
     cases: dict[str, list[tuple[str, int | None, str | None, str, str, str | None]]]
     opened: list[str] = []
+    unable: dict[str, str] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):

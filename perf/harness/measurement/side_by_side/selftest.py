@@ -22,7 +22,7 @@ from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.trials import Trial
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.plan import check_devices
-from perf.harness.workload.workload import default_batch_sizes
+from perf.harness.workload.workload import default_batch_sizes, unable
 
 # The cases that the gate measures: steps, inference and an epoch; for a slow input, the benchmarks with an input. Each
 # has a benchmark, the place of its batch size among those of the network, and a pipeline.
@@ -37,11 +37,11 @@ def cases(kind: str, device: str, recipe: Recipe, part: str = "") -> list[Compar
     Only those with `part` in their names. Raises NothingSelected if there are none.
     """
     sizes = default_batch_sizes(recipe)
-    infers = recipe.task is None or recipe.task().can_predict
+    cannot = unable(recipe)
     wanted = dict.fromkeys(
         (name, sizes[min(place, len(sizes) - 1)], pipeline)
         for name, place, pipeline in (INPUTS if kind == "input" else STEPS)
-        if name != "inference" or infers
+        if name not in cannot
     )
     found = [(name, Axes(device, size, pipeline)) for name, size, pipeline in wanted]
     every = [Compared(f"{name}[{axes.id}]", name, axes) for name, axes in found]

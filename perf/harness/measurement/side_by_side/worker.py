@@ -127,6 +127,8 @@ class Worker:
         """What this side is, and the axes of its cases of each benchmark in `kinds`."""
         import torch
 
+        from perf.harness.workload.workload import unable
+
         plan, recipe = self._plan, self._plan.network().recipe
         return {
             "python": platform.python_version(),
@@ -139,6 +141,7 @@ class Worker:
             "data": self._plan.network().data_name,
             "cases": {kind: [list(axes) for axes in plan.axes(kind)] for kind in kinds},
             "opened": self._opened(),
+            "unable": unable(recipe),
         }
 
     def _opened(self) -> list[str]:
