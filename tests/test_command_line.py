@@ -122,6 +122,22 @@ def test_a_terminal_that_knows_only_ascii_gets_a_report_all_the_same(good):
     assert done.stdout.isascii() and "5.00x" in done.stdout and "?" not in done.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full is a Linux device")
+def test_an_output_that_is_full_is_one_line(good):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "perf", "report", str(good)]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "python -m perf: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (4, said)
+
+
+def test_a_spec_is_no_run_and_is_told_where_it_belongs(tmp_path, capsys):
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"stepwatch_spec": 2, "references": []}')
+    assert main(["report", str(spec)]) == 4
+    assert "spec.json: a spec, which judges runs: give it with --spec" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="pipes break in this way on Unix")
 def test_a_reader_that_has_had_enough_is_no_error(good):
     copies = [good.with_name(f"{number}.json") for number in range(30)]  # more than a pipe holds

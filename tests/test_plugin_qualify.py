@@ -30,11 +30,11 @@ def chosen(perf):
 
 
 def spec_of_itself(pytester):
-    """A spec from the only record that there is, as if it were those of three runs."""
+    """A spec from the only record that there is, as if it were those of three runs, at other times."""
     (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
     copies = [kept, *(pytester.path / f"again{number}.json" for number in (1, 2))]
-    for copy in copies[1:]:
-        copy.write_bytes(kept.read_bytes())
+    for number, copy in enumerate(copies[1:]):
+        copy.write_text(json.dumps(read(kept) | {"datetime": f"2026-11-1{number}T00:00:00"}))
     spec = pytester.path / "spec.json"
     assert main(["spec", *map(str, copies), f"--output={spec}"]) == 0
     return spec

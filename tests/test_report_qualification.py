@@ -295,6 +295,7 @@ STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
         ({"checks": [CHECK | {"details": []}]}, "perf.checks[0].details: expected an object"),
         ({"checks": [CHECK | {"details": {"a": {}}}]}, "perf.checks[0].details.a: expected one value"),
         ({"qualification": []}, "perf.qualification: expected an object"),
+        ({"checks": [CHECK]}, "perf.qualification: is missing; the file was changed, so measure the machine again"),
         (
             {"qualification": STANDING | {"verdict": "FINE"}},
             'perf.qualification.verdict: "FINE" is unknown to this version',
@@ -316,7 +317,12 @@ PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
 @pytest.mark.parametrize(
     ("standing", "checks", "complete", "says"),
     [
-        (Standing.QUALIFIED, [PASSED, replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
+        (Standing.QUALIFIED, [PASSED, replace(PASSED, variant="", verdict=FAIL)], True, "memory on cpu is FAIL"),
+        (Standing.NOT_QUALIFIED, [replace(PASSED, verdict=FAIL)] * 2, True, "memory copy on cpu stands twice"),
+        (Standing.QUALIFIED, [replace(PASSED, value=0.9, bar=1.0, want="at least")], True, "a value beyond its bar"),
+        (Standing.QUALIFIED, [replace(PASSED, value=7, bar=0, want="at most")], True, "a value beyond its bar"),
+        (Standing.QUALIFIED, [replace(PASSED, value=1.0, bar=1.0, want="at least")], True, ""),
+        (Standing.QUALIFIED, [replace(PASSED, value=0, bar=0, want="at most")], True, ""),
         (Standing.PARTLY, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
         (Standing.INCONCLUSIVE, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
         (Standing.NOT_QUALIFIED, [replace(PASSED, verdict=FAIL)], True, ""),
@@ -329,7 +335,7 @@ PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
         (Standing.INCONCLUSIVE, [PASSED], False, ""),
         (Standing.PARTLY, [replace(PASSED, verdict=CheckVerdict.UNJUDGED)], True, "no check was judged"),
         (Standing.QUALIFIED, [], True, "no check was judged"),
-        (Standing.QUALIFIED, [PASSED, replace(PASSED, verdict=CheckVerdict.UNJUDGED)], True, ""),
+        (Standing.QUALIFIED, [PASSED, replace(PASSED, variant="", verdict=CheckVerdict.UNJUDGED)], True, ""),
     ],
 )  # fmt: skip
 def test_a_verdict_that_the_checks_of_its_record_contradict_is_refused(standing, checks, complete, says):
@@ -342,6 +348,18 @@ def test_a_verdict_that_the_checks_of_its_record_contradict_is_refused(standing,
         parse(json.dumps(told), "q.json")
     assert str(caught.value).startswith(f"q.json: perf.qualification.verdict: {standing}, but ")
     assert says in str(caught.value) and "the file was changed, so measure the machine again" in str(caught.value)
+
+
+def test_what_was_qualified_by_the_rules_of_an_older_version_says_so():
+    told = record([PASSED])
+    told["perf"] |= {"qualification": Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()}
+    told["perf"] |= {"devices": {"cpu": {"name": "CPU"}, "cuda": {"absent": "no driver"}}}
+    text = " ".join(render([parse(json.dumps(told), "q.json")]).split())
+    rest = "preconditions, matmul fp32, memory triad, cores, patterns, sustained, numerics, replay self, loader"
+    lacking = f"not judged on cpu, and required of its kind (CPU): {rest}"
+    assert f"By the rules of this version, it is PARTLY QUALIFIED: {lacking}" in text
+    told["perf"] |= {"qualification": Qualification(Standing.PARTLY, (), "Nothing.").as_record()}
+    assert "By the rules" not in render([parse(json.dumps(told), "q.json")])
 
 
 def test_a_run_with_a_planted_fault_is_marked_wherever_its_verdict_is():

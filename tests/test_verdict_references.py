@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -145,6 +146,12 @@ def test_up_to_two_of_five_machines_that_are_wrong_change_nothing(count, share, 
     assert named >= {host for host, _ in values if host.startswith("wrong")}
     assert min(good) <= found.value <= max(good)
     assert abs(found.value / statistics.median(good) - 1) < 0.01 and found.spread < 0.02
+
+
+def test_copies_of_a_file_are_one_run():
+    first, other = (replace(run(check(100.0), source=name), datetime=f"2026-11-2{name}") for name in "12")
+    made = references_of([first, other, replace(first, source="3"), replace(other, datetime="2026-11-29", source="4")])
+    assert made.skipped == ["3: a copy of 1"] and made.spec.references[0].runs == 3
 
 
 def test_what_was_measured_otherwise_is_another_metric():

@@ -24,7 +24,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "compare",
         help="say what changed between stored runs and a later one",
         description="Say what changed from the stored runs BASE to the run HEAD, all of one machine with the same "
-        "settings. Exit code: 1 where a benchmark is SLOWER or MISSING, 10 where one is INCONCLUSIVE, else 0.",
+        "settings. Exit code: 1 where a benchmark is SLOWER or MISSING, 10 where one is INCONCLUSIVE or NOT "
+        "JUDGED YET, else 0.",
     )
     parser.add_argument("bases", metavar="BASE", nargs="+", type=Path, help="JSON of a run, or of a baseline")
     parser.add_argument("head", metavar="HEAD", type=Path, help="JSON of the run to judge")

@@ -275,6 +275,8 @@ def check_writable(target: Path, option: str, folder: Path | None = None) -> Non
     `folder` is where it or its folders are made; None: its own.
     """
     folder = folder or target.resolve().parent
+    if not folder.exists():
+        raise pytest.UsageError(f"{option}={target}: there is no folder {folder}; make it first")
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise pytest.UsageError(f"{option}={target}: cannot be written; choose a file in a writable folder")
 

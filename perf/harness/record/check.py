@@ -86,6 +86,13 @@ class Check:
         return f"{self.verdict} (INJECTED {self.injected})" if self.injected else str(self.verdict)
 
     @property
+    def beyond(self) -> bool:
+        """Whether the value is on the wrong side of its bar; False if one of them is unknown."""
+        if self.value is None or self.bar is None:
+            return False
+        return {"at least": self.value < self.bar, "at most": self.value > self.bar}.get(self.want, False)
+
+    @property
     def others(self) -> list[tuple[float, float | None, float | None]]:
         """The measurements that do not count, up to two: value, and the ends of its interval."""
         found = ((self.again, self.again_low, self.again_high), (self.third, self.third_low, self.third_high))
@@ -122,7 +129,11 @@ class Qualification(msgspec.Struct, frozen=True):
     def contradiction(self, checks: Sequence[Check], complete: bool) -> str:
         """Why the verdict cannot be that of a run with these `checks`; "" if it can."""
         good = self.standing in (Standing.QUALIFIED, Standing.PARTLY)
-        for check in checks:
+        for place, check in enumerate(checks):
+            if any((one.name, one.device) == (check.name, check.device) for one in checks[:place]):
+                return f"{check.name} on {check.device} stands twice"
+            if check.verdict is CheckVerdict.PASS and check.beyond:
+                return f"{check.name} on {check.device} is PASS with a value beyond its bar"
             failed = check.verdict is CheckVerdict.FAIL
             if (failed and self.standing is not Standing.NOT_QUALIFIED) or (
                 good and (check.injected or check.verdict is CheckVerdict.INCONCLUSIVE)

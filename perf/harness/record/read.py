@@ -34,6 +34,7 @@ from perf.harness.record.values import Count, Scalar, Seconds
 Wanted = TypeVar("Wanted")
 
 # A run with every raw sample takes a few MB. Parsing needs about ten times the size of the file in memory.
+SPEC = "stepwatch_spec"  # a key that only a spec has
 MAX_BYTES = 512 * 2**20
 Some = dict[str, Any]
 Flat = dict[str, Scalar]
@@ -119,6 +120,8 @@ def parse(text: str, source: str) -> Run:
         root = foreign.translated(root, tool)
         if root is None:
             raise _other_tool(source, tool)
+    if isinstance(root, dict) and SPEC in root:
+        raise RecordError(source, "", "a spec, which judges runs: give it with --spec, or in a run with --perf-spec")
     if not isinstance(root, dict) or not isinstance(root.get("benchmarks"), list):
         raise RecordError(source, "", "no `benchmarks` list: not a pytest-benchmark file")
     if root.get("perf") == {}:
@@ -129,6 +132,10 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
+    if mine.checks and not mine.qualification:
+        raise RecordError(
+            source, "perf.qualification", "is missing; the file was changed, so measure the machine again"
+        )
     if mine.qualification and (why := mine.qualification.contradiction(mine.checks, mine.complete)):
         reason = f"{mine.qualification.standing}, but {why}; the file was changed, so measure the machine again"
         raise RecordError(source, "perf.qualification.verdict", reason)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from perf.harness.record.read import convert, decode, read_text
+from perf.harness.record.read import SPEC, convert, decode, read_text
 from perf.harness.record.run import RecordError
 from perf.harness.record.values import Count, Positive, Scalar
 from perf.harness.record.write import write_text
@@ -22,7 +22,6 @@ from perf.here import offline
 
 # Fewer machines, or runs of one machine, do not tell how much good machines differ.
 LEAST = 3
-KEY = "stepwatch_spec"
 VERSION = 2
 UNKEYED = 1  # the version whose references were keyed by the name of the device alone
 
@@ -84,7 +83,7 @@ class _Document(Struct, frozen=True):
 
 def write(path: Path, spec: Spec) -> None:
     """Write `spec` to `path`. Raises RecordError if the file cannot be written."""
-    root = {KEY: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
+    root = {SPEC: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
     write_text(path, json.dumps(root, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -92,12 +91,12 @@ def load_spec(path: Path) -> Spec:
     """Read the spec file `path`. Raises RecordError, and no other error, if the file is not a spec."""
     source = str(path)
     root = decode(read_text(path), source)
-    if isinstance(root, dict) and root.get(KEY) == UNKEYED:
+    if isinstance(root, dict) and root.get(SPEC) == UNKEYED:
         raise RecordError(
             source, "", "of an older Stepwatch, and does not say what its values depend on; make it again from the "
             f"same records with {offline('spec')}"
         )  # fmt: skip
-    if not isinstance(root, dict) or root.get(KEY) != VERSION:
+    if not isinstance(root, dict) or root.get(SPEC) != VERSION:
         raise RecordError(source, "", f"not a spec of version {VERSION}; make one with {offline('spec')}")
     found = convert(root, _Document, source)
     if not found.references and not found.digests:

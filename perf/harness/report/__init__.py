@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perf.harness.record.check import Standing
 from perf.harness.record.run import Run, some_of
 from perf.harness.report import reviewer
 from perf.harness.report.benchmark_tables import tables
@@ -19,6 +20,7 @@ from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encod
 from perf.harness.report.qualification import hardware, machines, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
 from perf.harness.report.together import together
+from perf.harness.verdict.rejudged import unjudged_of
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
 __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render", "summary", "workflow_commands"]
@@ -26,6 +28,7 @@ __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.
 MARGIN = "   "
+TODAY = "By the rules of this version, it is PARTLY QUALIFIED:"
 
 
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:
@@ -57,11 +60,18 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
+            blocks += [Notes([TODAY, *lacking])] if (lacking := _lacking_today(run)) else []
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes([f"Nothing was measured{_too_early(runs)}.{_required(runs)}"]))
     return formatted(blocks, format, width, FORMATS)
+
+
+def _lacking_today(run: Run) -> list[str]:
+    """Why a stored QUALIFIED, which may be of an older version, would be less today."""
+    qualified = run.qualification is not None and run.qualification.standing is Standing.QUALIFIED
+    return unjudged_of(run) if qualified else []
 
 
 def _too_early(runs: Sequence[Run]) -> str:

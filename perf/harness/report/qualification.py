@@ -13,7 +13,7 @@ from perf.harness.record.run import Run, finite
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
-from perf.harness.report.layout import Block, Column, Heading, Notes, Table, page
+from perf.harness.report.layout import Block, Column, Heading, Notes, Table, command, page
 from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.keys import apart
 from perf.harness.verdict.roofline import PHASE
@@ -308,7 +308,7 @@ def references(
         blocks.append(Notes(_by_outcome(judged)))
     how = f"{suite} --perf-profile=qualify --perf-spec={shlex.quote(path)}"
     none = "" if found else "It has no bar, and would judge no rate and no time. "
-    return page([*blocks, Notes([f"Wrote {path}. {none}To judge a machine by it: {how}"])], width)
+    return page([*blocks, Notes([f"Wrote {path}. {none}To judge a machine by it:"]), command(how)], width)
 
 
 def _differs(reference: Reference, others: Sequence[Reference]) -> str:

@@ -53,7 +53,8 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     metric with fewer than LEAST machines (or runs, if there are fewer machines). Raises RecordError if a run is
     refused, or if nothing is left.
     """
-    used, skipped, left_out = [], [], []
+    used: list[Run] = []
+    skipped, left_out = [], []
     found: dict[tuple[str, ...], _Metric] = {}
     digests: dict[str, dict[str, str]] = {}  # by what was trained, and by run
     for run in runs:
@@ -61,6 +62,9 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
             if strict:
                 raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
             skipped.append(f"{run.source}: {reason}")
+            continue
+        if copied := next((one for one in used if run.datetime and _measured(one) == _measured(run)), None):
+            skipped.append(f"{run.source}: a copy of {copied.source}")
             continue
         used.append(run)
         allowed = _allowed(run)
@@ -155,6 +159,11 @@ def _most(training: str, by_run: Mapping[str, str]) -> tuple[str | None, list[st
         return None, [f"replay golden: these runs train to different bits: {', '.join(by_run)} ({training})"]
     others = [source for source, one in by_run.items() if one != digest]
     return digest, [f"replay golden: {source} trains to other bits than {count} others" for source in others]
+
+
+def _measured(run: Run) -> object:
+    """What two files of the same run have in common, and two runs have not."""
+    return machine_of(run), run.datetime, [(check.name, check.device, check.value) for check in run.checks]
 
 
 def machine_of(run: Run) -> str:

@@ -28,21 +28,26 @@ def rejudged(run: Run, spec: Spec) -> Run:
     judged = [_by_spec(check, spec, run.perf) for check in run.checks]
     checks = tuple(explained(one, judged) if (one.check, one.verdict) == SLOW_STEP else one for one in judged)
     before = run.qualification
-    present = [
-        device
-        for device, facts in run.perf.get("devices", {}).items()
-        if not (isinstance(facts, Mapping) and "absent" in facts)
-    ]
-    models = {device: model_of(device, run.perf) for device in present}
     found = qualification(
         checks,
         lacking=before.lacking,
-        unjudged=unjudged(checks, models) if run.complete else (),
+        unjudged=unjudged_of(replace(run, checks=checks)) if run.complete else (),
         selection=before.selection,
         notes=before.notes,
         complete=run.complete,
     )
     return replace(run, checks=checks, qualification=found)
+
+
+def unjudged_of(run: Run) -> list[str]:
+    """One sentence for each device of the machine of which not all that is required today was judged."""
+    devices = run.perf.get("devices")
+    present = [
+        device
+        for device, facts in (devices.items() if isinstance(devices, Mapping) else ())
+        if not (isinstance(facts, Mapping) and "absent" in facts)
+    ]
+    return unjudged(run.checks, {device: model_of(device, run.perf) for device in present})
 
 
 def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
