@@ -15,7 +15,7 @@ STAND_IN = "STEPWATCH/perf"  # in the place of CLONE while a command is taken ap
 SEARCH_PATH = "PYTHONPATH="
 DEVICE = re.compile("--perf-device(=|$)")
 # What selects cases of the CPU, in the expression of -k and at the end of a test's name.
-AND_CPU, OF_CPU = re.compile(r"\band cpu\b|\bcpu and\b"), re.compile(r"\[cpu\b[^\]]*\]$")
+AND_CPU, OF_CPU = re.compile(r"\bcpu-(?=\w)|\band cpu\b(?!-)|\bcpu and\b"), re.compile(r"\[cpu\b[^\]]*\]$")
 PLACE = re.compile(r"(?!-)(.*/)?perf(?=/|$)")
 
 
