@@ -471,8 +471,19 @@ def test_a_case_that_had_time_for_one_pass_only_is_marked():
     assert "31.0 s ±1.6% (1 pass)" in said and said.count("(1 pass)") == 2
     assert "time (1 pass): no time for more passes; ± half the interquartile range of its rounds." in said
     assert "time: the median, ± half" not in said
+    ended = render([replace(run(step, long, passes=5), complete=False)], width=110)
+    assert "time (1 pass): the run ended before more passes; ± half the interquartile range of its rounds." in ended
     assert "31.0 s ±1.6% (1 pass)" in render([run(long, passes=5)], width=110), "also if no case had time for more"
     assert "(1 pass)" not in render([run(long)], width=110), "a run of one pass"
+
+
+def test_where_an_interval_comes_from_is_said_of_the_files_that_have_one():
+    passes = {"samples": (1.0, 1.01, 0.99, 1.0, 1.02), **PASSES}
+    steps = [benchmark("training_step", **passes), benchmark("training_step", device="cuda", **passes)]
+    single = benchmark("inference", samples=(1.0, 3.0))
+    said = [render([run(*steps), run(single)], width=110), render([run(*steps, single)], width=110)]
+    assert ["from how much the passes differ" in one for one in said] == [True, False]
+    assert ["within this run" in one for one in said] == [False, True]
 
 
 def test_a_case_that_had_time_for_two_passes_is_marked():

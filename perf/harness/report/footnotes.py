@@ -43,15 +43,16 @@ def footnotes(found: Speedups) -> list[Notes]:
 def _on_times(found: Speedups) -> list[str]:
     rows = [*found.rows, *found.foreign]
     notes = []
+    few = "no time for more passes" if all(row.run.complete for row in rows) else "the run ended before more passes"
     single = [row for row in rows if row.summary.spread is not None and row.summary.passes == 1]
     if any(row.few_passes is None for row in single):
         notes.append("time: the median, ± half the interquartile range.")
     if any(row.summary.passes > 1 for row in rows):
         notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
     if any(row.few_passes for row in single):
-        notes.append("time (1 pass): no time for more passes; ± half the interquartile range of its rounds.")
+        notes.append(f"time (1 pass): {few}; ± half the interquartile range of its rounds.")
     if any(row.few_passes == 2 for row in rows):
-        notes.append("time (2 passes): no time for more passes; the interval between two is wide.")
+        notes.append(f"time (2 passes): {few}; the interval between two is wide.")
     if any(row.few_passes is None and row.summary.passes == 2 for row in rows):
         notes.append("time: an interval between two passes is wide; between three it is less than a third of that.")
     if kinds := next(filter(None, (row.kinds for row in rows)), None):
@@ -59,8 +60,10 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append(
             f"time: A or B ({kinds.slow_passes} of {kinds.passes}): of {kinds.passes} passes, {slow} slow and took B."
         )
-    if any(one is not None and one.low is not None for row in rows for one in _ratios(row)):
-        notes.append(BETWEEN_PASSES if all(row.summary.passes > 1 for row in found.rows) else INTERVAL)
+    # The letters of the files that have an interval: another file does not say where it comes from.
+    if known := {row.letter for row in rows if any(one is not None and one.low is not None for one in _ratios(row))}:
+        between = all(row.summary.passes > 1 for row in found.rows if row.letter in known)
+        notes.append(BETWEEN_PASSES if between else INTERVAL)
     bottlenecks = {row.bottleneck.name for row in rows if row.bottleneck}
     notes += [text for names, text in BOTTLENECKS.items() if bottlenecks.intersection(names)]
     if any(row.share_of_matmul for row in found.rows):
