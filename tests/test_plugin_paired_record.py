@@ -29,6 +29,15 @@ def test_an_interrupt_prints_and_keeps_what_is_known(gate, world, pytester):
     assert read(path)["perf"]["complete"] is False
 
 
+def test_a_gate_that_is_interrupted_before_its_first_pair_says_that_there_is_no_record(gate, world, pytester):
+    world.errors["base"] = KeyboardInterrupt()
+    result = gate()
+    assert result.ret == 2 and kept(pytester) == []
+    result.stdout.fnmatch_lines(
+        ["The gate ended before its first pair: nothing was compared, and there is no record.", "*KeyboardInterrupt*"]
+    )
+
+
 def test_a_gate_tries_its_folder_first_and_keeps_its_verdict_if_the_disk_fills(
     gate, world, pytester, monkeypatch, full
 ):

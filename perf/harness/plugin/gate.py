@@ -300,6 +300,8 @@ class SideBySide(Way):
         self.state.complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._judgements:
             self._record.write(self.state.complete)
+        elif session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            self.progress.line("The gate ended before its first pair: nothing was compared, and there is no record.")
         end_undecided(session)
 
     def recorded(self) -> Run | None:
