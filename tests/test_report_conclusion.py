@@ -308,6 +308,7 @@ def test_commands_can_be_typed_where_the_run_was_made(perf, first, last, gate):
         "pytest 'perf/",
         "pytest perf/\x1b[2J",
         7,
+        "  ",
         "",
         ["a"],
         "PYTHONPATH=src rm perf/",

@@ -63,6 +63,7 @@ class Measure(Way):
         self._document: Mapping[str, Any] = {}
         self._unwritten = ""  # why the document is not in its file
         self._elsewhere: Path | None = None  # where it is then
+        self._refused = False
         self._written = ""  # what became of the file of --benchmark-json
         self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
 

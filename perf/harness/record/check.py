@@ -129,9 +129,11 @@ class Qualification(msgspec.Struct, frozen=True):
     def contradiction(self, checks: Sequence[Check], complete: bool) -> str:
         """Why the verdict cannot be that of a run with these `checks`; "" if it can."""
         good = self.standing in (Standing.QUALIFIED, Standing.PARTLY)
-        for place, check in enumerate(checks):
-            if any((one.name, one.device) == (check.name, check.device) for one in checks[:place]):
+        seen = set()
+        for check in checks:
+            if (check.name, check.device) in seen:
                 return f"{check.name} on {check.device} stands twice"
+            seen.add((check.name, check.device))
             if check.verdict is CheckVerdict.PASS and check.beyond:
                 return f"{check.name} on {check.device} is PASS with a value beyond its bar"
             failed = check.verdict is CheckVerdict.FAIL

@@ -66,7 +66,7 @@ def _command(run: Run) -> str:
     except ValueError:
         return USUAL
     alike = shlex.join(words).replace(STAND_IN, CLONE) == text
-    begins = words[1:2] if words[0].startswith(SEARCH_PATH) else words[:1]
+    begins = words[1:2] if text.startswith(SEARCH_PATH) else words[:1]
     return text if alike and text.isprintable() and begins == ["pytest"] else USUAL
 
 
