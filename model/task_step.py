@@ -61,6 +61,10 @@ class UsersStep(TaskStep):
 
     gives_loss: bool | None = None
 
+    @property
+    def has_loss(self) -> bool:
+        return self.task.has_loss
+
     def __call__(self, *batch: Any) -> Tensor:
         assert self.task.step is not None
         loss = as_loss(self.task.step(whole(batch)))

@@ -31,6 +31,11 @@ class TrainingStep:
         self.loss = loss
 
     @property
+    def has_loss(self) -> bool:
+        """Whether a loss can be computed without a step."""
+        return True
+
+    @property
     def optimizer(self) -> Optimizer:
         """The first optimizer; most trainings have only one."""
         return self.optimizers[0]

@@ -29,5 +29,5 @@ def test_training_run(bench: Bench) -> None:
     bench.keep(**quality(work, trainee))
     by_number = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
     bench.keep(epochs=EPOCHS, losses=by_number)
-    bench.record_losses(by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
+    bench.record_losses(trainee, by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
     bench.record_flop(trainee.plain)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data import Batch, Pipeline, ResidentPipeline
-from model import TrainingStep, UsersStep
+from model import TrainingStep
 from model.task_step import facts
 from perf.harness.machine import devices, memory
 from perf.harness.machine.load import Meter, crowding, foreign_cpu_s
@@ -76,7 +76,6 @@ class Bench:
         self.workload = workload
         self.memory_limit = settings.memory_limit
         self._benchmark = benchmark
-        self._whole = False  # whether the user has written the step as a whole
         self._first_losses_s = settings.profile.case_s / FIRST_LOSSES_PART
         self._longest_s = math.inf if workload.device.asynchronous else settings.profile.longest_s
         self._readings = readings
@@ -129,7 +128,6 @@ class Bench:
         recipe = self.workload.recipe
         if recipe.task is None and not recipe.users:
             return
-        self._whole = isinstance(step, UsersStep)
         found = facts(step) | ({"put back": ", ".join(recipe.put_back)} if recipe.put_back else {})
         trained = sum(one.numel() for one in step.model.parameters() if one.requires_grad)
         self.keep(training=found, trained_parameters=trained)
@@ -305,8 +303,8 @@ class Bench:
         work = traffic.work(lambda: call(*batch))
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
-    def record_losses(self, first: float, last: float, steps: int) -> None:
+    def record_losses(self, trainee: Trainee, first: float, last: float, steps: int) -> None:
         """Record both losses. Raises MeasurementError if they show that the training is wrong."""
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
-        if problem := training_problem(first, last, steps, whole=self._whole):
+        if problem := training_problem(trainee, first, last, steps):
             raise MeasurementError(problem)

@@ -6,7 +6,7 @@ import math
 import warnings
 from typing import Any
 
-from model import RecipeError, TaskStep, evaluate
+from model import RecipeError, TaskStep, UsersStep, evaluate
 from model.task_step import METRIC_BATCHES, metrics, whole
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.workload.workload import Trainee, Workload
@@ -38,17 +38,17 @@ def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
         return {"accuracy": evaluate(network, test.epoch())}
 
 
-def training_problem(first: float, last: float, steps: int, *, whole: bool) -> str:
+def training_problem(trainee: Trainee, first: float, last: float, steps: int) -> str:
     """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not.
 
-    The losses of a step that the user has written as a `whole` need not fall, as two networks may work against each
-    other, and NaN means that there are none. The contract check has seen that such a step changes the weights.
+    The losses of a step that the user has written as a whole need not fall, as two networks may work against each
+    other, and it may have no loss at all. The contract check has seen that such a step changes the weights.
     """
-    if whole and not math.isfinite(first):
+    if not trainee.fresh.has_loss and not math.isfinite(first):
         return ""
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
-    if not whole and steps >= FALLING_STEPS and not last < first:
+    if not isinstance(trainee.fresh, UsersStep) and steps >= FALLING_STEPS and not last < first:
         return (
             f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
             "the step does not train the network"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from data import WORKERS, Batch, DataError, DataSet, Pipeline, Samples, load, open_pipeline, random_images, resolve
-from model import FirstState, Recipe, RecipeError, Refused, UsersStep
+from model import FirstState, Recipe, RecipeError, Refused
 from model.imports import raised
 from model.nesting import tensors
 from model.task_step import whole
@@ -285,7 +285,7 @@ class Trainee:
 
         NaN if the user has written the step as a whole, without a loss.
         """
-        if isinstance(self.fresh, UsersStep) and not self.fresh.task.has_loss:
+        if not self.fresh.has_loss:
             return math.nan
         before = copy.deepcopy(self.model.state_dict())
         self.model.train()

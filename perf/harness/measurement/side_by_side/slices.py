@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data import Batch
-from model import TrainingStep, UsersStep
+from model import TrainingStep
 from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
@@ -36,8 +36,8 @@ class Sliced:
         if self.trainee is None:
             return ""
         if self.loss_first is not None:
-            whole = isinstance(self.trainee.step, UsersStep)
-            return training_problem(self.loss_first, self.trainee.mean_loss(self.loss_batches), steps, whole=whole)
+            loss_last = self.trainee.mean_loss(self.loss_batches)
+            return training_problem(self.trainee, self.loss_first, loss_last, steps)
         return "" if finite(self.trainee.infer(*self.loss_batches[0])) else "the network's output is not finite"
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from model import UsersStep
 from perf.harness.machine import memory
 from perf.harness.measurement.step_memory import allocated_bytes, fresh_step
 from perf.harness.workload.modes.mode import PLAIN
@@ -43,8 +42,7 @@ def weigh(work: Workload) -> dict[str, Any]:
     trained = {
         _users(name): not torch.equal(first, after[name].detach()) for name, first in before.items() if name in after
     }
-    known = not (isinstance(step, UsersStep) and not step.task.has_loss)
-    loss = float(losses[-1]) if known else None
+    loss = float(losses[-1]) if step.has_loss else None
     return {"bytes": most, "trained": trained, "loss": loss}
 
 
