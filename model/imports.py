@@ -154,9 +154,8 @@ def _in_package(name: str, error: Exception) -> str:
         return "; a file is in no package here: leave the dot out, as what lies beside the file is found"
     here = Path.cwd()
     found = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    return f"; it is part of a package: --perf-model={'.'.join(parts)}:{what}" + (
-        "" if folder == here else f", with PYTHONPATH={found}"
-    )
+    where = "" if folder == here else f", with PYTHONPATH={found}"
+    return f"; it is part of a package: --perf-model={'.'.join(parts)}:{what}{where}"
 
 
 def from_where(module: str) -> str:

@@ -56,10 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
-    except OSError as error:  # the disk is full, say: files have been refused by a RecordError
-        print(one_line(f"{offline()}: the output cannot be written: {error.strerror}"), file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
-        return EXIT_USAGE
     return code
 
 

@@ -127,7 +127,7 @@ def test_an_output_that_is_full_is_one_line(good):
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "perf", "report", str(good)]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    said = "python -m perf: the output cannot be written: No space left on device\n"
+    said = "python -m perf: standard output: cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (4, said)
 
 

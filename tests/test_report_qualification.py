@@ -357,9 +357,9 @@ def test_what_was_qualified_by_the_rules_of_an_older_version_says_so():
     text = " ".join(render([parse(json.dumps(told), "q.json")]).split())
     rest = "preconditions, matmul fp32, memory triad, cores, patterns, sustained, numerics, replay self, loader"
     lacking = f"not judged on cpu, and required of its kind (CPU): {rest}"
-    assert f"By the rules of this version, it is PARTLY QUALIFIED: {lacking}" in text
+    assert f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}" in text
     told["perf"] |= {"qualification": Qualification(Standing.PARTLY, (), "Nothing.").as_record()}
-    assert "By the rules" not in render([parse(json.dumps(told), "q.json")])
+    assert "by the rules" not in render([parse(json.dumps(told), "q.json")])
 
 
 def test_a_run_with_a_planted_fault_is_marked_wherever_its_verdict_is():

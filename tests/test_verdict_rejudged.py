@@ -104,7 +104,9 @@ def test_what_was_disturbed_in_any_of_its_measurements_is_not_failed_later(busy)
 
 
 def test_what_explains_a_slow_step_is_said_anew():
-    step = Check("step", "cpu", CheckVerdict.FAIL, "bs64", reason="below the bar; unexplained: memory passed")
+    step = Check("step", "cpu", CheckVerdict.FAIL, "bs64", 9.0, reason="below the bar; unexplained: memory passed")
+    crashed = Check("step", "cpu", CheckVerdict.FAIL, "bs512", reason="the check crashed: ValueError: no")
+    assert judged(check(), crashed).checks[1] == crashed
     was_slow = check(80.0, again=81.0, again_low=80.5, again_high=81.5)
     for memory, why in (
         (check(80.0), "unexplained: memory copy could not be judged"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
 
+from perf.harness.record import RecordError
 from perf.harness.record.write import write_text
 from perf.harness.report import FORMATS, PAGE, encodable
 from perf.here import local
@@ -27,7 +29,7 @@ def width(output: Path | None = None) -> int:
 
 
 def deliver(text: str, output: Path | None = None, *, format: str = FORMATS[0]) -> None:
-    """Write `text` and a line end. Raises RecordError if the file cannot be written.
+    """Write `text` and a line end. Raises RecordError if the file or the standard output cannot be written.
 
     The commands of a page for the terminal work in the current folder.
     """
@@ -35,4 +37,11 @@ def deliver(text: str, output: Path | None = None, *, format: str = FORMATS[0]) 
         write_text(output, text + "\n")
     else:
         text = local(text) if format == FORMATS[0] else text
-        sys.stdout.write(encodable(text + "\n", sys.stdout.encoding or "utf-8"))
+        try:
+            sys.stdout.write(encodable(text + "\n", sys.stdout.encoding or "utf-8"))
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has had enough
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+            raise RecordError("standard output", "", f"cannot be written: {error.strerror}") from error

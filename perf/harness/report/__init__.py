@@ -28,7 +28,7 @@ __all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.
 MARGIN = "   "
-TODAY = "By the rules of this version, it is PARTLY QUALIFIED:"
+TODAY = "by the rules of this version, the machine is PARTLY QUALIFIED:"
 
 
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:
@@ -60,7 +60,8 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
-            blocks += [Notes([TODAY, *lacking])] if (lacking := _lacking_today(run)) else []
+            if lacking := _lacking_today(run):
+                blocks.append(Notes([f"{letter + ': ' if letter else ''}{TODAY}", *lacking]))
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):

@@ -15,8 +15,6 @@ from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
 from perf.harness.verdict.machine import explained, qualification
 from perf.harness.verdict.required import unjudged
 
-SLOW_STEP = ("step", CheckVerdict.FAIL)
-
 
 def rejudged(run: Run, spec: Spec) -> Run:
     """`run`, judged by `spec`, too. What failed stays a FAIL. Raises RecordError if `run` is no qualification.
@@ -26,7 +24,7 @@ def rejudged(run: Run, spec: Spec) -> Run:
     if run.qualification is None:
         raise RecordError(run.source, "", "not a qualification, so that no spec can judge it")
     judged = [_by_spec(check, spec, run.perf) for check in run.checks]
-    checks = tuple(explained(one, judged) if (one.check, one.verdict) == SLOW_STEP else one for one in judged)
+    checks = tuple(explained(one, judged) if _is_slow_step(one) else one for one in judged)
     before = run.qualification
     found = qualification(
         checks,
@@ -37,6 +35,11 @@ def rejudged(run: Run, spec: Spec) -> Run:
         complete=run.complete,
     )
     return replace(run, checks=checks, qualification=found)
+
+
+def _is_slow_step(check: Check) -> bool:
+    """Whether this is a training step that is too slow, and not one that crashed."""
+    return check.check == "step" and check.verdict is CheckVerdict.FAIL and check.value is not None
 
 
 def unjudged_of(run: Run) -> list[str]:
