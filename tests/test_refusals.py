@@ -462,11 +462,11 @@ def test_an_error_in_the_users_code_is_one_line_and_no_other_case_is_lost(perf, 
 
 
 def test_a_training_that_is_refused_gets_no_page(perf, pytester):
-    text = HEAD + NET + "    def forward(self, x): raise ValueError('no')\n"
+    text = HEAD + NET + BATCH + "    def loss(self, batch): raise ValueError('no')\n"
     (pytester.path / "mine.py").write_text(text)
-    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine.py:Net")
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=mine.py:Net", "--perf-data=auto", "--perf-passes=2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "ValueError: no, at " in result.stderr.str()
+    assert "mine.py:Net: step 1 at batch size 2 raised ValueError: no, at " in result.stderr.str()
     assert "PARTIAL" not in result.stdout.str() and "Nothing was measured" not in result.stdout.str()
 
 

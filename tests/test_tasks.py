@@ -429,7 +429,7 @@ LOSS = "\n    def loss(self, batch): return "
     ("loss", "problem"),
     [
         ("", ""),  # there is none that could be wrong
-        (LOSS + "(self.network(batch) - 5).abs().mean() - self.network(batch).mean() * 9", ""),  # it may rise
+        (LOSS + "self.network(batch).mean()", ""),  # it rises, as it may
         (LOSS + "self.network(batch).mean() / (self.network.bias < 9).sum()", "the loss is not finite: "),
     ],
 )
