@@ -252,7 +252,7 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
     monkeypatch.setattr("perf.harness.plugin.passes.START_S", 0.0)
     result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
     result.stdout.fnmatch_lines(
-        ["1 case in 4 passes: about 2 s", "the cases take longer than those of a small network: about 6 s in all"]
+        ["1 case in 4 passes: about 2 s", "the cases take longer than expected: about 6 s in all"]
     )
     assert "no time for more" not in result.stdout.str()
 

@@ -111,9 +111,7 @@ class InPasses(Measure):
                 self.progress.line(f"{took}, as other programs use the cores: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
-                self.progress.line(
-                    f"the cases take longer than those of a small network: about {duration(limit_s)} in all"
-                )
+                self.progress.line(f"the cases take longer than expected: about {duration(limit_s)} in all")
             if self._timetable.is_last:
                 self._due |= untimed
                 self.progress.say("")
