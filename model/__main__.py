@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from data import PIPELINES, DataError, load, open_pipeline
 from model.errors import RecipeError
+from model.imports import raised
 from model.nesting import mapped
 from model.recipes import Recipe, load_recipe
 from model.task import LEARNING_RATE
@@ -165,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(here)
     try:
         recipe = load_recipe(options.model)
+        for name in recipe.unused:
+            print(f"python -m model: {recipe.name}, not used: {name}", file=sys.stderr)
         loss = (train_task if recipe.brings_data else train_on_images)(options, recipe)
         if not math.isfinite(loss):
             rate = LEARNING_RATE if options.lr is None else options.lr
@@ -176,6 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except torch.OutOfMemoryError as error:
         print(f"python -m model: out of memory at batch size {options.batch_size}: {str(error).splitlines()[0]}",
               file=sys.stderr)  # fmt: skip
+        return 1
+    except Exception as error:
+        if ":" not in options.model:
+            raise
+        print(f"python -m model: {options.model} raised {raised(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -21,6 +21,7 @@ from model import zoo
 from model.errors import RecipeError, Refused, UnknownModel
 from model.imports import LIBRARIES, file_of, guarded, import_factory, is_file, put_back, raised
 from model.language import TinyLM
+from model.members import binds
 from model.networks import SimpleNN, SmallCNN
 from model.task import Parameters, Task, is_task, sgd
 from model.task_step import TaskStep, UsersStep
@@ -43,9 +44,10 @@ class Recipe:
     convolutions run faster on tensor cores when the channels of each pixel lie side by side in memory.
 
     With `task`, the training is a user's own: `task()` gives a fresh one on the CPU, and has its own network, loss and
-    optimizers; if `brings_data`, also its data. `batch_sizes` are those to measure if the user names none; None: those
-    of its kind. `users` is True for a user's own code. `put_back` names torch's global settings that this code had
-    changed. `parameters` is their number; None if it is not known before the network is made.
+    optimizers; if `brings_data`, also its data. `batch_sizes` are those to measure if the user names none; None:
+    those of its kind. `users` is True for a user's own code. `unused` says which of its members are not used, and
+    why. `put_back` names torch's global settings that this code had changed. `parameters` is their number; None if
+    it is not known before the network is made.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Recipe:
     batch_sizes: tuple[int, ...] | None = None
     brings_data: bool = False
     users: bool = False
+    unused: tuple[str, ...] = ()
     put_back: tuple[str, ...] = field(default=(), compare=False)
     parameters: int | None = None
 
@@ -152,11 +155,12 @@ def _users_recipe(name: str) -> Recipe:
         options["classes"] = _checked_classes(name, classes)
     if is_task(factory, made):
         task = Task(name, factory, made)
-        options |= {"batch_sizes": _checked_sizes(name, task.member("batch_sizes")), "brings_data": task.brings_data}
+        options |= {"batch_sizes": _checked_sizes(name, task.member("batch_sizes")), "brings_data": task.brings_data,
+                    "unused": tuple(task.unused())}  # fmt: skip
         return Recipe(name, lambda: _task(name, factory).networks, task=partial(_task, name, factory), **options)
     options["batch_sizes"] = _checked_sizes(name, _first(places, "batch_sizes"))
     options |= {key: getattr(factory, key) for key in ("loss", "optimizer") if hasattr(factory, key)}
-    Task(name, None, made)  # it refuses what cannot be trained
+    options["unused"] = tuple(Task(name, factory, made).unused())  # a task refuses what cannot be trained
     return Recipe(name, partial(_made, name, factory), **options)
 
 
@@ -186,7 +190,10 @@ def _made(name: str, factory: Callable[[], Any], changed: list[str] | None = Non
     except RecipeError:
         raise
     except Exception as error:
-        raise RecipeError(f"{name}: the factory raised {type(error).__name__}: {error}") from error
+        place, _, attribute = name.rpartition(":")
+        lines = ("def make():", f"    return {attribute}(…)", f"# and name it: {place}:make")
+        why = f"{name}: the factory raised {type(error).__name__}: {error}"
+        raise Refused(why, *(() if binds(factory, {}) else lines)) from error
 
 
 def _first(places: tuple[object, ...], name: str) -> Any:

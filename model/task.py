@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -81,7 +82,7 @@ class Task:
         self._loss, self.loss_name = self._how_to_lose()
         self._quiet()
 
-    def _lines(self, lines: Iterable[str]) -> Iterable[str]:
+    def lines(self, lines: Iterable[str]) -> Iterable[str]:
         """The `lines` to write; a network itself has no `self.model`."""
         return of_network(lines) if isinstance(self.made, nn.Module) and not hasattr(self.made, "model") else lines
 
@@ -113,7 +114,7 @@ class Task:
             return None, "step(batch)"
         if self.network is None:
             raise Refused(
-                f"{self.name}: it has several networks, and does not say how to train them", *self._lines(LOSS_LINES)
+                f"{self.name}: it has several networks, and does not say how to train them", *self.lines(LOSS_LINES)
             )
         function = given or functional.cross_entropy
         self._of_network = True
@@ -127,26 +128,31 @@ class Task:
             if isinstance(batch, Mapping):
                 if loss is not functional.cross_entropy:
                     raise Refused(f"{self.name}: `{self.loss_name}` takes output and target, and the batch is a "
-                                  "dictionary", *self._lines(loss_lines(batch)))  # fmt: skip
+                                  "dictionary", *self.lines(loss_lines(batch)))  # fmt: skip
                 try:
                     output = network(**batch)
                 except TypeError as error:
                     if binds(network.forward, batch):
                         raise
                     raise Refused(f"{self.name}: the batch is {described(batch)}, and the network does not take that: "
-                                  f"{error}", *self._lines(loss_lines(batch))) from error  # fmt: skip
+                                  f"{error}", *self.lines(loss_lines(batch))) from error  # fmt: skip
                 found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
                 if found is None:
                     raise Refused(f"{self.name}: the batch is a dictionary, and what the network returns for it has "
-                                  "no `loss`", *self._lines(loss_lines(batch)))  # fmt: skip
+                                  "no `loss`", *self.lines(loss_lines(batch)))  # fmt: skip
                 self.loss_name = "loss of the network"
                 return found  # type: ignore[no-any-return]
             if not isinstance(batch, list | tuple) or len(batch) != 2:
                 raise Refused(f"{self.name}: the batch is no pair (input, target), but {described(batch)}, and "
-                              "there is no `loss(batch)`", *self._lines(loss_lines(batch)))  # fmt: skip
+                              "there is no `loss(batch)`", *self.lines(loss_lines(batch)))  # fmt: skip
             return loss(network(batch[0]), batch[1])
 
         return of
+
+    def lost_in(self, error: BaseException) -> bool:
+        """Whether the user's own loss of output and target raised `error`."""
+        called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        return self._of_network and self.member("loss") is not None and self.loss_name in called
 
     @property
     def has_loss(self) -> bool:
@@ -155,7 +161,7 @@ class Task:
     def loss(self, batch: Any) -> Tensor:
         """The loss of a mini-batch: a scalar tensor. Raises Refused if the task has only a whole `step`."""
         if self._loss is None:
-            raise Refused(f"{self.name}: it has a `step(batch)`, but no `loss(batch)`", *self._lines(LOSS_LINES))
+            raise Refused(f"{self.name}: it has a `step(batch)`, but no `loss(batch)`", *self.lines(LOSS_LINES))
         return self._loss(batch)
 
     @property
@@ -191,9 +197,9 @@ class Task:
         if not isinstance(several, list | tuple) or not all(isinstance(each, Optimizer) for each in several):
             also = "; what returns schedulers, too, is called `configure_optimizers`" if what == "optimizers()" else ""
             raise Refused(f"{self.name}: `{what}` must return an optimizer or several, not {described(found)}{also}",
-                          *self._lines(OPTIMIZER_LINES))  # fmt: skip
+                          *self.lines(OPTIMIZER_LINES))  # fmt: skip
         if not several and self.step is None:
-            raise Refused(f"{self.name}: `{what}` returns no optimizer", *self._lines(OPTIMIZER_LINES))
+            raise Refused(f"{self.name}: `{what}` returns no optimizer", *self.lines(OPTIMIZER_LINES))
         for each in several:
             if self.step is None and needs_closure(each):
                 raise Refused(f"{self.name}: {type(each).__name__} needs a function that computes the loss again",

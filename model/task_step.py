@@ -125,7 +125,6 @@ def facts(step: TrainingStep) -> dict[str, str]:
         "loss": loss,
         "optimizer": optimizers + default,
         "scheduler": ", ".join(schedulers),
-        "unused": "; ".join(task.unused()),
     }
     return {subject: text for subject, text in found.items() if text}
 

@@ -1,5 +1,6 @@
 """A device that queues work, on a clock of its own, and rounds on it."""
 
+from perf.harness.machine.load import Company
 from perf.harness.measurement.calls import device_timer
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.rounds import Measurement
@@ -63,7 +64,7 @@ def measurement(
         enabled=enabled,
         keep=found.update,
         on_round=on_round,
-        foreign_cpu_s=foreign_cpu_s,
+        company=Company(device.clock, foreign_cpu_s),
         energy_j=energy_j,
         clock=device.clock,
     )

@@ -89,6 +89,12 @@ def test_the_same_run_given_five_times_is_one_run(compare):
     assert code == 10 and "1 of 5 stored runs" in out
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path, capsys):
+    path = write(tmp_path / "a.json", record(1.0))
+    assert main(["compare", str(path), str(path)]) == 4
+    assert capsys.readouterr().err.endswith(": is BASE and HEAD, too: a run does not differ from itself\n")
+
+
 def test_a_smoke_run_decides_nothing(compare):
     code, out, _ = compare(*five(profile="smoke"), record(1.5, number=9, profile="smoke"))
     assert code == 10 and "a smoke run is too short for a verdict" in " ".join(out.split())

@@ -127,3 +127,29 @@ def test_the_cpu_time_of_another_process_is_the_kernels():
         assert own_s <= load.cpu_s(process.pid) < own_s + 0.1
         process.communicate("\n")
     assert load.cpu_s(process.pid) is None  # it has ended
+
+
+def test_a_case_that_is_too_short_to_count_in_is_counted_from_an_earlier_reading_on():
+    """Others use half a core until 10 s, and two from then on."""
+    now = 0.0
+    company = load.Company(lambda: now, lambda: 0.5 * min(now, 10.0) + 2.0 * max(now - 10.0, 0.0))
+
+    def case(begin, end):
+        nonlocal now
+        now = begin
+        company.begin()
+        now = end
+        return company.others_cores()
+
+    assert case(0.1, 0.2) is None  # nothing was seen before
+    assert case(0.25, 0.3) == pytest.approx(0.5)  # since the object was made
+    assert case(8.0, 9.0) == pytest.approx(0.5)
+    assert case(10.0, 10.1) == pytest.approx((0.5 * 1.0 + 2.0 * 0.1) / 1.1)  # since the end of the case before
+    assert case(11.0, 12.0) == pytest.approx(2.0)  # long enough: nothing before it counts
+
+
+def test_a_load_that_the_system_does_not_count_is_unknown():
+    clock = iter([0.0, 1.0, 2.0])
+    company = load.Company(lambda: next(clock), lambda: None)
+    company.begin()
+    assert company.others_cores() is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from perf.harness.machine import load
 from perf.harness.measurement import rounds as measure
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.rounds import Measurement
@@ -146,7 +147,7 @@ def test_progress_is_told_after_every_round_of_half_a_second():
 
 
 def test_a_load_is_known_from_the_shortest_time_on(monkeypatch):
-    monkeypatch.setattr(measure, "LOAD_S", 0.25)
+    monkeypatch.setattr(load, "SHORTEST_S", 0.25)
     device = AsyncDevice(enqueue_s=0.0)
     made, _ = measurement(device, replace(STANDARD, rounds=1), asynchronous=False, foreign_cpu_s=lambda: device.now)
     made.from_start(lambda: device.launch(0.25), lambda: None, lambda: device.launch(0.25))
@@ -257,8 +258,9 @@ def test_the_cold_start_covers_what_waiting_for_a_new_device_takes():
 
     found = {}
     made = Measurement(
-        None, synchronize, STANDARD, asynchronous=True, enabled=True, keep=found.update, clock=device.clock
-    )
+        None, synchronize, STANDARD, asynchronous=True, enabled=True, keep=found.update, clock=device.clock,
+        company=load.Company(device.clock, lambda: None),
+    )  # fmt: skip
     made.cold_start(lambda: "network", first=lambda _: device.launch(0.9))
     assert found["cold_start_s"] == pytest.approx(1.0)
 

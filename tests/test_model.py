@@ -249,6 +249,20 @@ def test_a_recipe_is_frozen():
     assert Recipe("x", SimpleNN).input_shape == (1, 28, 28)
 
 
+def test_a_run_of_a_users_training_says_what_of_it_is_not_used_and_where_it_fails(tmp_path, monkeypatch, capsys):
+    text = (
+        "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(8, 1)\n"
+        "    def batch(self, size): return 1 / (size - 64)\n    def optimisers(self): ...\n"
+    )
+    write_module(tmp_path, monkeypatch, text)
+    line = next(n for n, line in enumerate((tmp_path / "mine.py").read_text().splitlines(), 1) if "1 / " in line)
+    assert main(["--model=mine:Net", "--device=cpu", "--epochs=1"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "python -m model: mine:Net, not used: `optimisers`: did you mean `optimizers`?",
+        f"python -m model: mine:Net raised ZeroDivisionError: division by zero, at {tmp_path}/mine.py:{line}",
+    ]
+
+
 def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     assert main([f"--data-root={digits_root}", "--data=digits", "--device=cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -283,8 +283,8 @@ def test_the_time_budget_ends_it_and_the_message_names_the_option():
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.launches == LOOKS[2]
     assert judged.reason == (
-        "undecided after 8 pairs: the pairs up to a verdict take about 14 s, and the time budget of 30 s has 1 s left; "
-        "give at least --perf-time-budget=50s"
+        "undecided after 8 pairs: a verdict is possible in about 14 s, and the time budget of 30 s has 1 s left; "
+        "give at least --perf-time-budget=50s, or a quieter machine"
     )
     assert judged.low < 1 < judged.high  # what is known is said
     (judged,) = Lab(ratio=lambda case, launch: 1.15 if launch % 2 else 1 / 1.15).gate("a", budget_s=50).run()
@@ -305,7 +305,7 @@ def test_a_budget_for_fewer_launches_than_a_verdict_takes_says_how_many_those_ar
     assert (judged.verdict, judged.ratio) == (Verdict.INCONCLUSIVE, pytest.approx(2.0))
     assert judged.low is judged.high is None  # an interval of so few launches says nothing
     assert judged.reason == (
-        "1 of at least 4 pairs made: the pairs up to a verdict take about 13 s, and the time budget of 10 s has 5 s "
+        "1 of at least 4 pairs made: a verdict is possible in about 13 s, and the time budget of 10 s has 5 s "
         "left; give at least --perf-time-budget=20s"
     )
     (judged,) = Lab(ratio=lambda case, launch: 2.0).gate("a", budget_s=20).run()
@@ -334,7 +334,7 @@ def test_where_there_is_no_time_for_all_the_first_are_decided_and_the_others_nam
     assert [(judged.name, str(judged.verdict), judged.launches) for judged in found] == [
         ("a", "SAME", 4), ("b", "SAME", 4), ("c", "INCONCLUSIVE", 0), ("d", "INCONCLUSIVE", 0),
     ]  # fmt: skip
-    no_room = "not measured: the pairs up to a verdict take about 15 s, and the time budget of 25 s has 4 s left"
+    no_room = "not measured: a verdict is possible in about 15 s, and the time budget of 25 s has 4 s left"
     assert found[-1].reason.startswith(no_room)
     assert lab.now <= 25
 

@@ -15,6 +15,7 @@ import torch
 from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
 from perf.harness.plugin import hooks
+from perf.harness.record.run import Run
 from perf.harness.record.store import RunFile
 from perf.harness.workload.workload import Trainee
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
@@ -160,6 +161,21 @@ def test_a_required_device_that_is_absent_is_refused_before_anything_is_measured
 
 
 @pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--perf-modle=x", "  --perf-modle: did you mean --perf-model[?]"),
+        ("--perf-bacth=3", "  --perf-bacth: did you mean --perf-batch-size[?]"),
+        ("--pref-device", "  --pref-device: did you mean --perf-device[?]"),
+    ],
+)
+def test_a_misspelt_option_says_which_may_be_meant(perf, typed, says):
+    result = perf(STEP, typed, "--profile")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([says])
+    assert result.stderr.str().count("did you mean") == 1  # not for an option of another plugin
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--perf-batch-size=lots"], "--perf-batch-size: 'lots' is not a whole number"),
@@ -228,6 +244,15 @@ def test_the_machine_info_is_the_same_in_every_run(perf, pytester):
     assert os.uname().nodename not in json.dumps(a)
 
 
+@pytest.mark.parametrize("arguments", [[PERF, "-k", "step"], [STEP], [f"{STEP}::test_training_step"]])
+def test_a_run_of_some_cases_is_kept_but_never_the_baseline_of_a_whole_run(perf, pytester, arguments):
+    result = perf("--perf-device=cpu", *arguments)
+    smoke = "A smoke run is too short for a verdict: to compare runs, leave out --perf-profile=smoke"
+    result.stdout.fnmatch_lines(["Saved as *selection-*0001_*", smoke])
+    whole = perf("--perf-device=cpu", PERF, "--benchmark-compare", "--collect-only")
+    whole.stdout.fnmatch_lines(["NO BASELINE*"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -236,12 +261,11 @@ def test_the_machine_info_is_the_same_in_every_run(perf, pytester):
         ([f"{STEP}::test_training_step"], "test_training_step.py::test_training_step"),
     ],
 )
-def test_a_run_of_some_cases_is_kept_but_never_the_baseline_of_a_whole_run(perf, pytester, arguments, part):
+def test_a_run_of_some_cases_says_which_later_runs_can_be_compared_with_it(perf, monkeypatch, arguments, part):
+    monkeypatch.setattr(Run, "smoke", False)
     result = perf("--perf-device=cpu", *arguments)
     only = f"*(only runs of the same selection are: {part}), add --benchmark-compare to the same command"
-    result.stdout.fnmatch_lines(["Saved as *selection-*0001_*", only])
-    whole = perf("--perf-device=cpu", PERF, "--benchmark-compare", "--collect-only")
-    whole.stdout.fnmatch_lines(["NO BASELINE*"])
+    result.stdout.fnmatch_lines([only])
 
 
 @pytest.mark.parametrize("disabled", [False, True])

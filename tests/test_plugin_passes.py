@@ -1,6 +1,7 @@
 """Runs of several passes: each in a process of its own, which may do to itself whatever it likes."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from perf.harness.machine.load import Company
 from perf.harness.measurement.rounds import Pass
 from perf.harness.measurement.side_by_side.link import SideSilent
 from perf.harness.options import PROFILES
@@ -410,6 +412,22 @@ def test_one_pass_is_in_this_process(perf, pytester):
     perf(STEP, "--perf-device=cpu", "--perf-passes=1", "--perf-model=mine:factory").assert_outcomes(passed=1)
     assert (pytester.path / "pids").read_text() == str(os.getpid())
     assert "pass_rounds" not in read(kept(pytester)[-1])["benchmarks"][0]["extra_info"]
+
+
+def test_a_case_that_is_too_short_for_its_load_to_be_seen_has_that_of_the_time_before_it(perf, pytester, monkeypatch):
+    """Others use half a core; each look at the load is 0.11 s after the one before."""
+    looks = itertools.count()
+
+    def look(company):
+        now = 0.11 * next(looks)
+        company._seen.append((now, 0.5 * now))
+        return company._seen[-1]
+
+    monkeypatch.setattr(Company, "_read", look)
+    perf(STEP, "--perf-device=cpu", "--perf-passes=1", "--perf-batch-size=8,16").assert_outcomes(passed=2)
+    first, second = (one["extra_info"] for one in read(kept(pytester)[-1])["benchmarks"])
+    assert "others_cores" not in first
+    assert second["others_cores"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 
 from perf.harness.machine import load
 from perf.harness.machine.devices import Device
+from perf.harness.machine.load import SHORTEST_S
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.checks.counters import NotCounted
 from perf.harness.measurement.checks.probes import Measured
-from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.options import resolve
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
@@ -202,8 +202,8 @@ def test_a_slow_result_is_a_failure_only_on_a_machine_that_is_known_to_be_free(
 def test_the_load_beside_a_short_measurement_is_looked_at_until_the_kernel_can_count_it(attempt, machine, measured):
     one = attempt()
     one.rate(measured(150.0, seconds=0.1), "FLOP/s")
-    assert machine.waits == [pytest.approx(LOAD_S - 0.1)]
-    one.rate(measured(150.0, seconds=LOAD_S), "FLOP/s")
+    assert machine.waits == [pytest.approx(SHORTEST_S - 0.1)]
+    one.rate(measured(150.0, seconds=SHORTEST_S), "FLOP/s")
     assert len(machine.waits) == 1
 
 

@@ -26,6 +26,12 @@ REFUSED = {
         "the loss of step 1 at batch size 2 must be one number, not a Tensor (2,)",
         "return losses.mean()",
     ),
+    "loss of the batch's parts": (
+        NET + BATCH + "    def loss(self, x, y): return nn.functional.cross_entropy(self(x), y)",
+        "Net",
+        "; `loss(a, b)` gets the network's output and the target; for the whole batch",
+        "def loss(self, batch):",
+    ),
     "data by another name": (
         NET + "    def training_data(self): return [{'x': torch.rand(8)}]\n"
         "    def loss(self, batch): return self(batch['x']).sum()",
@@ -165,7 +171,7 @@ REFUSED = {
         "class Net(nn.Linear):\n    def __init__(self, size): super().__init__(784, size)",
         "Net",
         "the factory raised TypeError",
-        None,
+        "def make():",
     ),
     "stateful": (
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

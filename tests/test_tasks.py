@@ -160,7 +160,7 @@ def test_lightnings_conventions_are_understood_without_lightning():
     batch = Adds().batch(4)
     assert step(batch).item() == pytest.approx(functional.mse_loss(torch.zeros(1), torch.zeros(1)).item(), abs=20)
     assert [type(one).__name__ for one in step.optimizers] == ["Adam", "SGD"]
-    assert step.task.unused() == [
+    assert Task("mine", Module, Module()).unused() == [
         "the batch size, order and workers of `train_dataloader`: --perf-batch-size and the pipelines say",
         "`validation_step`: write `metrics(batches)`",
     ]
@@ -210,7 +210,20 @@ def test_a_dict_is_a_batch_of_hugging_face():
 )  # fmt: skip
 def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused):
     name = written(NET + BATCH + "    " + text)
-    assert unused in load_recipe(f"{name}Net").task().unused()
+    assert unused in load_recipe(f"{name}Net").unused
+
+
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("    def configure_optimizer(self): ...", "`configure_optimizer`: did you mean `configure_optimizers`?"),
+        ("def make(): return Net()\nmake.optimiser = None", "`optimiser`: did you mean `optimizer`?"),
+    ],
+)
+def test_so_it_is_for_a_network_for_images(written, text, unused):
+    recipe = load_recipe(written(NET + text) + ("make" if "make" in text else "Net"))
+    assert recipe.task is None
+    assert recipe.unused == (unused,)
 
 
 METHODS = {

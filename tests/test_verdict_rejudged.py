@@ -1,6 +1,7 @@
 """A stored qualification is judged by a spec that was made later."""
 
 import pytest
+from msgspec import structs
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
@@ -52,6 +53,8 @@ def test_what_had_no_bar_has_one_now():
 def test_what_is_slow_by_the_spec_alone_was_measured_only_once():
     (one,) = judged(check(80.0)).checks
     assert (one.verdict, one.reason) == (CheckVerdict.INCONCLUSIVE, "below the bar, and not measured a second time")
+    found = judged(check(80.0), qualification=structs.replace(BEFORE, selection=())).qualification
+    assert found.next_action.startswith("Measure this machine again, with --perf-spec=later.json. ")
     twice = check(80.0, again=81.0, again_low=80.5, again_high=81.5)
     (one,) = judged(twice).checks
     assert (one.verdict, one.reason) == (CheckVerdict.FAIL, "below the bar, and again when measured a second time")

@@ -25,6 +25,9 @@ TRIES = 3
 CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
+# The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
+SHORTEST_S = 0.3
+
 # linux/posix-timers_types.h
 CPUCLOCK_SCHED = 2
 
@@ -109,6 +112,36 @@ class Meter:
         others_s, withheld = foreign_cpu_s(), withheld_s()
         seconds = self._clock() - self._start_s
         return Load(_rate(self._others_s, others_s, seconds), _rate(self._withheld_s, withheld, seconds))
+
+
+class Company:
+    """The cores that others use while a case runs, for case after case in one process.
+
+    A case may end before the kernel has counted enough. Then the time before it counts too, from an earlier reading on.
+    """
+
+    def __init__(self, clock: Clock = time.perf_counter, foreign: Callable[[], float | None] = foreign_cpu_s) -> None:
+        self._clock, self._foreign = clock, foreign
+        self._seen: list[tuple[float, float | None]] = []  # clock and others' CPU time, at begins and ends
+        self._read()
+
+    def begin(self) -> None:
+        """A case begins."""
+        self._read()
+
+    def others_cores(self) -> float | None:
+        """A case ends: the cores that others kept busy on average since it began, or longer; None if unknown."""
+        now, after = self._read()
+        long_ago = [index for index, (when, _) in enumerate(self._seen) if now - when >= SHORTEST_S]
+        if not long_ago:
+            return None
+        self._seen = self._seen[long_ago[-1] :]
+        start, before = self._seen[0]
+        return _rate(before, after, now - start)
+
+    def _read(self) -> tuple[float, float | None]:
+        self._seen.append((self._clock(), self._foreign()))
+        return self._seen[-1]
 
 
 def look(seconds: float, clock: Clock = time.perf_counter, wait: Callable[[float], None] = time.sleep) -> Load:

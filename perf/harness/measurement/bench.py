@@ -16,7 +16,7 @@ from data import Batch, Pipeline, ResidentPipeline
 from model import TrainingStep
 from model.task_step import facts
 from perf.harness.machine import devices, memory
-from perf.harness.machine.load import Meter, crowding, foreign_cpu_s
+from perf.harness.machine.load import Company, Meter, crowding
 from perf.harness.machine.telemetry.energy import counter
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
@@ -56,7 +56,7 @@ class Bench:
 
     `benchmark` is pytest-benchmark's fixture; `on_round(done, rounds, seconds_left)` is called between rounds;
     `readings(device)(start, end)` are the samples of a device's telemetry between two times of `time.perf_counter`;
-    `one` is the pass over all cases that is running.
+    `one` is the pass over all cases that is running; `company` has seen the load by others in its earlier cases.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Bench:
         on_round: Callable[[int, int, float], None] | None,
         readings: Callable[[str], Readings] = lambda device: lambda start, end: (),
         one: Pass = ONLY,
+        company: Company | None = None,
     ) -> None:
         self._cached = None if one.cache is None else not one.first
         self._first = one.first  # what is measured once is measured in the first pass
@@ -89,7 +90,7 @@ class Bench:
             enabled=benchmark.enabled,
             keep=self.keep,
             on_round=on_round,
-            foreign_cpu_s=foreign_cpu_s,
+            company=company or Company(),
             energy_j=counter(device) if benchmark.enabled else lambda: None,
             one=one,
         )
@@ -128,7 +129,8 @@ class Bench:
         recipe = self.workload.recipe
         if recipe.task is None and not recipe.users:
             return
-        found = facts(step) | ({"put back": ", ".join(recipe.put_back)} if recipe.put_back else {})
+        left = {"unused": "; ".join(recipe.unused), "put back": ", ".join(recipe.put_back)}
+        found = facts(step) | {subject: text for subject, text in left.items() if text}
         trained = sum(one.numel() for one in step.model.parameters() if one.requires_grad)
         self.keep(training=found, trained_parameters=trained)
 

@@ -17,6 +17,7 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
+from perf.harness.machine.load import Company
 from perf.harness.measurement.between import Between, Over
 from perf.harness.measurement.calls import Clock, device_timer, medians_s, warm_up
 from perf.harness.measurement.effort import Effort
@@ -32,8 +33,6 @@ ROUND_S = 0.01
 LONG_CALL_S = 1.0
 # Measurements apart from the rounds take as long as a pass's rounds of the case, within these limits [s].
 ASIDE_S = (0.2, 1.0)
-# The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
-LOAD_S = 0.3
 # The shortest time between two progress messages on the terminal, which are written between rounds [s].
 TICK_S = 0.5
 
@@ -99,7 +98,7 @@ class Measurement:
         enabled: bool,
         keep: Callable[..., None],
         on_round: Callable[[int, int, float], None] | None = None,
-        foreign_cpu_s: Callable[[], float | None] = lambda: None,
+        company: Company,
         energy_j: Callable[[], float | None] = lambda: None,
         clock: Clock = time.perf_counter,
         one: Pass = ONLY,
@@ -108,8 +107,8 @@ class Measurement:
         self._energy_j = energy_j
         self._keep = keep
         self.others_cores: float | None = None  # cores that other programs kept busy, from the cold start to the end
-        self._company: tuple[float, float | None] | None = None  # clock and others' CPU time at the start [s]
-        self._foreign_cpu_s = foreign_cpu_s
+        self._company = company
+        self._began = False
         self.enabled = enabled
         self.calls = 0  # calls made so far in warm-up and timed rounds
         self.rounds: list[tuple[float, float]] = []  # when each timed round began and ended [s of the clock]
@@ -125,7 +124,7 @@ class Measurement:
     def cold_start(self, build: Callable[[], T], first: Callable[[T], object]) -> T:
         """Build and call once, timed together: device context, allocator, kernel choice, compilation, worker start."""
         start = self._clock()  # no wait before this: it would create the device context untimed
-        self._company = (start, self._foreign_cpu_s())
+        self._begin()
         built = build()
         first(built)
         self._keep(cold_start_s=self.timer() - start)
@@ -180,6 +179,11 @@ class Measurement:
         round_s = self._untimed(call, calls_per_round)
         self._rounds(call, round_s, iterations=calls_per_round)
 
+    def _begin(self) -> None:
+        if not self._began:
+            self._company.begin()
+        self._began = True
+
     def _untimed(self, call: Callable[[], object], calls: int) -> float:
         """Make `calls` warm-up calls; returns their total time [s]."""
         start = self.timer()
@@ -200,7 +204,7 @@ class Measurement:
         self._keep(timing="throughput" if iterations > 1 else "latency")
         rule = self._effort.stopping_rule(rounds * round_s)
         between = Between(self._clock, setup, self._ticker(rounds, round_s), rule)
-        start, foreign = self._company or (self.timer(), self._foreign_cpu_s())
+        self._begin()
         used_j, began = self._energy_j(), self.timer()
         with contextlib.suppress(Over):  # every finished round counts
             self._pedantic(
@@ -215,10 +219,9 @@ class Measurement:
         self.calls += len(self.rounds) * iterations
         once_more = len(between.spans) - len(self.rounds)
         self._keep_energy(used_j, began, len(self.rounds) * iterations + once_more)
-        after, wall_s = self._foreign_cpu_s(), self.timer() - start
-        if foreign is not None and after is not None and wall_s >= LOAD_S:
-            self.others_cores = max(0.0, (after - foreign) / wall_s)
-            self._keep(others_cores=self.others_cores)
+        if (others := self._company.others_cores()) is not None:
+            self.others_cores = others
+            self._keep(others_cores=others)
 
     def _keep_energy(self, before_j: float | None, began: float, calls: int) -> None:
         """Record the energy that the device used in the timed rounds and between them, if its counter has moved."""

@@ -98,6 +98,7 @@ def bench(
             on_round,
             state.readings,
             way.one,
+            state.company,
         )
     benchmark.skipped = True  # no warning for a case that failed before its rounds
     memory.free(workload.device)

@@ -32,7 +32,7 @@ from perf.harness.record.anonymous import anonymous
 from perf.harness.report import header
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("stepwatch", "Stepwatch: how fast does this machine train?")
     for option in OPTIONS:
         value: dict[str, Any] = (
@@ -40,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         )
         group.addoption(option.flag, **value, help=option.full_help.replace("%", "%%"))
         parser.addini(option.ini, option.full_help, default="")
+    config = pluginmanager.get_plugin("pytestconfig")
+    for typed in config.invocation_params.args if config is not None else ():
+        parser.extra_info |= preflight.meant(str(typed))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark, which opens its storage here

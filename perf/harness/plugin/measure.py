@@ -270,6 +270,8 @@ class Measure(Way):
         if self._note:  # the user has asked for a comparison already
             return [*lines, "", f"Saved as {path}"]
         last = f"To compare the next run with it{only}, add --benchmark-compare to the same command"
+        if run.smoke:
+            last = "A smoke run is too short for a verdict: to compare runs, leave out --perf-profile=smoke"
         return [*lines, "", f"Saved as {path}", last]
 
     @property

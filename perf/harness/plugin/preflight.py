@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -39,9 +41,21 @@ OTHERS = {
     "--parallel-threads": ("parallel_threads", 1, "runs each test in several threads"),
     "--workers": ("workers", 1, "runs tests at the same time"),
 }
+# The beginning of our options, as it may be misspelt: `--pref-model`.
+BEGIN = re.compile(r"--p\w{3}[-_]")
 DEFAULT = "default"  # the origin of a setting that nobody has typed
 CHOSEN = "chosen"  # the origin of a number of threads that no user has typed
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default, relative to the current folder
+
+
+def meant(typed: str) -> dict[str, str]:
+    """What a misspelt option may mean: `{"--perf-modle": "did you mean --perf-model?"}`. Empty if it is like none."""
+    name = typed.partition("=")[0]
+    flags = {option.flag.removeprefix("--perf-"): option.flag for option in OPTIONS}
+    if name in flags.values() or not BEGIN.match(name):
+        return {}
+    close = difflib.get_close_matches(BEGIN.sub("", name, count=1), flags, n=1, cutoff=0.5)
+    return {name: f"did you mean {flags[close[0]]}?"} if close else {}
 
 
 def check_swallowed(config: pytest.Config) -> None:

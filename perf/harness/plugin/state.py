@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from perf.harness.machine.load import Company
 from perf.harness.machine.telemetry.sampler import Sampler, as_record, sampler_of
 from perf.harness.machine.telemetry.source import Sample, Source
 from perf.harness.options import Settings
@@ -39,6 +40,7 @@ class State:
     deselected: str = ""  # the name of an item that -k or another option left out
     complete: bool = False
     judgements: list[Judgement] = field(default_factory=list)
+    company: Company = field(default_factory=Company)  # what others use of the cores in this process
     # Samples devices and host during the measurements.
     telemetry: Sampler | None = None
 

@@ -58,10 +58,10 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     one_device = len({check.device for check in ordered}) == 1
     columns = (
         Column.words("verdict", [check.said for check in ordered]),
-        Column.words("check", [check.name for check in ordered]),
+        Column.names("check", [check.name for check in ordered]),
         Column.words("device", [check.device for check in ordered], spare=2 if one_device else 0),
         Column("value", list(map(value, ordered))),
-        Column("bar", list(map(_bar, ordered)), spare=0 if one_device else 1),
+        Column("bar", list(map(_bar, ordered))),
     )
     blocks: list[Block] = [Table(f"Checks of {letter}" if letter else "Checks", columns)] if ordered else []
     if any("±" in value(check) for check in ordered):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import RecordError, Run
@@ -12,7 +15,7 @@ from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
 from perf.harness.verdict.checks import OTHERS, Bar, Measurement, judge, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
-from perf.harness.verdict.machine import explained, qualification
+from perf.harness.verdict.machine import MEASURED_ONCE, explained, qualification
 from perf.harness.verdict.required import unjudged
 
 
@@ -34,6 +37,8 @@ def rejudged(run: Run, spec: Spec) -> Run:
         notes=before.notes,
         complete=run.complete,
     )
+    by_this = MEASURED_ONCE.replace("FILE", shlex.quote(spec.source))
+    found = structs.replace(found, next_action=found.next_action.replace(MEASURED_ONCE, by_this))
     return replace(run, checks=checks, qualification=found)
 
 

@@ -5,7 +5,7 @@ A user's training makes two steps and one evaluation, at two samples and at its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -131,7 +131,7 @@ def _try_step(name: str, step: TrainingStep, batch: Batch, when: str, of: str) -
         loss = _tried(name, when + of, lambda: step(*batch))
     else:
         step.zero_grad()
-        loss = _tried(name, when + of, lambda: step.forward(*batch))
+        loss = _tried(name, when + of, lambda: step.forward(*batch), step)
         _check_loss(name, loss, when)
         _tried(name, when, lambda: step.backward(loss))
         _tried(name, when, step.update)
@@ -163,7 +163,7 @@ def _check_loss(name: str, loss: Any, when: str) -> None:
         raise Refused(f"{name}: the loss of {when} has no gradient", *GRADIENT_LINES)
 
 
-def _tried(name: str, when: str, call: Callable[[], Any]) -> Any:
+def _tried(name: str, when: str, call: Callable[[], Any], step: TrainingStep | None = None) -> Any:
     """What `call` returns. Raises RecipeError with the user's line if it raises anything."""
     try:
         return call()
@@ -171,7 +171,10 @@ def _tried(name: str, when: str, call: Callable[[], Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:
         said = raised(error)
-        lines = RESET_LINES if "hidden" in str(error) and "size" in str(error) else ()
+        lines: Iterable[str] = RESET_LINES if "hidden" in str(error) and "size" in str(error) else ()
+        if isinstance(step, TaskStep) and step.task.lost_in(error):
+            said += f"; `{step.task.loss_name}(a, b)` gets the network's output and the target; for the whole batch"
+            lines = step.task.lines(LOSS_LINES)
         raise Refused(f"{name}: {when} raised {said}", *lines) from error
 
 

@@ -13,14 +13,13 @@ import torch
 from perf.harness.machine.devices import Device
 from perf.harness.machine.effective_clock import effective_clock_hz
 from perf.harness.machine.identity import clock_hz, cpu_kind, highest_clock_hz
-from perf.harness.machine.load import Clock, Meter
+from perf.harness.machine.load import SHORTEST_S, Clock, Meter
 from perf.harness.machine.telemetry.reasons import HARDWARE, names
 from perf.harness.machine.telemetry.source import Sample
 from perf.harness.machine.telemetry.summary import condense, share_with
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.measurement.checks.timing import Reading
-from perf.harness.measurement.rounds import LOAD_S
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
@@ -161,8 +160,8 @@ class Attempt:
         end = self._clock()
         self._spans.append((start, end))
         self._calls.append(made.calls)
-        if end - start < LOAD_S:  # the kernel counts too coarsely to see others in a shorter time
-            self._wait(LOAD_S - (end - start))
+        if end - start < SHORTEST_S:  # the kernel counts too coarsely to see others in a shorter time
+            self._wait(SHORTEST_S - (end - start))
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
         missing = meter.read().missing_cores(threads)

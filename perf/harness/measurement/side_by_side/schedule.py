@@ -175,7 +175,9 @@ class Gate:
         more_s, left_s = math.ceil(self._until_look_s([case])), max(0.0, self._left())
         budget = f"the time budget of {self._budget_s:.0f} s has {math.floor(left_s)} s left"
         more = f"give at least --perf-time-budget={needed_s}s"
-        return f"{done}: the pairs up to a verdict take about {more_s} s, and {budget}; {more}"
+        if made >= paired.LOOKS[0]:
+            more += ", or a quieter machine"
+        return f"{done}: a verdict is possible in about {more_s} s, and {budget}; {more}"
 
     def _look(self, before: set[str]) -> None:
         """Decide the cases that can be decided, and report those that were not decided `before` this launch."""
