@@ -91,6 +91,25 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
 
 
 @pytest.mark.parametrize(
+    ("others", "rounds", "asynchronous", "measured"),
+    [(0.7, None, False, True), (0.8, None, False, False), (0.8, 500, False, True), (0.8, None, True, True)],
+)
+def test_beside_programs_that_have_the_cores_nothing_is_measured_aside(
+    monkeypatch, others, rounds, asynchronous, measured
+):
+    """On two cores with two threads. A user who names the rounds gets it all."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    device = AsyncDevice(enqueue_s=0.0)
+    effort = replace(STANDARD, rounds=rounds)
+    made, _ = measurement(device, effort, asynchronous=asynchronous, foreign_cpu_s=lambda: others * device.now)
+    made.run(lambda: device.launch(1e-3))
+    made.enqueue(lambda: device.launch(1e-3))
+    made.overhead({size: lambda: device.launch(1e-3) for size in (2, 4, 8)})
+    assert (made.found["enqueue_s"] is not None, made.found["overhead_s"] is not None) == (measured, measured)
+
+
+@pytest.mark.parametrize(
     ("round_s", "rounds"),
     [(1e-9, 5000), (0.001, 4000), (0.9, 5), (6.0, 5), (10.0, 3), (29.0, 2), (30.0, 2), (31.0, 1), (1000.0, 1)],
 )

@@ -189,24 +189,42 @@ def test_a_step_and_a_pass_that_take_too_long_on_a_cpu_are_skipped(perf, monkeyp
     )
 
 
-@pytest.mark.parametrize(("slow", "skipped"), [(0, False), (2, False), (3, True)])
-def test_a_step_that_is_slow_by_chance_does_not_skip_its_case(slow, skipped, monkeypatch):
-    """A call is 100 steps. The first `slow` steps take 0.3 s, the others 0.1 s; the limit is 20 s."""
+@pytest.mark.parametrize(
+    ("slow", "missing", "planned", "says"),
+    [
+        (0, 1.3, False, None),
+        (2, 1.3, False, None),
+        (
+            3,
+            1.3,
+            False,
+            "takes about 30 s, by the fastest of 3 steps while other programs use 1.3 of its cores, and .* 20 s$",
+        ),
+        (3, 0.0, True, "takes about 30 s, by the fastest of 3 steps, and the profile smoke allows 20 s$"),
+        (0, 0.7, True, None),
+        (0, 0.8, True, "takes about 10 s, .* while other programs use 0.8 of its cores, and .* allows 5.1 s then$"),
+        (3, 0.8, True, "takes about 30 s, .* allows 5.1 s then$"),
+    ],
+)
+def test_a_step_that_is_slow_by_chance_does_not_skip_its_case(slow, missing, planned, says, monkeypatch):
+    """A call is 100 steps. The first `slow` steps take 0.3 s, the others 0.1 s; the limit is 20 s.
+
+    In a run that plans its time, it is 5.1 s where 0.8 of two cores or more are missing.
+    """
     readings = iter([time for number in range(3) for time in (0.0, 0.3 if number < slow else 0.1)])
     restored = []
     trainee = types.SimpleNamespace(step=lambda *batch: None, restore=lambda: restored.append(True))
     bench = types.SimpleNamespace(
         _longest_s=20.0,
+        _longest_starved_s=5.1 if planned else 20.0,
         workload=types.SimpleNamespace(batches=lambda count: [()], device=types.SimpleNamespace(name="cpu")),
         measurement=types.SimpleNamespace(timer=lambda: next(readings)),
         definition=types.SimpleNamespace(title="Epoch"),
         info=types.SimpleNamespace(profile="smoke"),
     )
-    monkeypatch.setattr(Load, "missing_cores", lambda self, threads: 1.3)
-    why = (
-        "cpu: one epoch takes about 30 s, by the fastest of 3 steps while other programs use 1.3 of its cores, and the "
-    )
-    with pytest.raises(TooLong, match=why) if skipped else contextlib.nullcontext():
+    monkeypatch.setattr(Load, "missing_cores", lambda self, threads: missing)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    with pytest.raises(TooLong, match=f"^cpu: one epoch {says}") if says else contextlib.nullcontext():
         Bench.check_length(bench, trainee, 100)
     assert restored
 

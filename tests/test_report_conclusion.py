@@ -177,6 +177,19 @@ def test_the_worst_of_the_marked_rows_comes_first_and_a_row_has_all_its_marks():
     assert list(csv.DictReader(render([run(*rows)], format="csv").splitlines()))[1]["marks"] == "CROWDED UNSTEADY"
 
 
+def test_of_many_marked_cases_the_worst_are_named_and_the_others_counted():
+    rows = [
+        benchmark("training_step", batch=64 + size, samples=STEADY, crowding=0.5, others_cores=1.0 + size / 10)
+        for size in range(7)
+    ]
+    text = render([run(*rows)], width=500)
+    named = ", ".join(
+        f"training step at batch {64 + size} (others: {1 + size / 10:.1f} cores)" for size in (6, 5, 4, 3, 2)
+    )
+    assert f"CROWDED on cpu: {named}, and 2 more. Do not trust" in text
+    assert text.count("CROWDED") == 8
+
+
 def test_the_way_to_a_gpu_names_a_file_only_where_a_shell_takes_it():
     for source, command in (
         ("runs/cpu.json", "python -m perf report runs/cpu.json gpu.json"),

@@ -28,6 +28,10 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 # The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
 SHORTEST_S = 0.3
 
+# The cores that are missing, per thread. Beside two busy loops on two cores, half of them are; steps then take 1 to 100
+# times as long.
+STARVED = 0.4
+
 # linux/posix-timers_types.h
 CPUCLOCK_SCHED = 2
 
@@ -84,6 +88,11 @@ def quota_cores() -> float | None:
 def crowding(others: float, threads: int) -> float:
     """How many cores our `threads` threads lack while others keep `others` cores busy."""
     return max(0.0, others + threads - (os.cpu_count() or 1))
+
+
+def starved(missing_cores: float | None, threads: int) -> bool:
+    """Whether so many cores are missing for `threads` threads that times only say how busy the machine is."""
+    return (missing_cores or 0.0) >= STARVED * threads
 
 
 @dataclass(frozen=True)

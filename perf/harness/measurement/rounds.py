@@ -17,7 +17,7 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
-from perf.harness.machine.load import Company
+from perf.harness.machine.load import Company, crowding, starved
 from perf.harness.measurement.between import Between, Over
 from perf.harness.measurement.calls import Clock, device_timer, medians_s, warm_up
 from perf.harness.measurement.effort import Effort
@@ -109,6 +109,7 @@ class Measurement:
         self.others_cores: float | None = None  # cores that other programs kept busy, from the cold start to the end
         self._company = company
         self._began = False
+        self._starved = False
         self.enabled = enabled
         self.calls = 0  # calls made so far in warm-up and timed rounds
         self.rounds: list[tuple[float, float]] = []  # when each timed round began and ended [s of the clock]
@@ -222,6 +223,9 @@ class Measurement:
         if (others := self._company.others_cores()) is not None:
             self.others_cores = others
             self._keep(others_cores=others)
+            threads = torch.get_num_threads()
+            planned = self._effort.rounds is None and not self._asynchronous
+            self._starved = planned and starved(crowding(others, threads), threads)
 
     def _keep_energy(self, before_j: float | None, began: float, calls: int) -> None:
         """Record the energy that the device used in the timed rounds and between them, if its counter has moved."""
@@ -276,8 +280,10 @@ class Measurement:
         self._keep(overhead_s=fixed_cost({size: found[0] for size, found in medians.items() if found is not None}))
 
     def _medians_s(self, call: Callable[[], object], *stops: Clock) -> list[float] | None:
-        """As `medians_s`; None if not `enabled`."""
-        return medians_s(call, self.timer, stops, most_s=self._aside_s) if self.enabled else None
+        """As `medians_s`; None if not `enabled`, or if other programs had the cores and the user named no rounds."""
+        if not self.enabled or self._starved:
+            return None
+        return medians_s(call, self.timer, stops, most_s=self._aside_s)
 
     def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
         """Run one epoch and record where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""

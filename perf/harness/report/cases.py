@@ -26,7 +26,7 @@ ALWAYS = ("measured", "skipped")
 FAILURES = ("failed", "out-of-memory", "slower", "missing")
 # A line has up to this many reasons or names, and the number of the others.
 LISTED = 3
-MAX_REASON = 100
+MAX_REASON = 200
 
 
 def counts(runs: Sequence[Run]) -> list[Notes]:

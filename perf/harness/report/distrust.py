@@ -12,6 +12,8 @@ from perf.harness.verdict.marks import UNSTEADY, Mark
 from perf.harness.verdict.rows import Row
 
 MEETING = "Threads that wait for each other often do that: try --perf-threads=1."
+# The cases that a warning names; each row has its marks, too.
+MOST_NAMED = 5
 CHOOSING = "Each process may find the device at another clock, or choose other algorithms for the same operations."
 
 
@@ -49,8 +51,9 @@ def _marked(
     several = several_networks(rows)
     worst_first = sorted((row for row in rows if mark in row.marks), key=badness, reverse=True)
     for group in grouped(worst_first, lambda row: row.label):
-        cases = ", ".join(called(row, several) + words(badness(row)) for row in group)
-        yield group[0], f"{mark} on {group[0].label}: {cases}."
+        cases = [called(row, several) + words(badness(row)) for row in group[:MOST_NAMED]]
+        more = [f"and {len(group) - MOST_NAMED} more"] if len(group) > MOST_NAMED else []
+        yield group[0], f"{mark} on {group[0].label}: {', '.join([*cases, *more])}."
 
 
 def _others(cores: float) -> str:
