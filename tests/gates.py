@@ -41,8 +41,8 @@ class World:
         return Judgement(case.name, **self.found[short])
 
 
-def axes(device, batch_size, pipeline):
-    return [device, batch_size, pipeline, "eager", "fp32", None]
+def axes(device, batch_size, pipeline, execution="eager"):
+    return [device, batch_size, pipeline, execution, "fp32", None]
 
 
 class FakeSide:

@@ -45,6 +45,15 @@ def test_a_benchmark_that_neither_side_can_have_is_skipped_with_the_reason(gate,
     )
 
 
+def test_a_mode_that_the_device_does_not_have_is_skipped_as_in_a_plain_run(gate, world):
+    for side in SIDES:
+        world.more[side] = {"training_step": [("cpu", 64, None, "cudagraph")]}
+    result = gate("-rs")
+    assert result.ret == 0
+    why = "SKIPPED *cudagraph on cpu: CUDA graphs need a CUDA device*"
+    result.stdout.fnmatch_lines_random([why, "compared 4 · missing 0 · new 0 · *", "4 SAME"])
+
+
 def test_a_benchmark_that_one_side_cannot_have_is_missing_or_new(gate, world):
     world.facts["head"] |= NO_INFERENCE
     result = gate()

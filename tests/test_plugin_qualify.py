@@ -150,6 +150,17 @@ def test_a_busy_machine_is_inconclusive_and_no_failure(qualify, pytester, monkey
     assert {one["reason"] for one in perf["checks"]} == {"others take 1.5 cores"}
 
 
+@pytest.mark.parametrize(("busy", "said"), [(2.0, 1), (0.0, 0)])
+def test_a_busy_machine_is_said_at_the_beginning(qualify, monkeypatch, busy, said):
+    monkeypatch.setattr(load, "look", lambda seconds: load.Load(busy, None))
+    result = qualify(check="preconditions")
+    line = "others take 2.0 cores (allowed: *): checks that need the cores will be INCONCLUSIVE. Ctrl-C ends this run"
+    found = [text for text in result.outlines if "Ctrl-C ends this run" in text]
+    assert len(found) == said
+    if said:
+        result.stdout.fnmatch_lines([line])
+
+
 def test_what_others_may_take_is_set_or_follows_from_what_one_busy_core_does(qualify, pytester, monkeypatch):
     monkeypatch.setattr("perf.harness.plugin.qualify.usable_cores", lambda: 64)
     monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.5)

@@ -36,6 +36,8 @@ from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.rows import PLAIN_PIPELINE
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
+from perf.harness.workload.modes.errors import Unsupported
+from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.workload import OWN
 
 APART = (
@@ -178,6 +180,10 @@ class SideBySide(Way):
             return self._item(item, item.name, why_not=BY_NAME[benchmark].not_gated)
         if axes.pipeline == "workers":
             return self._item(item, item.name, why_not=NOT_PINNED)
+        try:
+            Mode(axes.execution, axes.precision).check(device.torch_device)
+        except Unsupported as reason:  # on both sides, as in a plain run
+            return self._item(item, item.name, why_not=str(reason))
         if head.error:
             verdict = Verdict.MISSING if head.unknown else Verdict.INVALID
             return self._item(item, item.name, verdict=verdict, reason=f"head: {head.error}")

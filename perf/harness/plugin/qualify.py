@@ -27,7 +27,7 @@ from perf.harness.plugin.metrics import CHECKS, check_of, place, turn, variants
 from perf.harness.plugin.results import Results
 from perf.harness.plugin.way import Way
 from perf.harness.record import RecordError, Run
-from perf.harness.record.check import CheckVerdict
+from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
 from perf.harness.report.qualification import one_line
@@ -219,6 +219,7 @@ class Qualify(Way):
             )
             raise
         self._results.keep(item.nodeid, attempt.result)
+        self._warn_of_load(attempt.result)
         if missed := self._results.missed(attempt.result):
             raise pytest.fail.Exception(f"{missed}: {attempt.result.reason}", pytrace=False)
         found, inconclusive = attempt.result, self.settings.inconclusive
@@ -228,6 +229,12 @@ class Qualify(Way):
             raise pytest.fail.Exception(one_line(found), pytrace=False)
         if found.verdict is not CheckVerdict.PASS:
             pytest.skip(one_line(found))
+
+    def _warn_of_load(self, found: Check) -> None:
+        """Say at the beginning of a run that its machine is busy: most checks take minutes, and would judge nothing."""
+        if (found.check, found.variant) == (preflight.ALWAYS, "load") and found.verdict is CheckVerdict.INCONCLUSIVE:
+            how = "checks that need the cores will be INCONCLUSIVE. Ctrl-C ends this run"
+            self.progress.line(f"{found.reason} (allowed: {found.bar:.2g}): {how}")
 
     def as_record(self) -> dict[str, Any]:
         return super().as_record() | self._results.as_record()
