@@ -193,6 +193,13 @@ def test_a_run_that_is_not_there_is_refused(baseline, keep, wanted):
     assert code == 4 and "no such run in" in err and err.count("\n") == 1
 
 
+def test_a_folder_is_no_run(baseline, keep, tmp_path):
+    keep(*four())
+    assert baseline("accept", str(tmp_path))[2].endswith(
+        ": is a folder: name a run, or choose the folder with --storage\n"
+    )
+
+
 def test_the_beginning_of_several_names_is_refused(baseline, keep):
     keep(*four())
     assert "several runs have such a name" in baseline("accept", "000")[2]

@@ -159,6 +159,12 @@ def test_what_failed_in_a_selected_run_is_missing(compare):
     assert "epoch[cpu-bs64-resident]: failed: the loss does not fall" in out
 
 
+def test_a_result_that_is_not_in_the_file_is_missing(compare):
+    cases = [{"name": full(NAMES[1]), "outcome": "measured", "reason": ""}]
+    head = record(number=9, names=NAMES[:1], cases=cases)
+    assert "it was measured, but its result is not in the file" in compare(*five(), head)[1]
+
+
 def test_a_run_that_did_not_finish_misses_what_it_did_not_measure(compare):
     code, out, _ = compare(*five(), record(number=9, names=NAMES[:1], unfit=["1 deselected"], complete=False))
     assert code == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -321,6 +322,8 @@ PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
         (Standing.NOT_QUALIFIED, [replace(PASSED, verdict=FAIL)] * 2, True, "memory copy on cpu stands twice"),
         (Standing.QUALIFIED, [replace(PASSED, value=0.9, bar=1.0, want="at least")], True, "a value beyond its bar"),
         (Standing.QUALIFIED, [replace(PASSED, value=7, bar=0, want="at most")], True, "a value beyond its bar"),
+        (Standing.QUALIFIED, [replace(PASSED, value=None, bar=1.0)], True, "is PASS with a bar and no value"),
+        (Standing.QUALIFIED, [replace(PASSED, value=math.nan, bar=1.0)], True, "is PASS with a bar and no value"),
         (Standing.QUALIFIED, [replace(PASSED, value=1.0, bar=1.0, want="at least")], True, ""),
         (Standing.QUALIFIED, [replace(PASSED, value=0, bar=0, want="at most")], True, ""),
         (Standing.PARTLY, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),

@@ -484,7 +484,7 @@ def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():
     text = render([run(trained, **MACHINE)], width=120)
     assert re.search(r"tokens/s.*perplexity", text)
     assert re.search(r"16 +resident +cpu .* 1,020 .* 6\.1[89]", text)  # 16 samples of 128 tokens in 2 s
-    assert "training  mine.py:Net: loss loss(batch), optimizer Adam (lr 0.1), 7 parameters trained" in text
+    assert "training  mine.py:Net: loss(batch), optimizer Adam (lr 0.1), 7 parameters trained" in text
     assert "counted in tokens (128 per sample)" in " ".join(text.split())
     assert "mine.py:Net, not used: `metric`: did you mean `metrics`?" in text
     both = run(benchmark("epoch", "cpu", 16, "resident"), trained)

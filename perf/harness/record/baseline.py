@@ -64,6 +64,8 @@ def find_run(storage: Path, wanted: str) -> Path:
     """The file `wanted`, or the only run in `storage` whose name begins with `wanted`. Raises RecordError."""
     if Path(wanted).is_file():
         return Path(wanted)
+    if wanted and Path(wanted).is_dir():
+        raise RecordError(wanted, "", "is a folder: name a run, or choose the folder with --storage")
     found = [path for path in _files(storage, "*.json") if wanted and path.name.startswith(wanted)]
     if len(found) == 1:
         return found[0]

@@ -136,6 +136,8 @@ class Qualification(msgspec.Struct, frozen=True):
             seen.add((check.name, check.device))
             if check.verdict is CheckVerdict.PASS and check.beyond:
                 return f"{check.name} on {check.device} is PASS with a value beyond its bar"
+            if check.verdict is CheckVerdict.PASS and check.bar is not None and check.value is None:
+                return f"{check.name} on {check.device} is PASS with a bar and no value"
             failed = check.verdict is CheckVerdict.FAIL
             if (failed and self.standing is not Standing.NOT_QUALIFIED) or (
                 good and (check.injected or check.verdict is CheckVerdict.INCONCLUSIVE)

@@ -202,7 +202,12 @@ def _training(run: Run) -> list[str]:
     for benchmark in run.benchmarks:
         known, name = benchmark.texts("training"), benchmark.text("model")
         if known and name and name not in found:
-            said = [f"{subject} {text}" for subject, text in known.items() if subject != "unused"]
+            # `loss(batch)` says itself that it is a loss.
+            said = [
+                text if text.startswith(subject) else f"{subject} {text}"
+                for subject, text in known.items()
+                if subject != "unused"
+            ]
             if (trained := benchmark.number("trained_parameters")) != benchmark.number("parameters") and trained:
                 said.append(f"{quantities.count(trained)} parameters trained")
             if unit := benchmark.text("unit"):

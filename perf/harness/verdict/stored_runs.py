@@ -215,6 +215,8 @@ def _explained(judgement: Judgement, base_s: Mapping[str, Sequence[float]], case
     if judgement.verdict is not Verdict.MISSING or case is None:
         return judgement
     reason = f"{case.outcome}: {case.reason}" if case.reason else case.outcome
+    if case.outcome == "measured":
+        reason = "it was measured, but its result is not in the file"
     return missing(judgement.name, base_s[judgement.name], reason)
 
 
