@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+if __package__ in (None, ""):  # called as `python STEPWATCH/model`, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -68,7 +71,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def usable_device(name: str) -> torch.device:
     """The device called `name`, or the best device here if `name` is empty. Raises RuntimeError if the device fails."""
     best = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    device = torch.device(name) if name else best
+    try:
+        device = torch.device(name) if name else best
+    except RuntimeError:
+        raise RuntimeError("no device has this name; use cpu, cuda, cuda:1, mps or xpu") from None
     try:
         torch.zeros(1, device=device).sum().item()
     except (AssertionError, NotImplementedError) as error:  # a build without CUDA raises the first; `meta` the second

@@ -110,7 +110,7 @@ class Task:
                               *STEP_LINES)  # fmt: skip
             more = (0,) * (required(training_step) - 1)
             return (lambda batch: _of_training_step(training_step(batch, *more))), "training_step(batch, 0)"
-        if self.network is None and self.step is not None:
+        if self.step is not None and given is None and (self.network is None or self.brings_data):
             return None, "step(batch)"
         if self.network is None:
             raise Refused(
@@ -264,7 +264,7 @@ class Task:
         found += [f"`{name}`: {instead}" for name, instead in NOT_CALLED.items() if name in written]
         for name in sorted(written - set(MEMBERS) - set(NOT_CALLED) - {"forward"}):
             if close := difflib.get_close_matches(
-                name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.82
+                name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.8
             ):
                 found.append(f"`{name}`: did you mean `{close[0]}`?")
         if self.step is None:

@@ -219,7 +219,7 @@ def test_a_narrow_terminal_gets_a_narrow_report(good, monkeypatch, capsys):
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 70
     monkeypatch.setenv("COLUMNS", "300")
     assert main(["report", str(good)]) == 0
-    assert 70 < max(map(len, capsys.readouterr().out.splitlines())) <= 100
+    assert 100 < max(map(len, capsys.readouterr().out.splitlines())) <= 140
 
 
 @pytest.mark.parametrize("format", ["terminal", "github", "csv", "json"])

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -350,7 +351,7 @@ def test_the_same_seed_gives_the_same_losses_through_any_pipeline(digits_root, c
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("--device=gpu", "--device=gpu:"),
+        ("--device=gpu", "--device=gpu: no device has this name; use cpu, cuda, cuda:1, mps or xpu"),
         ("--device=meta", "--device=meta:"),
         ("--epochs=0", "must be 1 or more, not 0"),
         ("--batch-size=many", "invalid whole number value: 'many'"),
@@ -372,6 +373,12 @@ def test_a_training_that_diverges_says_so_and_fails(digits_root, capsys):
     arguments = [f"--data-root={digits_root}", "--data=digits", "--epochs=1", "--lr=1e9", "--batch-size=4096"]
     assert main([*arguments, "--device=cpu"]) == 1
     assert "the loss is not finite; try a lower --lr than 1e+09" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_command_can_be_named_from_any_other(tmp_path):
+    command = [sys.executable, ROOT / "model", "--epochs=0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (4, "python -m model: argument --epochs: must be 1 or more, not 0\n")
 
 
 def test_the_command_runs_from_another_folder(digits_root, tmp_path, torch_process):

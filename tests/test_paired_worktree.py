@@ -1,6 +1,7 @@
 """A commit's files in a folder of their own, with a real git: what is refused, and that nothing else is touched."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,9 +66,28 @@ def test_an_unknown_ref_is_refused_by_name_with_what_to_do(repository, ref):
     with pytest.raises(RefError) as caught:
         commit(repository, ref)
     assert str(caught.value) == (
-        f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; "
-        "in CI, fetch it first (git fetch origin main)"
+        f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; `git branch` lists the branches"
     )
+
+
+@pytest.mark.parametrize("shallow", [False, True])
+def test_a_branch_that_a_clone_does_not_have_is_fetched_by_the_command_that_is_printed(repository, tmp_path, shallow):
+    clone, how = tmp_path / "clone", ["--depth=1"] if shallow else ["--single-branch"]
+    subprocess.run(["git", "clone", "-q", *how, "--branch=feature/slow", repository.as_uri(), clone], check=True)
+    with pytest.raises(RefError) as caught:
+        commit(clone, "origin/main")  # and not "did you mean origin/feature/slow?", which is head
+    command = str(caught.value).partition("; fetch it first: ")[2]
+    assert ("--unshallow" in command) == shallow
+    subprocess.run(shlex.split(command), cwd=clone, check=True, capture_output=True)
+    assert commit(clone, "origin/main") == git(repository, "rev-parse", "main")
+    with pytest.raises(RefError, match=r"did you mean origin/main\?$"):
+        commit(clone, "main")
+
+
+def test_a_repository_without_a_commit_has_no_ref(tmp_path):
+    git(tmp_path, "init", "-q", "-b", "main")
+    with pytest.raises(RefError, match=r"; it has no commit yet$"):
+        commit(tmp_path, "main")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +96,7 @@ def test_an_unknown_ref_is_refused_by_name_with_what_to_do(repository, ref):
 def test_a_ref_that_stands_for_another_is_asked_for(repository, ref, meant):
     """A clone has one branch of its own, and those of its origin under other names."""
     git(repository, "update-ref", "refs/remotes/origin/develop", "HEAD")
-    with pytest.raises(RefError, match=rf"; did you mean {meant}\?$" if meant else "; in CI, fetch it first"):
+    with pytest.raises(RefError, match=rf"; did you mean {meant}\?$" if meant else "; `git branch` lists the branches"):
         commit(repository, ref)
 
 

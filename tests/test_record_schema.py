@@ -1,7 +1,6 @@
 """perf/schema.json, which people read, and the types that records are written and read by say the same."""
 
 import json
-from pathlib import Path
 
 import pytest
 from msgspec.json import schema_components
@@ -10,8 +9,9 @@ from perf.harness.record.check import Check, Qualification
 from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import Baseline, Case, Medians
+from tests.conftest import ROOT, validator
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "perf/schema.json").read_text())
+SCHEMA = json.loads((ROOT / "perf/schema.json").read_text())
 PERF = SCHEMA["$defs"]["perf"]["properties"]
 TYPES = {
     ExtraInfo: SCHEMA["$defs"]["extra_info"],
@@ -69,3 +69,9 @@ def test_a_schema_that_differs_is_found():
         "value: ['null', 'number'] here, ['number'] in the schema",
         "verdict: other words",
     ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "perf/results").glob("*.json")), ids=lambda path: path.stem)
+def test_every_published_record_has_the_schema(path):
+    """Also those of earlier versions: what a later version adds is required of none."""
+    assert [error.message for error in validator().iter_errors(json.loads(path.read_text()))] == []

@@ -39,6 +39,13 @@ REFUSED = {
         "step 1 at batch size 2 (images and labels, as it has no dataset(), train_dataloader() or batch(size)) raised",
         None,
     ),
+    "data of a network by another name": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(8, 1)\n"
+        "    def bacth(self, size): return torch.rand(size, 8), torch.rand(size, 1)",
+        "Net",
+        "or batch(size) (not used: `bacth`: did you mean `batch`?): ",
+        None,
+    ),
     "batch of one size": (
         NET
         + "    def batch(self, size): return torch.rand(8, 784)\n    def loss(self, batch): return self(batch).sum()",
@@ -483,6 +490,10 @@ def test_what_a_loaders_worker_raised_has_the_users_line():
         '  File "/home/me/mine.py", line 12, in __getitem__\n    raise ValueError("broken")\nValueError: broken\n'
     )
     assert raised(ValueError(text)) == "ValueError: broken, at /home/me/mine.py:12"
+
+
+def test_what_was_raised_is_one_line():
+    assert raised(ValueError("too many\n  of them")) == "ValueError: too many of them"
 
 
 def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(perf, pytester):

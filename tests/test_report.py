@@ -490,7 +490,7 @@ def test_a_case_that_had_time_for_two_passes_is_marked():
     step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
     twice = benchmark("epoch", samples=(30.0, 31.0), pass_rounds={"1": 1, "2": 1})
     said = render([run(step, twice, passes=5)], width=110)
-    assert "30.5 s ±23% (2 passes)" in said
+    assert "30.5 s ±21% (2 passes)" in said
     assert "time (2 passes): no time for more passes; the interval between two is wide." in said
     wide = "time: an interval between two passes is wide; between three it is less than a third of that."
     assert wide not in said

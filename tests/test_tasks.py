@@ -15,7 +15,7 @@ from torch.nn import functional
 from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
 from model.task_step import facts
 from perf.harness.machine.devices import Device
-from perf.harness.measurement.learned import quality
+from perf.harness.measurement.learned import quality, training_problem
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.report import render
@@ -453,6 +453,41 @@ def test_a_gate_takes_a_whole_step_for_right_as_a_plain_run_does(written, digits
     assert made.problem(200).startswith(problem) and bool(made.problem(200)) is bool(problem)
     assert (unable(work.recipe) == {}) is bool(loss)
     made.close()
+
+
+STEP_OF_A_MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.actor = nn.Linear(3, 1)
+        self.optimizer = torch.optim.SGD(self.parameters(), 0.1)
+
+    def batch(self, size):
+        return {"state": torch.randn(size, 3), "reward": torch.rand(size, 1)}
+
+    def step(self, batch):
+        self.optimizer.zero_grad()
+        (-self.actor(batch["state"]) * batch["reward"]).mean().backward()
+        self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("more", ["", "\n    def forward(self, state): return self.actor(state)"])
+def test_a_module_with_a_step_of_its_own_is_asked_for_no_output(written, digits_root, more):
+    """As an agent that learns by rewards: its step need not call what the module itself computes, if it does."""
+    work = workload(written, STEP_OF_A_MODULE + more, Mode(), digits_root)
+    check_contract(work.recipe, work.data.train, 16)
+    assert list(unable(work.recipe)) == ["inference"]
+    assert work.trainee().fresh.has_loss is False
+
+
+@pytest.mark.parametrize(("last", "problem"), [(1.0 - 1e-8, True), (1.0, True), (1.0 - 1e-6, False)])
+def test_a_loss_that_falls_by_no_more_than_rounding_does_not_fall(last, problem):
+    trainee = SimpleNamespace(fresh=SimpleNamespace(has_loss=True))
+    assert training_problem(trainee, 1.0, last, 8).startswith("the loss does not fall: ") == problem
 
 
 def test_what_ends_the_program_in_count_or_metrics_is_refused_with_its_line(written, digits_root):

@@ -65,7 +65,7 @@ def test_the_record_says_what_was_trained_with(run, name, loss, optimizer):
     said = found[name, "training_step", None]["training"]
     assert (said["loss"], said["optimizer"]) == (loss, optimizer)
     assert said.get("scheduler") == ("CosineAnnealingLR" if name == "loop.py:Loop" else None)
-    assert f"{name}: loss {loss}, optimizer" in printed
+    assert f"{name}: {loss if loss.startswith('loss') else f'loss {loss}'}, optimizer" in printed
 
 
 def test_a_unit_is_counted(run):

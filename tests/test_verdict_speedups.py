@@ -141,6 +141,8 @@ def test_a_row_knows_what_it_reaches_of_the_devices_matrix_products():
     for missing in ("flop_per_sample", "matmul_flop_per_s"):
         assert row_of(**known | {missing: None}).share_of_matmul is None
     assert row_of(**known | {"matmul_flop_per_s": 0}).share_of_matmul is None
+    assert row_of(**known | {"crowding": 0.2}).share_of_matmul == pytest.approx(0.5)
+    assert row_of(**known | {"crowding": 0.3}).share_of_matmul is None  # CROWDED
 
 
 def test_a_strangers_file_gives_a_median_and_a_spread_only_if_it_has_quartiles():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perf.harness.record import RecordError
 from perf.harness.record.write import write_text
-from perf.harness.report import FORMATS, PAGE, encodable
+from perf.harness.report import FORMATS, PAGE, WIDE_PAGE, encodable
 from perf.here import local
 
 # pytest's code for a wrong usage.
@@ -25,7 +25,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def width(output: Path | None = None) -> int:
     """The width [columns] of a page for the file `output`, or for the terminal."""
-    return PAGE if output is not None else min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
+    return PAGE if output is not None else min(WIDE_PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
 
 def deliver(text: str, output: Path | None = None, *, format: str = FORMATS[0]) -> None:

@@ -46,6 +46,25 @@ def factory():
 
 factory.input_shape, factory.classes = (1, 28, 28), 10
 """
+WHOLE = """
+import torch
+from torch import nn
+
+class Pair:
+    def __init__(self):
+        self.one, self.two, self.wasted = nn.Linear(64, 64), nn.Linear(64, 64), torch.ones(200, 200)
+        self.optimizer = torch.optim.SGD([*self.one.parameters(), *self.two.parameters()], lr=1e-3)
+
+    def batch(self, size):
+        return torch.randn(size, 64)
+
+    def step(self, batch):
+        for _ in range({waste}):
+            self.wasted @ self.wasted
+        self.optimizer.zero_grad()
+        (self.two(self.one(batch)) - batch).square().mean().backward()
+        self.optimizer.step()
+"""
 TASK, IMPORT = "from nets import factory\n", "from common import WASTE"
 STEP = ["-k", "training_step and bs64"]
 
@@ -154,6 +173,10 @@ ROWS = {
                   {"nets.py": net(more="self.held = torch.zeros(100_000_000)")}, ("HEAVIER", 1), options=(*STEP,)),
     "frozen": Row("the backbone is frozen", {"nets.py": net()}, {"nets.py": net(cut=".detach()")}, ("INVALID", 1),
                   options=(*STEP,)),
+    "whole": Row("a training with a whole step and no loss, as a GAN", {"nets.py": WHOLE.format(waste=0)},
+                 {"nets.py": WHOLE.format(waste=2)}, ("SLOWER", 1), "nets.py:Pair", options=(*STEP,)),
+    "same": Row("the same training on both sides", {"nets.py": WHOLE.format(waste=0)}, {"README": "words"}, ("SAME", 0),
+                "nets.py:Pair", options=(*STEP,)),
     "accepted": Row("a slowdown that a commit accepts", {"nets.py": net()}, {"nets.py": net(waste=2)}, ("ACCEPTED", 0),
                     options=(*STEP,), message="twice\n\nPerf-Accept: training_step[*]: twice the work"),
 }  # fmt: skip

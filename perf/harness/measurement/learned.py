@@ -13,6 +13,8 @@ from perf.harness.workload.workload import Trainee, Workload
 
 # After fewer steps than this, the loss need not have fallen: `--benchmark-disable` runs only one step.
 FALLING_STEPS = 8
+# A loss that falls by less than this share of it has only been rounded (float32).
+ROUNDING = 1e-7
 
 
 def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
@@ -48,9 +50,9 @@ def training_problem(trainee: Trainee, first: float, last: float, steps: int) ->
         return ""
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
-    if not isinstance(trainee.fresh, UsersStep) and steps >= FALLING_STEPS and not last < first:
+    if not isinstance(trainee.fresh, UsersStep) and steps >= FALLING_STEPS and not last < first - ROUNDING * abs(first):
         return (
-            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; "
-            "the step does not train the network"
+            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; the step does not train "
+            "the network, its learning rate is too high or too low, or its data has nothing to learn"
         )
     return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perf.harness.report import PAGE
+from perf.harness.report import PAGE, WIDE_PAGE
 from perf.harness.report.quantities import duration
 
 # DEC private: save and restore the cursor; CSI K: erase to the end of the line. What pytest wrote stays in place.
@@ -35,7 +35,7 @@ class Progress:
     @property
     def columns(self) -> int:
         """The width of a page: at most that of the terminal, or of COLUMNS, if there is one of them."""
-        return min(PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
+        return min(WIDE_PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
     def start_case(self, name: str, number: int, of: int) -> Callable[[int, int, float], None] | None:
         """Show that a case starts. Returns the function to call between its rounds, or None if nothing is shown."""

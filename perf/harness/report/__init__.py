@@ -16,14 +16,24 @@ from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same_machine
 from perf.harness.report.footnotes import footnotes
-from perf.harness.report.layout import PAGE, Block, Fixed, Heading, Notes, encodable, formatted
+from perf.harness.report.layout import PAGE, WIDE_PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import hardware, machines, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
 from perf.harness.report.together import together
 from perf.harness.verdict.rejudged import unjudged_of
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
-__all__ = ["FORMATS", "PAGE", "UnknownReference", "encodable", "header", "render", "summary", "workflow_commands"]
+__all__ = [
+    "FORMATS",
+    "PAGE",
+    "WIDE_PAGE",
+    "UnknownReference",
+    "encodable",
+    "header",
+    "render",
+    "summary",
+    "workflow_commands",
+]
 
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.

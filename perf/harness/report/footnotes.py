@@ -49,8 +49,9 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append("time: the median, ± half the interquartile range.")
     if any(row.summary.passes > 1 for row in rows):
         notes.append("time: the median of the passes through all cases, ± half its 95% interval between them.")
-    if any(row.few_passes for row in single):
-        notes.append(f"time (1 pass): {few}; ± half the interquartile range of its rounds.")
+    if once := [row for row in rows if row.few_passes == 1]:
+        none = "" if all(row.summary.spread is not None for row in once) else "; one round has none"
+        notes.append(f"time (1 pass): {few}; ± half the interquartile range of its rounds{none}.")
     if any(row.few_passes == 2 for row in rows):
         notes.append(f"time (2 passes): {few}; the interval between two is wide.")
     if any(row.few_passes is None and row.summary.passes == 2 for row in rows):

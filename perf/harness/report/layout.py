@@ -19,8 +19,8 @@ from tabulate import tabulate
 
 from perf.harness.report.quantities import NONE
 
-# The widest page that is still easy to read [columns].
-PAGE = 100
+# A page that is easy to read [columns], for a file; and the widest one for a terminal, on which every table is whole.
+PAGE, WIDE_PAGE = 100, 140
 ELLIPSIS = "…"
 # A column that may be shortened keeps at least this many characters: `dataloader`, `A:cuda:12`.
 MIN_COLUMN = 10

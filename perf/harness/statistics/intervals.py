@@ -78,7 +78,8 @@ def summary(passes: Passes) -> Summary:
     if len(passes) == 1:
         return median_and_spread(passes[0])
     log = _log_of_passes(passes)
-    return Summary(exp(log.value), exp(_margin(log)) - 1, sum(map(len, passes)), len(passes))
+    margin = _margin(log)
+    return Summary(exp(log.value), (exp(margin) - exp(-margin)) / 2, sum(map(len, passes)), len(passes))
 
 
 def scatter(passes: Passes) -> float | None:

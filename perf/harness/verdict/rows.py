@@ -123,10 +123,11 @@ class Row:
         """The FLOP/s of this row as a share of those of the device's own matrix products; None if unknown.
 
         No step is faster than its products. Where it seems so, something has disturbed the measurement of the products.
+        Other programs disturb the products more than most steps, so the share of a CROWDED row is unknown, too.
         """
         flop_per_s, most = self.flop_per_s, self.benchmark.number("matmul_flop_per_s")
         share = flop_per_s / most if flop_per_s is not None and most else None
-        return None if share is None or share > MOST_OF_MATMUL else share
+        return None if share is None or share > MOST_OF_MATMUL or Mark.CROWDED in self.marks else share
 
     @property
     def j_per_sample(self) -> float | None:

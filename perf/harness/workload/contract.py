@@ -54,7 +54,7 @@ def check_contract(recipe: Recipe, data: OwnSplit | None = None, batch_size: int
                       *CLOSURE_LINES)  # fmt: skip
     for size in dict.fromkeys((MINIMAL_BATCH, batch_size or MINIMAL_BATCH)):
         batch = _batch(recipe, data, size)
-        of = f" (images and labels, as {NO_DATA})" if recipe.task and data is None else ""
+        of = f" (images and labels, as {NO_DATA}{_misspelt(recipe)})" if recipe.task and data is None else ""
         for number in (1, 2):
             step.model.train()
             _try_step(recipe.name, step, batch, f"step {number} at batch size {size}", of)
@@ -74,7 +74,7 @@ def _check_images(recipe: Recipe) -> None:
             logits = model(images)
     except (Exception, SystemExit) as error:
         raise RecipeError(f"{recipe.name}: the network fails on images {tuple(images.shape)} float32, which it gets "
-                          f"as {NO_DATA}: {raised(error)}") from error  # fmt: skip
+                          f"as {NO_DATA}{_misspelt(recipe)}: {raised(error)}") from error  # fmt: skip
     expected = (MINIMAL_BATCH, recipe.classes)
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -82,6 +82,11 @@ def _check_images(recipe: Recipe) -> None:
         lines = shape if isinstance(logits, Tensor) else of_network(LOSS_LINES, logits)
         raise Refused(f"{recipe.name}: for images {tuple(images.shape)} the network must return logits {expected}, "
                       f"not {got}{_more(logits)}", *lines)  # fmt: skip
+
+
+def _misspelt(recipe: Recipe) -> str:
+    """What of the training is not used: it may be what makes its data."""
+    return f" (not used: {'; '.join(recipe.unused)})" if recipe.unused else ""
 
 
 def _more(output: object) -> str:

@@ -13,6 +13,8 @@ GIT_S = 600
 FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 # What imports, runs and installations write, as git's pathspecs.
 WRITTEN = ("*.pyc", "__pycache__", ".benchmarks/**", "*.egg-info/**")
+# How like the ref that is meant must be, from 0 to 1: `mian` for `main`, and not `origin/main` for `origin/slow`.
+LIKELY = 0.7
 # `REF...` is what git itself calls the merge base of REF and HEAD.
 MERGE_BASE = "..."
 
@@ -42,20 +44,28 @@ def commit(repository: Path, ref: str) -> str:
     except RefError:
         if ref.startswith(("/", ".", "~")):
             raise RefError(f"there is no folder {ref}") from None
-        what_to_do = _meant(repository, ref) or "in CI, fetch it first (git fetch origin main)"
         raise RefError(
-            f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; {what_to_do}"
+            f"{ref!r} is neither a folder nor a commit, branch or tag of {repository}; {_what_to_do(repository, ref)}"
         ) from None
 
 
-def _meant(repository: Path, ref: str) -> str:
-    """A question for the branch or tag that `ref` may stand for: of a remote, or spelled nearly so; "" if none is."""
+def _what_to_do(repository: Path, ref: str) -> str:
+    """What to do about a `ref` that is not known: the one that may be meant, or how to fetch it."""
     try:
         names = git(repository, "for-each-ref", "--format=%(refname:short)").split()
-    except RefError:  # it is no repository
-        return ""
-    close = [name for name in names if name.endswith(f"/{ref}")] or difflib.get_close_matches(ref, names, n=1)
-    return f"did you mean {close[0]}?" if close else ""
+        remotes = git(repository, "remote").split()
+        shallow = git(repository, "rev-parse", "--is-shallow-repository") == "true"
+    except RefError as error:
+        return str(error)
+    if not names:
+        return "it has no commit yet"
+    likely = [name for name in names if name.endswith(f"/{ref}")]
+    if close := likely or difflib.get_close_matches(ref, names, n=1, cutoff=LIKELY):
+        return f"did you mean {close[0]}?"
+    if not remotes:
+        return "`git branch` lists the branches"
+    whole = "--unshallow " if shallow else ""
+    return f"fetch it first: git fetch {whole}{remotes[0]} '+refs/heads/*:refs/remotes/{remotes[0]}/*'"
 
 
 def _merge_base(repository: Path, ref: str) -> str:
