@@ -124,6 +124,13 @@ def test_the_steps_are_shown_under_their_roofline():
     assert ROOFLINE in render_qualification([*STEPS, *CHECKS[3:4]], GOOD, width=100)
 
 
+def test_what_bounds_a_step_beside_other_programs_is_not_known():
+    crowded = [replace(step, crowding=0.3) for step in STEPS]
+    shown = render_qualification([*crowded, *CHECKS[3:4]], GOOD, width=100).splitlines()
+    rows = [line for line in shown[shown.index("Roofline") :] if line.startswith("step bs")]
+    assert rows and all(row.endswith("  –") for row in rows)
+
+
 def test_a_step_with_nothing_to_hold_it_against_says_so():
     text = render_qualification([replace(STEPS[0], details=NOWHERE)], GOOD, width=100)
     assert "step bs64  cpu             0  0 FLOP/s         –      –  –" in text
@@ -324,6 +331,8 @@ PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
         (Standing.QUALIFIED, [replace(PASSED, value=7, bar=0, want="at most")], True, "a value beyond its bar"),
         (Standing.QUALIFIED, [replace(PASSED, value=None, bar=1.0)], True, "is PASS with a bar and no value"),
         (Standing.QUALIFIED, [replace(PASSED, value=math.nan, bar=1.0)], True, "is PASS with a bar and no value"),
+        (Standing.QUALIFIED, [replace(PASSED, value=-7, bar=0, want="at most")], True, "is PASS with a value below 0"),
+        (Standing.QUALIFIED, [replace(PASSED, value=5.0, low=9.0, high=1.0)], True, "outside its own interval"),
         (Standing.QUALIFIED, [replace(PASSED, value=1.0, bar=1.0, want="at least")], True, ""),
         (Standing.QUALIFIED, [replace(PASSED, value=0, bar=0, want="at most")], True, ""),
         (Standing.PARTLY, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),
@@ -361,6 +370,10 @@ def test_what_was_qualified_by_the_rules_of_an_older_version_says_so():
     rest = "preconditions, matmul fp32, memory triad, cores, patterns, sustained, numerics, replay self, loader"
     lacking = f"not judged on cpu, and required of its kind (CPU): {rest}"
     assert f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}" in text
+    (row,) = json.loads(render([parse(json.dumps(told), "q.json")], format="json"))
+    assert row["qualification_reasons"].startswith("by the rules of this version, the machine is PARTLY QUALIFIED: not")
+    both = render([parse(json.dumps(told), "q.json"), parse(json.dumps(told), "r.json")], width=1000)
+    assert f"A, B: by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}" in both
     told["perf"] |= {"qualification": Qualification(Standing.PARTLY, (), "Nothing.").as_record()}
     assert "by the rules" not in render([parse(json.dumps(told), "q.json")])
 

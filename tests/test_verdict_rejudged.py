@@ -1,12 +1,14 @@
 """A stored qualification is judged by a spec that was made later."""
 
+from dataclasses import replace
+
 import pytest
 from msgspec import structs
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Reference, Spec
-from perf.harness.verdict.checks import Measurement
+from perf.harness.verdict.checks import NO_BAR, Measurement
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.rejudged import rejudged
 from perf.harness.verdict.tally import standing_exit
@@ -148,3 +150,8 @@ def test_the_exit_code_is_that_of_the_worst_machine(standings, code):
 def test_only_a_qualification_can_be_judged_by_a_spec():
     with pytest.raises(RecordError, match=r"a.json: not a qualification, so that no spec can judge it"):
         judged(qualification=None)
+
+
+def test_a_value_that_is_missing_is_said_and_not_a_bar():
+    missing = replace(check(), value=None, low=None, high=None, reason=NO_BAR)
+    assert judged(missing).checks[0].reason == "the record has no value"

@@ -93,6 +93,13 @@ class Check:
         return {"at least": self.value < self.bar, "at most": self.value > self.bar}.get(self.want, False)
 
     @property
+    def within(self) -> bool:
+        """Whether the value is in its interval, as far as these are known."""
+        if self.value is None:
+            return True
+        return (self.low is None or self.low <= self.value) and (self.high is None or self.value <= self.high)
+
+    @property
     def others(self) -> list[tuple[float, float | None, float | None]]:
         """The measurements that do not count, up to two: value, and the ends of its interval."""
         found = ((self.again, self.again_low, self.again_high), (self.third, self.third_low, self.third_high))
@@ -138,6 +145,10 @@ class Qualification(msgspec.Struct, frozen=True):
                 return f"{check.name} on {check.device} is PASS with a value beyond its bar"
             if check.verdict is CheckVerdict.PASS and check.bar is not None and check.value is None:
                 return f"{check.name} on {check.device} is PASS with a bar and no value"
+            if check.value is not None and check.verdict is CheckVerdict.PASS and check.value < 0:
+                return f"{check.name} on {check.device} is PASS with a value below 0"
+            if not check.within:
+                return f"the value of {check.name} on {check.device} is outside its own interval"
             failed = check.verdict is CheckVerdict.FAIL
             if (failed and self.standing is not Standing.NOT_QUALIFIED) or (
                 good and (check.injected or check.verdict is CheckVerdict.INCONCLUSIVE)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perf.harness.record.check import Standing
 from perf.harness.record.run import Run, some_of
 from perf.harness.report import reviewer
 from perf.harness.report.benchmark_tables import tables
@@ -17,10 +16,10 @@ from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, WIDE_PAGE, Block, Fixed, Heading, Notes, encodable, formatted
-from perf.harness.report.qualification import hardware, machines, qualification
+from perf.harness.report.qualification import TODAY, hardware, machines, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
 from perf.harness.report.together import together
-from perf.harness.verdict.rejudged import unjudged_of
+from perf.harness.verdict.rejudged import lacking_today
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.
 MARGIN = "   "
-TODAY = "by the rules of this version, the machine is PARTLY QUALIFIED:"
 
 
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:
@@ -70,19 +68,13 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
-            if lacking := _lacking_today(run):
+            if lacking := lacking_today(run):
                 blocks.append(Notes([f"{letter + ': ' if letter else ''}{TODAY}", *lacking]))
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes([f"Nothing was measured{_too_early(runs)}.{_required(runs)}"]))
     return formatted(blocks, format, width, FORMATS)
-
-
-def _lacking_today(run: Run) -> list[str]:
-    """Why a stored QUALIFIED, which may be of an older version, would be less today."""
-    qualified = run.qualification is not None and run.qualification.standing is Standing.QUALIFIED
-    return unjudged_of(run) if qualified else []
 
 
 def _too_early(runs: Sequence[Run]) -> str:

@@ -16,6 +16,8 @@ from perf.harness.report.commands import USUAL
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, command, page
 from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.keys import apart
+from perf.harness.verdict.marks import CROWDED
+from perf.harness.verdict.rejudged import lacking_today
 from perf.harness.verdict.roofline import PHASE
 
 SPREAD = "±: half the 95% interval of the median of the repetitions, as a share of it."
@@ -30,6 +32,7 @@ WAITS = "data wait, copy: the input pipeline. The samples/s of the steps do not 
 NO_LIMIT = "A step without a share has no limit: this run did not measure matmul and memory, and no datasheet is known."
 
 
+TODAY = "by the rules of this version, the machine is PARTLY QUALIFIED:"
 # What a reader of a ticket looks for first; the record has the rest.
 IDENTITY = (
     "virtual machine", "vendor", "product", "serial", "board", "board serial", "BIOS", "microcode", "sockets",
@@ -91,6 +94,7 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     `found` has the letter, the host and the run of each machine. The host is "" in an anonymous record.
     """
     judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
+    runs = {letter: run for letter, _, run in found}
     if len(judged) < 2:
         return []
     ordered = sorted(judged, key=lambda one: tuple(Standing).index(one[2].standing))
@@ -103,6 +107,8 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     reasons: dict[str, list[str]] = {}
     for letter, _, standing, checks in ordered:
         if standing.standing is Standing.QUALIFIED:
+            if lacking := lacking_today(runs[letter]):
+                reasons.setdefault(f"{TODAY} {'; '.join(lacking)}", []).append(letter)
             continue
         # What a verdict notes, such as a device that is absent, is no reason for it.
         because = [reason for reason in standing.reasons if reason not in standing.notes]
@@ -224,7 +230,7 @@ def _roofline(checks: Sequence[Check]) -> list[Block]:
         Column("achieved", [_detail(check, "achieved_flop_per_s", "FLOP/s") for check in steps], spare=1),
         Column("possible", [_detail(check, "possible_flop_per_s", "FLOP/s") for check in steps], spare=1),
         Column("share", [_share(_number(check, "share_of_possible")) for check in steps]),
-        Column.words("bound by", [_text(check, "bound_by") for check in steps]),
+        Column.words("bound by", list(map(_bound_by, steps))),
     )
     counted = [check for check in steps if not check.details.get("uncounted")]
     unlimited = any(_number(check, "share_of_possible") is None for check in counted)
@@ -232,6 +238,11 @@ def _roofline(checks: Sequence[Check]) -> list[Block]:
     uncounted = dict.fromkeys(_text(check, "uncounted") for check in steps if check not in counted)
     notes = [f"not counted, because torch's counter does not see: {name}" for name in uncounted]
     return [Table("Roofline", columns), Notes([COUNTED, *limits, *notes, *([NO_LIMIT] if unlimited else [])])]
+
+
+def _bound_by(check: Check) -> str:
+    """What bounds a step. Beside other programs, that is not known, because most of its time may be theirs."""
+    return quantities.NONE if (check.crowding or 0.0) > CROWDED else _text(check, "bound_by")
 
 
 def _number(check: Check, key: str) -> float | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import structs
 
-from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.check import Check, CheckVerdict, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
-from perf.harness.verdict.checks import OTHERS, Bar, Measurement, judge, strictest
+from perf.harness.verdict.checks import NO_BAR, OTHERS, Bar, Measurement, judge, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
 from perf.harness.verdict.machine import MEASURED_ONCE, explained, qualification
 from perf.harness.verdict.required import unjudged
@@ -47,6 +47,12 @@ def _is_slow_step(check: Check) -> bool:
     return check.check == "step" and check.verdict is CheckVerdict.FAIL and check.value is not None
 
 
+def lacking_today(run: Run) -> list[str]:
+    """Why a stored QUALIFIED, which may be of an older version, would be less by the rules of this one; else empty."""
+    qualified = run.qualification is not None and run.qualification.standing is Standing.QUALIFIED
+    return unjudged_of(run) if qualified else []
+
+
 def unjudged_of(run: Run) -> list[str]:
     """One sentence for each device of the machine of which not all that is required today was judged."""
     devices = run.perf.get("devices")
@@ -63,7 +69,11 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
         return check
     if (digest := check.details.get("digest")) is not None:
         return golden(check, str(digest), str(check.details.get("digest_key")), spec)
-    if check.value is None or not check.unit or check.low is None or check.check not in DEPENDS_ON:
+    if check.check not in DEPENDS_ON:
+        return check
+    if check.value is None and check.verdict is CheckVerdict.UNJUDGED:
+        return replace(check, reason=check.reason.replace(NO_BAR, "the record has no value"))
+    if check.value is None or not check.unit or check.low is None:
         return check
     found = bar_of(spec, check.check, check.variant, check.unit, key_of(check.check, check.device, perf))
     if isinstance(found, str):
