@@ -251,6 +251,7 @@ def test_what_is_heavier_fails_and_says_both_sizes(gate, world):
             "1 HEAVIER · 3 SAME",
         ]
     )
+    assert "head comes to another loss: training_step[cpu-bs64] 2.3 → 2.25; its time may be that" in result.stdout.str()
 
 
 def test_what_a_commit_accepts_passes_with_its_reason(gate, world):

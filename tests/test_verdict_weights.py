@@ -3,7 +3,7 @@
 import pytest
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.verdict.weights import LEAST_BYTES, Weight, frozen, heavier, weighed
+from perf.harness.verdict.weights import LEAST_BYTES, Weight, frozen, heavier, other_losses, weighed
 
 MIB = 2**20
 ALL = {"backbone.weight": True, "backbone.bias": True, "head.weight": True, "frozen.table": False}
@@ -49,7 +49,7 @@ def test_what_is_slower_and_heavier_says_both():
     found = weighed(judged(Verdict.SLOWER, "CPU time +9.0%"), BASE, Weight(500 * MIB, ALL, 2.25), 0.05)
     assert (found.verdict, found.reason) == (
         Verdict.SLOWER,
-        "CPU time +9.0%; training takes 500.0 MiB instead of 100.0 MiB",
+        "CPU time +9.0%; also HEAVIER: training takes 500.0 MiB instead of 100.0 MiB",
     )
 
 
@@ -70,6 +70,13 @@ def test_a_frozen_backbone_is_invalid_and_whoever_accepts_that_reads_of_the_rest
     slower = "; SLOWER +23%: CPU time +9.0%" if verdict is Verdict.SLOWER else ""
     heavier = "; training takes 3.0 MiB instead of 1.0 MiB"
     assert found.reason == f"head does not train 5 parameters that base trains: 0, 1, 2 and 2 more{heavier}{slower}"
+
+
+@pytest.mark.parametrize(("head", "said"), [(2.25, ""), (2.27, ""), (2.28, "2.25 → 2.28"), (None, "")])
+def test_another_loss_is_said_because_a_time_says_nothing_of_it(head, said):
+    found = weighed(judged(Verdict.SAME), BASE, Weight(MIB, ALL, head), 0.05)
+    sentence = f"head comes to another loss: a {said}; its time may be that of another training"
+    assert other_losses([found]) == ([sentence] if said else [])
 
 
 def test_what_is_invalid_keeps_its_reason():

@@ -34,6 +34,7 @@ from perf.harness.report.reviewer import judged, unfinished
 from perf.harness.verdict.accepted import Acceptance, accept
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.rows import PLAIN_PIPELINE
+from perf.harness.verdict.weights import other_losses
 from perf.harness.workload.axes import Axes
 from perf.harness.workload.benchmarks import BY_NAME, place
 from perf.harness.workload.modes.errors import Unsupported
@@ -280,6 +281,8 @@ class SideBySide(Way):
             self._frozen = gate.frozen
             if gate.other_data:
                 self._notes.append("base and head train on different data, which each of them brings")
+            else:
+                self._notes += other_losses(self._judgements.values())
             self._seconds, self._others_cores = gate.elapsed_s, gate.others_cores
 
     def as_record(self) -> dict[str, Any]:

@@ -6,15 +6,17 @@ The allocator's bytes and the parameters that are trained do not vary from run t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.record.run import some_of
+from perf.harness.record.run import short_name, some_of
 from perf.harness.record.values import CountOrZero
 
 # Less than this is no news, whatever share it is [bytes].
 MIB = LEAST_BYTES = 2**20
+# Losses after the same steps differ by far less than this share, where only the order of operations has changed.
+OTHER_LOSS = 0.01
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,22 @@ def weighed(judgement: Judgement, base: Weight, head: Weight, max_memory: float)
         said = f"training takes {head.bytes / MIB:,.1f} MiB instead of {base.bytes / MIB:,.1f} MiB"
     slower = judgement.verdict is Verdict.SLOWER
     if said and slower and not cut:
-        return replace(known, reason="; ".join(filter(None, [judgement.reason, said])))
+        return replace(known, reason="; ".join(filter(None, [judgement.reason, f"also HEAVIER: {said}"])))
     if cut or said:  # the first is the verdict; who accepts that reads of the rest, too
         time = with_change(judgement) if slower or judgement.verdict is Verdict.INCONCLUSIVE else judgement.reason
         verdict = Verdict.INVALID if cut else Verdict.HEAVIER
         return replace(known, verdict=verdict, reason="; ".join(filter(None, [cut, said, time])))
     return known
+
+
+def other_losses(judgements: Iterable[Judgement]) -> list[str]:
+    """A sentence if head comes to another loss than base, after the same steps on the same data; else empty."""
+    found = []
+    for one in judgements:
+        base, head = one.base_loss, one.head_loss
+        if base is not None and head is not None and abs(head - base) > OTHER_LOSS * abs(base):
+            found.append(f"{short_name(one.name)} {base:.4g} → {head:.4g}")
+    return [f"head comes to another loss: {some_of(found)}; its time may be that of another training"] if found else []
 
 
 def with_change(judgement: Judgement) -> str:
