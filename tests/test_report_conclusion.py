@@ -190,6 +190,37 @@ def test_of_many_marked_cases_the_worst_are_named_and_the_others_counted():
     assert text.count("CROWDED") == 8
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "forward_s", "device", "more", "said"),
+    [
+        ("workers", 2.9, "cpu", {}, False),
+        ("workers", 6.5, "cpu", {}, True),
+        ("dataloader", 6.5, "cpu", {}, False),  # it has no processes
+        ("workers", 6.5, "cuda", {}, False),  # its processes do not use the GPU's cores
+        ("workers", 6.5, "cpu", {"crowding": 1.0}, False),  # other programs may be the reason
+    ],
+)
+def test_a_step_that_is_far_slower_inside_an_epoch_is_said(pipeline, forward_s, device, more, said):
+    """The epoch has 100 steps; alone, a step takes 10 ms."""
+    step = benchmark("training_step", device, seconds=0.01)
+    phases = {"data_wait": 1.0, "copy": 0, "forward": forward_s, "backward": 0.05, "optimizer": 0.05, "other": 0}
+    epoch = benchmark(
+        "epoch", device, 64, pipeline, 8.0, phases_s=phases, phases_wall_s=8.0, samples_per_iteration=6_400, **more
+    )
+    text = render([run(step, epoch)], width=1000)
+    sentence = "Inside the epoch with workers at batch 64 on cpu, a training step takes 6.60× as long as alone: "
+    assert (sentence in text) == said and ("Inside" in text) == said
+
+
+def test_a_factor_of_times_that_are_not_to_be_trusted_says_so():
+    phases = {"data_wait": 8.5, "copy": 0, "forward": 1, "backward": 0, "optimizer": 0, "other": 0}
+    rows = [
+        benchmark("epoch", pipeline="dataloader", samples=(10.0,) * 5, phases_s=phases, phases_wall_s=10),
+        benchmark("epoch", pipeline="resident", samples=(1.0,) * 5, crowding=0.5),
+    ]
+    assert "resident makes it 10.0× faster, by times that are CROWDED." in render([run(*rows)], width=1000)
+
+
 def test_the_way_to_a_gpu_names_a_file_only_where_a_shell_takes_it():
     for source, command in (
         ("runs/cpu.json", "python -m perf report runs/cpu.json gpu.json"),

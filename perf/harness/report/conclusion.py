@@ -17,6 +17,7 @@ from perf.harness.report.facts import cpu_state
 from perf.harness.report.layout import INDENT, PAGE, Block, Fixed, Notes, command
 from perf.harness.report.phrases import (
     at_batch,
+    called,
     device,
     in_mode,
     kind_in_words,
@@ -36,6 +37,7 @@ from perf.harness.verdict.fastest import (
     duels,
     grouped,
     relation,
+    slow_inside,
 )
 from perf.harness.verdict.marks import Mark
 from perf.harness.verdict.parity import much
@@ -61,6 +63,7 @@ def conclusion(found: Speedups) -> list[Block]:
         *_bests(found),
         *_cpus(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
+        *_inside(rows),
         *_threads(rows),
         *advice(found),
         *largest_batches(found.untimed),
@@ -70,6 +73,17 @@ def conclusion(found: Speedups) -> list[Block]:
     if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
         blocks += _invitation(rows[0].run)
     return blocks
+
+
+def _inside(rows: Sequence[Row]) -> list[str]:
+    """The epochs in which a training step takes far longer than alone, and what to try."""
+    several = several_networks(rows)
+    return [
+        f"Inside the {called(row, several)} on {row.label}, a training step takes {quantities.times(factor)} as long "
+        "as alone: the processes of the pipeline use the cores for which torch's threads wait. Try fewer "
+        "--perf-threads."
+        for row, factor in slow_inside(rows)
+    ]
 
 
 def _threads(rows: Sequence[Row]) -> list[str]:
@@ -229,7 +243,9 @@ def _epoch(found: Training, epoch: Row) -> str:
     better = found.better
     if better is None or better.pipeline_speedup is None:
         return text
-    return f"{text}: {better.pipeline} makes it {quantities.times(better.pipeline_speedup.point)} faster"
+    doubt = [mark for mark in (Mark.CROWDED, Mark.UNSTEADY) if mark in (*epoch.marks, *better.marks)]
+    by = f", by times that are {' and '.join(doubt)}" if doubt else ""
+    return f"{text}: {better.pipeline} makes it {quantities.times(better.pipeline_speedup.point)} faster{by}"
 
 
 def _incomparable(found: Speedups) -> list[str]:

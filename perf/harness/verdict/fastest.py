@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from perf.harness.options import EXECUTIONS, PRECISIONS
 from perf.harness.statistics.intervals import Passes, Ratio, ratio
+from perf.harness.verdict.marks import Mark
 from perf.harness.verdict.parity import same_training
 from perf.harness.verdict.rows import PLAIN_PIPELINE, Row
 from perf.harness.verdict.speedups import Speedups
@@ -65,6 +67,11 @@ def duels(speedups: Speedups) -> list[list[Row]]:
     return grouped(deciding, lambda row: (row.kind, row.label, row.pipeline, *row.workload.values()))
 
 
+# What a training step consists of, in the phases of an epoch.
+STEP_PHASES = ("forward", "backward", "optimizer")
+SLOW_INSIDE = 3.0
+
+
 @dataclass(frozen=True)
 class Training:
     """How one network trains on one device. `step` is its training step, `epoch` the epoch with the plain pipeline.
@@ -96,6 +103,29 @@ class Training:
         same = [row for row in epochs if row.batch_size == epoch.batch_size and _faster(row.pipeline_speedup)]
         better = max(same, key=lambda row: row.pipeline_speedup.point if row.pipeline_speedup else 0.0, default=None)
         return cls(step, epoch, alone if slow else None, better)
+
+
+def slow_inside(rows: Sequence[Row]) -> list[tuple[Row, float]]:
+    """The epochs on a CPU, fed by processes, in which a training step takes SLOW_INSIDE times as long as alone or longer.
+
+    Each comes with how many times as long. These processes use the cores for which torch's threads wait.
+    """
+    found = []
+    steps = {_stepped(row): row.summary.median for row in rows if row.kind == STEP and not row.unsteady}
+    for row in rows:
+        phases, samples = row.benchmark.numbers("phases_s"), row.benchmark.number("samples_per_iteration")
+        alone_s = steps.get(_stepped(row))
+        here = (row.kind, row.device, row.pipeline) == ("epoch", "cpu", "workers")
+        if not here or not samples or not row.batch_size or alone_s is None:
+            continue
+        inside_s = sum(phases.get(name, 0.0) for name in STEP_PHASES) / math.ceil(samples / row.batch_size)
+        if Mark.CROWDED not in row.marks and inside_s >= SLOW_INSIDE * alone_s:
+            found.append((row, inside_s / alone_s))
+    return found
+
+
+def _stepped(row: Row) -> Hashable:
+    return row.letter, row.label, row.model, row.batch_size, row.mode
 
 
 def _step(steps: Sequence[Row], epoch: Row | None) -> Row | None:
