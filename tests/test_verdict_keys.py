@@ -1,6 +1,7 @@
 """A reference judges a metric only where all that the metric depends on is equal."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from perf.harness.options import FAULTS
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
-from perf.harness.verdict.by_spec import bar_of, golden
+from perf.harness.verdict.by_spec import bar_of, golden, too_wide
 from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.keys import DEPENDS_ON, apart, key_of, model_of, reference_of
 
@@ -51,6 +52,18 @@ def changed(place):
     value = inside[place[-1]]
     inside[place[-1]] = value * 2 if isinstance(value, int) else f"other {value}"
     return perf
+
+
+def test_a_cpu_is_known_by_its_kind_too():
+    """AMD calls three generations "AMD EPYC" in virtual machines."""
+    old, new = ({**PERF, "environment": PERF["environment"] | {"cpu_kind": kind}} for kind in ("25, 1", "26, 2"))
+    for check, device in (("matmul", "cpu"), ("launch", "cuda")):
+        spec = spec_of(check, key_of(check, device, old))
+        assert isinstance(bar_of(spec, check, "fp32", "FLOP/s", key_of(check, device, old)), Bar)
+        differs = reference_of(spec, check, "fp32", key_of(check, device, new))
+        assert (
+            differs.endswith("CPU: CPU 1 (25, 1) → CPU 1 (26, 2)") or "device: CPU 1 (25, 1) → CPU 1 (26, 2)" in differs
+        )
 
 
 def test_the_metrics_that_depend_on_something_are_those_of_checks():
@@ -137,3 +150,15 @@ def test_several_keys_are_told_apart_by_the_fields_that_differ():
 
 def test_the_name_of_a_device_is_that_of_its_model():
     assert (model_of("cpu", PERF), model_of("cuda", PERF)) == ("CPU 1", "NVIDIA H200")
+
+
+def test_what_a_device_does_not_depend_on_is_not_called_unknown():
+    gpu, cpu = {"device": "H200", "driver": "580"}, {"device": "CPU 1", "cores": 2}
+    assert apart([gpu, cpu]) == ["device H200, driver 580", "device CPU 1, cores 2"]
+    assert apart([{"device": "CPU 1"}, cpu]) == ["cores unknown", "cores 2"]
+
+
+def test_a_bar_that_is_far_beyond_all_use_has_no_number():
+    times = Reference("loader", "stall", "s", 1e-4, 2.4, 3, 3, {})
+    assert too_wide(times) == "spread 240%"
+    assert too_wide(replace(times, spread=0.16)) == "spread 16%, bar at 374% of the median"

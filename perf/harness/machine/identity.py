@@ -69,6 +69,12 @@ def cpu_kind() -> tuple[str, int, int] | None:
     return (maker, int(family), int(model)) if maker and family and model else None
 
 
+def _cpu_kind() -> str | None:
+    """As `cpu_kind`, in words: a virtual machine may hide which CPU it has behind a name such as "AMD EPYC"."""
+    found = cpu_kind()
+    return found and f"{found[0]}, family {found[1]}, model {found[2]}"
+
+
 def is_virtual() -> bool:
     """Whether this is a virtual machine, as the processor says (x86): others may use the same cores unseen."""
     return bool(re.search(r"^flags\s*:.*\bhypervisor\b", cpu.text_of(CPUINFO), re.MULTILINE))
@@ -78,6 +84,7 @@ def environment() -> dict[str, Scalar]:
     """The facts of this machine and process that the reader of a record needs."""
     return {
         "cpu_model": cpu_model(),
+        "cpu_kind": _cpu_kind(),
         "cpu_cores": usable_cores(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "memory_bytes": psutil.virtual_memory().total,

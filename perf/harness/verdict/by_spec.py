@@ -12,6 +12,8 @@ from perf.harness.statistics.intervals import exp, next_one
 from perf.harness.verdict.checks import RATE_SLACK, SPREADS, SURE, TIME_SLACK, UNLIKE, WIDEST, Bar, Want
 from perf.harness.verdict.keys import reference_of
 
+# A bar at so many times the median needs no number.
+FAR = 10
 NO_DIGEST = "no digest of this training is known; give a reference with --perf-spec=FILE"
 
 
@@ -28,7 +30,10 @@ def spec_bar(reference: Reference, source: str) -> Bar:
 def too_wide(reference: Reference) -> str:
     """How far away the bar of `reference` would be, if it would find nothing; empty if it would find something."""
     share = spec_bar(reference, "").value / reference.value
-    return "" if 1 / WIDEST <= share <= WIDEST else f"spread {reference.spread:.0%}, bar at {share:.0%} of the median"
+    if 1 / WIDEST <= share <= WIDEST:
+        return ""
+    bar = f", bar at {share:.0%} of the median" if share < FAR else ""
+    return f"spread {reference.spread:.0%}{bar}"
 
 
 def _spreads(reference: Reference) -> float:

@@ -106,9 +106,9 @@ class Training:
 
 
 def slow_inside(rows: Sequence[Row]) -> list[tuple[Row, float]]:
-    """The epochs on a CPU, fed by processes, in which a training step takes SLOW_INSIDE times as long as alone or longer.
+    """The epochs on a CPU with `workers` in which a step takes SLOW_INSIDE times as long as alone, or longer.
 
-    Each comes with how many times as long. These processes use the cores for which torch's threads wait.
+    Each comes with how many times as long. The processes use the cores for which torch's threads wait.
     """
     found = []
     steps = {_stepped(row): row.summary.median for row in rows if row.kind == STEP and not row.unsteady}

@@ -37,7 +37,7 @@ def _facts(device: str, perf: Mapping[str, Any]) -> dict[str, Scalar]:
     host, settings, identity = (_flat(perf, name) for name in ("environment", "settings", "fingerprint"))
     own = _flat(perf.get("devices"), device)
     common = {
-        "host CPU": host.get("cpu_model"),
+        "host CPU": _cpu(host),
         "host cores": host.get("cpu_cores"),
         "torch": host.get("torch"),
         "task": identity.get("model"),
@@ -47,12 +47,18 @@ def _facts(device: str, perf: Mapping[str, Any]) -> dict[str, Scalar]:
     if device != "cpu":  # the threads of the host and its instructions are not the device's
         return common | {"device": own.get("name"), "driver": own.get("driver"), "memory": _size(own)}
     return common | {
-        "device": host.get("cpu_model"),
+        "device": _cpu(host),
         "cores": host.get("physical_cores") or host.get("cpu_cores"),
         "threads": host.get("threads"),
         "instruction set": host.get("cpu_capability"),
         "memory": _size(host),
     }
+
+
+def _cpu(host: Mapping[str, Scalar]) -> Scalar:
+    """The CPU by name and kind: in virtual machines, CPUs of several generations have one name."""
+    name, kind = host.get("cpu_model"), host.get("cpu_kind")
+    return f"{name} ({kind})" if name and kind else name
 
 
 def _flat(mapping: object, name: str) -> dict[str, Scalar]:
@@ -71,6 +77,9 @@ def _size(facts: Mapping[str, Any]) -> str | None:
 def apart(keys: Sequence[Mapping[str, Scalar]]) -> list[str]:
     """For each of several keys of one metric, the fields that tell it from the others: `torch 2.11.0, threads 2`."""
     fields = [name for name in dict.fromkeys(itertools.chain(*keys)) if len({key.get(name) for key in keys}) > 1]
+    known = [", ".join(f"{name} {key[name]}" for name in fields if name in key) for key in keys]
+    if len(set(known)) == len(known) and all(known):  # what a device does not depend on is not unknown
+        return known
     return [", ".join(f"{name} {key.get(name, 'unknown')}" for name in fields) for key in keys]
 
 
