@@ -382,6 +382,10 @@ def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
 def test_a_run_that_did_not_finish_qualifies_nothing():
     found = qualification([PASSED], complete=False)
     assert (found.standing, found.reasons) == (Standing.INCONCLUSIVE, ("the run did not finish",))
+    assert found.next_action == "Run it again, and let it finish."
+    busy = Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="others take 2.0 cores")
+    action = "Stop the other programs on this machine, run it again, and let it finish."
+    assert qualification([busy], complete=False).next_action == action
     assert qualification([PASSED, FAILED], complete=False).standing is Standing.NOT_QUALIFIED
     assert qualification([PASSED], required=["replay"], complete=False).standing is Standing.INCONCLUSIVE
 

@@ -161,4 +161,4 @@ def test_what_a_device_does_not_depend_on_is_not_called_unknown():
 def test_a_bar_that_is_far_beyond_all_use_has_no_number():
     times = Reference("loader", "stall", "s", 1e-4, 2.4, 3, 3, {})
     assert too_wide(times) == "spread 240%"
-    assert too_wide(replace(times, spread=0.16)) .startswith("spread 16%, bar at ")
+    assert too_wide(replace(times, spread=0.16)).startswith("spread 16%, bar at ")

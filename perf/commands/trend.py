@@ -12,7 +12,7 @@ from typing import Any
 from perf.commands.output import add_output, deliver, width
 from perf.harness.record.baseline import PREFIX, STORAGE
 from perf.harness.record.read import load
-from perf.harness.record.run import RecordError, Run, one_line
+from perf.harness.record.run import RecordError, Run, one_line, some_of
 from perf.harness.report.trend import FORMATS, render_trends
 from perf.harness.verdict.acceptance import why_partial
 from perf.harness.verdict.trend import histories
@@ -50,7 +50,7 @@ def _trend(arguments: argparse.Namespace) -> int:
             runs.append(run)
     if not runs:
         places = ", ".join(map(str, arguments.paths or [STORAGE]))
-        raise RecordError(places, "", "; ".join(["no whole run and no gate here", *skipped[:1]]))
+        raise RecordError(places, "", "; ".join(filter(None, ["no whole run and no gate here", some_of(skipped)])))
     text = render_trends(histories(runs), skipped, width=width(arguments.output), format=arguments.format)
     deliver(text, arguments.output, format=arguments.format)
     if arguments.format == "csv":  # a table has no room for it

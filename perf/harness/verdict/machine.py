@@ -12,6 +12,7 @@ from perf.harness.verdict.checks import BEYOND, ONCE, OTHERS, UNLIKE
 FAILED = "Attach the file to the ticket. Start with the first reason. It may have caused the others."
 DRILL = "This run says nothing about the machine. Run it again without --perf-inject."
 AGAIN = "Run it again, and let it finish."
+AGAIN_FREE = "Stop the other programs on this machine, run it again, and let it finish."
 UNCLEAR = "Stop the other programs on this machine, and run it again."
 MEASURED_ONCE = (
     "Measure this machine again, with --perf-spec=FILE. A FAIL needs two measurements, and the record has one."
@@ -102,7 +103,8 @@ def _standing(
     if lacking:
         return Standing.NOT_QUALIFIED, lacking, LACKING
     if not complete:
-        return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN
+        busy = _clearing(unclear) == UNCLEAR
+        return Standing.INCONCLUSIVE, ["the run did not finish", *unclear], AGAIN_FREE if busy else AGAIN
     if unclear:
         return Standing.INCONCLUSIVE, unclear, _clearing(unclear)
     left = [check for check in checks if check.verdict not in JUDGED]
