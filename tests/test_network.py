@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from model import load_recipe
+from perf.harness.machine.devices import Device
 from perf.harness.machine.load import Load
 from perf.harness.measurement.bench import Bench, TooLong
 from perf.harness.measurement.step_memory import fresh_step, repeated
 from perf.harness.options import PROFILES, SettingsError, resolve
 from perf.harness.workload import networks as network
 from perf.harness.workload.axes import Axes
+from perf.harness.workload.benchmarks import BY_NAME
+from perf.harness.workload.modes.mode import Mode
 from perf.harness.workload.plan import Plan
 from tests.conftest import PERF, STEP, kept, read, settled, validator
 
@@ -227,6 +230,18 @@ def test_a_step_that_is_slow_by_chance_does_not_skip_its_case(slow, missing, pla
     with pytest.raises(TooLong, match=f"^cpu: one epoch {says}") if says else contextlib.nullcontext():
         Bench.check_length(bench, trainee, 100)
     assert restored
+
+
+@pytest.mark.parametrize(("typed", "limits"), [({}, (20.0, 5.1)), ({"rounds": "3"}, (20.0, 20.0))])
+def test_a_run_that_plans_its_time_gives_a_call_three_times_the_share_of_a_case(typed, limits, digits_root):
+    """Where other programs have the cores; a user who names rounds gets them all the same."""
+    work = types.SimpleNamespace(
+        recipe=load_recipe("simple_nn"), data=types.SimpleNamespace(name="digits", digest="0"), device=Device("cpu"),
+        batch_size=64, pipeline=None, memory_format=torch.contiguous_format, mode=Mode(),
+    )  # fmt: skip
+    benchmark = types.SimpleNamespace(pedantic=None, enabled=True, extra_info={})
+    bench = Bench(BY_NAME["epoch"], work, settled(digits_root, **typed), benchmark, "CPU", None)
+    assert (bench._longest_s, bench._longest_starved_s) == pytest.approx(limits)
 
 
 def test_a_gpu_has_no_longest_step(perf, gpu, monkeypatch):
