@@ -141,8 +141,10 @@ def test_the_kind_of_a_cpu_is_its_maker_family_and_model(tmp_path, monkeypatch):
     text = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n"
     (tmp_path / "cpuinfo").write_text(text)
     assert identity.cpu_kind() == ("AuthenticAMD", 26, 2)
+    assert identity.environment()["cpu_kind"] == "AuthenticAMD, family 26, model 2"
     (tmp_path / "cpuinfo").write_text("processor : 0\nCPU implementer : 0x41\n")
     assert identity.cpu_kind() is None
+    assert identity.environment()["cpu_kind"] is None
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_a_terminal_shows_the_pass(run_on_terminal):
     assert f"\x1b7{ERASE}\x1b8" in written
 
 
-@pytest.mark.parametrize(("columns", "wide"), [("60", 60), ("300", 100), (None, 100), ("x", 100)])
-def test_a_page_in_a_pipe_is_as_wide_as_columns_says_and_no_wider_than_is_easy_to_read(monkeypatch, columns, wide):
+@pytest.mark.parametrize(("columns", "wide"), [("60", 60), ("120", 120), ("300", 140), (None, 100), ("x", 100)])
+def test_a_page_in_a_pipe_is_as_wide_as_columns_says_and_no_wider_than_its_tables_need(monkeypatch, columns, wide):
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns:
         monkeypatch.setenv("COLUMNS", columns)

@@ -486,6 +486,16 @@ def test_where_an_interval_comes_from_is_said_of_the_files_that_have_one():
     assert ["within this run" in one for one in said] == [False, True]
 
 
+def test_a_single_round_has_no_spread_and_that_is_said():
+    once = benchmark("epoch", samples=(30.0,), pass_rounds={"1": 1})
+    said = render([run(once, passes=5)], width=110)
+    assert "30.0 s (1 pass)" in said
+    note = "time (1 pass): no time for more passes; ± half the interquartile range of its rounds"
+    assert f"{note}; one round has none." in said
+    twice = render([run(benchmark("epoch", samples=(30.0, 31.0), pass_rounds={"1": 2}), passes=5)], width=110)
+    assert f"{note}." in twice
+
+
 def test_a_case_that_had_time_for_two_passes_is_marked():
     step = benchmark("training_step", samples=(1.0, 1.0, 1.0, 1.0, 1.0), **PASSES)
     twice = benchmark("epoch", samples=(30.0, 31.0), pass_rounds={"1": 1, "2": 1})

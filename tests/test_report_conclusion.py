@@ -249,6 +249,8 @@ def test_counts_group_the_reasons_and_name_what_failed():
         "measured 14 · skipped 12 (11: cuda: no driver; 1: workers: no fork) · out of memory 1 (test_x[cuda-bs4096])"
         " · not run 1 (n) · failed 5 (test_0; test_1; test_2; and 2 more) · odd 1 (o)"
     )
+    why = "cpu: one training run takes about 45.6 s, by the fastest of 3 steps while other programs use 1.0 of its"
+    assert f"skipped 1 ({why})" in render([run(cases=[Case("s", "skipped", why)])], width=1000)
     four = [Case(f"s{number}", "skipped", f"reason {number}") for number in range(4)]
     assert "(1: reason 0; 1: reason 1; 1: reason 2; 1: reason 3)" in render([run(cases=four)])
 

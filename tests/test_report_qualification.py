@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -177,6 +178,12 @@ def test_no_page_is_so_narrow_that_a_value_is_cut(width, devices):
         assert value(check) in rows
         if check.bar is not None:
             assert metric(check.bar, check.unit) in rows
+
+
+def test_on_a_narrow_page_names_of_checks_are_shortened_before_the_table_is_given_up():
+    long = [replace(PASSED, variant="of a long name" * 4, device=name, bar=0.5) for name in ("cpu", "cuda:0")]
+    text = render_qualification(long, GOOD, width=80)
+    assert re.search(r"^PASS +memory of a.*….* cuda:0 ", text, re.MULTILINE)
 
 
 def test_nothing_at_all_is_said_so():

@@ -33,6 +33,7 @@ from perf.harness.report import render
 from perf.harness.report.qualification import one_line
 from perf.harness.report.quantities import counted, duration
 from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load
+from perf.harness.verdict.keys import model_of
 from perf.harness.verdict.tally import standing_exit
 from perf.here import suite
 
@@ -67,8 +68,14 @@ class Qualify(Way):
             if one.check not in CHECKS:
                 raise pytest.UsageError(f"--perf-spec: {spec.source}: there is no check {one.check!r}")
         present = [device for device in self.state.plan.devices.values() if not device.absent]
-        here = {device.name: self.state.plan.device_name(device.name) for device in present}
-        unknown = {name: model for name, model in here.items() if not spec.knows(model)}
+        perf = self.state.plan.as_record()
+        here = {device.name: model_of(device.name, perf) for device in present}
+        # A digest knows a CPU by its name alone.
+        unknown = {
+            name: model
+            for name, model in here.items()
+            if not (spec.knows(model) or spec.knows(self.state.plan.device_name(name)))
+        }
         if here and len(unknown) == len(here):
             there = ", ".join(spec.devices) or "no device"
             raise pytest.UsageError(
