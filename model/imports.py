@@ -270,21 +270,21 @@ def raised(error: BaseException) -> str:
     if IN_WORKER in text:  # a DataLoader repeats the traceback of its worker process as text
         *_, text = text.strip().splitlines()
         found = [
-            f"{file}:{line}" for file, line in re.findall(r'File "(.*)", line (\d+)', str(error)) if _is_users(file)
+            f"{file}:{line}" for file, line in re.findall(r'File "(.*)", line (\d+)', str(error)) if is_users(file)
         ]
         place = found[-1] if found else ""
     text = " ".join(text.split())[:MOST_PRINTED]
     return f"{text}, at {place}" if place else text
 
 
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
     """Whether `file` is the user's code, and neither Stepwatch's nor a library's."""
     return not file.startswith("<") and not any(part in file for part in NOT_USERS)
 
 
 def _frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost line of the user's code that raised `error`; None if there is none."""
-    lines = [line for line in traceback.extract_tb(error.__traceback__) if _is_users(line.filename)]
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if is_users(line.filename)]
     return lines[-1] if lines else None
 
 

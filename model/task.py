@@ -32,6 +32,7 @@ from model.errors import (
     loss_lines,
     of_network,
 )
+from model.imports import is_users
 from model.members import attributes, binds, described, has, name_of, own_names, required
 
 LEARNING_RATE = 0.01
@@ -151,7 +152,7 @@ class Task:
 
     def lost_in(self, error: BaseException) -> bool:
         """Whether the user's own loss of output and target raised `error`."""
-        called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        called = [one.name for one in traceback.extract_tb(error.__traceback__) if is_users(one.filename)]
         return self._of_network and self.member("loss") is not None and self.loss_name in called
 
     @property

@@ -32,6 +32,15 @@ REFUSED = {
         "; `loss(a, b)` gets the network's output and the target; for the whole batch",
         "def loss(self, batch):",
     ),
+    "network that fails, with a loss of two arguments": (
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(784, 10)\n"
+        "    def forward(self, x): return super().forward(x[:, :9])\n"
+        + BATCH
+        + "    def loss(self, output, y): return output.sum()",
+        "Net",
+        "step 1 at batch size 2 raised RuntimeError: ",
+        None,
+    ),
     "data by another name": (
         NET + "    def training_data(self): return [{'x': torch.rand(8)}]\n"
         "    def loss(self, batch): return self(batch['x']).sum()",
