@@ -340,6 +340,7 @@ PASSED = Check("memory", "cpu", CheckVerdict.PASS, "copy")
         (Standing.QUALIFIED, [replace(PASSED, value=math.nan, bar=1.0)], True, "is PASS with a bar and no value"),
         (Standing.QUALIFIED, [replace(PASSED, value=-7, bar=0, want="at most")], True, "is PASS with a value below 0"),
         (Standing.QUALIFIED, [replace(PASSED, value=5.0, low=9.0, high=1.0)], True, "outside its own interval"),
+        (Standing.QUALIFIED, [replace(PASSED, value=5.0, low=5.0 + 1e-12, high=5.0 + 2e-12)], True, ""),
         (Standing.QUALIFIED, [replace(PASSED, value=1.0, bar=1.0, want="at least")], True, ""),
         (Standing.QUALIFIED, [replace(PASSED, value=0, bar=0, want="at most")], True, ""),
         (Standing.PARTLY, [replace(PASSED, verdict=FAIL)], True, "memory copy on cpu is FAIL"),

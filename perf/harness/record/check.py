@@ -25,6 +25,8 @@ class CheckVerdict(StrEnum):
     PASS = "PASS"
 
 
+# The ends of an interval are computed in another way than the value: so far apart may equal numbers be.
+ROUNDED = 1e-9
 JUDGED = (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE, CheckVerdict.PASS)
 
 
@@ -97,7 +99,10 @@ class Check:
         """Whether the value is in its interval, as far as these are known."""
         if self.value is None:
             return True
-        return (self.low is None or self.low <= self.value) and (self.high is None or self.value <= self.high)
+        slack = ROUNDED * abs(self.value)
+        return (self.low is None or self.low <= self.value + slack) and (
+            self.high is None or self.value - slack <= self.high
+        )
 
     @property
     def others(self) -> list[tuple[float, float | None, float | None]]:
