@@ -67,6 +67,7 @@ class Pair:
 """
 TASK, IMPORT = "from nets import factory\n", "from common import WASTE"
 STEP = ["-k", "training_step and bs64"]
+OWN = ("--perf-data=auto", *STEP)  # it brings its data
 
 
 def net(top: str = "", more: str = "", waste: object = 0, cut: str = "") -> str:
@@ -174,9 +175,9 @@ ROWS = {
     "frozen": Row("the backbone is frozen", {"nets.py": net()}, {"nets.py": net(cut=".detach()")}, ("INVALID", 1),
                   options=(*STEP,)),
     "whole": Row("a training with a whole step and no loss, as a GAN", {"nets.py": WHOLE.format(waste=0)},
-                 {"nets.py": WHOLE.format(waste=2)}, ("SLOWER", 1), "nets.py:Pair", options=(*STEP,)),
+                 {"nets.py": WHOLE.format(waste=2)}, ("SLOWER", 1), "nets.py:Pair", options=OWN),
     "same": Row("the same training on both sides", {"nets.py": WHOLE.format(waste=0)}, {"README": "words"}, ("SAME", 0),
-                "nets.py:Pair", options=(*STEP,)),
+                "nets.py:Pair", options=OWN),
     "accepted": Row("a slowdown that a commit accepts", {"nets.py": net()}, {"nets.py": net(waste=2)}, ("ACCEPTED", 0),
                     options=(*STEP,), message="twice\n\nPerf-Accept: training_step[*]: twice the work"),
 }  # fmt: skip
