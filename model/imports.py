@@ -273,7 +273,7 @@ def raised(error: BaseException) -> str:
             f"{file}:{line}" for file, line in re.findall(r'File "(.*)", line (\d+)', str(error)) if is_users(file)
         ]
         place = found[-1] if found else ""
-    text = " ".join(text.split())[:MOST_PRINTED]
+    text = " ".join(text.split())
     return f"{text}, at {place}" if place else text
 
 

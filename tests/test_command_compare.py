@@ -92,7 +92,9 @@ def test_the_same_run_given_five_times_is_one_run(compare):
 def test_a_run_is_not_compared_with_itself(tmp_path, capsys):
     path = write(tmp_path / "a.json", record(1.0))
     assert main(["compare", str(path), str(path)]) == 4
-    assert capsys.readouterr().err.endswith(": is BASE and HEAD, too: a run does not differ from itself\n")
+    assert capsys.readouterr().err.endswith(
+        ": is both BASE and HEAD, and a run does not differ from itself: name two runs\n"
+    )
 
 
 def test_a_smoke_run_decides_nothing(compare):

@@ -51,7 +51,9 @@ def _effect(text: str) -> float:
 
 def _compare(arguments: argparse.Namespace) -> int:
     if arguments.head.resolve() in (base.resolve() for base in arguments.bases):
-        raise RecordError(str(arguments.head), "", "is BASE and HEAD, too: a run does not differ from itself")
+        raise RecordError(
+            str(arguments.head), "", "is both BASE and HEAD, and a run does not differ from itself: name two runs"
+        )
     bases, head = [load(path) for path in arguments.bases], load(arguments.head)
     found = compare(bases, head, arguments.min_effect)
     if not found.overlap:

@@ -240,7 +240,9 @@ class Qualify(Way):
     def _warn_of_load(self, found: Check) -> None:
         """Say at the beginning of a run that its machine is busy: most checks take minutes, and would judge nothing."""
         if (found.check, found.variant) == (preflight.ALWAYS, "load") and found.verdict is CheckVerdict.INCONCLUSIVE:
-            how = "checks that need the cores will be INCONCLUSIVE. Ctrl-C ends this run"
+            how = (
+                "checks that need the cores will be INCONCLUSIVE. Stop the other programs, or end this run with Ctrl-C"
+            )
             self.progress.line(f"{found.reason} (allowed: {found.bar:.2g}): {how}")
 
     def as_record(self) -> dict[str, Any]:

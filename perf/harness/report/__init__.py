@@ -16,10 +16,9 @@ from perf.harness.report.export import as_csv, as_json
 from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, WIDE_PAGE, Block, Fixed, Heading, Notes, encodable, formatted
-from perf.harness.report.qualification import TODAY, hardware, machines, qualification
+from perf.harness.report.qualification import by_today, hardware, machines, qualification
 from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
 from perf.harness.report.together import together
-from perf.harness.verdict.rejudged import lacking_today
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
 __all__ = [
@@ -68,8 +67,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     for letter, run in named:
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
-            if lacking := lacking_today(run):
-                blocks.append(Notes([f"{letter + ': ' if letter else ''}{TODAY}", *lacking]))
+            blocks += [Notes([f"{letter + ': ' if letter else ''}{said}"]) for said in by_today(run)]
     blocks += machines([(letter, host(run), run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):

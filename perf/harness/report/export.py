@@ -17,8 +17,7 @@ from perf.harness.record.run import Run, finite, short_name
 from perf.harness.record.values import Scalar
 from perf.harness.report.facts import host
 from perf.harness.report.layout import clean
-from perf.harness.report.qualification import TODAY
-from perf.harness.verdict.rejudged import lacking_today
+from perf.harness.report.qualification import by_today
 from perf.harness.verdict.rows import Row
 from perf.harness.verdict.speedups import Speedups
 from perf.harness.workload.axes import Axes
@@ -91,11 +90,6 @@ def _case(name: str) -> dict[str, Scalar]:
     return {"benchmark": benchmark} | {key: value for key, value in axes.items() if value is not None}
 
 
-def _today(run: Run) -> list[str]:
-    lacking = lacking_today(run)
-    return [f"{TODAY} {'; '.join(lacking)}"] if lacking else []
-
-
 def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
     """The row of one check of a qualification, and the verdict on its machine."""
     found = run.qualification
@@ -105,7 +99,7 @@ def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
         "complete": run.complete,
         "host": host(run),
         "qualification": None if found is None else found.said(run.checks),
-        "qualification_reasons": None if found is None else "; ".join([*found.reasons, *_today(run)]),
+        "qualification_reasons": None if found is None else "; ".join([*found.reasons, *by_today(run)]),
         **{key: getattr(check, key) for key in ("name", "check", "variant", "device")},
         "verdict": str(check.verdict),
         "verdict_reason": check.reason,

@@ -31,8 +31,6 @@ COUNTED = (
 WAITS = "data wait, copy: the input pipeline. The samples/s of the steps do not include them."
 NO_LIMIT = "A step without a share has no limit: this run did not measure matmul and memory, and no datasheet is known."
 
-
-TODAY = "by the rules of this version, the machine is PARTLY QUALIFIED:"
 # What a reader of a ticket looks for first; the record has the rest.
 IDENTITY = (
     "virtual machine", "vendor", "product", "serial", "board", "board serial", "BIOS", "microcode", "sockets",
@@ -107,8 +105,8 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     reasons: dict[str, list[str]] = {}
     for letter, _, standing, checks in ordered:
         if standing.standing is Standing.QUALIFIED:
-            if lacking := lacking_today(runs[letter]):
-                reasons.setdefault(f"{TODAY} {'; '.join(lacking)}", []).append(letter)
+            for said in by_today(runs[letter]):
+                reasons.setdefault(said, []).append(letter)
             continue
         # What a verdict notes, such as a device that is absent, is no reason for it.
         because = [reason for reason in standing.reasons if reason not in standing.notes]
@@ -116,8 +114,14 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
             more = [f"and {quantities.counted(len(because) - 1, 'more reason')}"] if len(because) > 1 else []
             also = ", ".join([*_of_its_bar(checks, reason), *more])
             reasons.setdefault(f"{reason} ({also})" if also else reason, []).append(letter)
-    said = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
-    return [Table("Machines", columns), *said]
+    notes = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
+    return [Table("Machines", columns), *notes]
+
+
+def by_today(run: Run) -> list[str]:
+    """A sentence if a stored QUALIFIED, which may be of an older version, would be less today; else empty."""
+    lacking = "; ".join(lacking_today(run))
+    return [f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}"] if lacking else []
 
 
 def _of_its_bar(checks: Sequence[Check], reason: str) -> list[str]:
