@@ -254,6 +254,13 @@ def test_what_is_heavier_fails_and_says_both_sizes(gate, world):
     assert "head comes to another loss: training_step[cpu-bs64] 2.3 → 2.25; its time may be that" in result.stdout.str()
 
 
+def test_another_loss_on_other_data_is_no_news(gate, world):
+    world.other_data = True
+    world.found["training_step[cpu-bs64]"] = SAME | {"base_loss": 2.3, "head_loss": 1.1}
+    said = gate().stdout.str()
+    assert "base and head train on different data" in said and "another loss" not in said
+
+
 def test_what_a_commit_accepts_passes_with_its_reason(gate, world):
     world.found["training_step[cpu-bs64]"] = SLOWER
     world.acceptances = [("abc1234", "training_step[*]: twice the layers")]
