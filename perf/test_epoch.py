@@ -2,9 +2,7 @@
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.modes.execution import epoch
-
-# The mean loss of this many batches is compared before and after: enough to see it fall, at almost no cost.
-LOSS_BATCHES = 8
+from perf.harness.workload.workload import LOSS_BATCHES
 
 
 def test_epoch(bench: Bench) -> None:

@@ -1,9 +1,10 @@
 """How fast does an input pipeline deliver batches to the device, if nothing is computed on them?"""
 
+from data import WORKERS
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.benchmarks import endless
 
-# Samples in a round: more batches than the workers hold ready, and a second's work of the slowest pipeline.
+# A round has at most so many samples: those of the fastest pipeline take milliseconds, which a clock measures well.
 ROUND_SAMPLES = 8192
 
 
@@ -11,5 +12,6 @@ def test_input_pipeline(bench: Bench) -> None:
     work = bench.workload
     with work.full_batches() as pipeline:
         stream = bench.measurement.cold_start(lambda: endless(pipeline.epoch), first=next)
-        bench.measurement.stream(lambda: next(stream), max(1, ROUND_SAMPLES // work.batch_size))
+        turn = WORKERS if work.pipeline == "workers" else 1
+        bench.measurement.stream(lambda: next(stream), ROUND_SAMPLES // work.batch_size, turn)
         bench.record_rate(work.batch_size)

@@ -9,7 +9,7 @@ import torch
 from perf.harness.machine import load
 from perf.harness.measurement import rounds as measure
 from perf.harness.measurement.effort import Effort
-from perf.harness.measurement.rounds import Measurement
+from perf.harness.measurement.rounds import Measurement, Pass
 from tests.fake_device import STANDARD, AsyncDevice, measurement
 
 
@@ -71,9 +71,39 @@ def test_passes_run_exactly_one_warm_up_and_the_rounds_asked_for():
 def test_a_stream_is_never_paused_and_counts_its_calls():
     device = AsyncDevice()
     made, samples = measurement(device, replace(STANDARD, rounds=2), asynchronous=False)
-    made.stream(lambda: device.launch(0.01), calls_per_round=10)
+    made.stream(lambda: device.launch(0.01), most_calls=10)
     assert samples == pytest.approx([0.01] * 2, rel=1e-3)
     assert made.calls == 30
+
+
+@pytest.mark.parametrize(
+    ("call_s", "most_calls", "turn", "warm", "in_a_round"),
+    [
+        (0.001, 128, 1, 125, 128),  # as many as the file allows
+        (0.02, 128, 1, 7, 25),  # half a second
+        (0.1, 128, 2, 4, 4),  # two turns
+        (0.08, 128, 4, 8, 8),
+        (0.04, 128, 8, 16, 16),
+        (0.03, 128, 3, 6, 15),  # whole turns
+        (3.0, 1, 1, 2, 2),
+    ],
+)
+def test_a_round_of_a_stream_is_short_and_has_whole_turns(call_s, most_calls, turn, warm, in_a_round):
+    """What several processes make comes in turns: a round with one batch more or less than they make is too slow."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, samples = measurement(device, replace(STANDARD, rounds=2), asynchronous=False)
+    made.stream(lambda: device.launch(call_s), most_calls, turn)
+    assert made.found["warmup_calls"] == warm
+    assert [end - start for start, end in made.rounds] == pytest.approx([in_a_round * call_s] * 2)
+    assert samples == pytest.approx([call_s] * 2)
+
+
+def test_a_stream_has_rounds_of_one_length_in_all_passes():
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, replace(STANDARD, rounds=2), asynchronous=False)
+    made._pass = Pass(2, 4, 0.5, 17)
+    made.stream(lambda: device.launch(0.01), most_calls=128)
+    assert [end - start for start, end in made.rounds] == pytest.approx([0.17] * 2)
 
 
 def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
@@ -82,7 +112,7 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     made, _ = measurement(device, enabled=False)
     made.run(lambda: calls.append("run"))
     made.from_start(lambda: calls.append("pass"), restore=lambda: None, warm_call=lambda: calls.append("warm"))
-    made.stream(lambda: calls.append("stream"), calls_per_round=8)
+    made.stream(lambda: calls.append("stream"), most_calls=8)
     made.enqueue(lambda: calls.append("enqueue"))
     made.overhead({2: lambda: calls.append("overhead")})
     assert calls == ["run", "pass", "stream"]

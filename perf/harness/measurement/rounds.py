@@ -29,6 +29,8 @@ T = TypeVar("T")
 # On an asynchronous device, a round has enough calls to last this long [s]. To launch a round and wait for it costs
 # tens of microseconds, which is then less than 1% of the round.
 ROUND_S = 0.01
+# A round of a stream lasts about this long [s], its warm-up a quarter of it. More passes say more than longer rounds.
+STREAM_S = 0.5
 # A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
 # Measurements apart from the rounds take as long as a pass's rounds of the case, within these limits [s].
@@ -172,13 +174,24 @@ class Measurement:
             call_s = self._untimed(warm_call, 1) * warm_calls
         self._rounds(call, call_s, iterations=1, setup=restore)
 
-    def stream(self, call: Callable[[], object], calls_per_round: int) -> None:
-        """Warm up with one round, then time rounds of `calls_per_round` calls, without set-up between the rounds."""
+    def stream(self, call: Callable[[], object], most_calls: int, turn: int = 1) -> None:
+        """Warm up, then time rounds of STREAM_S or `most_calls` calls, without set-up between the rounds.
+
+        Where `turn` processes make the results, these come in turns: a round has whole turns, at least two of them.
+        """
         if not self.enabled:
             self._once(call)
             return
-        round_s = self._untimed(call, calls_per_round)
-        self._rounds(call, round_s, iterations=calls_per_round)
+        least = 2 * turn
+        calls, spent_s = 0, 0.0
+        while calls < least or (calls < most_calls and spent_s < STREAM_S / 4):
+            spent_s += self._untimed(call, turn)
+            calls += turn
+        self._keep(warmup_calls=calls)
+        call_s = spent_s / calls
+        fitting = max(least, min(most_calls, int(STREAM_S / call_s)))
+        iterations = self._pass.iterations or fitting - fitting % turn
+        self._rounds(call, call_s * iterations, iterations=iterations)
 
     def _begin(self) -> None:
         if not self._began:

@@ -33,6 +33,8 @@ from perf.harness.workload.streams import seed_all
 
 # With fewer mini-batches, a case would measure a network that has memorized them, while they stay in the cache.
 DISTINCT_BATCHES = 32
+# The mean loss of so many is compared before and after: enough to see it fall, at little cost.
+LOSS_BATCHES = 8
 # Random images are there to be computed on, not learnt: 40 MB are enough, but at least 32 mini-batches of 8.
 RANDOM_BYTES, RANDOM_LEAST, RANDOM_MOST = 40_000_000, 256, 60_000
 MNIST_SHAPE, MNIST_CLASSES = (1, 28, 28), 10

@@ -13,10 +13,8 @@ from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
-from perf.harness.workload.workload import Trainee, Workload, finite
+from perf.harness.workload.workload import LOSS_BATCHES, Trainee, Workload, finite
 
-# The number of mini-batches whose mean loss is compared before and after; the same as in the benchmark of an epoch.
-LOSS_BATCHES = 8
 # Extra work that a self-test plants: it is called in each step or at each load. Any other gate plants nothing.
 Extra = Callable[[], None]
 
