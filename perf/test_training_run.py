@@ -22,7 +22,11 @@ def test_training_run(bench: Bench) -> None:
         def train() -> None:
             losses[:] = [epoch(number) for number in range(EPOCHS)]
 
-        bench.measurement.from_start(train, restore=trainee.restore, warm_call=lambda: epoch(0), warm_calls=EPOCHS)
+        def warm_up() -> float:
+            epoch(0)
+            return 1 / EPOCHS
+
+        bench.measurement.from_start(train, trainee.restore, warm_up)
         bench.record_rate(EPOCHS * len(work.data.train))
 
     by_epoch = [loss.item() for loss in losses]

@@ -332,9 +332,7 @@ def test_a_long_call_is_not_warmed_up_again_in_a_later_pass(call_s, warmed):
 def test_a_part_of_a_call_may_warm_up_and_says_how_many_rounds_fit():
     device = AsyncDevice(enqueue_s=0.0)
     made, samples = measurement(device, Effort(case_s=3.0, min_rounds=1, long_s=30.0), asynchronous=False)
-    made.from_start(
-        lambda: device.launch(1.0), restore=lambda: None, warm_call=lambda: device.launch(0.2), warm_calls=5
-    )
+    made.from_start(lambda: device.launch(1.0), restore=lambda: None, warm_call=lambda: device.launch(0.2) or 1 / 5)
     assert samples == pytest.approx([1.0] * 3)
 
 

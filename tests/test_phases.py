@@ -11,13 +11,13 @@ from tests.fake_device import AsyncDevice, measurement
 
 
 class FakePipeline:
-    """Two batches, each of which costs the host a known time to get and to copy."""
+    """Batches, each of which costs the host a known time to get and to copy."""
 
-    def __init__(self, device, wait_s, copy_s):
-        self.device, self.wait_s, self.copy_s = device, wait_s, copy_s
+    def __init__(self, device, wait_s, copy_s, batches=2):
+        self.device, self.wait_s, self.copy_s, self.batches = device, wait_s, copy_s, batches
 
     def host_epoch(self, _number):
-        for _ in range(2):
+        for _ in range(self.batches):
             self.device.now += self.wait_s
             yield torch.ones(4, 1), torch.zeros(4, dtype=torch.int64)
 
@@ -71,10 +71,26 @@ def test_each_phase_gets_its_own_time_and_together_they_are_the_epoch(monkeypatc
     device = AsyncDevice(now=100.0)
     events_of(device, monkeypatch)
     made, _ = measurement(device, asynchronous=asynchronous)
-    made.phases(SlowStep(device), FakePipeline(device, wait_s=2.0, copy_s=0.1), torch.device("cpu"))
-    expected = {"data_wait": 4.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
+    share = made.phases(SlowStep(device), FakePipeline(device, wait_s=1.0, copy_s=0.1), torch.device("cpu"))
+    expected = {"data_wait": 2.0, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
     assert made.found["phases_s"] == pytest.approx(expected)
     assert made.found["phases_wall_s"] == pytest.approx(sum(expected.values()))
+    assert (share, made.found["phases_batches"]) == (1, 2)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_phases_of_a_long_epoch_are_those_of_its_beginning(monkeypatch, asynchronous):
+    """A step takes 1.5 s, and a batch 0.4 s: after two of ten, the three seconds are over."""
+    device = AsyncDevice(now=100.0)
+    events_of(device, monkeypatch)
+    made, _ = measurement(device, asynchronous=asynchronous)
+    step, ended = SlowStep(device), []
+    step.end_epoch = lambda: ended.append(True)
+    share = made.phases(step, FakePipeline(device, wait_s=0.3, copy_s=0.1, batches=10), torch.device("cpu"))
+    expected = {"data_wait": 0.6, "copy": 0.2, "forward": 0.6, "backward": 1.0, "optimizer": 1.4, "other": 0.0}
+    assert made.found["phases_s"] == pytest.approx(expected)
+    assert made.found["phases_wall_s"] == pytest.approx(sum(expected.values()))
+    assert (share, made.found["phases_batches"], ended) == (0.2, 2, [True])
 
 
 def test_a_stopwatch_adds_up_laps_of_the_same_name():

@@ -195,6 +195,7 @@ def test_of_many_marked_cases_the_worst_are_named_and_the_others_counted():
     [
         ("workers", 2.9, "cpu", {}, False),
         ("workers", 6.5, "cpu", {}, True),
+        ("workers", 3.2, "cpu", {"phases_batches": 50}, True),
         ("dataloader", 6.5, "cpu", {}, False),  # it has no processes
         ("workers", 6.5, "cuda", {}, False),  # its processes do not use the GPU's cores
         ("workers", 6.5, "cpu", {"crowding": 1.0}, False),  # other programs may be the reason

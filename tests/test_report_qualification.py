@@ -310,7 +310,7 @@ STANDING = Qualification(Standing.QUALIFIED, (), "Nothing.").as_record()
         ({"checks": [CHECK | {"details": []}]}, "perf.checks[0].details: expected an object"),
         ({"checks": [CHECK | {"details": {"a": {}}}]}, "perf.checks[0].details.a: expected one value"),
         ({"qualification": []}, "perf.qualification: expected an object"),
-        ({"checks": [CHECK]}, "perf.qualification: is missing; the file was changed, so measure the machine again"),
+        ({"checks": [CHECK]}, "perf.qualification: is missing; the file was changed, so measure again"),
         (
             {"qualification": STANDING | {"verdict": "FINE"}},
             'perf.qualification.verdict: "FINE" is unknown to this version',
@@ -367,7 +367,7 @@ def test_a_verdict_that_the_checks_of_its_record_contradict_is_refused(standing,
     with pytest.raises(RecordError) as caught:
         parse(json.dumps(told), "q.json")
     assert str(caught.value).startswith(f"q.json: perf.qualification.verdict: {standing}, but ")
-    assert says in str(caught.value) and "the file was changed, so measure the machine again" in str(caught.value)
+    assert says in str(caught.value) and "the file was changed, so measure again" in str(caught.value)
 
 
 def test_what_was_qualified_by_the_rules_of_an_older_version_says_so():

@@ -214,12 +214,12 @@ class Bench:
             self.keep(epoch_difference=difference)
             trainee.restore()
 
-    def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> None:
-        """Run one epoch. In eager execution, also record its phases; a compiled or captured step has no phases."""
+    def warm_epoch(self, trainee: Trainee, pipeline: Pipeline) -> float | None:
+        """Run an epoch. In eager execution, record its phases; if it runs only a share, that is returned."""
         if self.workload.mode.execution == EAGER:
-            self.measurement.phases(trainee.step, pipeline, self.workload.device.torch_device)
-        else:
-            epoch(trainee.step, pipeline, 0)
+            return self.measurement.phases(trainee.step, pipeline, self.workload.device.torch_device)
+        epoch(trainee.step, pipeline, 0)
+        return None
 
     def enqueue(self, trainee: Trainee, call: Callable[[], object]) -> None:
         """Measure the host's share of a call, unless a gradient scaler makes the host wait for the device each step."""

@@ -76,21 +76,26 @@ class EventStopwatch:
         return totals
 
 
-def epoch_in_phases(step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch) -> None:
-    """Run one epoch like `model.train_epoch`, with a lap after each phase. Its total time is never used as a result.
+def epoch_in_phases(
+    step: TrainingStep, pipeline: Pipeline, stopwatch: Stopwatch, over: Callable[[], bool] = lambda: False
+) -> int:
+    """Run one epoch like `model.train_epoch`, with a lap after each phase, but no further batch once `over()`.
 
-    A step that the user has written as a whole is one phase.
+    Its total time is never used as a result. A step that the user has written as a whole is one phase. Returns the
+    number of batches.
     """
     step.model.train()
     stopwatch.start()
     batches: Iterator[Any] = iter(pipeline.host_epoch(0))
     total = torch.zeros((), device=next(step.model.parameters()).device)
+    done = 0
     while True:
-        batch = next(batches, None)
+        batch = None if over() else next(batches, None)
         stopwatch.lap("data_wait")
         if batch is None:
             step.end_epoch()
-            return
+            return done
+        done += 1
         batch = pipeline.to_device(batch)
         stopwatch.lap("copy")
         if isinstance(step, UsersStep):

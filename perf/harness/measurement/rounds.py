@@ -31,6 +31,8 @@ T = TypeVar("T")
 ROUND_S = 0.01
 # A round of a stream lasts about this long [s], its warm-up a quarter of it. More passes say more than longer rounds.
 STREAM_S = 0.5
+# The phases of a longer epoch are those of its batches in this time [s]: they only give shares.
+PHASES_S = 3.0
 # A call that takes this long [s] needs no warm-up, because its first step is only a small part of the call.
 LONG_CALL_S = 1.0
 # Measurements apart from the rounds take as long as a pass's rounds of the case, within these limits [s].
@@ -155,15 +157,13 @@ class Measurement:
         self,
         call: Callable[[], object],
         restore: Callable[[], None],
-        warm_call: Callable[[], object],
-        *,
-        warm_calls: int = 1,
+        warm_call: Callable[[], float | None],
     ) -> None:
         """Warm up with one call, then time calls, each from the restored state.
 
-        `warm_call` does the same as `call`, but may record details, because its time is not a result. If it does only a
-        part, `warm_calls` of them make a call. If an earlier pass found that a call takes LONG_CALL_S or more, there is
-        no warm-up: the first step of such a call warms up the other steps.
+        `warm_call` does the same as `call`; if it does only a part, it returns which share. It may record details,
+        because its time is not a result. If an earlier pass found that a call takes LONG_CALL_S or more, there is no
+        warm-up: the first step of such a call warms up the other steps.
         """
         restore()
         if not self.enabled:
@@ -171,7 +171,11 @@ class Measurement:
             return
         call_s = self._pass.call_s
         if call_s is None or call_s < LONG_CALL_S:
-            call_s = self._untimed(warm_call, 1) * warm_calls
+            start = self.timer()
+            share = warm_call() or 1.0
+            call_s = (self.timer() - start) / share
+            self.calls += 1
+            self._keep(warmup_calls=1)
         self._rounds(call, call_s, iterations=1, setup=restore)
 
     def stream(self, call: Callable[[], object], most_calls: int, turn: int = 1) -> None:
@@ -183,12 +187,13 @@ class Measurement:
             self._once(call)
             return
         least = 2 * turn
-        calls, spent_s = 0, 0.0
-        while calls < least or (calls < most_calls and spent_s < STREAM_S / 4):
-            spent_s += self._untimed(call, turn)
-            calls += turn
+        calls, start = 0, self.timer()
+        while calls < least or (calls < most_calls and self.timer() - start < STREAM_S / 4):
+            call()
+            calls += 1
+        call_s = (self.timer() - start) / calls
+        self.calls += calls
         self._keep(warmup_calls=calls)
-        call_s = spent_s / calls
         fitting = max(least, min(most_calls, int(STREAM_S / call_s)))
         iterations = self._pass.iterations or fitting - fitting % turn
         self._rounds(call, call_s * iterations, iterations=iterations)
@@ -197,15 +202,6 @@ class Measurement:
         if not self._began:
             self._company.begin()
         self._began = True
-
-    def _untimed(self, call: Callable[[], object], calls: int) -> float:
-        """Make `calls` warm-up calls; returns their total time [s]."""
-        start = self.timer()
-        for _ in range(calls):
-            call()
-        self.calls += calls
-        self._keep(warmup_calls=calls)
-        return self.timer() - start
 
     def _once(self, call: Callable[[], object]) -> None:
         self.calls += 1
@@ -298,10 +294,14 @@ class Measurement:
             return None
         return medians_s(call, self.timer, stops, most_s=self._aside_s)
 
-    def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> None:
-        """Run one epoch and record where its time goes: `phases_s` adds up to `phases_wall_s` [s]."""
+    def phases(self, step: TrainingStep, pipeline: Pipeline, device: torch.device) -> float:
+        """Run one epoch, or PHASES_S of it, and record where its time goes; returns which share of the epoch it was.
+
+        `phases_s` adds up to `phases_wall_s` [s].
+        """
         stopwatch: Stopwatch = EventStopwatch(device) if self._asynchronous else HostStopwatch(self._clock)
         start = self.timer()
-        epoch_in_phases(step, pipeline, stopwatch)
+        batches = epoch_in_phases(step, pipeline, stopwatch, over=lambda: self._clock() - start >= PHASES_S)
         self._keep(phases_wall_s=self.timer() - start)
-        self._keep(phases_s=stopwatch.seconds())
+        self._keep(phases_s=stopwatch.seconds(), phases_batches=batches)
+        return batches / pipeline.batches

@@ -73,6 +73,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     graph_break: str | UnsetType | None = UNSET
     phases_s: Mapping[str, float] | UnsetType = UNSET
     phases_wall_s: Number = UNSET
+    phases_batches: Whole = UNSET
     epochs: Whole = UNSET
     accuracy: Number = UNSET
     metrics: Mapping[str, float] | UnsetType = UNSET

@@ -29,6 +29,7 @@ from perf.harness.record.run import (
     RecordError,
     Run,
 )
+from perf.harness.record.seal import is_changed
 from perf.harness.record.values import Count, Scalar, Seconds
 
 Wanted = TypeVar("Wanted")
@@ -36,6 +37,7 @@ Wanted = TypeVar("Wanted")
 # A run with every raw sample takes a few MB. Parsing needs about ten times the size of the file in memory.
 SPEC = "stepwatch_spec"  # a key that only a spec has
 MAX_BYTES = 512 * 2**20
+CHANGED = "; the file was changed, so measure again, or use the original"
 Some = dict[str, Any]
 Flat = dict[str, Scalar]
 
@@ -132,12 +134,12 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
+    if (mine.qualification or mine.gate) and is_changed(perf):
+        raise RecordError(source, "perf", f"is not what the run wrote{CHANGED}")
     if mine.checks and not mine.qualification:
-        raise RecordError(
-            source, "perf.qualification", "is missing; the file was changed, so measure the machine again"
-        )
+        raise RecordError(source, "perf.qualification", f"is missing{CHANGED}")
     if mine.qualification and (why := mine.qualification.contradiction(mine.checks, mine.complete)):
-        reason = f"{mine.qualification.standing}, but {why}; the file was changed, so measure the machine again"
+        reason = f"{mine.qualification.standing}, but {why}{CHANGED}"
         raise RecordError(source, "perf.qualification.verdict", reason)
     commit = commit if isinstance(commit, Mapping) else {}  # a foreign file need not have a commit
     commit_id = commit.get("id")

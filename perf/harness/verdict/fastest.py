@@ -118,7 +118,8 @@ def slow_inside(rows: Sequence[Row]) -> list[tuple[Row, float]]:
         here = (row.kind, row.device, row.pipeline) == ("epoch", "cpu", "workers")
         if not here or not samples or not row.batch_size or alone_s is None:
             continue
-        inside_s = sum(phases.get(name, 0.0) for name in STEP_PHASES) / math.ceil(samples / row.batch_size)
+        batches = row.benchmark.number("phases_batches") or math.ceil(samples / row.batch_size)
+        inside_s = sum(phases.get(name, 0.0) for name in STEP_PHASES) / batches
         if Mark.CROWDED not in row.marks and inside_s >= SLOW_INSIDE * alone_s:
             found.append((row, inside_s / alone_s))
     return found
