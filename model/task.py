@@ -56,6 +56,14 @@ NOT_CALLED = {
     "test_step": "write `metrics(batches)`",
     "val_dataloader": "write `metrics(batches)`",
     "test_dataloader": "write `metrics(batches)`",
+    "accumulate_grad_batches": "write `step(batch)`",
+    "gradient_clip_val": "write `step(batch)`",
+}  # fmt: skip
+# What a training takes from one of several members. A function with the word in its name, as `compute_loss`, may be it.
+PARTS = {
+    "batch": ("batch", "dataset", "train_dataloader"),
+    "loss": ("loss", "step", "training_step"),
+    "optimizer": ("optimizer", "optimizers", "configure_optimizers", "step"),
 }  # fmt: skip
 Parameters = Iterable[nn.Parameter]
 
@@ -264,9 +272,10 @@ class Task:
         written = own_names(self.made) | own_names(self._factory)
         found += [f"`{name}`: {instead}" for name, instead in NOT_CALLED.items() if name in written]
         for name in sorted(written - set(MEMBERS) - set(NOT_CALLED) - {"forward"}):
-            if close := difflib.get_close_matches(
-                name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.8
-            ):
+            close = difflib.get_close_matches(name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.8)
+            if callable(getattr(self.made, name, None)):
+                close += [part for part, of in PARTS.items() if part in name.split("_") and not given & set(of)]
+            if close:
                 found.append(f"`{name}`: did you mean `{close[0]}`?")
         if self.step is None:
             loose = [each for each in attributes(self.made) if isinstance(each, LRScheduler | ReduceLROnPlateau)]

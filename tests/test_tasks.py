@@ -206,6 +206,9 @@ def test_a_dict_is_a_batch_of_hugging_face():
         ("unit = 'tokens'", "`unit`: there is no `count(batch)`"),
         ("def collate(self, samples): ...", "`collate`: there is no `dataset`"),
         ("def validation_step(self, batch, index): ...", "`validation_step`: write `metrics(batches)`"),
+        ("def compute_loss(self, output, target): ...", "`compute_loss`: did you mean `loss`?"),
+        ("def make_optimizer(self): ...", "`make_optimizer`: did you mean `optimizer`?"),
+        ("accumulate_grad_batches = 4", "`accumulate_grad_batches`: write `step(batch)`"),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused):
@@ -214,14 +217,29 @@ def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "batch_first = True\n    loss_scale = 2.0",  # no functions
+        "def loss(self, batch): return self.common_loss(batch)\n    def common_loss(self, batch): ...",
+        "def training_step(self, batch, index): ...\n    def compute_loss(self, batch): ...",
+        "def step(self, batch): ...\n    def make_optimizer(self): ...",
+    ],
+)
+def test_a_function_that_a_training_calls_itself_is_not_named(written, text):
+    name = written(NET + BATCH + "    " + text)
+    assert load_recipe(f"{name}Net").unused == ()
+
+
+@pytest.mark.parametrize(
     ("text", "unused"),
     [
         ("    def configure_optimizer(self): ...", "`configure_optimizer`: did you mean `configure_optimizers`?"),
         ("def make(): return Net()\nmake.optimiser = None", "`optimiser`: did you mean `optimizer`?"),
+        ("    def make_batch(self, size): ...", "`make_batch`: did you mean `batch`?"),
     ],
 )
 def test_so_it_is_for_a_network_for_images(written, text, unused):
-    recipe = load_recipe(written(NET + text) + ("make" if "make" in text else "Net"))
+    recipe = load_recipe(written(NET + text) + ("make" if text.startswith("def make") else "Net"))
     assert recipe.task is None
     assert recipe.unused == (unused,)
 

@@ -36,12 +36,14 @@ class Timetable:
     """The passes of one run: `passes` of them, and extra ones up to `target`, a width, if a run has `limit_s` in all.
 
     A case has `long_s` for all its passes, or three passes if they take longer; no limit if `long_s` is infinite.
+    A pass takes `pass_s` beside its cases.
     """
 
     passes: int
     long_s: float
     limit_s: float = math.inf
     target: float | None = None
+    pass_s: float = 0.0
     number: int = 1
     is_last: bool = False
 
@@ -54,14 +56,16 @@ class Timetable:
         self.number += 1
         left_s = self.limit_s - elapsed_s
         more = self._further(taken, left_s)
-        if self.number == 2 and (needed_s := _needed_s(taken, more)) > max(0.0, left_s):
+        if self.number == 2 and (needed_s := self._needed_s(taken, more)) > max(0.0, left_s):
             self.limit_s += needed_s - left_s
+        # A case that was in fewer passes than there was time for gets further ones.
+        most_left = MOST_TIMES * self.passes - self.number + 1
+        passes_left = max(1, self.passes - self.number + 1, min(most_left, max(more.values(), default=0)))
         # A case ends when its interval is narrow. A test simulates that such intervals still cover 93% and more.
-        may_add = self.passes <= self.number < MOST_TIMES * self.passes
-        if may_add and (extra := self._widest(taken, left_s - _needed_s(taken, more))):
+        free_s = left_s - self._needed_s(taken, more) - self.pass_s
+        if passes_left == 1 < most_left and (extra := self._widest(taken, free_s)):
             return extra
-        self.is_last = self.number >= self.passes
-        passes_left = max(1, self.passes - self.number + 1)
+        self.is_last = passes_left == 1
         return {name for name, count in more.items() if 2 * count > passes_left}
 
     def until_late_s(self, elapsed_s: float) -> float:
@@ -81,12 +85,17 @@ class Timetable:
         """
         more = {name: max(0, self._wanted(one.wall_s) - one.passes) for name, one in taken.items()}
         least = 0 if _is_crowded(taken.values()) else LEAST_PASSES
-        while _needed_s(taken, more) > left_s:
+        while self._needed_s(taken, more) > left_s:
             losers = [name for name, count in more.items() if count > 0 and taken[name].passes + count > least]
             if not losers:
                 break
             more[max(losers, key=lambda name: more[name] * taken[name].wall_s)] -= 1
         return more
+
+    def _needed_s(self, taken: Mapping[str, Taken], more: Mapping[str, int]) -> float:
+        """The time of `more` passes of each case [s]."""
+        cases_s = sum(count * taken[name].wall_s for name, count in more.items())
+        return cases_s + self.pass_s * max(more.values(), default=0)
 
     def _widest(self, taken: Mapping[str, Taken], left_s: float) -> set[str]:
         """The cases of an extra pass that takes `left_s` at most, the widest intervals first."""
@@ -103,8 +112,3 @@ class Timetable:
 def _is_crowded(taken: Collection[Taken]) -> bool:
     """Whether other programs used the cores for most of the time."""
     return sum(one.wall_s for one in taken if one.crowded) > sum(one.wall_s for one in taken) / 2
-
-
-def _needed_s(taken: Mapping[str, Taken], more: Mapping[str, int]) -> float:
-    """The time of `more` passes of each case [s]."""
-    return sum(count * taken[name].wall_s for name, count in more.items())

@@ -256,6 +256,7 @@ class InPasses(Measure):
         if not self._serves:
             files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
             arguments = [*files, *self._arguments()]
+            begin = time.monotonic()
             try:
                 link.ask("pass", READY_S, number=self._timetable.number, of=self.passes, arguments=arguments)
             except SideError as error:
@@ -265,6 +266,8 @@ class InPasses(Measure):
                 here = "use --perf-passes=1 to measure in this process"
                 raise pytest.UsageError(f"pass {self._timetable.number} cannot start: {error}; {here}") from None
             self._serves = True
+            if self._timetable.number > 1 or not self._forks:  # the first one waits for what all forks have imported
+                self._timetable.pass_s = time.monotonic() - begin
         return link
 
     def _arguments(self) -> list[str]:
