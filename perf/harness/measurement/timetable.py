@@ -58,6 +58,8 @@ class Timetable:
         more = self._further(taken, left_s)
         if self.number == 2 and (needed_s := self._needed_s(taken, more)) > max(0.0, left_s):
             self.limit_s += needed_s - left_s
+        if self.number == 2 and not _is_crowded(taken.values()):
+            more = self._not_yet(taken)  # what is measured once made the first pass longer: look again after this one
         # A case that was in fewer passes than there was time for gets further ones.
         most_left = MOST_TIMES * self.passes - self.number + 1
         passes_left = max(1, self.passes - self.number + 1, min(most_left, max(more.values(), default=0)))
@@ -78,12 +80,16 @@ class Timetable:
             return 1
         return int(min(self.passes, max(LEAST_PASSES, self.long_s / wall_s)))
 
+    def _not_yet(self, taken: Mapping[str, Taken]) -> dict[str, int]:
+        """How many more passes should measure each case."""
+        return {name: max(0, self._wanted(one.wall_s) - one.passes) for name, one in taken.items()}
+
     def _further(self, taken: Mapping[str, Taken], left_s: float) -> dict[str, int]:
         """How many more passes measure each case, so that all of them take `left_s` at most.
 
         The case with the longest time left loses a pass first. Only on a crowded machine do cases get fewer than three.
         """
-        more = {name: max(0, self._wanted(one.wall_s) - one.passes) for name, one in taken.items()}
+        more = self._not_yet(taken)
         least = 0 if _is_crowded(taken.values()) else LEAST_PASSES
         while self._needed_s(taken, more) > left_s:
             losers = [name for name, count in more.items() if count > 0 and taken[name].passes + count > least]
