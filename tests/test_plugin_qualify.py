@@ -15,6 +15,7 @@ from perf.harness.machine import load
 from perf.harness.measurement.checks import exact, faults, probes, steps
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.options import FAULTS
+from perf.harness.record.seal import of_run
 from tests.conftest import PERF, read, records
 from tests.fake_nvml import Nvml
 
@@ -34,7 +35,9 @@ def spec_of_itself(pytester):
     (kept,) = (pytester.path / "kept").rglob("qualify_*.json")
     copies = [kept, *(pytester.path / f"again{number}.json" for number in (1, 2))]
     for number, copy in enumerate(copies[1:]):
-        copy.write_text(json.dumps(read(kept) | {"datetime": f"2026-11-1{number}T00:00:00"}))
+        made = read(kept) | {"datetime": f"2026-11-1{number}T00:00:00"}
+        made["perf"]["digest"] = of_run(made)
+        copy.write_text(json.dumps(made))
     spec = pytester.path / "spec.json"
     assert main(["spec", *map(str, copies), f"--output={spec}"]) == 0
     return spec
@@ -162,7 +165,8 @@ def test_a_busy_machine_is_said_at_the_beginning(qualify, monkeypatch, busy, sai
 
 
 def test_what_others_may_take_is_set_or_follows_from_what_one_busy_core_does(qualify, pytester, monkeypatch):
-    monkeypatch.setattr("perf.harness.plugin.qualify.usable_cores", lambda: 64)
+    for user in ("qualify", "preflight"):
+        monkeypatch.setattr(f"perf.harness.plugin.{user}.usable_cores", lambda: 64)
     monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.5)
     monkeypatch.setattr(load, "look", lambda seconds: load.Load(0.2, 0.0))
     qualify(check="preconditions")
@@ -272,9 +276,15 @@ def test_a_run_does_not_confirm_itself_and_is_not_overwritten(qualify, pytester,
     before = target.read_text()
     assert main(["spec", str(target), f"{pytester.path}/./q.json", "--output=spec.json"]) == 4
     assert "q.json: is given more than once" in capsys.readouterr().err
-    assert main(["spec", str(target), f"--output={target}"]) == 4
-    assert "--output would overwrite one of the runs" in capsys.readouterr().err
+    for command in (["spec", str(target)], ["report", str(target)], ["report", "--format=csv", str(target)]):
+        assert main([*command, f"--output={target}"]) == 4
+        assert "q.json: --output would overwrite a run; name another file" in capsys.readouterr().err
     assert target.read_text() == before
+    table = pytester.path / "table.csv"
+    assert main(["report", "--format=csv", str(target), f"--output={table}"]) == 0
+    assert (
+        main(["report", "--format=csv", str(target), f"--output={table}"]) == 0
+    )  # what was made of it may be made anew
 
 
 def test_a_run_that_ends_at_its_first_failure_is_not_whole(qualify, pytester):
@@ -601,6 +611,7 @@ def test_plain_runs_have_no_checks_and_qualifications_no_benchmarks(qualify, per
         (["--perf-check=replay", "--perf-inject=matmul:slow"], "--perf-check leaves out matmul"),
         (["--perf-check=replay", "--perf-require-check=memory"], "--perf-check leaves out memory"),
         (["--perf-busy-limit=-1"], "--perf-busy-limit: '-1' is not a number of cores above 0"),
+        (["--perf-busy-limit=1000"], " cores taken, a good machine fails; allow less than "),
         (["--perf-busy-limit=all"], "--perf-busy-limit: 'all' is not a number of cores above 0"),
         (["--perf-quick", "--perf-full"], "--perf-quick and --perf-full exclude each other"),
         (["--perf-spec=nowhere.json"], "--perf-spec: nowhere.json: cannot be read: No such file"),

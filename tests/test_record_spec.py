@@ -23,6 +23,19 @@ def test_what_is_written_is_read(tmp_path):
     assert spec.devices == ["CPU 1"]
 
 
+def test_a_spec_that_was_changed_later_is_refused_unless_the_change_is_meant(tmp_path):
+    path = tmp_path / "spec.json"
+    write(path, Spec("", (Reference("matmul", "fp32", "FLOP/s", 100.0, 0.1, 5, 4, KEY),), {}))
+    root = json.loads(path.read_text())
+    root["references"][0]["value"] = 30.0
+    path.write_text(json.dumps(root))
+    with pytest.raises(RecordError, match=r"was changed since it was made; .* or remove its `digest` if you mean"):
+        load_spec(path)
+    del root["digest"]
+    path.write_text(json.dumps(root))
+    assert load_spec(path).references[0].value == 30.0
+
+
 REFERENCE = {"check": "a", "variant": "", "unit": "s", "value": 1.0, "spread": 0.0, "runs": 3, "machines": 1}
 REFERENCE["key"] = {"device": "b"}
 

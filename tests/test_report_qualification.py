@@ -248,14 +248,14 @@ def test_several_machines_have_a_table_of_their_verdicts_and_are_not_called_one(
     assert "\nA, B: memory copy on cpu: twice beyond (82% of its bar)" in render(fleet()[:1] * 2)
 
 
-def test_what_a_good_machine_notes_is_no_reason_for_its_verdict_and_one_without_a_name_has_a_dash():
+def test_what_a_good_machine_notes_is_no_reason_for_its_verdict_and_one_without_a_name_is_its_file():
     noted = Qualification(Standing.QUALIFIED, ("cuda was not checked",), "Nothing to do.")
     runs = [replace(one, qualification=noted) for one in fleet()]
     unnamed = [replace(one, perf=one.perf | {"host_name": ""}) for one in runs]
     table = render(unnamed)
     table = table[table.index("Machines\n") :]
     assert "cuda was not checked" not in table
-    assert [line.split()[1] for line in table.splitlines()[4:6]] == ["–", "–"]
+    assert [line.split()[1] for line in table.splitlines()[4:6]] == ["0.json", "1.json"]
 
 
 def test_the_reasons_that_a_fleet_has_no_room_for_are_counted_and_no_word_is_broken():

@@ -154,6 +154,19 @@ def test_copies_of_a_file_are_one_run():
     assert made.skipped == ["3: a copy of 1"] and made.spec.references[0].runs == 3
 
 
+def test_copies_with_another_host_and_date_are_no_other_machines():
+    """No two machines measure three rates to the last bit."""
+
+    def machine(name, *rates):
+        checks = [replace(check(rate), variant=str(place)) for place, rate in enumerate(rates)]
+        return replace(run(*checks, source=name, host=name), datetime=name)
+
+    good = [machine(name, 100.0 + number, 50.0, 70.0) for number, name in enumerate("abc")]
+    made = references_of([*good, machine("d", 101.0, 50.0, 70.0), machine("e", 100.0, 50.0, 70.5)])
+    assert made.skipped == ["d: a copy of b"]
+    assert {one.machines for one in made.spec.references} == {4}
+
+
 def test_what_was_measured_otherwise_is_another_metric():
     runs = [run(check(100.0), source=f"a{n}", host=f"a{n}", threads=2) for n in range(3)]
     runs += [run(check(200.0), source=f"b{n}", host=f"b{n}", threads=4) for n in range(3)]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from perf.harness.record import RecordError
+from perf.harness.record.read import kept
 from perf.harness.record.write import write_text
 from perf.harness.report import FORMATS, PAGE, WIDE_PAGE, encodable
 from perf.here import local
@@ -28,12 +29,20 @@ def width(output: Path | None = None) -> int:
     return PAGE if output is not None else min(WIDE_PAGE, shutil.get_terminal_size((PAGE, 0)).columns)
 
 
+def spare(output: Path, *those: str) -> None:
+    """Raise RecordError if `output` keeps one of `those`, as `kept` names them: it took time to measure."""
+    if (found := kept(output)) in those:
+        raise RecordError(str(output), "", f"--output would overwrite {found}; name another file")
+
+
 def deliver(text: str, output: Path | None = None, *, format: str = FORMATS[0]) -> None:
     """Write `text` and a line end. Raises RecordError if the file or the standard output cannot be written.
 
+    A file that keeps a run or a spec is not replaced.
     The commands of a page for the terminal work in the current folder.
     """
     if output is not None:
+        spare(output, "a run", "a spec")
         write_text(output, text + "\n")
     else:
         text = local(text) if format == FORMATS[0] else text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.commands.inputs import each_once
-from perf.commands.output import deliver, width
+from perf.commands.output import deliver, spare, width
 from perf.harness.record import RecordError
 from perf.harness.record.read import load
 from perf.harness.record.spec import write
@@ -33,8 +33,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _spec(arguments: argparse.Namespace) -> int:
-    if arguments.output.resolve() in each_once(arguments.files):
-        raise RecordError(str(arguments.output), "", "--output would overwrite one of the runs; name another file")
+    each_once(arguments.files)
+    spare(arguments.output, "a run")
     runs, unread = [], []
     for path in arguments.files:
         try:

@@ -19,6 +19,7 @@ import data
 from data import DataError
 from model import RecipeError
 from perf.harness.machine import devices
+from perf.harness.machine.identity import usable_cores
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, GATE, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import project, stock, tuned_cpu
@@ -215,6 +216,11 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
             for name in names:
                 if chosen is not None and name not in (*chosen, ALWAYS):
                     raise pytest.UsageError(f"--perf-check leaves out {name}, which {flag} names")
+        if (settings.busy_limit or 0) >= (most := usable_cores() / 2):
+            raise pytest.UsageError(
+                f"--perf-busy-limit={settings.busy_limit:g}: with so many of {usable_cores()} cores taken, a good "
+                f"machine fails; allow less than {most:g}"
+            )
         return
     for flag, given in (
         ("--perf-check", settings.checks),

@@ -134,8 +134,8 @@ def parse(text: str, source: str) -> Run:
         _check_version(perf.get("schema_version"), source)
     document = convert(root, _Document, source)
     mine, commit = document.perf, document.commit_info
-    if (mine.qualification or mine.gate) and is_changed(perf):
-        raise RecordError(source, "perf", f"is not what the run wrote{CHANGED}")
+    if (mine.qualification or mine.gate) and is_changed(root):
+        raise RecordError(source, "", f"is not what the run wrote{CHANGED}")
     if mine.checks and not mine.qualification:
         raise RecordError(source, "perf.qualification", f"is missing{CHANGED}")
     if mine.qualification and (why := mine.qualification.contradiction(mine.checks, mine.complete)):
@@ -162,6 +162,15 @@ def parse(text: str, source: str) -> Run:
         qualification=mine.qualification,
         untimed=tuple(untimed),
     )
+
+
+def kept(path: Path) -> str:
+    """What the file `path` keeps: "a run", "a spec", or "" if it has neither, or is not there."""
+    with contextlib.suppress(RecordError):
+        root = decode(read_text(path), str(path))
+        if isinstance(root, dict):
+            return "a spec" if SPEC in root else "a run" if "benchmarks" in root else ""
+    return ""
 
 
 def _other_tool(source: str, tool: str) -> RecordError:

@@ -1,4 +1,4 @@
-"""In: what the suite records of a run, `perf`. Out: the same with a digest, by which a reader sees a later change.
+"""In: the document of a run or of a spec. Out: a digest of it, by which a reader sees a later change.
 
 This is no signature: whoever wants to can compute the digest anew. It finds edits that nobody thought much of.
 """
@@ -13,21 +13,21 @@ from typing import Any
 from perf.harness.record.store import plain
 
 DIGEST = "digest"
-ADDED = (DIGEST, "baseline")  # what may be added later
+UNKNOWN = "the file has no digest, as those of before 2026-11-29: whether it was changed later is not known"
 
 
-def sealed(perf: Mapping[str, Any]) -> dict[str, Any]:
-    """`perf` with the digest of all the rest."""
-    return {**perf, DIGEST: _digest(perf)}
+def of_run(document: Mapping[str, Any]) -> str:
+    """The digest of a run: of all but its raw times, and but what may be added later, a baseline."""
+    perf = {key: value for key, value in document["perf"].items() if key not in (DIGEST, "baseline")}
+    return of({**document, "perf": perf, "benchmarks": None})
 
 
-def is_changed(perf: Mapping[str, Any]) -> bool:
-    """Whether `perf` is not what was sealed; False if it was not, as in records of before 2026-11-29."""
-    return DIGEST in perf and perf[DIGEST] != _digest(perf)
-
-
-def _digest(perf: Mapping[str, Any]) -> str:
+def of(document: Mapping[str, Any]) -> str:
     """SHA-256 in hexadecimal. Spaces, the order of keys, and 1 or 1.0 make no difference: tools write JSON anew."""
-    kept = {key: value for key, value in plain(perf).items() if key not in ADDED}
-    numbers = json.loads(json.dumps(kept, ensure_ascii=False).encode(errors="replace"), parse_int=float)
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+    kept = json.dumps(plain(document), ensure_ascii=False).encode(errors="replace")
+    return hashlib.sha256(json.dumps(json.loads(kept, parse_int=float), sort_keys=True).encode()).hexdigest()
+
+
+def is_changed(document: Mapping[str, Any]) -> bool:
+    """Whether the run in `document` is not what was written; False if it has no digest."""
+    return DIGEST in document["perf"] and document["perf"][DIGEST] != of_run(document)

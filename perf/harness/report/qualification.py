@@ -10,6 +10,7 @@ from typing import Any
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import Run, finite
+from perf.harness.record.seal import DIGEST, UNKNOWN
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
@@ -89,7 +90,7 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
 def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     """The verdicts on several machines, worst first, each with its first reason and the number of the others.
 
-    `found` has the letter, the host and the run of each machine. The host is "" in an anonymous record.
+    `found` has the letter, the host and the run of each machine. An anonymous record has no host: its file is named.
     """
     judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
     runs = {letter: run for letter, _, run in found}
@@ -98,7 +99,7 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
     ordered = sorted(judged, key=lambda one: tuple(Standing).index(one[2].standing))
     columns = (
         Column.words("file", [letter for letter, *_ in ordered]),
-        Column.names("machine", [host or quantities.NONE for _, host, *_ in ordered]),
+        Column.names("machine", [host or runs[letter].file_name for letter, host, *_ in ordered]),
         Column.words("verdict", [standing.said(checks) for *_, standing, checks in ordered]),
         Column.words("checks", [_counts(checks) for *_, checks in ordered]),
     )
@@ -119,9 +120,12 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
 
 
 def by_today(run: Run) -> list[str]:
-    """A sentence if a stored QUALIFIED, which may be of an older version, would be less today; else empty."""
-    lacking = "; ".join(lacking_today(run))
-    return [f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}"] if lacking else []
+    """Why to think less of a stored QUALIFIED: an older version gave it, or nobody knows if it was changed later."""
+    lacking, said = "; ".join(lacking_today(run)), []
+    if lacking:
+        said.append(f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}")
+    good = run.qualification is not None and run.qualification.standing in (Standing.QUALIFIED, Standing.PARTLY)
+    return [*said, UNKNOWN] if good and DIGEST not in run.perf else said
 
 
 def _of_its_bar(checks: Sequence[Check], reason: str) -> list[str]:

@@ -23,6 +23,8 @@ from perf.harness.verdict.keys import apart, key_of
 FAR, SAME_KIND, MANY = 3.5, 0.02, statistics.NormalDist().inv_cdf(SURE)
 # Fewer values do not give a robust standard deviation: it would be so small, by chance, that 4% of good machines fail.
 ROBUST = 16
+# Two files with the same values are one run, whatever their hosts, if there are so many values, or more.
+COPIED = 3
 FINDS_NOTHING = (
     "the values differ so much that a bar would find nothing; measure while nothing else runs, and more often"
 )
@@ -63,7 +65,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
                 raise RecordError(run.source, "", f"cannot serve as a reference: {reason}")
             skipped.append(f"{run.source}: {reason}")
             continue
-        if copied := next((one for one in used if run.datetime and _measured(one) == _measured(run)), None):
+        if copied := next((one for one in used if _is_copy(run, one)), None):
             skipped.append(f"{run.source}: a copy of {copied.source}")
             continue
         used.append(run)
@@ -161,9 +163,15 @@ def _most(training: str, by_run: Mapping[str, str]) -> tuple[str | None, list[st
     return digest, [f"replay golden: {source} trains to other bits than {count} others" for source in others]
 
 
-def _measured(run: Run) -> object:
-    """What two files of the same run have in common, and two runs have not."""
-    return machine_of(run), run.datetime, [(check.name, check.device, check.value) for check in run.checks]
+def _is_copy(run: Run, other: Run) -> bool:
+    """Whether these are two files of one run: no two machines measure several values to the last bit."""
+    if [(one.name, one.device, one.value) for one in run.checks] != [
+        (one.name, one.device, one.value) for one in other.checks
+    ]:
+        return False
+    if machine_of(run) != machine_of(other):
+        return sum(map(_is_metric, run.checks)) >= COPIED
+    return run.datetime != "" and run.datetime == other.datetime
 
 
 def machine_of(run: Run) -> str:
