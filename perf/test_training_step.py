@@ -15,7 +15,7 @@ def test_training_step(bench: Bench) -> None:
     loss_first = trainee.mean_loss(few)
     step = bench.definition.on(trainee, batches)
 
-    bench.measurement.run(step)
+    bench.measurement.run(step, bench.cycle(trainee))
     bench.record_rate(work.batch_size)
 
     bench.record_losses(trainee, loss_first, trainee.mean_loss(few), bench.measurement.calls)

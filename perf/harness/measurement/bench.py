@@ -32,6 +32,7 @@ from perf.harness.record.extra_info import ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
 from perf.harness.verdict.marks import CROWDED, marks
 from perf.harness.workload.benchmarks import Definition
+from perf.harness.workload.cycle import cycle
 from perf.harness.workload.modes.compiler import graph_break
 from perf.harness.workload.modes.errors import Unsupported
 from perf.harness.workload.modes.execution import epoch
@@ -173,6 +174,13 @@ class Bench:
             f"{self.workload.device.name}: one {kind} takes about {fastest_s:.3g} s, by the fastest of {TRIES} "
             f"steps{busy}, and the profile {self.info.profile} allows {longest_s:.3g} s{then}"
         )
+
+    def cycle(self, trainee: Trainee) -> int:
+        """After how many steps the training does the same again; also recorded, if that is not 1. Then restore."""
+        found = cycle(trainee, self.workload.batch_of_cycle())
+        if found > 1:
+            self.keep(cycle=found)
+        return found
 
     def check_parity(self) -> None:
         """Compare the losses of the mode with those of the plain way, before the timed rounds.

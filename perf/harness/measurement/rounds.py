@@ -7,6 +7,7 @@ the timed loop and keeps its times.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -135,11 +136,11 @@ class Measurement:
         self._keep(cold_start_s=self.timer() - start)
         return built
 
-    def run(self, call: Callable[[], object]) -> None:
+    def run(self, call: Callable[[], object], cycle: int = 1) -> None:
         """Warm up until stable, then time short calls: one per round, or several if the device is asynchronous.
 
         One call per round measures latency. Several calls with one wait at the end measure throughput, as a training
-        loop sees it.
+        loop sees it. If only every `cycle`-th call does the same, a round has whole cycles, and the time is the mean.
         """
         if not self.enabled:
             self._once(call)
@@ -150,7 +151,7 @@ class Measurement:
         self._keep(warmup_calls=warm.calls)
         self._keep(warmup_stable=warm.stable)
         iterations = max(1, round(ROUND_S / warm.call_s)) if self._asynchronous else 1
-        iterations = self._pass.iterations or iterations  # the same number in all passes
+        iterations = self._pass.iterations or cycle * math.ceil(iterations / cycle)  # the same number in all passes
         self._rounds(call, warm.call_s * iterations, iterations=iterations)
 
     def from_start(

@@ -71,6 +71,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     precision_difference: NumberOrNone | UnsetType = UNSET
     epoch_difference: Number = UNSET
     graph_break: str | UnsetType | None = UNSET
+    cycle: Whole = UNSET
     phases_s: Mapping[str, float] | UnsetType = UNSET
     phases_wall_s: Number = UNSET
     phases_batches: Whole = UNSET

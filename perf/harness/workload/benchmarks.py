@@ -48,6 +48,11 @@ class Definition:
     bound: Literal["call", "epoch", ""] = ""
     large_images: bool = False
 
+    @property
+    def trains(self) -> bool:
+        """Whether its step is a training step."""
+        return self.step is _train
+
     def on(self, trainee: Trainee, batches: Sequence[Batch]) -> Callable[[], object]:
         """A function that makes a step on the next of `batches`. A run times it as one call, the gate as one step."""
         assert self.step is not None

@@ -21,7 +21,7 @@ from model.nesting import tensors
 from model.task_step import whole
 from perf.harness.machine.devices import Device
 from perf.harness.machine.memory import is_out_of_memory
-from perf.harness.options import Settings
+from perf.harness.options import EAGER, Settings
 from perf.harness.workload.benchmarks import endless
 from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.captured import CapturedStep
@@ -231,6 +231,10 @@ class Workload:
         if len(train) < samples:
             samples = self.batch_size
         return self.open(train.first(len(train) - len(train) % samples))
+
+    def batch_of_cycle(self) -> Batch:
+        """A mini-batch for steps that only count: the smallest, or of the usual size if it would be compiled for."""
+        return (self.minimal() if self.mode.execution == EAGER else self).batches(1)[0]
 
     def minimal(self) -> Workload:
         """This workload with the smallest batch size."""

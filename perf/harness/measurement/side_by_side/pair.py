@@ -167,7 +167,7 @@ class Pair:
             for side in self._rng.sample(list(self._workers), len(self._workers)):
                 visited, of_it = self._seen(side, steps, core, limit_s)
                 seen[side].append(of_it)
-                visits[side] = Visit(visited.wall_s, visited.cpu_s, visited.total_s)
+                visits[side] = _per_step(visited, ready[side].cycle)
             rounds.append(visits)
         if BASE in seen:
             check_times(seen)
@@ -220,6 +220,12 @@ class Pair:
         if failed:
             raise failure(failed)
         return replies
+
+
+def _per_step(visited: Visited, cycle: int) -> Visit:
+    """The times of a visit for each step, where the worker took those of each cycle: the sides' cycles may differ."""
+    wall_s, cpu_s = (tuple(one / cycle for one in times) for times in (visited.wall_s, visited.cpu_s))
+    return Visit(wall_s, cpu_s, visited.total_s)
 
 
 def rounds_of(round_s: float) -> int:

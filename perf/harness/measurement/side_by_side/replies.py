@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from perf.harness.measurement.side_by_side.link import SideError
+from perf.harness.workload.cycle import MOST
 
 # No step takes longer than a day.
 Time = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -39,9 +40,10 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The time of a step [s]."""
+    """The time of a step [s], which is a cycle of `cycle` steps of a training that does not do the same in each."""
 
     step_s: Time
+    cycle: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1
 
 
 class Visited(msgspec.Struct, frozen=True):

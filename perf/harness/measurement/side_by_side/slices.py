@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from model import TrainingStep
 from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
+from perf.harness.workload.cycle import cycle
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
 from perf.harness.workload.workload import LOSS_BATCHES, Trainee, Workload, finite
 
@@ -21,9 +23,13 @@ Extra = Callable[[], None]
 
 @dataclass
 class Sliced:
-    """One benchmark of one side, ready for visits; `close` releases its resources."""
+    """One benchmark of one side, ready for visits; `close` releases its resources.
+
+    Each of the `steps` is a cycle of so many: all that a training does before it does the same again.
+    """
 
     steps: Steps
+    cycle: int = 1
     trainee: Trainee | None = None
     loss_batches: list[Batch] = field(default_factory=list)
     loss_first: float | None = None
@@ -48,16 +54,17 @@ def sliced(name: str, work: Workload, extra: Extra | None = None, extra_input: E
     with contextlib.ExitStack() as held:
         trainee = None if definition.step is None else work.trainee()
         batches: list[Batch] = []
+        found = cycle(trainee, work.batch_of_cycle()) if trainee is not None and definition.trains else 1
         if trainee is None:
             stream = delayed(endless(held.enter_context(work.full_batches()).epoch), extra_input)
             steps = repeated(lambda: next(stream))
         elif definition.streams:
             batches = work.batches(LOSS_BATCHES)
-            steps = _epochs(definition, work, trainee, held, extra, extra_input)
+            steps = _epochs(definition, work, trainee, held, found, extra, extra_input)
         else:
             batches = work.batches()
-            steps = repeated(slowed(definition.on(trainee, batches), extra))
-        made = Sliced(steps, trainee, batches[:LOSS_BATCHES])
+            steps = repeated(slowed(definition.on(trainee, batches), extra), found)
+        made = Sliced(steps, found, trainee, batches[:LOSS_BATCHES])
         if trainee is not None and trainee.model.training:
             made.loss_first = trainee.mean_loss(made.loss_batches)
         made.held = held.pop_all()
@@ -69,10 +76,11 @@ def _epochs(
     work: Workload,
     trainee: Trainee,
     held: contextlib.ExitStack,
+    of: int,
     extra: Extra | None,
     extra_input: Extra | None,
 ) -> Steps:
-    """Epoch after epoch, cut into steps: from one request for a unit to the next. All units have the same size."""
+    """Epoch after epoch, cut into steps: from one request for a unit to the one after `of`. All have the same size."""
     assert definition.step is not None
     step = definition.step(trainee)
     assert isinstance(step, TrainingStep)  # only a training step has epochs
@@ -80,26 +88,27 @@ def _epochs(
     stream = delayed(delayed(endless(lambda number: units(step, pipeline, number)), extra_input), extra)
 
     def steps(count: int, mark: Mark) -> None:
-        train(step, pipeline, marked(stream, count, mark))
+        train(step, pipeline, marked(stream, count, mark, of))
 
     return steps
 
 
-def repeated(call: Callable[[], object]) -> Steps:
+def repeated(call: Callable[[], object], of: int = 1) -> Steps:
     def steps(count: int, mark: Mark) -> None:
         mark()
         for _ in range(count):
-            call()
+            for _ in range(of):
+                call()
             mark()
 
     return steps
 
 
-def marked(stream: Iterator[Any], count: int, mark: Mark) -> Iterator[Any]:
-    """The next `count` items of `stream`, with a mark at each request for an item, and one at the end."""
+def marked(stream: Iterator[Any], count: int, mark: Mark, of: int = 1) -> Iterator[Any]:
+    """The next `count` times `of` items of `stream`, with a mark at every `of`-th request, and one at the end."""
     for _ in range(count):
         mark()
-        yield next(stream)
+        yield from itertools.islice(stream, of)
     mark()
 
 

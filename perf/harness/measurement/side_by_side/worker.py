@@ -221,14 +221,14 @@ class Worker:
 
         step_s = warm_step_s(times)
         if extra is None:
-            return {"step_s": step_s}
+            return {"step_s": step_s, "cycle": self._sliced.cycle}
         if amount is None:
             extra.calibrate(times, step_s)
         else:
             extra.amount = amount
         extra.forget()
         self._extra = extra
-        return {"step_s": step_s, "amount": extra.amount}
+        return {"step_s": step_s, "cycle": self._sliced.cycle, "amount": extra.amount}
 
     def visit(self, steps: int, core: int | None = None) -> dict[str, Any]:
         """Run `steps` steps, on `core` if given. The reply has their wall times and, on a CPU, their CPU times [s]."""
