@@ -278,9 +278,14 @@ class Task:
             if close:
                 found.append(f"`{name}`: did you mean `{close[0]}`?")
         if self.step is None:
-            loose = [each for each in attributes(self.made) if isinstance(each, LRScheduler | ReduceLROnPlateau)]
+            parts = attributes(self.made)
+            steppers = (LRScheduler, ReduceLROnPlateau, *(() if given & set(PARTS["optimizer"]) else (Optimizer,)))
             found += [f"{type(each).__name__}: nothing steps it; return it from `configure_optimizers`, or write `step`"
-                      for each in loose]  # fmt: skip
+                      for each in parts if isinstance(each, steppers)]  # fmt: skip
+            inner = self.made.children() if isinstance(self.made, nn.Module) else ()
+            losses = [] if given & set(PARTS["loss"]) else [*parts, *inner]
+            found += [f"{type(each).__name__}: nothing calls it; write `loss(batch)`"
+                      for each in losses if isinstance(each, nn.modules.loss._Loss)]  # fmt: skip
         return found
 
     def _quiet(self) -> None:

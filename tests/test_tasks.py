@@ -216,6 +216,33 @@ def test_what_looks_like_a_member_and_is_not_used_is_named(written, text, unused
     assert unused in load_recipe(f"{name}Net").unused
 
 
+HELD = """
+import torch
+from torch import nn
+
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.loss_fn = nn.Linear(4, 1), nn.MSELoss()
+        self.optim = torch.optim.Adam(self.net.parameters())
+    def forward(self, x): return self.net(x)
+    def batch(self, size): return torch.randn(size, 4), torch.randn(size, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "unused"),
+    [
+        ("", ("Adam: nothing steps it; return it from `configure_optimizers`, or write `step`",
+              "MSELoss: nothing calls it; write `loss(batch)`")),
+        ("    def loss(self, a, b): ...\n    def configure_optimizers(self): return self.optim", ()),
+        ("    def step(self, batch): ...", ()),
+    ],
+)  # fmt: skip
+def test_a_loss_or_an_optimizer_that_nothing_uses_is_named(written, more, unused):
+    assert load_recipe(f"{written(HELD + more)}Held").unused == unused
+
+
 @pytest.mark.parametrize(
     "text",
     [
