@@ -139,7 +139,7 @@ def test_the_parameters_that_a_training_changes_are_told_from_those_that_it_does
 
 def test_nothing_is_planted_where_nothing_is_asked_for(worker):
     base = worker()
-    assert base.prepare(**AXES).keys() == {"step_s"}
+    assert base.prepare(**AXES).keys() == {"step_s", "cycle"}
     assert Extra.made == []
 
 
