@@ -9,8 +9,10 @@ from perf.harness.measurement.side_by_side.visit import host_visit
 from perf.harness.options import resolve
 from perf.harness.workload.cycle import MOST, cycle, period
 from perf.harness.workload.plan import Plan
+from tests.conftest import STEP, read
 from tests.fake_device import STANDARD, AsyncDevice, measurement
 
+pytest_plugins = "pytester"
 TRAINING = """
 import torch
 from torch import nn
@@ -102,3 +104,13 @@ def test_a_gate_takes_whole_cycles_and_says_what_a_step_takes(work, kind):
         made.close()
     per_step = _per_step(Visited((0.02, 0.04), (0.01,), 1.0), 4)
     assert (per_step.wall_s, per_step.cpu_s, per_step.total_s) == ((0.005, 0.01), (0.0025,), 1.0)
+
+
+def test_a_run_of_it_has_whole_cycles_in_each_round(perf, pytester):
+    (pytester.path / "mine.py").write_text(TRAINING.format(updates=ACCUMULATES))
+    more = ["--perf-data=auto", "--perf-model=mine.py:Made", "--perf-batch-size=4", "--perf-device=cpu"]
+    assert perf(STEP, *more).ret == 0
+    (record,) = pytester.path.rglob("*.json")
+    (found,) = read(record)["benchmarks"]
+    assert (found["extra_info"]["cycle"], found["stats"]["iterations"]) == (4, 4)
+    assert found["extra_info"]["samples_per_s"] == pytest.approx(4 / found["stats"]["median"])
