@@ -165,6 +165,12 @@ def test_the_same_code_is_same_after_the_first_look():
     assert (judged.verdict, judged.launches, judged.ratio) == (Verdict.SAME, LOOKS[0], 1.0)
 
 
+def test_the_times_are_those_of_a_step_where_a_side_takes_whole_cycles():
+    """Head takes as long for four steps as base for one."""
+    (judged,) = Lab(replies={(HEAD, "prepare", "a"): {"cycle": 4}}).gate("a").run()
+    assert (judged.verdict, judged.ratio) == (Verdict.FASTER, pytest.approx(0.25))
+
+
 def test_every_round_visits_both_sides_in_a_random_order():
     lab = Lab()
     lab.gate("a").run()
@@ -668,6 +674,8 @@ def test_a_head_that_is_slower_or_faster_has_a_right_clock():
         ("prepare", {"step_s": -1.0}),
         ("prepare", {"step_s": float("nan")}),
         ("prepare", {"step_s": "quick"}),
+        ("prepare", {"cycle": 0}),
+        ("prepare", {"cycle": 17}),  # longer than a worker looks for
         ("visit", {"wall_s": []}),
         ("visit", {"wall_s": [1e-3] * 3}),
         ("visit", {"wall_s": [0.0] * 6}),
