@@ -1,15 +1,19 @@
 """The timed rounds, on fake devices and clocks: what is on the clock, how often things run, and in what order."""
 
 import random
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from data import WORKERS
 from perf.harness.machine import load
 from perf.harness.measurement import rounds as measure
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.rounds import Measurement, Pass
+from perf.test_input_pipeline import test_input_pipeline as measure_pipeline
 from tests.fake_device import STANDARD, AsyncDevice, measurement
 
 
@@ -446,3 +450,16 @@ def test_the_share_of_a_case_is_its_time_or_that_of_its_least_rounds():
 
 def test_where_nobody_says_there_is_one_pass():
     assert (measure.ONLY.number, measure.ONLY.of, measure.ONLY.first) == (1, 1, True)
+
+
+@pytest.mark.parametrize(("pipeline", "turn"), [("workers", WORKERS), ("dataloader", 1), ("resident", 1)])
+def test_only_a_pipeline_with_workers_comes_in_turns(pipeline, turn):
+    asked = []
+    work = SimpleNamespace(
+        pipeline=pipeline, batch_size=64, full_batches=lambda: nullcontext(SimpleNamespace(epoch=lambda number: [0]))
+    )
+    timed = SimpleNamespace(
+        cold_start=lambda build, first: build(), stream=lambda call, most, turn: asked.append((most, turn))
+    )
+    measure_pipeline(SimpleNamespace(workload=work, measurement=timed, record_rate=asked.append))
+    assert asked == [(128, turn), 64]
