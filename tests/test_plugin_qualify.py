@@ -15,7 +15,7 @@ from perf.harness.machine import load
 from perf.harness.measurement.checks import exact, faults, probes, steps
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.options import FAULTS
-from perf.harness.record.seal import of_run
+from perf.harness.record.checksum import of_run
 from tests.conftest import PERF, read, records
 from tests.fake_nvml import Nvml
 
@@ -36,7 +36,7 @@ def spec_of_itself(pytester):
     copies = [kept, *(pytester.path / f"again{number}.json" for number in (1, 2))]
     for number, copy in enumerate(copies[1:]):
         made = read(kept) | {"datetime": f"2026-11-1{number}T00:00:00"}
-        made["perf"]["digest"] = of_run(made)
+        made["perf"]["checksum"] = of_run(made)
         copy.write_text(json.dumps(made))
     spec = pytester.path / "spec.json"
     assert main(["spec", *map(str, copies), f"--output={spec}"]) == 0

@@ -29,9 +29,9 @@ def test_a_spec_that_was_changed_later_is_refused_unless_the_change_is_meant(tmp
     root = json.loads(path.read_text())
     root["references"][0]["value"] = 30.0
     path.write_text(json.dumps(root))
-    with pytest.raises(RecordError, match=r"was changed since it was made; .* or remove its `digest` if you mean"):
+    with pytest.raises(RecordError, match=r"was changed since it was made; .* or remove its `checksum` if you mean"):
         load_spec(path)
-    del root["digest"]
+    del root["checksum"]
     path.write_text(json.dumps(root))
     assert load_spec(path).references[0].value == 30.0
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from perf.harness.record import RecordError
-from perf.harness.record.read import kept
+from perf.harness.record.read import keeps
 from perf.harness.record.write import write_text
 from perf.harness.report import FORMATS, PAGE, WIDE_PAGE, encodable
 from perf.here import local
@@ -30,8 +30,8 @@ def width(output: Path | None = None) -> int:
 
 
 def spare(output: Path, *those: str) -> None:
-    """Raise RecordError if `output` keeps one of `those`, as `kept` names them: it took time to measure."""
-    if (found := kept(output)) in those:
+    """Raise RecordError if `output` keeps one of `those`, as `keeps` names them: it took time to measure."""
+    if (found := keeps(output)) in those:
         raise RecordError(str(output), "", f"--output would overwrite {found}; name another file")
 
 

@@ -176,7 +176,12 @@ class Bench:
         )
 
     def cycle(self, trainee: Trainee) -> int:
-        """After how many steps the training does the same again; also recorded, if that is not 1. Then restore."""
+        """After how many steps the training does the same again; also recorded, if that is not 1. Then restore.
+
+        It is asked in the first pass, and the others have as many calls in a round.
+        """
+        if not self._first or not self._benchmark.enabled:
+            return 1
         found = cycle(trainee, self.workload.batch_of_cycle())
         if found > 1:
             self.keep(cycle=found)

@@ -28,7 +28,7 @@ from perf.harness.plugin.project import folders
 from perf.harness.plugin.state import PROGRESS, STATE, State
 from perf.harness.plugin.way import WAY, Way
 from perf.harness.plugin.ways import chosen
-from perf.harness.record import seal
+from perf.harness.record import checksum
 from perf.harness.record.anonymous import anonymous
 from perf.harness.report import header
 
@@ -191,7 +191,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         output_json["perf"] = way.as_record()
         if way.settings.anonymous:
             output_json.update(anonymous(output_json, folders(config, way.settings.data_root)))
-        output_json["perf"] |= {seal.DIGEST: seal.of_run(output_json)}
+        output_json["perf"] |= {checksum.CHECKSUM: checksum.of_run(output_json)}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark writes its own file

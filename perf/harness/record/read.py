@@ -19,6 +19,7 @@ import msgspec
 
 from perf.harness.record import foreign
 from perf.harness.record.check import Check, Qualification
+from perf.harness.record.checksum import is_changed
 from perf.harness.record.judgement import GateRun, Judgement
 from perf.harness.record.run import (
     SCHEMA_VERSION,
@@ -29,7 +30,6 @@ from perf.harness.record.run import (
     RecordError,
     Run,
 )
-from perf.harness.record.seal import is_changed
 from perf.harness.record.values import Count, Scalar, Seconds
 
 Wanted = TypeVar("Wanted")
@@ -164,7 +164,7 @@ def parse(text: str, source: str) -> Run:
     )
 
 
-def kept(path: Path) -> str:
+def keeps(path: Path) -> str:
     """What the file `path` keeps: "a run", "a spec", or "" if it has neither, or is not there."""
     with contextlib.suppress(RecordError):
         root = decode(read_text(path), str(path))

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from perf.harness.record import seal
+from perf.harness.record import checksum
 from perf.harness.record.read import SPEC, convert, decode, read_text
 from perf.harness.record.run import RecordError
 from perf.harness.record.values import Count, Positive, Scalar
@@ -85,7 +85,7 @@ class _Document(Struct, frozen=True):
 def write(path: Path, spec: Spec) -> None:
     """Write `spec` to `path`. Raises RecordError if the file cannot be written."""
     root = {SPEC: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
-    root |= {seal.DIGEST: seal.of(root)}
+    root |= {checksum.CHECKSUM: checksum.of(root)}
     write_text(path, json.dumps(root, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -100,10 +100,10 @@ def load_spec(path: Path) -> Spec:
         )  # fmt: skip
     if not isinstance(root, dict) or root.get(SPEC) != VERSION:
         raise RecordError(source, "", f"not a spec of version {VERSION}; make one with {offline('spec')}")
-    if root.pop(seal.DIGEST, None) not in (None, seal.of(root)):
+    if root.pop(checksum.CHECKSUM, None) not in (None, checksum.of(root)):
         raise RecordError(
             source, "", "was changed since it was made; make it again from the same records with "
-            f"{offline('spec')}, or remove its `{seal.DIGEST}` if you mean the change"
+            f"{offline('spec')}, or remove its `{checksum.CHECKSUM}` if you mean the change"
         )  # fmt: skip
     found = convert(root, _Document, source)
     if not found.references and not found.digests:

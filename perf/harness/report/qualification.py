@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.checksum import CHECKSUM, UNKNOWN
 from perf.harness.record.run import Run, finite
-from perf.harness.record.seal import DIGEST, UNKNOWN
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
@@ -125,7 +125,7 @@ def by_today(run: Run) -> list[str]:
     if lacking:
         said.append(f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}")
     good = run.qualification is not None and run.qualification.standing in (Standing.QUALIFIED, Standing.PARTLY)
-    return [*said, UNKNOWN] if good and DIGEST not in run.perf else said
+    return [*said, UNKNOWN] if good and CHECKSUM not in run.perf else said
 
 
 def _of_its_bar(checks: Sequence[Check], reason: str) -> list[str]:

@@ -7,6 +7,7 @@ often than its generator. A median or a minimum over single steps would then lea
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,29 +19,35 @@ from data import Batch
 from model import UsersStep
 from perf.harness.workload.workload import Trainee
 
-# The longest cycle, and the first steps, which must differ, or the others are taken to be like them.
+# The longest cycle, and the first steps: if they update, and all the same, the others are taken to be like them.
 MOST, FIRST = 16, 8
 
 
 def cycle(trainee: Trainee, batch: Batch) -> int:
-    """How many steps a cycle has; 1 if all steps update the same, or if no cycle is found. Restores the training."""
+    """How many steps a cycle has; 1 if all steps update the same. Restores the training.
+
+    Warns, and takes single steps, if no cycle is found.
+    """
     if not isinstance(trainee.fresh, UsersStep):
         return 1
     trainee.model.train()
     with _counted() as updates:
         seen = [_made(trainee, batch, updates) for _ in range(FIRST)]
-        if len(set(seen)) > 1:
+        if len(set(seen)) > 1 or not seen[0]:
             seen += [_made(trainee, batch, updates) for _ in range(2 * MOST - FIRST)]
     trainee.restore()
-    return period(seen)
+    if (found := period(seen)) is None:
+        said = f"its optimizers do not do the same again after any number of steps up to {MOST}, so that the time of a "
+        warnings.warn(f"{trainee.fresh.task.name}: {said}step leaves out the rarer steps", stacklevel=1)
+    return found or 1
 
 
-def period(seen: Sequence[object]) -> int:
-    """After how many of them `seen` repeats, at most MOST; 1 if it does not."""
+def period(seen: Sequence[object]) -> int | None:
+    """After how many of them `seen` repeats, at most MOST; None if it does not."""
     for length in range(1, MOST + 1):
         if all(one == later for one, later in zip(seen, seen[length:], strict=False)):
             return length
-    return 1
+    return None
 
 
 def _made(trainee: Trainee, batch: Batch, updates: Counter[int]) -> frozenset[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The digest of a record: a change of what it says of a verdict is seen, and a file that a tool wrote anew is not."""
+"""The checksum of a record: a change of what it says of a verdict is seen, and a file that a tool wrote anew is not."""
 
 import json
 import subprocess
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.harness.record import RecordError
+from perf.harness.record.checksum import is_changed, of_run
 from perf.harness.record.read import decode, parse
-from perf.harness.record.seal import is_changed, of_run
 from perf.harness.record.store import keep, plain
 
 VALUES = st.recursive(
@@ -26,14 +26,14 @@ JUDGED = {"name": "perf/test_epoch.py::test_epoch[cpu]", "verdict": "SAME"}
 
 def document(**perf):
     made = {"benchmarks": [], "datetime": "2026-11-29", "perf": {"schema_version": 1, "complete": True, **perf}}
-    made["perf"]["digest"] = of_run(made)
+    made["perf"]["checksum"] = of_run(made)
     return made
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
 def test_what_is_written_and_read_is_not_changed(perf):
     made = {"benchmarks": [], "perf": perf, "more": dict(perf)}
-    perf["digest"] = of_run(made)
+    perf["checksum"] = of_run(made)
     assert not is_changed(made)
     assert not is_changed(decode(json.dumps(plain(made)), "it"))
 
@@ -90,5 +90,5 @@ def test_a_run_without_a_verdict_and_a_record_of_before_are_read_as_they_are():
     made["perf"]["host_name"] = ""
     assert parse(json.dumps(made), "run.json").perf["host_name"] == ""
     made = document(checks=[CHECK], qualification=STANDING)
-    del made["perf"]["digest"], made["perf"]["checks"][0]["unit"]
+    del made["perf"]["checksum"], made["perf"]["checks"][0]["unit"]
     assert parse(json.dumps(made), "q.json").qualification is not None
