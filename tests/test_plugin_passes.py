@@ -16,6 +16,7 @@ import pytest
 from perf.harness.machine.load import Company
 from perf.harness.measurement.rounds import Pass
 from perf.harness.measurement.side_by_side.link import SideSilent
+from perf.harness.measurement.timetable import Timetable
 from perf.harness.options import PROFILES
 from perf.harness.plugin.measure import Measure
 from perf.harness.record.read import load
@@ -257,6 +258,29 @@ def test_a_run_that_takes_longer_says_so_after_its_first_pass(perf, monkeypatch)
         ["1 case in 4 passes: about 2 s", "the cases take longer than expected: about 6 s in all"]
     )
     assert "no time for more" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("forks", "known"), [(True, [0.0, 2.0, 2.0]), (False, [2.0, 2.0, 2.0])])
+def test_the_plan_knows_what_a_pass_takes_to_begin(perf, monkeypatch, forks, known):
+    """The first of several forks waits for imports, which the others do not."""
+    clock, seen = [0.0], []
+
+    class Late(FakeLink):
+        def ask(self, do, limit_s, **arguments):
+            clock[0] += 2.0 * (do == "pass")
+            return super().ask(do, limit_s, **arguments)
+
+    def next_pass(plan, *arguments):
+        seen.append(plan.pass_s)
+        return planned(plan, *arguments)
+
+    planned, FakeLink.asked = Timetable.next_pass, []
+    monkeypatch.setattr(Timetable, "next_pass", next_pass)
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", Late)
+    monkeypatch.setattr("perf.harness.plugin.passes.can_fork", lambda plan: forks)
+    monkeypatch.setattr("perf.harness.plugin.passes.time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", "--perf-passes=4", quick=False)
+    assert seen == known
 
 
 class CrowdedLink(SlowLink):
