@@ -59,12 +59,14 @@ NOT_CALLED = {
     "accumulate_grad_batches": "write `step(batch)`",
     "gradient_clip_val": "write `step(batch)`",
 }  # fmt: skip
-# What a training takes from one of several members. A function with the word in its name, as `compute_loss`, may be it.
+# What a training takes from one of several members, and the words in the name of a function, as in `compute_loss`, that
+# may be meant for it.
 PARTS = {
     "batch": ("batch", "dataset", "train_dataloader"),
     "loss": ("loss", "step", "training_step"),
     "optimizer": ("optimizer", "optimizers", "configure_optimizers", "step"),
 }  # fmt: skip
+WORDS = {"batch": ("batch",), "loss": ("loss", "criterion"), "optimizer": ("optimizer", "optim")}
 Parameters = Iterable[nn.Parameter]
 
 
@@ -274,7 +276,8 @@ class Task:
         for name in sorted(written - set(MEMBERS) - set(NOT_CALLED) - {"forward"}):
             close = difflib.get_close_matches(name, [each for each in MEMBERS if each not in given], n=1, cutoff=0.8)
             if callable(getattr(self.made, name, None)):
-                close += [part for part, of in PARTS.items() if part in name.split("_") and not given & set(of)]
+                said = set(name.split("_"))
+                close += [part for part, of in PARTS.items() if not given & set(of) and said & set(WORDS[part])]
             if close:
                 found.append(f"`{name}`: did you mean `{close[0]}`?")
         if self.step is None:

@@ -115,7 +115,7 @@ def facts(step: TrainingStep) -> dict[str, str]:
     if task.step is not None:
         schedulers = [type(one).__name__ for one in attributes(task.made) if isinstance(one, LRScheduler)]
     given = [task.member(name) for name in ("optimizers", "optimizer", "configure_optimizers")]
-    default = " as there is no optimizer" if task.step is None and not any(one is not None for one in given) else ""
+    default = ", as the training gives none" if task.step is None and not any(one is not None for one in given) else ""
     loss = task.loss_name
     if isinstance(step, UsersStep):
         loss = (

@@ -725,11 +725,13 @@ def test_only_the_training_step_is_weighed():
 
 
 class Hiding(Lab):
-    """Head says the truth of a visit as a whole, and half the time of the steps that count."""
+    """Head says the truth of a visit as a whole, and half the time of the steps that count, in its first `launches`."""
+
+    launches = 2
 
     def start(self, side):
         worker = super().start(side)
-        if side == HEAD:
+        if side == HEAD and len(self.prepared) < self.launches:
             visit = worker.visit
             worker.visit = lambda **arguments: (
                 (made := visit(**arguments)) | {"wall_s": [one / 2 for one in made["wall_s"]]}
@@ -739,10 +741,19 @@ class Hiding(Lab):
 
 def test_time_that_is_hidden_in_the_step_that_does_not_count_is_invalid():
     (judged,) = Hiding().gate("a").run()
-    assert judged.verdict is Verdict.INVALID
+    assert (judged.verdict, judged.launches) == (Verdict.INVALID, 0)
     assert judged.reason == (
-        "head: the first step after each pause, which does not count, takes 57% of the time, and base's 14%"
+        "head: the first step after each pause, which does not count, takes 57% of the time, and base's 14%; do in "
+        "each step what is done there, or gate again while nothing else runs"
     )
+
+
+def test_one_launch_whose_times_are_doubted_does_not_count():
+    lab = Hiding()
+    lab.launches = 1
+    (judged,) = lab.gate("a").run()
+    assert (judged.verdict, judged.launches) == (Verdict.SAME, LOOKS[0])
+    assert [case for _, case in lab.prepared] == ["a"] * (1 + LOOKS[0])
 
 
 def test_the_first_launch_ends_with_the_time_and_the_first_cases_are_measured(monkeypatch):

@@ -62,6 +62,12 @@ REFUSED = {
         "batch(2) and batch(4) return the same shapes ((8, 784)), so the rates would be wrong",
         "def batch(self, size):",
     ),
+    "batch of one sample more": (
+        NET + "    def batch(self, size): return torch.rand(size + 1, 784), torch.arange(size + 1) % 10",
+        "Net",
+        "batch(2) returns 3 samples ((3, 784), (3,)), and batch(4) returns 5, so the rates would be wrong",
+        "def batch(self, size):",
+    ),
     "a batch of 16 that ends the program": (
         NET + "    def batch(self, size):\n        if size == 16: raise SystemExit(3)\n"
         "        return torch.rand(size, 784), torch.arange(size) % 10",

@@ -18,6 +18,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.measurement.learned import quality, training_problem
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.slices import sliced
+from perf.harness.record.extra_info import BETWEEN
 from perf.harness.report import render
 from perf.harness.workload import own_data
 from perf.harness.workload.contract import check_contract
@@ -207,6 +208,8 @@ def test_a_dict_is_a_batch_of_hugging_face():
         ("def collate(self, samples): ...", "`collate`: there is no `dataset`"),
         ("def validation_step(self, batch, index): ...", "`validation_step`: write `metrics(batches)`"),
         ("def compute_loss(self, output, target): ...", "`compute_loss`: did you mean `loss`?"),
+        ("def criterion(self, output, target): ...", "`criterion`: did you mean `loss`?"),
+        ("def make_optim(self): ...", "`make_optim`: did you mean `optimizer`?"),
         ("def make_optimizer(self): ...", "`make_optimizer`: did you mean `optimizer`?"),
         ("accumulate_grad_batches = 4", "`accumulate_grad_batches`: write `step(batch)`"),
     ],
@@ -558,7 +561,7 @@ def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():
         "model": "mine.py:Net", "unit": "tokens", "units_per_sample": 128.0, "samples_per_iteration": 16,
         "parameters": 10, "trained_parameters": 7, "metrics": {"perplexity": 6.185}, "epochs": 5,
     }  # fmt: skip
-    unused = "`metric`: did you mean `metrics`?"
+    unused = f"`metric`: did you mean `metrics`?{BETWEEN}Adam: nothing steps it; write `step`"
     info["training"] = {"loss": "loss(batch)", "optimizer": "Adam (lr 0.1)", "unused": unused}
     trained = benchmark("training_run", "cpu", 16, "resident", 2.0, **info)
     text = render([run(trained, **MACHINE)], width=120)
@@ -566,7 +569,8 @@ def test_a_report_counts_what_the_task_counts_and_shows_its_metrics():
     assert re.search(r"16 +resident +cpu .* 1,020 .* 6\.1[89]", text)  # 16 samples of 128 tokens in 2 s
     assert "training  mine.py:Net: loss(batch), optimizer Adam (lr 0.1), 7 parameters trained" in text
     assert "counted in tokens (128 per sample)" in " ".join(text.split())
-    assert "mine.py:Net, not used: `metric`: did you mean `metrics`?" in text
+    for line in ("`metric`: did you mean `metrics`?", "Adam: nothing steps it; write `step`"):
+        assert f" mine.py:Net, not used: {line}\n" in text
     both = run(benchmark("epoch", "cpu", 16, "resident"), trained)
     rows = json.loads(render([both], format="json"))
     assert [(row["unit"], row["units_per_s"], row["metrics.perplexity"]) for row in rows] == [

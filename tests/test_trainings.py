@@ -53,7 +53,7 @@ def test_each_is_measured(run):
 @pytest.mark.parametrize(
     ("name", "loss", "optimizer"),
     [
-        ("language.py:Language", "loss(batch)", "SGD (lr 0.01) as there is no optimizer"),
+        ("language.py:Language", "loss(batch)", "SGD (lr 0.01), as the training gives none"),
         ("sentences.py:Sentences", "loss of the network", "Adam (lr 0.01)"),
         ("table.py:Table", "loss(batch)", "Adam (lr 0.001)"),
         ("gan.py:Gan", "step(batch)", "Adam (lr 0.0002) and Adam (lr 0.0002)"),

@@ -28,7 +28,7 @@ from perf.harness.measurement.learned import training_problem
 from perf.harness.measurement.parity import epoch_apart, first_losses, logits_apart, parity
 from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
-from perf.harness.record.extra_info import ExtraInfo
+from perf.harness.record.extra_info import BETWEEN, ExtraInfo
 from perf.harness.statistics.intervals import median_and_spread
 from perf.harness.verdict.marks import CROWDED, marks
 from perf.harness.workload.benchmarks import Definition
@@ -133,7 +133,7 @@ class Bench:
         recipe = self.workload.recipe
         if recipe.task is None and not recipe.users:
             return
-        left = {"unused": "; ".join(recipe.unused), "put back": ", ".join(recipe.put_back)}
+        left = {"unused": BETWEEN.join(recipe.unused), "put back": ", ".join(recipe.put_back)}
         found = facts(step) | {subject: text for subject, text in left.items() if text}
         trained = sum(one.numel() for one in step.model.parameters() if one.requires_grad)
         self.keep(training=found, trained_parameters=trained)

@@ -12,6 +12,8 @@ NumberOrNone = float | None
 Text = str | UnsetType
 Whole = int | UnsetType
 Number = float | UnsetType
+# Between the members of a training that are not used, in `training`.
+BETWEEN = " · "
 
 
 class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

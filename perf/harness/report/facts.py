@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from perf.harness.record.extra_info import BETWEEN
 from perf.harness.record.run import Run, finite
 from perf.harness.report import quantities
 from perf.harness.report.fields import Section, counted, listed, named, number, section
@@ -213,7 +214,7 @@ def _training(run: Run) -> list[str]:
             if unit := benchmark.text("unit"):
                 size = number(benchmark.number("units_per_sample"), quantities.significant)
                 said.append(f"counted in {unit}" + (f" ({size} per sample)" if size else ""))
-            unused = [f"{name}, not used: {known['unused']}"] if "unused" in known else []
+            unused = [f"{name}, not used: {one}" for one in known.get("unused", "").split(BETWEEN) if one]
             found[name] = [f"{name}: {', '.join(said)}", *unused]
     return [line for lines in found.values() for line in lines]
 

@@ -111,13 +111,23 @@ def _batch(recipe: Recipe, data: OwnSplit | None, size: int) -> Batch:
 
 
 def _check_sizes(recipe: Recipe, data: MadeBatches) -> None:
-    """Raise Refused if `batch(size)` returns the same shapes for any size: the samples/s would be wrong."""
+    """Raise Refused if `batch(size)` returns the same shapes for any size, or a sample more or less than `size`.
+
+    The samples/s would be wrong.
+    """
     small, large = MINIMAL_BATCH, 2 * MINIMAL_BATCH
     shapes, others = ([tensor.shape for tensor in tensors(_batch(recipe, data, size))] for size in (small, large))
+    said = ", ".join(str(tuple(shape)) for shape in shapes)
+    why = ""
     if shapes == others:
-        said = ", ".join(str(tuple(shape)) for shape in shapes)
-        why = f"batch({small}) and batch({large}) return the same shapes ({said}), so the rates would be wrong"
-        raise Refused(f"{recipe.name}: {why}", *BATCH_LINES)
+        why = f"batch({small}) and batch({large}) return the same shapes ({said})"
+    # Two views of each sample are twice as many rows, and a graph or a packed sequence has any number of them.
+    first, then = ({shape[0] for shape in found if shape} for found in (shapes, others))
+    for more in (-1, 1):
+        if (first, then) == ({small + more}, {large + more}):
+            why = f"batch({small}) returns {small + more} samples ({said}), and batch({large}) returns {large + more}"
+    if why:
+        raise Refused(f"{recipe.name}: {why}, so the rates would be wrong", *BATCH_LINES)
 
 
 def _check_floats(name: str, model: nn.Module) -> None:

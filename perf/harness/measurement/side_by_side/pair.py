@@ -86,6 +86,13 @@ class Failed(Exception):
         self.only_base = only_base
 
 
+class Doubted(Failed):
+    """The times of a launch contradict each other. A second such launch of the case makes head INVALID."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, Verdict.INVALID)
+
+
 def failure(failed: Mapping[str, SideError]) -> Failed:
     """The failure of a case, from the errors of one side or both."""
     # If head fails, the change is at fault. If only base fails, nothing can be said about the change. A base that
@@ -235,7 +242,7 @@ def rounds_of(round_s: float) -> int:
 
 
 def check_times(seen: Mapping[str, Sequence[Observed]]) -> None:
-    """Raise Failed if head says that its visits took less time than they did, or hides time where none is counted.
+    """Raise Doubted if head says that its visits took less time than they did, or hides time where none is counted.
 
     What a request takes, and how cold a first step is, base shows.
     """
@@ -249,13 +256,10 @@ def check_times(seen: Mapping[str, Sequence[Observed]]) -> None:
         requests_s = max(0.0, statistics.median(hidden_s[BASE]))
         share = (statistics.median(hidden_s[HEAD]) - requests_s) / statistics.median(one.took_s for one in seen[HEAD])
         if share > limit:
-            raise Failed(
-                f"head: its clock shows {share:.0%} less time than the gate's, and base's does not", Verdict.INVALID
-            )
+            raise Doubted(f"head: its clock shows {share:.0%} less time than the gate's, and base's does not")
     base, head = (statistics.median(one.first_share for one in seen[side]) for side in (BASE, HEAD))
     if head - base > FIRST_SHARE:
-        raise Failed(
+        raise Doubted(
             f"head: the first step after each pause, which does not count, takes {head:.0%} of the time, and base's "
-            f"{base:.0%}",
-            Verdict.INVALID,
+            f"{base:.0%}; do in each step what is done there, or gate again while nothing else runs"
         )

@@ -16,7 +16,17 @@ from dataclasses import replace
 
 from perf.harness.machine.load import foreign_cpu_s
 from perf.harness.measurement.side_by_side.link import SideError
-from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared, Failed, Pair, Round, Worker, failure
+from perf.harness.measurement.side_by_side.pair import (
+    BASE,
+    HEAD,
+    Compared,
+    Doubted,
+    Failed,
+    Pair,
+    Round,
+    Worker,
+    failure,
+)
 from perf.harness.measurement.side_by_side.replies import Loaded
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.verdict import launches as paired
@@ -89,6 +99,7 @@ class Gate:
         self.other_data = False  # whether head's training brings other data than base's
         self.frozen: set[str] = set()  # the cases in which head does not train what base trains
         self._broken: list[Compared] = []  # what base cannot run, and head runs alone
+        self._doubted: set[str] = set()  # the cases with a launch that does not count, as its times were doubted
         self._budget_s = budget_s
         self._begin = self._clock()
         self._foreign_cpu_s = foreign_cpu_s
@@ -214,7 +225,9 @@ class Gate:
                     try:
                         self._launches[case.name].append(self._measure(pair, case))
                     except Failed as failed:
-                        if failed.only_base:
+                        if isinstance(failed, Doubted) and case.name not in self._doubted:
+                            self._doubted.add(case.name)
+                        elif failed.only_base:
                             self._broken.append(replace(case, alone=str(failed), verdict=failed.verdict))
                         else:
                             self._settle(case, failed.verdict, str(failed))
