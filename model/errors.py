@@ -76,6 +76,7 @@ CLOSURE_LINES = (
     "        return loss",
     "    return self.optimizer.step(closure)",
 )
+CUDA_LINES = ("self.model = MyNetwork()  # without .cuda() or .to(…): each case moves it to its device",)
 META_LINES = ("self.model = MyNetwork()  # on the CPU",)
 LAZY_LINES = (
     "network = …",

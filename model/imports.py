@@ -134,7 +134,7 @@ def _imported(name: str, place: str) -> ModuleType:
         if is_file(place) or not f"{place}.".startswith(f"{error.name}."):
             hint = _where(error.name or place) or "install it or, if it is yours, add its folder to PYTHONPATH"
             raise RecipeError(f"{name}: importing {place!r} raised {raised(error)}; {hint}") from error
-        raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {from_where(error.name or place)}") from error
+        raise UnknownModel(f"{name}: cannot import {place!r} ({error}); {from_where(place, error.name)}") from error
     except RecipeError:
         raise
     except Exception as error:
@@ -158,9 +158,15 @@ def _in_package(name: str, error: Exception) -> str:
     return f"; it is part of a package: --perf-model={'.'.join(parts)}:{what}{where}"
 
 
-def from_where(module: str) -> str:
-    """From where a `module` that is not found could be imported."""
-    return _where(module) or "run from the folder that contains it, or add that folder to PYTHONPATH"
+def from_where(module: str, missing: str | None = None) -> str:
+    """From where a `module` that is not found could be imported. `missing` is what of it Python did not find."""
+    if hint := _where(missing or module):
+        return hint
+    for folder in Path.cwd().parents:
+        path = folder.joinpath(*module.split("."))
+        if folder != CHECKOUT and (path.is_dir() or path.with_name(f"{path.name}.py").is_file()):
+            return f"run from {folder}, which contains it, or add that folder to PYTHONPATH"
+    return "run from the folder that contains it, or add that folder to PYTHONPATH"
 
 
 def _where(module: str) -> str:

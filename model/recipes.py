@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from model import zoo
-from model.errors import RecipeError, Refused, UnknownModel
+from model.errors import CUDA_LINES, RecipeError, Refused, UnknownModel
 from model.imports import LIBRARIES, file_of, guarded, import_factory, is_file, put_back, raised
 from model.language import TinyLM
 from model.members import binds
@@ -115,11 +115,14 @@ def load_recipe(name: str) -> Recipe:
     try:
         return _of_zoo(name, zoo.of_torchvision(name, [*NETWORKS, *TASKS]))
     except UnknownModel:
-        if file_of(name) is None:
+        module, _, attribute = name.rpartition(".")
+        if file_of(name) is not None:
+            why = f"does not say what in this module to train: {name}:NAME, a class or a function"
+        elif module and file_of(module) is not None:
+            why = f"has no colon before what to train: did you mean {module}:{attribute}?"
+        else:
             raise
-        raise RecipeError(
-            f"{name!r} does not say what in this module to train: {name}:NAME, a class or a function"
-        ) from None
+        raise RecipeError(f"{name!r} {why}") from None
 
 
 def _of_zoo(name: str, known: zoo.Known) -> Recipe:
@@ -191,9 +194,12 @@ def _made(name: str, factory: Callable[[], Any], changed: list[str] | None = Non
         raise
     except Exception as error:
         place, _, attribute = name.rpartition(":")
-        lines = ("def make():", f"    return {attribute}(…)", f"# and name it: {place}:make")
-        why = f"{name}: the factory raised {type(error).__name__}: {error}"
-        raise Refused(why, *(() if binds(factory, {}) else lines)) from error
+        lines: tuple[str, ...] = ()
+        if not binds(factory, {}):
+            lines = ("def make():", f"    return {attribute}(…)", f"# and name it: {place}:make")
+        elif "NVIDIA" in str(error) or "CUDA" in str(error):
+            lines = CUDA_LINES
+        raise Refused(f"{name}: the factory raised {raised(error)}", *lines) from error
 
 
 def _first(places: tuple[object, ...], name: str) -> Any:

@@ -185,7 +185,7 @@ def test_a_users_class_is_a_factory_too(tmp_path, monkeypatch):
         ("☃", "unknown model '☃': see torchvision.models.list_models()"),
         ("nets/mine.py", "'nets/mine.py' does not say what in this file to train: nets/mine.py:NAME"),
         ("xml.dom", "'xml.dom' does not say what in this module to train: xml.dom:NAME, a class or a function"),
-        ("xml.no_such", "unknown model 'xml.no_such': see torchvision.models.list_models()"),
+        ("not_xml.no_such", "unknown model 'not_xml.no_such': see torchvision.models.list_models()"),
         ("nowhere.at_all:make", "cannot import 'nowhere.at_all'"),
         ("mine:", "is not of the form package.module:factory"),
         (":make", "is not of the form package.module:factory"),
@@ -277,6 +277,17 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
     assert lines[7].endswith(" s (5 epochs on cpu, resident pipeline)")
 
 
+@pytest.mark.parametrize("package", ["above", "data"])
+def test_a_module_in_a_folder_above_is_found_there(tmp_path, monkeypatch, package):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "nets.py").touch()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    says = f"run from {tmp_path}, which contains it, or add that folder to PYTHONPATH"
+    with pytest.raises(RecipeError, match=f"{re.escape(says)}$"):
+        load_recipe(f"{package}.nets:Net")
+
+
 @pytest.mark.parametrize(
     ("place", "says"),
     [
@@ -286,6 +297,7 @@ def test_the_reference_run_prints_losses_accuracy_and_time(digits_root, capsys):
         ("here.lossse:Net", "cannot import 'here.lossse' (No module named 'here.lossse'); did you mean here.loss?"),
         ("here.loss.deep:Net", "'here.loss' is not a package); set PYTHONPATH=src"),
         ("data.deep:Net", "(No module named 'data.deep'); set PYTHONPATH=src"),  # Stepwatch has a package of that name
+        ("here.loss.Net", "'here.loss.Net' has no colon before what to train: did you mean here.loss:Net?"),
         ("alone.py:Net", "at {}/alone.py:1; install it or, if it is yours, add its folder to PYTHONPATH"),
     ],
 )

@@ -195,6 +195,13 @@ REFUSED = {
         "the factory raised TypeError",
         "def make():",
     ),
+    "on a device": (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        raise RuntimeError('Found no NVIDIA driver on your system.')",
+        "Net",
+        "the factory raised RuntimeError: Found no NVIDIA driver on your system., at ",
+        "self.model = MyNetwork()  # without .cuda()",
+    ),
     "stateful": (
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
         "        self.r = nn.LSTM(28, 32, batch_first=True); self.o = nn.Linear(32, 10); self.h = None\n"
