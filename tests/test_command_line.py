@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,6 +130,38 @@ def test_an_output_that_is_full_is_one_line(good):
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     said = "python -m perf: standard output: cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (4, said)
+
+
+QUALIFICATION = ROOT / "tests" / "records" / "qualification.json"
+
+
+def test_a_file_that_cannot_be_read_does_not_cost_the_report_of_a_fleet(good, tmp_path, capsys):
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert main(["report", str(bad), str(QUALIFICATION)]) == 4
+    told = capsys.readouterr()
+    assert "QUALIFIED: 1 PASS · 6 UNSUPPORTED\n" in told.out
+    assert told.err.startswith(f"python -m perf: not in this report: {bad}: line 1, ") and told.err.count("\n") == 1
+    for others in ([good], [tmp_path / "none.json"], [good, QUALIFICATION]):
+        assert main(["report", str(bad), *map(str, others)]) == 4
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.startswith(f"python -m perf: {bad}: line 1, ")
+
+
+def test_a_brief_report_has_the_table_of_machines_only(good, tmp_path, capsys):
+    other = tmp_path / "other.json"
+    other.write_bytes(QUALIFICATION.read_bytes())
+    assert main(["report", str(QUALIFICATION), str(other), "--brief"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^B +vm +PARTLY QUALIFIED .* other\.json$", told, re.MULTILINE)
+    assert "Checks" not in told and told.count("\n") < 15
+    for arguments, says in (
+        ([str(other)], "--brief: needs two qualifications or more"),
+        ([str(other), str(good)], f"{good}: is no qualification, and --brief prints only those"),
+        ([str(other), str(QUALIFICATION), "--format=csv"], "--brief: is for people: leave it out with --format=csv"),
+    ):
+        assert main(["report", *arguments, "--brief"]) == 4
+        assert says in capsys.readouterr().err
 
 
 def test_a_spec_is_no_run_and_is_told_where_it_belongs(tmp_path, capsys):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from perf.commands.inputs import each_once
-from perf.commands.output import add_output, deliver, width
+from perf.commands.output import EXIT_USAGE, add_output, deliver, width
 from perf.harness.record.read import load
+from perf.harness.record.run import RecordError, Run, one_line
 from perf.harness.record.spec import load_spec
-from perf.harness.report import FORMATS, render
+from perf.harness.report import FORMATS, fleet, render
 from perf.harness.verdict.rejudged import rejudged
 from perf.harness.verdict.tally import standing_exit
+from perf.here import offline
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -20,7 +24,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "report",
         help="print the results of one or several runs",
         description="Print what one or several runs say: the JSON files of `pytest perf/ --benchmark-json=FILE`, "
-        "also from other machines. Exit code: 0; with --spec, that of the worst verdict on a machine.",
+        "also from other machines. Exit code: 0; with --spec, that of the worst verdict on a machine; 4 if a file "
+        "cannot be read.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="JSON of a run")
     parser.add_argument(
@@ -35,18 +40,47 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         help="judge qualifications by this spec, too, which may have been made later",
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
+    parser.add_argument(
+        "--brief", action="store_true", help="of several qualifications, print the table of the machines only"
+    )
     add_output(parser)
     parser.set_defaults(run=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     each_once(arguments.files)
-    runs = [load(path) for path in arguments.files]
-    if arguments.spec is not None:
-        spec = load_spec(arguments.spec)
-        runs = [rejudged(run, spec) for run in runs]
-    text = render(runs, format=arguments.format, reference=arguments.reference, width=width(arguments.output))
+    spec = None if arguments.spec is None else load_spec(arguments.spec)
+    runs: list[Run] = []
+    unread: list[RecordError] = []
+    for path in arguments.files:
+        try:
+            run = load(path)
+            runs.append(run if spec is None else rejudged(run, spec))
+        except RecordError as error:
+            unread.append(error)
+    # Without one of its files, a comparison would be another; the verdicts on the machines of a fleet are their own.
+    if unread and not (runs and all(run.qualification for run in runs)):
+        raise unread[0]
+    page = {"format": arguments.format, "width": width(arguments.output)}
+    if arguments.brief:
+        text = fleet(_qualifications(runs, arguments.format), **page)
+    else:
+        text = render(runs, reference=arguments.reference, **page)
     deliver(text, arguments.output, format=arguments.format)
-    return (
-        0 if arguments.spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
-    )
+    for why in unread:
+        print(one_line(f"{offline()}: not in this report: {why}"), file=sys.stderr)
+    if unread:
+        return EXIT_USAGE
+    return 0 if spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
+
+
+def _qualifications(runs: Sequence[Run], format: str) -> Sequence[Run]:
+    """`runs`, if --brief can be said of them. Raises RecordError otherwise."""
+    if format in ("csv", "json"):
+        raise RecordError("--brief", "", f"is for people: leave it out with --format={format}")
+    if other := next((run for run in runs if run.qualification is None), None):
+        why = "is no qualification, and --brief prints only those: leave out the file, or --brief"
+        raise RecordError(other.source, "", why)
+    if len(runs) < 2:
+        raise RecordError("--brief", "", "needs two qualifications or more")
+    return runs

@@ -27,6 +27,7 @@ __all__ = [
     "WIDE_PAGE",
     "UnknownReference",
     "encodable",
+    "fleet",
     "header",
     "render",
     "summary",
@@ -36,6 +37,13 @@ __all__ = [
 FORMATS = ("terminal", "github", "csv", "json")
 # The indent of the lines under the letter and the name of a file.
 MARGIN = "   "
+
+
+def fleet(runs: Sequence[Run], *, format: str = "terminal", width: int = PAGE) -> str:
+    """The table of machines at the end of the report on these qualifications, as text or Markdown. See `render`."""
+    named = list(zip(letters(len(runs)), runs, strict=True))
+    blocks = machines([(letter, host(run), run) for letter, run in named], records=True)
+    return formatted([Heading("Stepwatch"), *blocks], format, width, FORMATS)
 
 
 def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | None = None, width: int = PAGE) -> str:

@@ -18,6 +18,7 @@ from perf.harness.record.values import Scalar
 from perf.harness.report.facts import host
 from perf.harness.report.layout import clean
 from perf.harness.report.qualification import by_today
+from perf.harness.verdict.rejudged import today
 from perf.harness.verdict.rows import Row
 from perf.harness.verdict.speedups import Speedups
 from perf.harness.workload.axes import Axes
@@ -92,7 +93,7 @@ def _case(name: str) -> dict[str, Scalar]:
 
 def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
     """The row of one check of a qualification, and the verdict on its machine."""
-    found = run.qualification
+    found = today(run)
     entry = {
         "file": run.source,
         "run": letter or None,

@@ -18,7 +18,7 @@ from perf.harness.report.layout import Block, Column, Heading, Notes, Table, com
 from perf.harness.verdict.checks import Bar
 from perf.harness.verdict.keys import apart
 from perf.harness.verdict.marks import CROWDED
-from perf.harness.verdict.rejudged import lacking_today
+from perf.harness.verdict.rejudged import lacking_today, today
 from perf.harness.verdict.roofline import PHASE
 
 SPREAD = "±: half the 95% interval of the median of the repetitions, as a share of it."
@@ -87,12 +87,13 @@ def qualification(checks: Sequence[Check], found: Qualification, letter: str = "
     return [*blocks, Notes([f"Next: {found.next_action}"])]
 
 
-def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
+def machines(found: Sequence[tuple[str, str, Run]], records: bool = False) -> list[Block]:
     """The verdicts on several machines, worst first, each with its first reason and the number of the others.
 
     `found` has the letter, the host and the run of each machine. An anonymous record has no host: its file is named.
+    With `records`, the file of each is named.
     """
-    judged = [(letter, host, run.qualification, run.checks) for letter, host, run in found if run.qualification]
+    judged = [(letter, host, verdict, run.checks) for letter, host, run in found if (verdict := today(run))]
     runs = {letter: run for letter, _, run in found}
     if len(judged) < 2:
         return []
@@ -102,12 +103,13 @@ def machines(found: Sequence[tuple[str, str, Run]]) -> list[Block]:
         Column.names("machine", [host or runs[letter].file_name for letter, host, *_ in ordered]),
         Column.words("verdict", [standing.said(checks) for *_, standing, checks in ordered]),
         Column.words("checks", [_counts(checks) for *_, checks in ordered]),
+        *([Column.names("record", [runs[letter].file_name for letter, *_ in ordered])] if records else []),
     )
     reasons: dict[str, list[str]] = {}
     for letter, _, standing, checks in ordered:
-        if standing.standing is Standing.QUALIFIED:
-            for said in by_today(runs[letter]):
-                reasons.setdefault(said, []).append(letter)
+        for said in by_today(runs[letter]):
+            reasons.setdefault(said, []).append(letter)
+        if standing != runs[letter].qualification or standing.standing is Standing.QUALIFIED:
             continue
         # What a verdict notes, such as a device that is absent, is no reason for it.
         because = [reason for reason in standing.reasons if reason not in standing.notes]
@@ -123,7 +125,7 @@ def by_today(run: Run) -> list[str]:
     """Why to think less of a stored QUALIFIED: an older version gave it, or nobody knows if it was changed later."""
     lacking, said = "; ".join(lacking_today(run)), []
     if lacking:
-        said.append(f"by the rules of this version, the machine is PARTLY QUALIFIED: {lacking}")
+        said.append(f"stored as QUALIFIED, and PARTLY QUALIFIED by the rules of this version: {lacking}")
     good = run.qualification is not None and run.qualification.standing in (Standing.QUALIFIED, Standing.PARTLY)
     return [*said, UNKNOWN] if good and CHECKSUM not in run.perf else said
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
@@ -51,6 +51,12 @@ def lacking_today(run: Run) -> list[str]:
     """Why a stored QUALIFIED, which may be of an older version, would be less by the rules of this one; else empty."""
     qualified = run.qualification is not None and run.qualification.standing is Standing.QUALIFIED
     return unjudged_of(run) if qualified else []
+
+
+def today(run: Run) -> Qualification | None:
+    """The verdict on the machine, where a stored QUALIFIED that is less by the rules of this version is PARTLY."""
+    found = run.qualification
+    return structs.replace(found, standing=Standing.PARTLY) if found is not None and lacking_today(run) else found
 
 
 def unjudged_of(run: Run) -> list[str]:
