@@ -26,7 +26,7 @@ def record(factor=1.0, names=NAMES, number=0, **perf):
     return {
         "datetime": f"2026-11-{number + 1:02}T10:00:00+00:00",
         "commit_info": {"id": f"{number + 1:x}" * 40, "dirty": False},
-        "machine_info": {"node": f"box {number}"},
+        "machine_info": {"node": "box"},
         "benchmarks": [benchmark(name, 1e-3 * factor) for name in names],
         "perf": {
             "schema_version": 1,
@@ -34,7 +34,7 @@ def record(factor=1.0, names=NAMES, number=0, **perf):
             "unfit": [],
             "fingerprint": FINGERPRINT,
             "fingerprint_id": "standard-1234",
-            "host_name": f"box {number}",
+            "host_name": "box",
             "profile": "standard",
             "cases": [{"name": full(name), "outcome": "measured", "reason": ""} for name in names],
             **perf,

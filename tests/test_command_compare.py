@@ -108,13 +108,16 @@ def test_other_fingerprints_are_refused_with_the_fields_that_differ(compare, tmp
     assert (code, out) == (4, "")
     assert err == (
         f"python -m perf: {tmp_path}/0.json → {tmp_path}/1.json: cannot be compared, because they differ in "
-        "torch: 2.11.0 → 2.15.0, driver: 580 → not recorded\n"
+        "torch: 2.11.0 → 2.15.0, driver: 580 → not recorded; the command `report` shows both\n"
     )
     assert compare(record(), record(fingerprint=other), record(number=9))[0] == 4
 
 
 def test_host_names_are_not_in_the_way(compare):
-    assert compare(*five(), record(number=9))[0] == 0  # each was made on another host
+    runs = [*five(host_name="a"), record(number=9, host_name="b")]
+    code, out, _ = compare(*runs)
+    assert code == 0
+    assert "Measured on 2 machines (a, b): a difference may be one between them." in " ".join(out.split())
 
 
 def test_a_foreign_file_is_compared_and_its_origin_is_said_to_be_unknown(compare):

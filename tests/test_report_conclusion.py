@@ -165,6 +165,19 @@ def test_times_from_crowded_cores_are_marked_however_close_together(crowding, ma
     assert "UNSTEADY" not in text
 
 
+@pytest.mark.parametrize(
+    ("others", "cores", "threads", "advice"),
+    [(0.9, 4, 4, ", or with --perf-threads=3, as many cores as were free."), (1.4, 2, 2, "."), (0.9, 4, 3, "."),
+     (1.1, 4, None, ".")],
+)  # fmt: skip
+def test_who_shares_the_cores_is_told_how_many_threads_have_one(others, cores, threads, advice):
+    row = benchmark("training_step", samples=STEADY, crowding=0.5, others_cores=others)
+    environment = {"cpu_cores": cores, "threads": threads}
+    assert f" Measure again while nothing else runs{advice}\n" in render(
+        [run(row, environment=environment)], width=1000
+    )
+
+
 def test_the_worst_of_the_marked_rows_comes_first_and_a_row_has_all_its_marks():
     rows = [
         benchmark("training_step", batch=64, samples=STEADY, crowding=0.5, others_cores=0.6),

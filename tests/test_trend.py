@@ -64,6 +64,13 @@ def test_a_history_without_drift_says_nothing_of_a_change(tmp_path, capsys):
     assert len(lines) == 2 and all(line.endswith("–") for line in lines)
 
 
+def test_runs_of_several_hosts_are_said_to_be_so(tmp_path, capsys):
+    stored(tmp_path / "a", [1.0] * 5, host_name="a")
+    assert "machines (" not in trend(capsys, tmp_path)[1]
+    stored(tmp_path / "b", [1.001] * 5, host_name="b")
+    assert "Measured on 2 machines (a, b): a difference may be one between them." in trend(capsys, tmp_path)[1]
+
+
 def test_other_machines_and_gates_are_histories_of_their_own(tmp_path):
     gate = {"name": f"perf/x.py::test_{NAME}", "verdict": "SAME", "head_s": 2e-3, "base_s": 1e-3}
     texts = [

@@ -190,6 +190,11 @@ class Run:
         return re.split(r"[/\\]", self.source)[-1]
 
     @property
+    def host(self) -> str:
+        """The name of the machine; "" if the record does not say it."""
+        return str(self.perf.get("host_name") or self.machine.get("node") or "")
+
+    @property
     def smoke(self) -> bool:
         return self.perf.get("profile") == "smoke"
 

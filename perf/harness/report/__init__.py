@@ -13,7 +13,7 @@ from perf.harness.report.benchmark_tables import tables
 from perf.harness.report.cases import counts
 from perf.harness.report.conclusion import conclusion
 from perf.harness.report.export import as_csv, as_json
-from perf.harness.report.facts import SUBJECT, absent, header, host, lines, same_machine
+from perf.harness.report.facts import SUBJECT, absent, header, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, WIDE_PAGE, Block, Fixed, Heading, Notes, encodable, formatted
 from perf.harness.report.qualification import by_today, hardware, machines, qualification
@@ -42,7 +42,7 @@ MARGIN = "   "
 def fleet(runs: Sequence[Run], *, format: str = "terminal", width: int = PAGE) -> str:
     """The table of machines at the end of the report on these qualifications, as text or Markdown. See `render`."""
     named = list(zip(letters(len(runs)), runs, strict=True))
-    blocks = machines([(letter, host(run), run) for letter, run in named], records=True)
+    blocks = machines([(letter, run.host, run) for letter, run in named], records=True)
     return formatted([Heading("Stepwatch"), *blocks], format, width, FORMATS)
 
 
@@ -76,7 +76,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
         if run.qualification:
             blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
             blocks += [Notes([f"{letter + ': ' if letter else ''}{said}"]) for said in by_today(run)]
-    blocks += machines([(letter, host(run), run) for letter, run in named])
+    blocks += machines([(letter, run.host, run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
     if not any((found.rows, found.untimed, found.foreign, said)):
         blocks.append(Notes([f"Nothing was measured{_too_early(runs)}.{_required(runs)}"]))
@@ -139,7 +139,7 @@ def _machines(named: Sequence[tuple[str, Run]]) -> list[Block]:
         same = same_machine(run, named[:place])
         said = set(lines(dict(named)[same])) if same else set()
         own = [f"{MARGIN}{line}" for line in lines(run) if line not in said]
-        kind = "" if same and host(run) == host(dict(named)[same]) else "kind of "
+        kind = "" if same and run.host == dict(named)[same].host else "kind of "
         note = f" (same {kind}machine and settings as {same})" if same else ""
         blocks.append(Fixed([f"{letter}  {run.source}{note}", *own], hang=len(MARGIN) + SUBJECT))
     return blocks

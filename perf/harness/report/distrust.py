@@ -22,8 +22,8 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
     return [
         *(
             f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else "
-            "runs."
-            for _, begin in _marked(
+            f"runs{_with_fewer(row)}."
+            for row, begin in _marked(
                 rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others
             )
         ),
@@ -58,6 +58,17 @@ def _marked(
 
 def _others(cores: float) -> str:
     return f" (others: {cores:.1f} cores)" if cores else ""
+
+
+def _with_fewer(row: Row) -> str:
+    """How many threads would have had a core each beside the other programs of a CPU's row, if that is known."""
+    environment = row.run.perf.get("environment", {})
+    cores, threads = (finite(environment.get(key)) for key in ("cpu_cores", "threads"))
+    others = row.benchmark.number("others_cores")
+    if row.device != "cpu" or others is None or cores is None or threads is None:
+        return ""
+    free = int(cores - others)
+    return f", or with --perf-threads={free}, as many cores as were free" if 1 <= free < threads else ""
 
 
 def _why_slow(row: Row) -> str:

@@ -15,7 +15,6 @@ from perf.harness.record.check import Check
 from perf.harness.record.judgement import Judgement
 from perf.harness.record.run import Run, finite, short_name
 from perf.harness.record.values import Scalar
-from perf.harness.report.facts import host
 from perf.harness.report.layout import clean
 from perf.harness.report.qualification import by_today
 from perf.harness.verdict.rejudged import today
@@ -98,7 +97,7 @@ def _check(letter: str, run: Run, check: Check) -> dict[str, Scalar]:
         "file": run.source,
         "run": letter or None,
         "complete": run.complete,
-        "host": host(run),
+        "host": run.host,
         "qualification": None if found is None else found.said(run.checks),
         "qualification_reasons": None if found is None else "; ".join([*found.reasons, *by_today(run)]),
         **{key: getattr(check, key) for key in ("name", "check", "variant", "device")},

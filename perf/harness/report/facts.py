@@ -221,12 +221,7 @@ def _training(run: Run) -> list[str]:
 
 def _made(run: Run) -> str:
     made = run.datetime[:19].replace("T", " ")
-    return listed(named("profile", run.perf.get("profile")), made, named("on", host(run)))
-
-
-def host(run: Run) -> str:
-    """The name of the machine; "" if the record does not say it."""
-    return str(run.perf.get("host_name") or run.machine.get("node") or "")
+    return listed(named("profile", run.perf.get("profile")), made, named("on", run.host))
 
 
 def _settings(run: Run) -> str:

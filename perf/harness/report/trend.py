@@ -15,7 +15,7 @@ from perf.harness.report.export import table
 from perf.harness.report.facts import machine
 from perf.harness.report.layout import PLOT, Block, Column, Heading, Notes, Table, formatted
 from perf.harness.report.verdicts import change
-from perf.harness.verdict.stored_runs import SHORT_COMMIT
+from perf.harness.verdict.stored_runs import SHORT_COMMIT, several_hosts
 from perf.harness.verdict.trend import CHANCE, History, Trend
 
 FORMATS = ("terminal", "github", "csv", "json")
@@ -68,7 +68,7 @@ def _blocks(history: History) -> list[Block]:
     )
     about = "; ".join(filter(None, [machine(last) or "an unknown machine", _made_with(last)]))
     told = [f"{name}: {_told(trend)}" for name, trend in zip(names, history.trends, strict=True) if trend.changes]
-    return [Notes([about]), Table(title, columns), *([Notes(told)] if told else [])]
+    return [Notes([about, *several_hosts(history.runs)]), Table(title, columns), *([Notes(told)] if told else [])]
 
 
 def _names(history: History) -> list[str]:

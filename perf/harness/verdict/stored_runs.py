@@ -154,7 +154,8 @@ def check_comparable(base: Run, head: Run) -> None:
         fields = differences(*_known_of_both(machine_facts(base), machine_facts(head)))
     if fields:
         raise Incomparable(
-            f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}"
+            f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}; "
+            "the command `report` shows both"
         )
 
 
@@ -234,7 +235,15 @@ def _notes(bases: Sequence[Run], head: Run) -> list[str]:
     if unknown:
         known = "of machine and settings, only what pytest-benchmark keeps was compared"
         notes.append(f"No fingerprint in {some_of(unknown)}: {known}.")
-    return notes
+    return [*notes, *several_hosts([*bases, head])]
+
+
+def several_hosts(runs: Sequence[Run]) -> list[str]:
+    """A note, if the machines of `runs` have different names: machines of the same kind may differ in speed, too."""
+    names = dict.fromkeys(run.host for run in runs if run.host and run.baseline is None)
+    if len(names) < 2:
+        return []
+    return [f"Measured on {len(names)} machines ({some_of(list(names))}): a difference may be one between them."]
 
 
 def _renamed(seconds: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
