@@ -277,6 +277,20 @@ def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, unit, 
     assert bar.source == f"{value:.0f}% of the median of 20 machines in spec.json"
 
 
+@pytest.mark.parametrize(
+    ("unit", "within", "beyond"), [("B/s", (100.0, 199.0, 215.0), (201.0, 210.0, 220.0)),
+                                   ("s", (45.0, 48.0, 51.0), (40.0, 45.0, 49.0))],
+)  # fmt: skip
+def test_what_is_twice_as_good_as_good_machines_is_no_pass(unit, within, beyond):
+    bar = strictest(
+        [Bar(100.0, "own", Want.LESS if unit == "s" else Want.MORE), spec_bar(reference(0.0, unit), "s.json")]
+    )
+    assert judge(Measurement(*(within[place] for place in (1, 0, 2)), 0.0), bar).verdict is CheckVerdict.PASS
+    found = judge(Measurement(*(beyond[place] for place in (1, 0, 2)), 0.0), bar)
+    assert found.verdict is CheckVerdict.INCONCLUSIVE
+    assert found.reason.startswith("better than good machines by more than a factor of 2: the measurement or the clock")
+
+
 def test_of_two_bars_the_stricter_one_holds_below_the_lowest_ceiling():
     low, high = Bar(50.0, "low", ceiling=200.0), Bar(80.0, "high")
     assert strictest([low, high]) == Bar(80.0, "high", ceiling=200.0)

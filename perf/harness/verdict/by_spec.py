@@ -24,7 +24,8 @@ def spec_bar(reference: Reference, source: str) -> Bar:
         want, side = Want.LESS, max(1 + TIME_SLACK, varies)
     else:
         want, side = Want.MORE, min(1 - RATE_SLACK, 1 / varies)
-    return Bar(side * reference.value, f"{side:.0%} of the median of {reference.rests_on} in {source}", want)
+    said = f"{side:.0%} of the median of {reference.rests_on} in {source}"
+    return Bar(side * reference.value, said, want, typical=reference.value)
 
 
 def too_wide(reference: Reference) -> str:

@@ -33,6 +33,7 @@ NO_BAR = "no bar is known; give a reference with --perf-spec=FILE"
 # Parts of reasons, by which we say what to do.
 OTHERS = ("other program", "others take", "other process")
 ONCE, BEYOND, UNLIKE = "not measured a second time", "of the physical limit", "not comparable with"
+TOO_GOOD = "better than good machines by more than a factor of"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Bar:
     """The value that a metric must reach, or must not exceed, in the metric's unit. `source` says where it comes from.
 
     `ceiling` is the physical limit if it is certain, else None. A value above the ceiling is a measurement error.
+    `typical` is what good machines reach, if that was measured. A value that is better by WIDEST is no such machine's.
     `left` is the share of a rate that other virtual machines on the same cores may leave; 1 if there are none. A rate
     below the bar, but within that share of it, says nothing.
     """
@@ -76,6 +78,7 @@ class Bar:
     want: Want = Want.MORE
     ceiling: float | None = None
     left: float = 1.0
+    typical: float | None = None
 
 
 def limit_bar(limit: Limit, share: float, left: float = 1.0) -> Bar:
@@ -90,7 +93,8 @@ def strictest(bars: Sequence[Bar]) -> Bar | None:
         return None
     hardest = (max if bars[0].want is Want.MORE else min)(bars, key=lambda bar: bar.value)
     ceilings = [bar.ceiling for bar in bars if bar.ceiling is not None]
-    return replace(hardest, ceiling=min(ceilings, default=None))
+    typical = next((bar.typical for bar in bars if bar.typical is not None), None)
+    return replace(hardest, ceiling=min(ceilings, default=None), typical=typical)
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,9 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
     if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
         reason = f"{value / bar.ceiling:.0%} {BEYOND}: the measurement, the limit or the clock is wrong"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
+    if _too_good(first, bar):
+        reason = f"{TOO_GOOD} {WIDEST:.2g}: the measurement or the clock is wrong, or the reference is of others"
+        return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if not _wrong(value, bar):
         if ratio and first.disturbance and not (first.slightly_busy and value >= WIDEST * bar.value):
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
@@ -213,6 +220,14 @@ def _wrong(value: float, bar: Bar) -> bool:
 def _clear(one: Measurement, bar: Bar) -> bool:
     """Whether one measurement is enough for a PASS."""
     return not _wrong(one.value, bar) and not _vague(one, bar)
+
+
+def _too_good(measured: Measurement, bar: Bar) -> bool:
+    """Whether the whole interval is better than what good machines reach, by more than WIDEST."""
+    end = measured.low if bar.want is Want.MORE else measured.high
+    if bar.typical is None or end is None:
+        return False
+    return end > WIDEST * bar.typical if bar.want is Want.MORE else end * WIDEST < bar.typical
 
 
 def _vague(measured: Measurement, bar: Bar) -> bool:

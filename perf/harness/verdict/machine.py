@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
-from perf.harness.verdict.checks import BEYOND, ONCE, OTHERS, UNLIKE
+from perf.harness.verdict.checks import BEYOND, ONCE, OTHERS, TOO_GOOD, UNLIKE
 
 # What to do next, by what the verdict rests on.
 FAILED = "Attach the file to the ticket. Start with the first reason. It may have caused the others."
@@ -17,7 +17,7 @@ UNCLEAR = "Stop the other programs on this machine, and run it again."
 MEASURED_ONCE = (
     "Measure this machine again, with --perf-spec=FILE. A FAIL needs two measurements, and the record has one."
 )
-WRONG_LIMIT = "Run it again. If a value stays above its limit, report that with the file."
+WRONG_LIMIT = "Run it again. If a value stays better than it can be, report that with the file."
 VARIES = "Run it again. If it stays INCONCLUSIVE, these checks cannot judge this machine: say so in the ticket."
 DONE = "Nothing to do."
 SELECTED = "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
@@ -121,7 +121,7 @@ def _clearing(reasons: Sequence[str]) -> str:
     """What to do where a check is INCONCLUSIVE for these `reasons`."""
     if any(part in reason for reason in reasons for part in OTHERS):
         return UNCLEAR
-    if any(BEYOND in reason for reason in reasons):
+    if any(part in reason for reason in reasons for part in (BEYOND, TOO_GOOD)):
         return WRONG_LIMIT
     return MEASURED_ONCE if all(ONCE in reason for reason in reasons) else VARIES
 
