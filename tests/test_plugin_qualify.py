@@ -256,6 +256,9 @@ def test_a_file_that_is_no_record_does_not_stop_a_spec(qualify, pytester, capsys
     bad[1].write_text("")
     capsys.readouterr()
     assert main(["spec", *good, str(kept), *map(str, bad), "--output=s.json"]) == 0
+    made_from = json.loads((pytester.path / "s.json").read_text())["made_from"]
+    assert [one["file"] for one in made_from] == [one.rpartition("/")[2] for one in [*good, str(kept)]]
+    assert [set(one) for one in made_from] == [{"file", "host", "datetime", "checksum"}] * (len(good) + 1)
     out = " ".join(capsys.readouterr().out.split())
     assert "cut.json: line" in out and "empty.json: empty file" in out and out.count("skipped: ") == 2
     lacking = "not judged on cpu, and required of its kind (CPU): matmul fp32, cores,"  # but not memory

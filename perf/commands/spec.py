@@ -46,7 +46,7 @@ def _spec(arguments: argparse.Namespace) -> int:
     if not runs:
         raise RecordError(f"{len(unread)} files", "", f"none of them can be read: {'; '.join(unread)}")
     made = references_of(runs, strict=arguments.strict)
-    write(arguments.output, made.spec)
+    write(arguments.output, made.spec, made.used)
     bars = [spec_bar(one, arguments.output.name) for one in made.spec.references]
     judged = [rejudged(run, replace(made.spec, source=arguments.output.name)) for run in made.used]
     skipped = [*unread, *made.skipped]

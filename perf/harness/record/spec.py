@@ -7,7 +7,7 @@ qualifications of good machines; `--perf-spec=FILE` judges a machine by the file
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from perf.harness.record import checksum
 from perf.harness.record.read import SPEC, convert, decode, read_text
-from perf.harness.record.run import RecordError
+from perf.harness.record.run import RecordError, Run
 from perf.harness.record.values import Count, Positive, Scalar
 from perf.harness.record.write import write_text
 from perf.here import offline
@@ -82,9 +82,13 @@ class _Document(Struct, frozen=True):
     digests: dict[str, str] = {}
 
 
-def write(path: Path, spec: Spec) -> None:
-    """Write `spec` to `path`. Raises RecordError if the file cannot be written."""
+def write(path: Path, spec: Spec, runs: Sequence[Run] = ()) -> None:
+    """Write `spec`, and from which `runs` it was made, to `path`. Raises RecordError if the file cannot be written."""
     root = {SPEC: VERSION, "references": [asdict(one) for one in spec.references], "digests": dict(spec.digests)}
+    root["made_from"] = [
+        {"file": run.file_name, "host": run.host, "datetime": run.datetime, "checksum": run.perf.get(checksum.CHECKSUM)}
+        for run in runs
+    ]
     root |= {checksum.CHECKSUM: checksum.of(root)}
     write_text(path, json.dumps(root, indent=1, ensure_ascii=False) + "\n")
 
