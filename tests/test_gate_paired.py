@@ -16,7 +16,7 @@ from perf.harness.verdict.launches import (
     LEAST_ROUNDS,
     LEAST_SPREAD,
     LOOKS,
-    METRICS,
+    SHARES,
     Launch,
     Rule,
     Visit,
@@ -30,8 +30,8 @@ from perf.harness.verdict.launches import (
 from perf.harness.verdict.tally import ALPHA, DEFAULT_MIN_EFFECT, exit_code, tally
 
 SLOWER, FASTER, SAME, INCONCLUSIVE = Verdict.SLOWER, Verdict.FASTER, Verdict.SAME, Verdict.INCONCLUSIVE
-# Between launches, as measured on a shared 2-core machine.
-SPREAD = 0.006
+# Between launches, as measured on a shared 2-core machine. Beside others, the mean time spreads by so many times it.
+SPREAD, MEAN = 0.006, 4.0
 LAST = LOOKS[-1]
 
 
@@ -44,12 +44,19 @@ def heavy(rng, shape, spread):
     return spread * rng.standard_t(3, shape)
 
 
-def launches(wall, cpu=None, rounds=60):
+def launches(wall, cpu=None, mean=None, rounds=60):
     """Launches that say these log ratios."""
-    cpu = [None] * len(wall) if cpu is None else cpu
+    cpu, mean = ([None] * len(wall) if one is None else one for one in (cpu, mean))
     return [
-        Launch(wall=float(w), cpu=None if c is None else float(c), base_s=1.0, head_s=math.exp(w), rounds=rounds)
-        for w, c in zip(wall, cpu, strict=True)
+        Launch(
+            wall=float(w),
+            cpu=None if c is None else float(c),
+            base_s=1.0,
+            head_s=math.exp(w),
+            rounds=rounds,
+            mean=None if m is None else float(m),
+        )
+        for w, c, m in zip(wall, cpu, mean, strict=True)
     ]
 
 
@@ -57,18 +64,18 @@ def verdict_of(judgement):
     return None if judgement is None else judgement.verdict
 
 
-def gate(wall, cpu=None, rule=Rule(10)):  # noqa: B008 (frozen)
+def gate(wall, cpu=None, mean=None, rule=Rule(10)):  # noqa: B008 (frozen)
     """What becomes of one benchmark, look by look."""
     for look in LOOKS:
-        found = decide("b", launches(wall[:look], None if cpu is None else cpu[:look]), rule)
+        found = decide("b", launches(wall[:look], *(one if one is None else one[:look] for one in (cpu, mean))), rule)
         if found is not None:
             return found
-    return give_up("b", launches(wall, cpu), rule, "no look left")
+    return give_up("b", launches(wall, cpu, mean), rule, "no look left")
 
 
 def alarms(rng, noise, spread, gates, benchmarks, shift=0.0):
-    """The share of gates with a SLOWER among their benchmarks. The two metrics err independently: the worst case."""
-    samples = shift + noise(rng, (gates, benchmarks, METRICS, LAST), spread)
+    """The share of gates with a SLOWER among their benchmarks. The metrics err independently: the worst case."""
+    samples = shift + noise(rng, (gates, benchmarks, 3, LAST), spread) * np.array([[1], [1], [MEAN]])
     rule = Rule(benchmarks)
     return sum(any(gate(*metrics, rule).verdict is SLOWER for metrics in one) for one in samples) / gates
 
@@ -132,7 +139,7 @@ def test_where_rounds_are_long_more_launches_find_more_than_more_rounds(in_float
 
 def test_unchanged_code_is_called_the_same_after_the_fewest_launches(in_floats):
     rng = np.random.default_rng(5)
-    found = [gate(*normal(rng, (METRICS, LAST), SPREAD)) for _ in range(300)]
+    found = [gate(*normal(rng, (2, LAST), SPREAD), normal(rng, LAST, 2 * SPREAD)) for _ in range(300)]
     assert sum(one.verdict is SAME for one in found) == 300
     assert sum(one.launches == LOOKS[0] for one in found) >= 0.85 * 300
 
@@ -207,7 +214,9 @@ def test_a_launch_is_the_median_ratio_of_least_wall_times_and_the_ratio_of_mean_
     base, head = Visit((2.0, 1.0, 9.0), (1.0, 1.0, 4.0)), Visit((3.0, 8.0), (3.0, 5.0))
     odd = Visit((90.0,), (90.0,))
     found = launch_of([(base, head)] * 9 + [(base, odd)])
-    assert found == Launch(pytest.approx(math.log(3)), pytest.approx(math.log(2)), 1.0, pytest.approx(3.0), 10)
+    assert found == Launch(pytest.approx(math.log(3)), pytest.approx(math.log(2)), 1.0, pytest.approx(3.0), 10, None)
+    found = launch_of([(base, head)] * 10)
+    assert found.mean == pytest.approx(math.log(5.5 / 4))
 
 
 def test_a_launch_without_rounds_is_refused():
@@ -251,6 +260,36 @@ def test_a_cost_now_and_then_that_the_minimum_hides_is_found_by_the_cpu_time(eve
     assert found.ratio == pytest.approx(1.0, abs=0.005)
 
 
+@pytest.mark.parametrize(("every", "share", "busy"), [(4, 0.1, False), (8, 0.1, False), (4, 0.3, True)])
+def test_a_wait_now_and_then_that_only_the_mean_time_shows_is_found(every, share, busy):
+    rng = np.random.default_rng(12)
+    seen = []
+    for _ in range(LAST):
+        wall, cpu = visits(rng, 60, 16), visits(rng, 60, 16)
+        if busy:
+            wall = wall * np.where(rng.random(wall.shape) < 0.1, rng.uniform(2, 10, wall.shape), 1.0)
+        wall[1] += 1e-3 * share * every * (np.arange(960).reshape(60, 16) % every == 0)
+        seen.append(launch_of(rounds_of(wall, cpu)))
+    assert all(abs(one.wall) < 0.005 and abs(one.cpu) < 0.005 for one in seen)
+    found = next(found for look in LOOKS if (found := decide("b", seen[:look], Rule(10))))
+    assert found.verdict is SLOWER and found.ratio == pytest.approx(1.0, abs=0.005)
+    assert 50 * share < float(found.reason.removeprefix("mean time +").removesuffix("%")) < 120 * share
+
+
+def test_the_mean_time_accuses_and_does_not_acquit():
+    calm, slow, loud = [0.0] * 6, [0.10, 0.11, 0.10, 0.09, 0.10, 0.10], [0.3, -0.25, 0.25, -0.25, 0.3, -0.3]
+    assert verdict_of(decide("b", launches(calm, calm, slow), Rule(1))) is SLOWER
+    assert verdict_of(decide("b", launches(calm, calm, [-one for one in slow]), Rule(1))) is SAME
+    assert verdict_of(decide("b", launches(calm, calm, loud), Rule(1))) is SAME
+    assert verdict_of(decide("b", launches(calm, calm, [0.3, 0.0] * 3), Rule(1))) is None  # it may be a wait
+    assert verdict_of(decide("b", launches([-one for one in slow], calm, slow), Rule(1))) is None
+    leans = [0.12, 0.20, 0.31, 0.10]
+    assert leaning(launches(calm[:4], calm[:4], leans), Rule(10)).startswith("probably slower: ")
+    assert leaning(launches(calm[:4], calm[:4], [-one for one in leans]), Rule(10)) == ""
+    quiet, noisy = (give_up("b", launches(calm, calm, one), Rule(1), "") for one in (calm, loud))
+    assert quiet.smallest_detectable == noisy.smallest_detectable
+
+
 def test_faster_in_wall_time_and_slower_in_cpu_time_is_not_decided():
     slow = np.linspace(0.09, 0.11, LAST)
     assert gate(slow).verdict is SLOWER and gate(-slow).verdict is FASTER
@@ -278,9 +317,9 @@ def test_without_launches_nothing_is_known_and_nothing_decided():
     ("wall", "says"),
     [
         ([0.12, 0.20, 0.31, 0.10],
-         "probably slower: unchanged code differs so much in 1 of 55 gates, and SLOWER takes 1 of 20,000"),
+         "probably slower: unchanged code differs so much in 1 of 55 gates, and SLOWER takes 1 of 20,408"),
         ([-0.12, -0.20, -0.31, -0.10],
-         "probably faster: unchanged code differs so much in 1 of 55 gates, and FASTER takes 1 of 20,000"),
+         "probably faster: unchanged code differs so much in 1 of 55 gates, and FASTER takes 1 of 20,408"),
         ([0.12, 0.40, 0.00, 0.10], ""),  # it varies too much
         ([0.12, 0.20, 0.31], ""),  # of so few, nothing is known
         ([0.10, 0.10, 0.10, 0.10], ""),  # that is a verdict
@@ -290,7 +329,7 @@ def test_undecided_launches_that_lean_to_one_side_say_so_and_what_a_verdict_take
     assert leaning(launches(wall), Rule(10)) == says
     if says:
         above = (abs(statistics.fmean(wall)) - Rule(10).margin) / (statistics.stdev(wall) / 2)
-        assert round(1 / stdtr(3, -above)) == 55 and round(1 / Rule(10).level(4)) == 20_000
+        assert round(1 / stdtr(3, -above)) == 55 and round(1 / Rule(10).level(4)) == 20_408
 
 
 def test_fewer_launches_than_a_verdict_takes_have_a_ratio_and_no_interval():
@@ -325,16 +364,18 @@ def test_slowdowns_below_the_minimum_effect_are_not_slower_however_certain():
 
 
 @pytest.mark.parametrize("crazy", [math.log(1.5), math.log(10), -math.log(10)])
-@pytest.mark.parametrize("metric", ["wall", "cpu", "both"])
+@pytest.mark.parametrize("metric", ["wall", "cpu", "both", "mean"])
 def test_one_crazy_launch_among_calm_ones_accuses_nobody_and_leaves_nothing_open(in_floats, crazy, metric):
     rng = np.random.default_rng(10)
     for where in range(LAST):
-        wall, cpu = normal(rng, (METRICS, LAST), SPREAD)
+        wall, cpu, mean = normal(rng, (3, LAST), SPREAD)
         if metric in ("wall", "both"):
             wall[where] += crazy
         if metric in ("cpu", "both"):
             cpu[where] += crazy
-        assert gate(wall, cpu).verdict is SAME
+        if metric == "mean":
+            mean[where] += crazy
+        assert gate(wall, cpu, mean).verdict is SAME
 
 
 # The rule
@@ -342,8 +383,8 @@ def test_one_crazy_launch_among_calm_ones_accuses_nobody_and_leaves_nothing_open
 
 def test_the_rates_of_all_looks_metrics_and_benchmarks_add_up_to_alpha():
     for benchmarks in (1, 2, 10, 137):
-        rates = [Rule(benchmarks).level(look) for look in LOOKS for _ in range(METRICS * benchmarks)]
-        assert math.fsum(rates) == pytest.approx(ALPHA)
+        rates = [Rule(benchmarks).level(look, metric) for look in LOOKS for metric in SHARES]
+        assert benchmarks * math.fsum(rates) == pytest.approx(ALPHA)
         assert min(rates) > 0
     assert Rule(0).level(4) == Rule(1).level(4)
 
@@ -516,7 +557,8 @@ def test_the_record_of_a_judgement_has_every_field_by_name():
 def test_when_the_gate_looks_what_it_spends_there_and_what_it_leaves_out():
     """The simulations above hold for these numbers, and for no others."""
     assert LOOKS == (4, 6, 8, 12, 16)
-    spending = [METRICS * Rule(1).level(look) / ALPHA for look in LOOKS]
+    assert SHARES == {"wall time": 0.49, "CPU time": 0.49, "mean time": 0.02}
+    spending = [Rule(1).level(look) / (0.49 * ALPHA) for look in LOOKS]
     assert spending == pytest.approx([0.1, 0.2, 0.2, 0.25, 0.25])
     assert [trim(count) for count in (1, 4, 8, 11, 12, 15, 16, 20)] == [0, 0, 0, 0, 1, 1, 2, 2]
     assert (LEAST_ROUNDS, FEWEST_ROUNDS) == (40, 12)
