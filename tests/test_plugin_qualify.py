@@ -246,6 +246,22 @@ def test_a_spec_of_other_machines_is_refused(qualify, pytester):
     assert records(pytester) == []
 
 
+CHECK = PERF / "qualification" / "test_memory.py"
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "count"),
+    [(PERF, ("-k", "memory and copy"), 1), (CHECK, (), 2), (f"{CHECK}::test_memory[cpu-copy]", (), 1),
+     (PERF, ("-k", "nothing"), 0)],
+)  # fmt: skip
+def test_the_load_is_looked_at_whatever_is_selected(perf, place, more, count):
+    result = perf(place, "--perf-profile=qualify", "--perf-device=cpu", "--collect-only", "-q", *more, quick=False)
+    names = [line.rpartition("::")[2] for line in result.outlines if "::test_" in line]
+    loads = [f"test_preconditions[cpu-load{when}]" for when in ("", " between", " after") if count]
+    assert [name for name in names if name.startswith("test_preconditions")] == loads
+    assert len(names) == len(loads) + count
+
+
 def test_a_file_that_is_no_record_does_not_stop_a_spec(qualify, pytester, capsys):
     qualify(check="memory")
     spec_of_itself(pytester)

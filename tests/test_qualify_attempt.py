@@ -214,7 +214,7 @@ def test_the_peak_of_a_cpu_counts_physical_cores_at_its_clock_and_is_exceeded_on
     one = attempt()
     facts = {**one.plan.environment, "threads": 4, "physical_cores": physical, "cpu_capability": "AVX2"}
     one.plan = replace(one.plan, environment=facts)
-    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", 3e9), ("cpu_kind", None)):
+    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", 3e9), ("cpu_kind", ("AuthenticAMD", 25, 1))):
         monkeypatch.setattr(f"perf.harness.measurement.checks.attempt.{name}", lambda value=value: value)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.effective_clock_hz", lambda threads: None)
     peak = one.peak("fp32")
@@ -230,7 +230,7 @@ def test_the_peak_of_a_cpu_is_that_at_the_clock_that_was_measured_not_at_the_one
     one = attempt()
     facts = {**one.plan.environment, "threads": 4, "physical_cores": 4, "cpu_capability": "AVX2"}
     one.plan = replace(one.plan, environment=facts)
-    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", None), ("cpu_kind", None)):
+    for name, value in (("clock_hz", 2e9), ("highest_clock_hz", None), ("cpu_kind", ("AuthenticAMD", 25, 1))):
         monkeypatch.setattr(f"perf.harness.measurement.checks.attempt.{name}", lambda value=value: value)
     clocks = {4: 3.0e9, 1: 3.5e9}  # one core alone may run faster
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.effective_clock_hz", clocks.get)

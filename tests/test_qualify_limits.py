@@ -8,7 +8,7 @@ from perf.harness.machine.devices import Device
 from perf.harness.record.check import CheckVerdict
 from perf.harness.verdict.checks import Measurement, judge, limit_bar
 from perf.harness.verdict.limits import (
-    AVX512_FLOP_PER_CLOCK,
+    CPU_FLOP_PER_CLOCK,
     Limit,
     cpu_matmul_limit,
     gpu_matmul_limit,
@@ -148,34 +148,45 @@ def test_a_link_has_half_the_speed_with_half_the_lanes_or_a_generation_less():
 
 
 def test_a_cpus_limit_is_its_cores_vector_units_and_clock():
-    limit = cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32")
+    limit = cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32", MILAN)
     assert limit.value == 2 * 32 * 2.5e9
     assert limit.source == "2 cores × 32 FLOP (AVX2) × 2.50 GHz as reported"
     assert not limit.certain and limit.ceiling == limit.value
-    assert cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32", None, 3.5e9).ceiling == 2 * 32 * 3.5e9  # the clock may rise
+    assert cpu_matmul_limit(2, "AVX2", 2.5e9, "fp32", MILAN, 3.5e9).ceiling == 2 * 32 * 3.5e9  # the clock may rise
+
+
+MILAN = ("AuthenticAMD", 25, 0x01)  # EPYC 7763 (Zen 3)
 
 
 @pytest.mark.parametrize(
-    ("kind", "per_clock"),
+    ("capability", "kind", "per_clock"),
     [
-        (("AuthenticAMD", 25, 0x11), 32),  # EPYC 9654 (Zen 4)
-        (("AuthenticAMD", 26, 0x02), 64),  # EPYC 9755 (Zen 5)
-        (("AuthenticAMD", 26, 0x24), None),  # Zen 5 of notebooks: not in the table
-        (("GenuineIntel", 6, 143), 64),  # Xeon Platinum 8480 (Sapphire Rapids)
-        (("GenuineIntel", 6, 140), 32),  # Core i7-1185G7 (Tiger Lake)
-        (("GenuineIntel", 6, 85), None),  # Skylake-SP has one unit or two
-        (None, None),
+        ("AVX512", ("AuthenticAMD", 25, 0x11), 32),  # EPYC 9654 (Zen 4)
+        ("AVX512", ("AuthenticAMD", 26, 0x02), 64),  # EPYC 9755 (Zen 5)
+        ("AVX512", ("AuthenticAMD", 26, 0x24), None),  # Zen 5 of notebooks: not in the table
+        ("AVX512", ("GenuineIntel", 6, 143), 64),  # Xeon Platinum 8480 (Sapphire Rapids)
+        ("AVX512", ("GenuineIntel", 6, 140), 32),  # Core i7-1185G7 (Tiger Lake)
+        ("AVX512", ("GenuineIntel", 6, 85), None),  # Skylake-SP has one unit or two
+        ("AVX512", None, None),
+        ("AVX2", ("AuthenticAMD", 23, 0x01), 16),  # EPYC 7601 (Zen 1): units of 128 bits
+        ("AVX2", ("HygonGenuine", 24, 0x01), 16),  # Dhyana, the same cores
+        ("AVX2", ("AuthenticAMD", 23, 0x31), 32),  # EPYC 7742 (Zen 2)
+        ("AVX2", MILAN, 32),
+        ("AVX2", ("GenuineIntel", 6, 79), 32),  # Xeon E5-2690 v4 (Broadwell)
+        ("AVX2", ("GenuineIntel", 6, 151), None),  # Core i9-12900K (Alder Lake) has cores of two kinds
+        ("AVX2", ("GenuineIntel", 6, 175), None),  # Xeon 6700E (Sierra Forest) has small cores only
+        ("AVX2", None, None),
     ],
 )
-def test_the_units_of_avx512_are_those_of_the_model_or_unknown(kind, per_clock):
-    limit = cpu_matmul_limit(2, "AVX512", 2.5e9, "fp32", kind)
+def test_the_units_of_a_core_are_those_of_the_model_or_unknown(capability, kind, per_clock):
+    limit = cpu_matmul_limit(2, capability, 2.5e9, "fp32", kind)
     assert (limit and limit.value) == (per_clock and 2 * per_clock * 2.5e9)
 
 
 # What two cores of virtual machines with AMD EPYC reached in the check of matmul, and the clock that they reported.
 @pytest.mark.parametrize(
     ("capability", "kind", "gflop_per_s", "clock_hz"),
-    [("AVX2", None, 127, 2.45e9), ("AVX512", ("AuthenticAMD", 26, 2), 215, 2.6e9)],
+    [("AVX2", MILAN, 127, 2.45e9), ("AVX512", ("AuthenticAMD", 26, 2), 215, 2.6e9)],
 )
 def test_what_a_cpu_was_measured_at_is_a_share_of_its_limit_that_is_possible(capability, kind, gflop_per_s, clock_hz):
     assert 0.3 <= gflop_per_s * 1e9 / cpu_matmul_limit(2, capability, clock_hz, "fp32", kind).value <= 1.0
@@ -185,7 +196,7 @@ def test_what_a_cpu_was_measured_at_is_a_share_of_its_limit_that_is_possible(cap
     ("capability", "clock_hz", "dtype"), [("DEFAULT", 2.5e9, "fp32"), ("AVX2", None, "fp32"), ("AVX2", 2.5e9, "bf16")]
 )
 def test_what_is_not_known_of_a_cpu_is_no_limit(capability, clock_hz, dtype):
-    assert cpu_matmul_limit(2, capability, clock_hz, dtype) is None
+    assert cpu_matmul_limit(2, capability, clock_hz, dtype, MILAN) is None
 
 
 def known_limits():
@@ -196,12 +207,10 @@ def known_limits():
             limit = matmul_limit(name, dtype)
             yield pytest.param(limit, limit.share or test_matmul.SHARE, 1e12, 1e16, id=f"{name} {dtype}")
         yield pytest.param(memory_limit(name), test_memory.SHARE, 1e11, 1e14, id=f"{name} memory")
-    for maker, family, models, _ in AVX512_FLOP_PER_CLOCK:
-        for model in models or (17,):
-            limit = cpu_matmul_limit(64, "AVX512", 2e9, "fp32", (maker, family, model), None, 2.5e9)
-            yield pytest.param(limit, test_matmul.CPU_SHARE, 1e12, 1e14, id=f"{maker} {family} {model}")
-    limit = cpu_matmul_limit(64, "AVX2", 2e9, "fp32", None, None, 2.5e9)
-    yield pytest.param(limit, test_matmul.CPU_SHARE, 1e12, 1e14, id="AVX2")
+    for capability, maker, family, models, _ in CPU_FLOP_PER_CLOCK:
+        for model in models if isinstance(models, tuple) else (models[0], models[-1]):
+            limit = cpu_matmul_limit(64, capability, 2e9, "fp32", (maker, family, model), None, 2.5e9)
+            yield pytest.param(limit, test_matmul.CPU_SHARE, 1e12, 1e14, id=f"{capability} {maker} {family} {model}")
     for generation in range(3, 7):
         yield pytest.param(link_limit(generation, 16), test_copies.SHARE, 1e10, 2e11, id=f"PCIe {generation}")
 

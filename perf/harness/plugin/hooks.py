@@ -98,10 +98,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         way.parametrize(metafunc)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and --lf choose from the names
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    if (way := _way(config)) is not None:
-        way.collect(session, items)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before -k and --lf choose from the names, and again after that
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    if (way := _way(config)) is None:
+        return (yield)
+    way.collect(session, items)
+    yield
+    way.selected(items)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -48,6 +48,7 @@ class Qualify(Way):
         super().__init__(config)
         self._results = Results(config, self.state)
         self._nowhere: set[str] = set()  # checks that no device of this run can have
+        self._always: list[pytest.Item] = []
         self._begun = False
         self._clocks: Reading | None = None  # when the run began
         self._allowed = USUAL
@@ -104,6 +105,13 @@ class Qualify(Way):
         cases = [pytest.param(pair, id="-".join(filter(None, pair))) for pair in pairs]
         metafunc.parametrize("_place", cases)
 
+    def collecting(self, session: pytest.Session) -> None:
+        """Whatever files are named, the preconditions are of the run."""
+        path, here = preflight.CHECKS / f"test_{preflight.ALWAYS}.py", session.config.invocation_params.dir
+        named = [Path(here, str(one).partition("::")[0]).resolve() for one in session.config.args]
+        if not {path, *path.parents}.intersection(named) and any(map(preflight.is_check, named)):
+            session.config.args.append(str(path))
+
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("check") is None:
@@ -123,6 +131,11 @@ class Qualify(Way):
             device = self.state.plan.devices[place(item)[0]]
             if device.absent:
                 item.add_marker(pytest.mark.skip(reason=f"{device.name}: {device.absent}"))
+        self._always = [item for item in items if check_of(item) == preflight.ALWAYS]
+
+    def selected(self, items: list[pytest.Item]) -> None:
+        if items:
+            items[:] = sorted(dict.fromkeys([*items, *self._always]), key=turn)
 
     @property
     def _only_a_cpu(self) -> str:

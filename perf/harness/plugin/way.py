@@ -55,6 +55,9 @@ class Way:
     def collect(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Change and sort the items in place, before -k and --lf select from them."""
 
+    def selected(self, items: list[pytest.Item]) -> None:
+        """Change in place what -k and --lf have left."""
+
     def collected(self, session: pytest.Session) -> None:
         """Take note of the items that are left."""
 

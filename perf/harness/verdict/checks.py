@@ -183,7 +183,7 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
         reason = f"{NO_BAR}; do not make one of this value: {first.disturbance}" if first.busy else NO_BAR
         return Finding(CheckVerdict.UNJUDGED, reason, **known)
     beyond = f"{'below' if bar.want is Want.MORE else 'above'} the bar"
-    if bar.ceiling is not None and (value if low is None else low) > bar.ceiling:
+    if bar.ceiling is not None and value > bar.ceiling:
         reason = f"{value / bar.ceiling:.0%} {BEYOND}: the measurement, the limit or the clock is wrong"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
     if _too_good(first, bar):

@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("limits.json")
-# Float32 operations per clock cycle and core: 2 vector units × elements per vector × 2 for a fused multiply-add.
-# Sources: Intel 64 and IA-32 Architectures Optimization Reference Manual, 2.4; AMD Software Optimization Guide,
-# family 17h.
-CPU_FLOP_PER_CLOCK = {"AVX2": 2 * 8 * 2}
-# The same with AVX-512, by maker, family and models: some cores have one unit of 512 bits, or two of 256. Sources:
-# those above; Intel, specifications of Xeon Scalable processors (AVX-512 FMA units); AMD Software Optimization
-# Guides, families 19h (Zen 4) and 1Ah (Zen 5).
-AVX512_FLOP_PER_CLOCK = (
-    ("AuthenticAMD", 25, None, 2 * 8 * 2),
-    ("AuthenticAMD", 26, (0x00, 0x01, 0x02, 0x10, 0x11, 0x44), 2 * 16 * 2),
-    ("GenuineIntel", 6, (106, 108, 143, 173, 174, 207), 2 * 16 * 2),
-    ("GenuineIntel", 6, (125, 126, 140, 141, 167), 16 * 2),
+# Float32 operations per clock cycle and core, by instruction set, maker, family and models: vector units × elements per
+# vector × 2 for a fused multiply-add. Some cores have one unit, or units of half the size. Models that are not here are
+# unknown: they may have cores of two kinds. Sources: Intel 64 and IA-32 Architectures Optimization Reference Manual;
+# Intel, specifications of Xeon Scalable processors (AVX-512 FMA units); AMD Software Optimization Guides, families 17h
+# (models 00h to 2Fh, and 30h and above), 19h and 1Ah. Hygon's family 18h is AMD's 17h.
+CPU_FLOP_PER_CLOCK = (
+    ("AVX2", "AuthenticAMD", 23, range(0x30), 2 * 4 * 2),
+    ("AVX2", "AuthenticAMD", 23, range(0x30, 0x100), 2 * 8 * 2),
+    ("AVX2", "AuthenticAMD", 25, range(0x100), 2 * 8 * 2),
+    ("AVX2", "AuthenticAMD", 26, range(0x100), 2 * 8 * 2),
+    ("AVX2", "HygonGenuine", 24, range(0x04), 2 * 4 * 2),
+    ("AVX2", "GenuineIntel", 6, (60, 61, 63, 69, 70, 71, 78, 79, 85, 86, 94, 142, 158, 165, 166), 2 * 8 * 2),
+    ("AVX2", "GenuineIntel", 6, (106, 108, 125, 126, 140, 141, 143, 167, 173, 174, 207), 2 * 8 * 2),
+    ("AVX512", "AuthenticAMD", 25, range(0x100), 2 * 8 * 2),
+    ("AVX512", "AuthenticAMD", 26, (0x00, 0x01, 0x02, 0x10, 0x11, 0x44), 2 * 16 * 2),
+    ("AVX512", "GenuineIntel", 6, (106, 108, 143, 173, 174, 207), 2 * 16 * 2),
+    ("AVX512", "GenuineIntel", 6, (125, 126, 140, 141, 167), 16 * 2),
 )
 # Dense floating-point operations per clock cycle and streaming multiprocessor of NVIDIA GPUs, by compute capability.
 # Sources: the whitepapers of the A100 (2020), H100 (2022) and Blackwell (2024) architectures.
@@ -100,7 +105,7 @@ def cpu_matmul_limit(
     The ceiling is that at the highest of all clocks. `kind` is the maker, family and model of the CPU. None if the
     clock or the vector units are unknown, or if `dtype` is not fp32.
     """
-    per_clock = avx512_flop_per_clock(kind) if capability == "AVX512" else CPU_FLOP_PER_CLOCK.get(capability)
+    per_clock = flop_per_clock(capability, kind)
     known = {"as measured": measured_hz, "as reported": clock_hz}
     clocks = {how: found for how, found in known.items() if found is not None}
     if per_clock is None or not clocks or dtype != "fp32":
@@ -111,10 +116,10 @@ def cpu_matmul_limit(
     return Limit(cores * per_clock * next(iter(clocks.values())), source, certain=False, ceiling=ceiling)
 
 
-def avx512_flop_per_clock(kind: tuple[str, int, int] | None) -> int | None:
-    """Float32 operations per clock cycle of a core with AVX-512; None if the model is not in the table."""
-    for maker, family, models, per_clock in AVX512_FLOP_PER_CLOCK:
-        if kind is not None and kind[:2] == (maker, family) and (models is None or kind[2] in models):
+def flop_per_clock(capability: str, kind: tuple[str, int, int] | None) -> int | None:
+    """Float32 operations per clock cycle of a core; None if the model is not in the table."""
+    for instructions, maker, family, models, per_clock in CPU_FLOP_PER_CLOCK:
+        if kind is not None and (capability, *kind[:2]) == (instructions, maker, family) and kind[2] in models:
             return per_clock
     return None
 
