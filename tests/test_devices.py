@@ -219,3 +219,13 @@ def test_only_an_allocation_failure_is_out_of_memory():
 def test_an_nvidia_driver_that_does_not_answer_is_no_error(monkeypatch):
     monkeypatch.setattr(devices.subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError()))
     assert devices._nvidia_driver() is None
+
+
+@pytest.mark.parametrize("modules", ["NVIDIA UNIX x86_64 Kernel Module", "NVIDIA UNIX Open Kernel Module for x86_64"])
+def test_where_there_is_no_nvidia_smi_the_kernel_says_which_driver_it_has(monkeypatch, tmp_path, modules):
+    devices._nvidia_driver.cache_clear()
+    monkeypatch.setattr(devices.subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(devices, "KERNEL_DRIVER", tmp_path / "version")
+    (tmp_path / "version").write_text(f"NVRM version: {modules} 570.86.15  Release Build\nGCC version: gcc 12.3.0\n")
+    assert devices._nvidia_driver() == "570.86.15"
+    devices._nvidia_driver.cache_clear()

@@ -1,10 +1,11 @@
 """Which machine this is: what can be read without root, why the rest is not known, what anonymous records leave out."""
 
 import platform
+import types
 
 import pytest
 
-from perf.harness.machine import cpu, hardware
+from perf.harness.machine import cpu, hardware, identity
 from perf.harness.machine.devices import Device
 from perf.harness.machine.hardware import PRIVATE, ROOT_ONLY
 from tests.conftest import records
@@ -106,6 +107,35 @@ def test_a_gpu_is_identified_by_nvml(gpu, plug):
 def test_without_nvml_a_gpu_says_why_it_is_not_known(gpu, plug):
     plug(Nvml("driver"))
     assert hardware.gpu(Device("cuda")).unknown == {"GPU": "NVML: Driver Not Loaded"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [("data/set", "nfs4"), ("data", "nfs4"), ("database", "ext4 on Samsung SSD 990"), ("raid/x", "xfs on WD Red"),
+     ("tmp/x", "overlay"), ("..", None)],
+)  # fmt: skip
+def test_the_disk_of_a_folder_is_that_of_the_nearest_file_system_over_it(monkeypatch, tmp_path, folder, found):
+    for place, model in (("nvme0n1", "Samsung SSD 990"), ("sda", "WD Red")):
+        for made in (f"{place}/device", f"{place}/{place}1"):
+            (tmp_path / "sys" / made).mkdir(parents=True)
+        (tmp_path / "sys" / place / "device" / "model").write_text(f"{model}   \n")
+    (tmp_path / "sys" / "dm-0" / "slaves").mkdir(parents=True)
+    (tmp_path / "sys" / "dm-0" / "slaves" / "sda1").symlink_to(tmp_path / "sys" / "sda" / "sda1")
+    blocks = {"nvme": tmp_path / "sys/nvme0n1/nvme0n11", "dm": tmp_path / "sys/dm-0"}
+    mounted = [
+        ("nvme", "", "ext4"),
+        ("server:/export", "data", "nfs4"),
+        ("dm", "raid", "xfs"),
+        ("none", "tmp", "overlay"),
+    ]
+    known = [types.SimpleNamespace(device=a, mountpoint=str(tmp_path / b), fstype=c) for a, b, c in mounted]
+    monkeypatch.setattr(identity.psutil, "disk_partitions", lambda all: known)
+    monkeypatch.setattr(identity, "_block", blocks.get)
+    assert identity.disk.__wrapped__(tmp_path / folder) == found
+
+
+def test_a_folder_of_this_machine_has_a_file_system(tmp_path):
+    assert identity.disk(tmp_path)
 
 
 def test_a_qualification_keeps_what_machine_it_was_and_an_anonymous_one_does_not(qualify, pytester, machine, gpu, plug):

@@ -22,6 +22,7 @@ PERF = {
     "devices": {"cpu": {"name": "CPU"}, "cuda": {"name": "NVIDIA H200", "driver": "580", "memory_bytes": 139 * 2**30}},
     "fingerprint": {"model": "simple_nn", "data": "digits"},
     "settings": {"precisions": "fp32"},
+    "disk": "ext4 on Disk 1",
 }  # fmt: skip
 # Where a record has each of the things that metrics depend on, for the CPU and for a GPU.
 PLACES = {
@@ -37,6 +38,7 @@ PLACES = {
     "task": dict.fromkeys(("cpu", "cuda"), ("fingerprint", "model")),
     "data": dict.fromkeys(("cpu", "cuda"), ("fingerprint", "data")),
     "precision": dict.fromkeys(("cpu", "cuda"), ("settings", "precisions")),
+    "disk": {"cpu": ("disk",)},
 }
 
 
@@ -87,7 +89,7 @@ def test_a_record_that_differs_in_one_of_them_is_not_judged_and_the_difference_i
             assert isinstance(found, Reference)
 
 
-@given(st.dictionaries(st.sampled_from(["environment", "devices", "fingerprint", "settings", "cpu"]), st.recursive(
+@given(st.dictionaries(st.sampled_from(["environment", "devices", "fingerprint", "settings", "cpu", "disk"]), st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(), lambda inside: st.lists(inside) | st.dictionaries(
         st.sampled_from(["cpu", "cuda", "cpu_model", "memory_bytes", "name", "model"]), inside))))  # fmt: skip
 def test_whatever_a_record_holds_a_key_has_only_values(perf):
@@ -126,11 +128,12 @@ def test_machines_that_were_bought_alike_have_memories_of_one_size():
 
 def test_a_digest_of_another_set_up_is_not_compared_and_the_difference_is_said():
     there, here = (
-        "net on digits, CPU 1, 2 threads, AVX512, torch 2.11",
-        "net on digits, CPU 1, 4 threads, AVX2, torch 2.11",
+        "net on digits, CPU 1 (AMD, family 25, model 1), 2 threads, AVX512, torch 2.11",
+        "net on digits, CPU 1 (AMD, family 26, model 2), 4 threads, AVX2, torch 2.11",
     )
     spec = Spec("s.json", (), {"another": "0a", there: "0f"})
-    said = "not comparable with s.json: 2 threads, AVX512 → 4 threads, AVX2"
+    kinds = [f"CPU 1 (AMD, {kind})" for kind in ("family 25, model 1", "family 26, model 2")]
+    said = f"not comparable with s.json: {kinds[0]}, 2 threads, AVX512 → {kinds[1]}, 4 threads, AVX2"
     for key, digest, by, verdict, reason in (
         (there, "0f", spec, "PASS", ""),
         (there, "0e", spec, "FAIL", "0e, not 0f"),

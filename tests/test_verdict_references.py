@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.verdict.by_spec import spec_bar
-from perf.harness.verdict.references import references_of
+from perf.harness.verdict.references import machine_of, references_of
 
 GOOD = Qualification(Standing.PARTLY, (), "Nothing.")
 QUIET = Check("preconditions", "cpu", CheckVerdict.PASS, "load")
@@ -55,6 +55,24 @@ def test_a_reference_is_the_median_of_the_machines_and_what_they_differ_by():
 def test_runs_that_do_not_name_their_machine_count_as_one():
     (found,) = references_of([run(check(), source=source, host="") for source in "abcd"]).spec.references
     assert found.rests_on == "4 runs of 1 machine"
+
+
+@pytest.mark.parametrize(
+    ("known", "counted"),
+    [
+        ({"host": {"board serial": "PF1A2B3C"}}, "board serial PF1A2B3C"),
+        ({"host": {"serial": "VMware-56 4d 1f"}}, "serial VMware-56 4d 1f"),
+        ({"host": {}, "cuda": {"UUID": "GPU-7e0c1f2a"}}, "UUID GPU-7e0c1f2a"),
+        ({"host": {"board serial": "Default string", "serial": "To be filled by O.E.M."}}, "a"),
+        ({"host": {"board serial": "0123456789", "serial": "System Serial Number"}}, "a"),
+        ({"host": {"board serial": "None", "serial": "0000000000"}}, "a"),
+        ({"host": {"board serial": "Not Specified"}, "cuda": {}}, "a"),
+        ("nothing", "a"),
+    ],
+)
+def test_a_machine_is_known_by_a_serial_number_where_it_has_one(known, counted):
+    facts = {name: {"known": one} for name, one in known.items()} if isinstance(known, dict) else known
+    assert machine_of(replace(run(), perf={"host_name": "a", "hardware": facts})) == counted
 
 
 def test_how_busy_a_run_might_be_is_what_its_own_preconditions_say():

@@ -8,13 +8,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from perf.harness.machine.cpu import text_of
+
 NVIDIA_SMI_TIMEOUT_S = 10
+KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -150,13 +155,17 @@ def _own_name(device: torch.device) -> str:
 
 @functools.cache
 def _nvidia_driver() -> str | None:
-    """The version of the driver, from nvidia-smi; None if nvidia-smi does not answer."""
+    """The version of the driver, from nvidia-smi, or else from the kernel; None if neither says it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
+        said = answer.stdout.split("\n")[0].strip()
     except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.split("\n")[0].strip() or None
+        said = ""
+    if not said:  # a container may lack nvidia-smi
+        found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s", text_of(KERNEL_DRIVER))
+        said = found[1] if found else ""
+    return said or None
 
 
 def current(device: Device) -> contextlib.AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -20,6 +21,7 @@ from perf.harness.record import Scalar
 
 # psutil does not report the name of the CPU.
 CPUINFO = Path("/proc/cpuinfo")
+BLOCKS = Path("/sys/dev/block")
 
 
 def usable_cores() -> int:
@@ -73,6 +75,32 @@ def _cpu_kind() -> str | None:
     """As `cpu_kind`, in words: a virtual machine may hide which CPU it has behind a name such as "AMD EPYC"."""
     found = cpu_kind()
     return found and f"{found[0]}, family {found[1]}, model {found[2]}"
+
+
+@functools.cache
+def disk(folder: Path) -> str | None:
+    """The file system that has `folder`, and the model of its disk: `ext4 on Samsung SSD 990`, `nfs4`; None if unknown.
+
+    A file system over others, as a container has it, does not say on which disk it is.
+    """
+    place = folder.expanduser().resolve()
+    over = [one for one in psutil.disk_partitions(all=True) if place.is_relative_to(one.mountpoint)]
+    if not over:
+        return None
+    found = max(over, key=lambda one: len(one.mountpoint))
+    block = _block(found.device)
+    parts = [] if block is None else [block, *block.glob("slaves/*")]
+    models = [cpu.text_of(one / "device/model") for part in parts for one in (part, part.resolve().parent)]
+    return " on ".join([found.fstype, *list(filter(None, models))[:1]])
+
+
+def _block(path: str) -> Path | None:
+    """What Linux says of the block device at `path`; None if there is no such file."""
+    try:
+        number = Path(path).stat().st_rdev
+    except OSError:
+        return None
+    return BLOCKS / f"{os.major(number)}:{os.minor(number)}"
 
 
 def is_virtual() -> bool:

@@ -71,12 +71,7 @@ class Qualify(Way):
         present = [device for device in self.state.plan.devices.values() if not device.absent]
         perf = self.state.plan.as_record()
         here = {device.name: model_of(device.name, perf) for device in present}
-        # A digest knows a CPU by its name alone.
-        unknown = {
-            name: model
-            for name, model in here.items()
-            if not (spec.knows(model) or spec.knows(self.state.plan.device_name(name)))
-        }
+        unknown = {name: model for name, model in here.items() if not spec.knows(model)}
         if here and len(unknown) == len(here):
             there = ", ".join(spec.devices) or "no device"
             raise pytest.UsageError(

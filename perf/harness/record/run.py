@@ -23,6 +23,7 @@ PARTIAL = "partial_"
 NAMED = 3
 
 Info = Mapping[str, Scalar | Mapping[str, Scalar]]
+Section = Mapping[str, Any]
 
 
 class RecordError(Exception):
@@ -197,6 +198,12 @@ class Run:
     @property
     def smoke(self) -> bool:
         return self.perf.get("profile") == "smoke"
+
+
+def section(values: Section, key: str) -> Section:
+    """`values[key]` if it is a dictionary, else an empty dictionary, because a foreign file may hold anything there."""
+    value = values.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def finite(value: object) -> float | None:

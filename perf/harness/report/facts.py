@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from perf.harness.record.extra_info import BETWEEN
-from perf.harness.record.run import Run, finite
+from perf.harness.record.run import Run, Section, finite, section
 from perf.harness.report import quantities
-from perf.harness.report.fields import Section, counted, listed, named, number, section
+from perf.harness.report.fields import counted, listed, named, number
 from perf.harness.report.how_it_ran import how_it_ran
 from perf.harness.report.layout import PAGE, hanging
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from perf.harness.record.run import finite
+from perf.harness.record.run import Section, finite
 from perf.harness.report import quantities
-
-Section = Mapping[str, Any]
-
-
-def section(values: Section, key: str) -> Section:
-    """`values[key]` if it is a dictionary, else an empty dictionary, because a foreign file may hold anything there."""
-    value = values.get(key)
-    return value if isinstance(value, Mapping) else {}
 
 
 def listed(*parts: object) -> str:

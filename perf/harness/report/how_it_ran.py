@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perf.harness.record.run import Run, finite
+from perf.harness.record.run import Run, Section, finite, section
 from perf.harness.report import quantities
-from perf.harness.report.fields import Section, counted, known, listed, number, section
+from perf.harness.report.fields import counted, known, listed, number
 
 # Time that the host lost is shown if it is more than this share of the run.
 WORTH_SAYING = 0.01

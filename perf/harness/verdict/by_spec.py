@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from perf.harness.verdict.keys import reference_of
 
 # A bar at so many times the median needs no number.
 FAR = 10
+PARTS = re.compile(r", (?![^()]*\))")  # of the key of a training; a name may have several in brackets
 NO_DIGEST = "no digest of this training is known; give a reference with --perf-spec=FILE"
 
 
@@ -73,8 +75,8 @@ def golden(check: Check, digest: str, key: str, spec: Spec | None) -> Check:
 
 def _unlike(spec: Spec, key: str) -> str:
     """Why no digest in `spec` judges the training `key`: the parts in which the most similar key differs."""
-    here = key.split(", ")
-    keys = [known.split(", ") for known in spec.digests]
+    here = PARTS.split(key)
+    keys = [PARTS.split(known) for known in spec.digests]
     if not keys:
         return f"{spec.source} has no digest"
     there = max(keys, key=lambda known: len(set(known) & set(here)))

@@ -19,7 +19,7 @@ DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
     "memory": ("device", "memory", "cores", "threads"),
     "copies": ("device", "memory", "threads", "host CPU", "driver"),
     "launch": ("device", "host CPU", "threads", "torch", "driver"),
-    "disk": ("device", "cores"),
+    "disk": ("device", "cores", "disk"),
     "sustained": COMPUTE,
     "step": (*COMPUTE, "task", "data", "precision"),
     "loader": ("device", "host CPU", "host cores", "threads", "torch", "task", "data"),
@@ -51,6 +51,7 @@ def _facts(device: str, perf: Mapping[str, Any]) -> dict[str, Scalar]:
         "cores": host.get("physical_cores") or host.get("cpu_cores"),
         "threads": host.get("threads"),
         "instruction set": host.get("cpu_capability"),
+        "disk": perf.get("disk") if isinstance(perf.get("disk"), str) else None,
         "memory": _size(host),
     }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perf.harness.record.check import Check, CheckVerdict, Standing
-from perf.harness.record.run import RecordError, Run
+from perf.harness.record.run import RecordError, Run, section
 from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, next_one, robust_spread
@@ -23,6 +24,9 @@ from perf.harness.verdict.keys import apart, key_of
 FAR, SAME_KIND, MANY = 3.5, 0.02, statistics.NormalDist().inv_cdf(SURE)
 # Fewer values do not give a robust standard deviation: it would be so small, by chance, that 4% of good machines fail.
 ROBUST = 16
+# What tells machines apart, and what firmware says where nobody has set it.
+SERIALS = ("board serial", "serial", "UUID")
+UNSET = re.compile(r"(?i)0*(123456789)?0*|\D*|to be filled.*|.*default.*|.*serial.*|not .*|none|(.)\2*")
 # Two files with the same values are one run, whatever their hosts, if there are so many values, or more.
 COPIED = 3
 FINDS_NOTHING = (
@@ -175,7 +179,16 @@ def _is_copy(run: Run, other: Run) -> bool:
 
 
 def machine_of(run: Run) -> str:
-    """What tells the machine of `run` from others: the name of its host. Runs without it count as one machine."""
+    """What tells the machine of `run` from others: a serial number, else the name of its host.
+
+    Containers of one machine have several names, and clones of a virtual machine have one. Runs without any count as
+    one machine.
+    """
+    for part in section(run.perf, "hardware").values():
+        known = section(part, "known")
+        for name in SERIALS:
+            if not UNSET.fullmatch(found := str(known.get(name) or "")):
+                return f"{name} {found}"
     return str(run.perf.get("host_name") or "a machine without a name")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from perf.harness.machine import devices
 from perf.harness.machine.devices import Device
-from perf.harness.machine.identity import device_facts, environment, fingerprint, fingerprint_id
+from perf.harness.machine.identity import device_facts, disk, environment, fingerprint, fingerprint_id
 from perf.harness.options import EAGER, FP32, PIPELINES, Settings, SettingsError, not_a_device
 from perf.harness.record import Scalar
 from perf.harness.workload import networks
@@ -179,6 +179,7 @@ class Plan:
             "environment": dict(self.environment),
             "devices": {name: dict(facts) for name, facts in self.device_facts.items()},
             "data": networks.data_record(self.networks.values()),
+            "disk": disk(self.settings.data_root),
         } | ({"tuned_cpu": dict(self.tuned)} if self.tuned else {})
 
     def machine_info(self) -> dict[str, Any]:

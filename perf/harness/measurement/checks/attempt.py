@@ -37,7 +37,7 @@ from perf.harness.verdict.checks import (
     middle,
     strictest,
 )
-from perf.harness.verdict.keys import key_of
+from perf.harness.verdict.keys import key_of, model_of
 from perf.harness.verdict.limits import UNIFORM, Limit, cpu_matmul_limit, gpu_matmul_limit, matmul_limit, memory_limit
 from perf.harness.verdict.machine import explained
 from perf.harness.verdict.roofline import Work, measured_limit, step_details
@@ -284,7 +284,8 @@ class Attempt:
         """Compare the bits at the end of a `training` on this device with those of the same training in the spec."""
         on_cpu = f", {torch.get_num_threads()} threads, {self.plan.environment['cpu_capability']}"
         software = f"torch {torch.__version__}"
-        key = f"{training}, {self.device_name}{'' if self.device.asynchronous else on_cpu}, {software}"
+        model = model_of(self.device.name, self.plan.as_record())
+        key = f"{training}, {model}{'' if self.device.asynchronous else on_cpu}, {software}"
         found = f"{digest:016x}"
         self.result = golden(self.result, found, key, self.spec)
 
