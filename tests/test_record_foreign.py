@@ -148,7 +148,8 @@ STORED = [
 
 def test_other_machines_are_not_compared():
     other = foreign(entry(), machine_info=MACHINE | {"cpu": {"brand_raw": "Old CPU"}, "python_version": "3.9.0"})
-    with pytest.raises(Incomparable, match=r"cpu: Some CPU → Old CPU, python: 3\.12 → 3\.9; the command `report` shows both$"):
+    said = r"cpu: Some CPU → Old CPU, python: 3\.12 → 3\.9; the command `report` shows both$"
+    with pytest.raises(Incomparable, match=said):
         compare(STORED, other, 0.025)
 
 

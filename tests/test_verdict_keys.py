@@ -89,7 +89,10 @@ def test_a_record_that_differs_in_one_of_them_is_not_judged_and_the_difference_i
             assert isinstance(found, Reference)
 
 
-@given(st.dictionaries(st.sampled_from(["environment", "devices", "fingerprint", "settings", "cpu", "disk"]), st.recursive(
+SECTIONS = ["environment", "devices", "fingerprint", "settings", "cpu", "disk"]
+
+
+@given(st.dictionaries(st.sampled_from(SECTIONS), st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(), lambda inside: st.lists(inside) | st.dictionaries(
         st.sampled_from(["cpu", "cuda", "cpu_model", "memory_bytes", "name", "model"]), inside))))  # fmt: skip
 def test_whatever_a_record_holds_a_key_has_only_values(perf):
