@@ -19,6 +19,7 @@ from perf.harness.verdict.parity import (
     apart,
     differences,
     differs,
+    differs_at_the_ends,
     end,
     much,
     problem,
@@ -126,12 +127,28 @@ def test_two_devices_differ_at_the_first_step_that_no_rounding_explains():
     assert differs(losses, losses, nothing) is None
     assert differs(losses | {"10": 1 + 0.99 * DEVICES}, losses, nothing) is None
     wrong = losses | {"10": 1 + 1.01 * DEVICES, "50": 3.0}
-    assert differs(wrong, losses, nothing) == Differs(10, wrong["10"], 1.0, DEVICES, 2.0)
-    assert differs(losses | {"50": math.nan}, losses, nothing).step == 50
+    assert differs(wrong, losses, nothing) == Differs("the loss of step 10", much(wrong["10"], 1.0, DEVICES, 2.0))
+    assert differs(losses | {"50": math.nan}, losses, nothing).what == "the loss of step 50"
     for moved_on in (({"10": 0.25}, {}), ({}, {"10": 0.25}), ({"10": 0.25}, {"10": 0.1})):
         assert differs(losses | {"10": 1.75}, losses, moved_on) is None  # three times what a nudge made of it
-        assert differs(losses | {"10": 1.7500001}, losses, moved_on).limit == 0.75
+        assert differs(losses | {"10": 1.7500001}, losses, moved_on).much.endswith("apart, at most 0.75 is rounding")
     assert differs({"2": 9.0}, {"10": 1.0}, nothing) is None  # no common step
+
+
+@pytest.mark.parametrize(
+    ("ends", "found"),
+    [
+        ((2.3, 2.31, 0.94, 0.90), None),
+        ((2.3, 2.3 / 1.09, 0.94, 0.895), None),
+        ((None, 2.3, None, 0.9), None),
+        ((2.3, None, 0.9, None), None),
+        ((9.9, 2.3, 0.94, 0.1), Differs("the first loss", "9.9, not 2.3: 3.3 of it apart, at most 0.1 is rounding")),
+        ((math.nan, 2.3, None, None), Differs("the first loss", "not finite, but 2.3")),
+        ((2.3, 2.3, 0.1, 0.94), Differs("the accuracy", "10.0%, not 94.0%")),
+    ],
+)
+def test_two_devices_differ_where_their_first_losses_or_accuracies_are_far_apart(ends, found):
+    assert differs_at_the_ends(*ends) == found
 
 
 def test_a_training_that_multiplies_rounding_is_allowed_three_times_what_a_nudge_made_of_it_by_then():

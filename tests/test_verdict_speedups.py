@@ -220,6 +220,41 @@ def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
     assert "step 50 at batch 64 is 0.0004, not 0.0003: 0.00435 of 1% of the first loss apart, at most" in report
 
 
+@pytest.mark.parametrize(
+    ("cpu", "cuda", "says"),
+    [
+        ({"loss_first": 2.3}, {"loss_first": 9.9}, "the first loss at batch 64 is 9.9, not 2.3"),
+        (
+            {"accuracy": 0.94},
+            {"accuracy": 0.1, "execution": "cudagraph"},
+            "the accuracy at batch 64 is 10.0%, not 94.0%",
+        ),
+        ({"loss_first": 2.3, "accuracy": 0.94}, {"loss_first": 2.35, "accuracy": 0.93}, ""),
+    ],
+)
+def test_without_a_training_step_the_ends_of_a_training_show_that_it_is_another(cpu, cuda, says):
+    kind = "training_run" if "accuracy" in cpu else "epoch"
+    runs = [
+        run(benchmark(kind, device, pipeline="resident", **info)) for device, info in (("cpu", cpu), ("cuda", cuda))
+    ]
+    found = Speedups.of(runs)
+    (row,) = [row for row in found.rows if not row.reference]
+    report = " ".join(render(runs).split())
+    assert (row.speedup is None and row.full_speedup is None) == bool(says)
+    assert says in report
+    unknown = (
+        "Whether simple_nn trains on B:cuda as on A:cpu was not compared: the training step in eager fp32 shows it"
+    )
+    assert (unknown in report) == (not says)
+
+
+def test_a_training_that_draws_on_the_device_is_said_not_to_be_compared():
+    shown, report = compared({}, cpu={})
+    assert shown == ALL
+    assert "Whether simple_nn trains on B:cuda as on A:cpu was not compared: it draws random numbers on the" in report
+    assert "was not compared" not in compared(LOSSES)[1]
+
+
 def test_losses_of_another_seed_say_nothing():
     assert compared({**LOSSES, "5": 2.1}, seeds=(0, 1))[0] == ALL
 

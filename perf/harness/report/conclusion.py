@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from perf.harness.record.run import Run, finite
+from perf.harness.record.run import Run, finite, some_of
 from perf.harness.report import commands, quantities
 from perf.harness.report.advice import advice, largest_batches
 from perf.harness.report.benchmark_tables import title
@@ -40,15 +40,16 @@ from perf.harness.verdict.fastest import (
     slow_inside,
 )
 from perf.harness.verdict.marks import Mark
-from perf.harness.verdict.parity import much
 from perf.harness.verdict.rows import PLAIN_PIPELINE, Row
 from perf.harness.verdict.speedups import Speedups
 from perf.harness.verdict.thread_gain import gain, worth
+from perf.harness.workload.benchmarks import BY_NAME
 
 # A file name that is one word in a shell and fits into one line of the page.
 FILE_NAME = re.compile(r"[\w./+-]{1,65}\.json")
 # One thread is much faster where several threads reach less than this share of its rate.
 MUCH = 0.67
+TRAINING = [one.name for one in BY_NAME.values() if one.trains]
 
 
 def conclusion(found: Speedups) -> list[Block]:
@@ -68,6 +69,7 @@ def conclusion(found: Speedups) -> list[Block]:
         *advice(found),
         *largest_batches(found.untimed),
         *_incomparable(found),
+        *_unchecked(found),
     ]
     blocks: list[Block] = [Notes([text]) for text in sentences]
     if rows and all(row.device == "cpu" for row in rows) and not any(row.letter for row in rows):
@@ -269,10 +271,29 @@ def _other_training(found: Speedups, row: Row) -> str:
     """Why the training of `row` is not that of the reference device; empty if it is."""
     if row.trained not in found.unequal:
         return ""
-    step, differs = found.unequal[row.trained]
-    loss = f"the loss of step {differs.step}{at_batch(step)}"
-    there = much(differs.loss, differs.other, differs.limit, differs.first)
-    return f"{row.label} does not train as {found.reference} does: {loss} is {there}"
+    shown, differs = found.unequal[row.trained]
+    what = f"{differs.what}{at_batch(shown)}"
+    return f"{row.label} does not train as {found.reference} does: {what} is {differs.much}"
+
+
+def _unchecked(found: Speedups) -> list[str]:
+    """Which trainings with a speedup over the reference device are not known to train as they do there."""
+    why: dict[tuple[str, str], list[str]] = {}
+    measured = {row.trained for row in found.rows if row.kind == STEP and row.plain}
+    for row in found.rows:
+        if row.reference or row.kind not in TRAINING or (row.speedup is None and row.full_speedup is None):
+            continue
+        if row.trained in found.equal:
+            continue
+        drawn = "it draws random numbers on the device, such as dropout, or its step has no loss"
+        reason = drawn if row.trained in measured else "the training step in eager fp32 shows it, and is not here"
+        models = why.setdefault((row.label, reason), [])
+        if (model := row.model or "the training") not in models:
+            models.append(model)
+    return [
+        f"Whether {some_of(models)} trains on {label} as on {found.reference} was not compared: {reason}."
+        for (label, reason), models in why.items()
+    ]
 
 
 def _has_plain(row: Row, rows: Sequence[Row]) -> bool:

@@ -33,6 +33,12 @@ LAST = 10
 DEVICES: Final = 1e-4
 """The same limit for a step's loss in eager fp32 on two devices, which add in different orders. Seen between a CPU and
 an H100: 3e-8 before the first step, 1e-6 after an epoch."""
+FIRST: Final = 0.1
+"""The same limit for the first loss, which dropout moves: each device draws other numbers. Of 64 samples, by a few
+percent."""
+ACCURACY: Final = 0.05
+"""How far apart the accuracies of one training on two devices may be: rounding grows over the epochs, and of 1,000 test
+images, one in a hundred more or less is chance."""
 EPOCH = 2e-2
 """The same limit for the mean loss of an epoch, over which rounding grows."""
 LOGITS: Final = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
@@ -80,16 +86,10 @@ def problem(
 
 @dataclass(frozen=True)
 class Differs:
-    """The first step whose `loss` is not the `other` device's: more apart, as a share, than the `limit` of rounding.
+    """`what` differs between two devices by more than rounding explains, and by how `much`, in words."""
 
-    `first` is the first loss of the other device.
-    """
-
-    step: int
-    loss: float
-    other: float
-    limit: float
-    first: float
+    what: str
+    much: str
 
 
 def differs(
@@ -103,7 +103,21 @@ def differs(
     for step in common:
         limit, first = max(DEVICES, *(CARRIED * moved.get(step, 0.0) for moved in roundings)), others[common[0]]
         if not apart(losses[step], others[step], first) <= limit:
-            return Differs(int(step), losses[step], others[step], limit, first)
+            return Differs(f"the loss of step {step}", much(losses[step], others[step], limit, first))
+    return None
+
+
+def differs_at_the_ends(
+    first: float | None, other_first: float | None, accuracy: float | None, other_accuracy: float | None
+) -> Differs | None:
+    """Whether the first losses of a training on two devices, or their accuracies in the end, are far apart.
+
+    Unknown values are None, and differ from nothing.
+    """
+    if first is not None and other_first is not None and not apart(first, other_first) <= FIRST:
+        return Differs("the first loss", much(first, other_first, FIRST))
+    if accuracy is not None and other_accuracy is not None and not abs(accuracy - other_accuracy) <= ACCURACY:
+        return Differs("the accuracy", f"{accuracy:.1%}, not {other_accuracy:.1%}")
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from perf.harness.options import EXECUTIONS, PIPELINES, PRECISIONS
 from perf.harness.record.run import Run, one_line
 from perf.harness.statistics.intervals import Ratio, ratio
-from perf.harness.verdict.parity import Differs, differs
+from perf.harness.verdict.parity import Differs, differs, differs_at_the_ends
 from perf.harness.verdict.rows import PLAIN_MODE, PLAIN_PIPELINE, Key, Row, summary_of
 from perf.harness.workload.benchmarks import place, timed
 
@@ -22,7 +22,8 @@ class Speedups:
     """All rows, sorted for reading; the label of the reference device; `foreign`: the benchmarks that are not ours.
 
     `untimed` are our benchmarks that measure memory, not time. `unequal` are the trainings (`Row.trained`) whose losses
-    are not those of the reference device, with the training step that shows it: they have no speedup over it.
+    are not those of the reference device, with the row that shows it: they have no speedup over it. `equal` are those
+    whose first steps came to the same losses.
     """
 
     rows: tuple[Row, ...]
@@ -30,6 +31,7 @@ class Speedups:
     foreign: tuple[Row, ...]
     untimed: tuple[Row, ...] = ()
     unequal: Mapping[Key, tuple[Row, Differs]] = field(default_factory=dict)
+    equal: frozenset[Key] = frozenset()
 
     @classmethod
     def of(cls, runs: Sequence[Run], reference: str | None = None) -> Speedups:
@@ -46,13 +48,14 @@ class Speedups:
         rows = [row for row in ours if timed(row.kind)]
         chosen = _choose(rows, reference)
         index = _index(rows)
-        unequal = _unequal(rows, index, chosen)
+        unequal, equal = _trained_alike(rows, index, chosen)
         return cls(
             rows=tuple(sorted((_compared(row, index, chosen, row.trained not in unequal) for row in rows), key=_order)),
             reference=chosen,
             foreign=tuple(row for row in every if not row.benchmark.ours),
             untimed=tuple(sorted((row for row in ours if not timed(row.kind)), key=_order)),
             unequal=unequal,
+            equal=equal,
         )
 
 
@@ -92,21 +95,28 @@ def _key(row: Row, label: str, **other: str) -> Key:
     return (label, *(work | other).values())
 
 
-def _unequal(
+def _trained_alike(
     rows: Sequence[Row], index: Mapping[Key, list[Row]], reference: str | None
-) -> dict[Key, tuple[Row, Differs]]:
-    """The trainings whose losses are not those of the reference device, each with its first row that shows it."""
-    found: dict[Key, tuple[Row, Differs]] = {}
+) -> tuple[dict[Key, tuple[Row, Differs]], frozenset[Key]]:
+    """The trainings that are not those of the reference device, each with its first row that shows it; and those whose
+    first steps came to the same losses."""
+    unequal: dict[Key, tuple[Row, Differs]] = {}
+    compared: set[Key] = set()
     for row in rows:
         if reference is None:
             break
-        other = _only(index.get(_key(row, reference), []), row)
-        if other is None or other is row or row.trained in found or _seed(row) != _seed(other):
+        same, plain = (_only(index.get(_key(row, reference, **mode), []), row) for mode in ({}, PLAIN_MODE))
+        other = same or plain
+        if other is None or other is row or row.trained in unequal or _seed(row) != _seed(other):
             continue
         roundings = [one.benchmark.numbers("step_losses_rounding") for one in (row, other)]
-        if difference := differs(row.step_losses, other.step_losses, roundings):
-            found[row.trained] = row, difference
-    return found
+        numbers = [one.benchmark.number(name) for name in ("loss_first", "accuracy") for one in (row, other)]
+        difference = differs(row.step_losses, other.step_losses, roundings) or differs_at_the_ends(*numbers)
+        if difference:
+            unequal[row.trained] = row, difference
+        elif set(row.step_losses) & set(other.step_losses):
+            compared.add(row.trained)
+    return unequal, frozenset(compared - set(unequal))
 
 
 def _seed(row: Row) -> object:
