@@ -1,6 +1,7 @@
 """Devices: the true reason where one is absent, and the memory limit that turns a kill into an error."""
 
 import contextlib
+import warnings
 
 import psutil
 import pytest
@@ -214,6 +215,24 @@ def test_only_an_allocation_failure_is_out_of_memory():
         assert memory.is_out_of_memory(RuntimeError(said)), said
     assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
     assert not memory.is_out_of_memory(ValueError("can't allocate memory"))
+
+
+@pytest.mark.parametrize(
+    ("says", "waits"), [("called a synchronizing CUDA operation", True), ("other", False), (None, False)]
+)
+def test_a_call_that_waits_for_the_device_is_one_that_cuda_warns_of(monkeypatch, says, waits):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def call():
+        assert modes[-1] == "warn"
+        if says:
+            warnings.warn(says, stacklevel=1)
+
+    assert devices.waits(Device("cuda"), call) is waits
+    assert modes == [0, "warn", 0]
+    assert not devices.waits(Device("cpu"), lambda: pytest.fail("it is not asked"))
 
 
 def test_an_nvidia_driver_that_does_not_answer_is_no_error(monkeypatch):

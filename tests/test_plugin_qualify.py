@@ -560,6 +560,23 @@ def test_a_check_that_crashes_is_a_failure_and_the_next_one_runs(qualify, pytest
     assert chosen(perf)[0]["reason"] == "the check crashed: RuntimeError: the device is gone"
 
 
+def test_a_device_that_stops_working_is_said_once_and_its_other_checks_are_not_tried(qualify, pytester, monkeypatch):
+    tried = []
+
+    def crash(*arguments):
+        tried.append(arguments)
+        raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr("perf.harness.measurement.checks.exact.accuracies", crash)
+    assert qualify("--tb=line", check="numerics").ret == 1
+    (perf,) = records(pytester)
+    first, second = chosen(perf)
+    assert (first["verdict"], len(tried)) == ("FAIL", 1)
+    assert first["reason"] == "the check crashed: AcceleratorError: CUDA error: an illegal memory access"
+    assert second["verdict"] == "INCONCLUSIVE"
+    assert second["reason"].startswith("not checked, as cpu stopped working in numerics fp32: AcceleratorError: CUDA ")
+
+
 def test_the_record_fits_its_schema_and_is_reported(qualify, pytester, capsys):
     jsonschema = pytest.importorskip("jsonschema")
     target = pytester.path / "q.json"

@@ -199,8 +199,13 @@ def test_a_launch_by_a_graph_is_its_share_of_a_replay(timed, monkeypatch):
         def replay(self):
             captured.append("replayed")
 
-    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
-    monkeypatch.setattr("torch.cuda.graph", lambda graph: contextlib.nullcontext(captured.append(graph)))
+    def capture(call, undo):
+        assert call() is not None
+        captured.append(call)
+        undo()
+        return Graph().replay, None
+
+    monkeypatch.setattr(probes, "capture_cuda", capture)  # on a stream of the GPU that is tested
     found = probes.operation_start(CPU, "graph")
     assert found.values == (2.0 / probes.QUEUED,) * 3
     assert captured[1:] == ["replayed"]

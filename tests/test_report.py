@@ -105,6 +105,7 @@ batch  device           time  samples/s       speedup vs A:cpu  bound by
 time: the median, ± half the interquartile range.
 […]: 95% interval of the ratio of medians within this run. Two runs of the same code differ by more.
 bound by launch: the device waits for the host to launch its work; device: the device is busy.
+fp32: without TF32, also in convolutions, where PyTorch uses it by default.
 
 Training step: B:cuda is faster than A:cpu at batch 1024, by 6.00×; slower at batch 64, by 2.00×; at
 batch 512, the two show no certain difference.

@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import subprocess
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,21 @@ def _nvidia_driver() -> str | None:
         found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s", text_of(KERNEL_DRIVER))
         said = found[1] if found else ""
     return said or None
+
+
+def waits(device: Device, call: Callable[[], object]) -> bool:
+    """Whether `call` waits for the device within itself, as with `.item()`. Only CUDA can tell."""
+    if device.torch_device.type != "cuda":
+        return False
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return any("synchronizing" in str(one.message) for one in found)
 
 
 def current(device: Device) -> contextlib.AbstractContextManager[object]:

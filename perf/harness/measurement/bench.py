@@ -235,8 +235,9 @@ class Bench:
         return None
 
     def enqueue(self, trainee: Trainee, call: Callable[[], object]) -> None:
-        """Measure the host's share of a call, unless a gradient scaler makes the host wait for the device each step."""
-        if not (isinstance(trainee.plain, AutocastStep) and trainee.plain.scaler is not None):
+        """Measure the host's share of a call, unless the call itself waits for the device: it reads a value from it."""
+        scales = isinstance(trainee.plain, AutocastStep) and trainee.plain.scaler is not None
+        if not scales and not devices.waits(self.workload.device, call):
             self.measurement.enqueue(call)
 
     def overhead(self, call: Callable[[Workload], Callable[[], object]]) -> None:

@@ -66,6 +66,8 @@ class Measure(Way):
         self._refused = False
         self._written = ""  # what became of the file of --benchmark-json
         self.lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
+        # A capture that fails may leave torch 2.11 so that a later case aborts the process (pytorch#180395).
+        self.failed_in_graph = False
 
     def header(self) -> list[str]:
         chosen = self.settings.origins.get("threads") == preflight.CHOSEN
@@ -111,6 +113,11 @@ class Measure(Way):
         if is_part(self.config, cases) and not self.state.unfit:  # `unfit` may already name deselected cases
             self.state.unfit.append("a part of perf/")
 
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether what a case did to this process may make later ones fail."""
+        return bool(self.lost) or self.failed_in_graph
+
     def start(self, session: pytest.Session) -> None:
         if not self.state.cases:
             return
@@ -141,6 +148,7 @@ class Measure(Way):
         except Exception as error:
             if item.nodeid not in self.state.cases:
                 raise
+            self.failed_in_graph |= params(item)["execution"] == "cudagraph"
             if isinstance(error, torch.AcceleratorError) and not memory.is_out_of_memory(error):
                 message = self._lose(item, error)
                 raise pytest.fail.Exception(message, pytrace=False) from None

@@ -111,7 +111,7 @@ class InPasses(Measure):
                 self.progress.line(f"{took}, as other programs use the cores: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
-                self.progress.line(f"the cases take longer than expected: about {duration(limit_s)} in all")
+                self.progress.line(f"the cases take longer than expected: about {duration(START_S + limit_s)} in all")
             if self._timetable.is_last:
                 self._due |= untimed
                 self.progress.say("")
@@ -132,15 +132,16 @@ class InPasses(Measure):
             return
         threads = torch.get_num_threads()
         missing = (self._load and self._load.read().missing_cores(threads)) or 0.0
-        promised_s = (START_S + cases * profile.whole_s * self.passes / profile.passes) * (1 + missing / threads)
+        slowed = 1 + missing / threads
+        cases_s = slowed * cases * profile.whole_s * self.passes / profile.passes
         crowded = missing > CROWDED
         why = f" (other programs use {missing:.1f} of the cores that it needs)" if crowded else ""
         if not self._is_exact:
-            self._timetable.limit_s, self._timetable.target = promised_s, settings.target
+            self._timetable.limit_s, self._timetable.target = cases_s, settings.target
         # Threads that meet on crowded cores may wait for each other many times as long; only a plan keeps its time.
         about = "at least" if crowded and self._is_exact else "about"
         made = f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}"
-        self.progress.line(f"{made}: {about} {duration(promised_s)}{why}")
+        self.progress.line(f"{made}: {about} {duration(slowed * START_S + cases_s)}{why}")
 
     def _goes_on(self, name: str) -> bool:
         return bool(self._replies.get(name)) and not self._has_failed(name) and name not in self._ended
@@ -172,7 +173,7 @@ class InPasses(Measure):
         if before:
             known |= {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
         try:
-            limit_s = max(TOO_LONG * before[0]["wall_s"], min(left_s, LEAST_LIMIT_S)) if before else FOREVER_S
+            limit_s = max(TOO_LONG * before[0]["wall_s"], min(START_S + left_s, LEAST_LIMIT_S)) if before else FOREVER_S
             reply = self._worker(item.session).ask("case", limit_s, name=name, **known)
         except SideLost as lost:
             self._link, self._serves = None, False

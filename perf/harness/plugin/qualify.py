@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from _pytest.junitxml import xml_key
 
 from perf.harness.machine import devices, memory
@@ -50,6 +51,7 @@ class Qualify(Way):
         self._nowhere: set[str] = set()  # checks that no device of this run can have
         self._always: list[pytest.Item] = []
         self._begun = False
+        self._lost: dict[str, str] = {}  # the devices that no longer work in this process, and why
         self._clocks: Reading | None = None  # when the run began
         self._allowed = USUAL
         self._errors: dict[str, ErrorCounters | NotCounted] = {}
@@ -225,10 +227,17 @@ class Qualify(Way):
     @contextlib.contextmanager
     def running(self, item: pytest.Item) -> Iterator[None]:
         attempt: Attempt = getattr(item, "funcargs", {})["check"]
+        device = place(item)[0]
+        if why := self._lost.get(device):
+            attempt.unclear(why)
+            self._results.keep(item.nodeid, attempt.result)
+            raise pytest.fail.Exception(one_line(attempt.result), pytrace=False)
         try:
             yield
         except Exception as error:
             said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            if isinstance(error, torch.AcceleratorError) and not memory.is_out_of_memory(error):
+                self._lost[device] = f"not checked, as {device} stopped working in {attempt.result.name}: {said}"
             self._results.keep(
                 item.nodeid, replace(attempt.result, verdict=CheckVerdict.FAIL, reason=f"the check crashed: {said}")
             )

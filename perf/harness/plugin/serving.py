@@ -85,7 +85,7 @@ class Serving(Measure):
         case, wall_s = self.state.cases[item.nodeid], time.perf_counter() - begin
         reply = {
             "outcome": case.outcome, "reason": case.reason, "text": self._text, "warnings": self._warnings,
-            "printed": self._printed, "wall_s": wall_s, "lost": bool(self.lost),
+            "printed": self._printed, "wall_s": wall_s, "lost": self.is_spoilt,
         }  # fmt: skip
         measured = next((one for one in stock.benchmarks(item.config) if one.fullname == item.nodeid), None)
         if measured is not None:

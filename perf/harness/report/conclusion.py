@@ -200,7 +200,9 @@ def _best(one: Best) -> str:
 
 def _cpus(found: Speedups) -> list[str]:
     """How each CPU that another device is compared with was run: a factor over a badly run CPU is no factor."""
-    compared = {row.label for group in duels(found) for row in group} | {found.reference}
+    with_factors = [row for row in found.rows if row.speedup is not None or row.full_speedup is not None]
+    best = [row for one in best_against_best(found) for row in (one.row, one.base)]
+    compared = {row.label for row in (*with_factors, *best)} | {found.reference}
     cpus = [row for row in found.rows if row.device == "cpu" and row.label in compared]
     if not any(row.label in compared and row.device != "cpu" for row in found.rows):
         return []

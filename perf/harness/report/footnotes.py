@@ -83,7 +83,8 @@ def _on_modes(rows: Sequence[Row], reference: str | None) -> list[str]:
         notes.append("vs eager fp32: speedup over eager fp32 on the same device.")
     if across(steps):
         notes.append(f"vs {reference}: speedup over eager fp32 on {reference}.")
-    if any(row.plain and (row.device or "").startswith("cuda") for row in steps):
+    with_factor = [row for row in rows if row.plain and (row.speedup is not None or row in steps)]
+    if any((row.device or "").startswith("cuda") for row in with_factor):
         notes.append("fp32: without TF32, also in convolutions, where PyTorch uses it by default.")
     unknown = [row for row in rows if steps and row.bottleneck is None]
     if any(row.mode[0] == "compile" and row.mode[1] != "fp16" for row in unknown):

@@ -17,6 +17,7 @@ from perf.harness.machine.devices import Device, synchronizer
 from perf.harness.machine.memory import available_bytes, free_bytes
 from perf.harness.measurement.calls import device_timer, laps, warm_up
 from perf.harness.measurement.checks.faults import flip_bit, foreign_load
+from perf.harness.workload.modes.captured import capture_cuda
 from perf.harness.workload.modes.precision import float32_products
 
 T = TypeVar("T")
@@ -168,26 +169,19 @@ def operation_start(device: Device, quantile: str, fault: Fault | None = None) -
     """
     tensor = torch.zeros(1, device=device.torch_device)
 
-    def hundred() -> None:
+    def hundred() -> Tensor:
         for _ in range(QUEUED):
             tensor.add_(1.0)
+        return tensor
 
     if quantile in ("queued", "graph"):
-        queue = hundred if quantile == "queued" else _graph(hundred)
+        queue = hundred if quantile == "queued" else capture_cuda(hundred, lambda: None)[0]
         times = _times(device, queue, fault, RATE_S, LAUNCHES // QUEUED)
         return Measured(tuple(time / QUEUED for time in times))
     times = _times(device, lambda: tensor.add_(1.0), fault, 0.0, LAUNCHES)
     of = {"p50": 0.50, "p99": 0.99}[quantile]
     blocks = [sorted(times[i : i + LAUNCH_BLOCK]) for i in range(0, len(times), LAUNCH_BLOCK)]
     return Measured(tuple(block[int(of * (len(block) - 1))] for block in blocks))
-
-
-def _graph(call: Callable[[], object]) -> Callable[[], object]:
-    """A function that replays the operations of `call`."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
 
 
 def why_not_pinned(device: Device) -> str:
