@@ -1,6 +1,7 @@
 """A qualification of a CPU of a known kind, on a clock that only operations of torch advance: fixtures of the tests."""
 
 import contextlib
+import os
 import types
 
 import pytest
@@ -41,6 +42,20 @@ class OperationClock(TorchDispatchMode):
 
     def sleep(self, seconds):
         self.now += round(seconds / self.READING_S) * self.READING_S
+
+
+class Disk:
+    """The module `os` on this clock: a read takes as long as an operation."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def preadv(self, *arguments):
+        self._clock.now += self._clock.USUAL_S
+        return os.preadv(*arguments)
 
 
 @pytest.fixture
@@ -85,6 +100,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(timing, "source", lambda: "tsc")
     monkeypatch.setattr(storage, "_in_memory", lambda file, buffer: False)
     monkeypatch.setattr(storage, "time", types.SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(storage, "os", Disk(clock))
     its_time = types.SimpleNamespace(perf_counter=clock, time=clock, sleep=clock.sleep)
     monkeypatch.setattr(timing, "time", its_time)
     monkeypatch.setattr("perf.qualification.test_clock.time", its_time)

@@ -1,6 +1,7 @@
 """Devices: the true reason where one is absent, and the memory limit that turns a kill into an error."""
 
 import contextlib
+import types
 import warnings
 
 import psutil
@@ -215,6 +216,20 @@ def test_only_an_allocation_failure_is_out_of_memory():
         assert memory.is_out_of_memory(RuntimeError(said)), said
     assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
     assert not memory.is_out_of_memory(ValueError("can't allocate memory"))
+
+
+def test_nvidia_smi_is_asked_once_whatever_the_number_of_gpus(monkeypatch):
+    asked = []
+    devices._nvidia_driver.cache_clear()
+
+    def ask(*arguments, **rest):
+        asked.append(arguments)
+        return types.SimpleNamespace(stdout="570.86.15\n570.86.15\n")
+
+    monkeypatch.setattr(devices.subprocess, "run", ask)
+    assert [devices._nvidia_driver() for _ in range(8)] == ["570.86.15"] * 8
+    assert len(asked) == 1
+    devices._nvidia_driver.cache_clear()
 
 
 @pytest.mark.parametrize(

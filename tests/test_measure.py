@@ -10,9 +10,12 @@ import torch
 
 from data import WORKERS
 from perf.harness.machine import load
+from perf.harness.machine.devices import Device
 from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.rounds import Measurement, Pass
+from perf.harness.workload.modes.precision import AutocastStep
 from perf.test_input_pipeline import test_input_pipeline as measure_pipeline
 from tests.fake_device import STANDARD, AsyncDevice, measurement
 
@@ -463,3 +466,18 @@ def test_only_a_pipeline_with_workers_comes_in_turns(pipeline, turn):
     )
     measure_pipeline(SimpleNamespace(workload=work, measurement=timed, record_rate=asked.append))
     assert asked == [(128, turn), 64]
+
+
+@pytest.mark.parametrize(
+    ("precision", "waits", "measured"), [("fp32", False, True), ("fp32", True, False), ("fp16", False, False)]
+)
+def test_the_hosts_share_is_not_measured_of_a_call_that_waits_for_the_device(monkeypatch, precision, waits, measured):
+    calls = []
+    step = object.__new__(AutocastStep)
+    step.__dict__["scaler"] = object() if precision == "fp16" else None
+    bench = object.__new__(Bench)
+    bench.measurement = SimpleNamespace(enqueue=calls.append)
+    bench.workload = SimpleNamespace(device=Device("cuda"))
+    monkeypatch.setattr("perf.harness.machine.devices.waits", lambda device, call: waits)
+    bench.enqueue(SimpleNamespace(plain=step), "call")
+    assert calls == ["call"] * measured

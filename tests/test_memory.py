@@ -390,3 +390,14 @@ def test_a_wrong_limit_is_refused_before_anything_is_measured(perf):
     result = perf(LARGEST, "--perf-memory-limit=2 gigs")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --perf-memory-limit: '2 gigs' is not an amount of memory; write it like *"])
+
+
+@pytest.mark.parametrize("name", ["mps", "cuda"])
+def test_the_memory_of_mps_is_released_by_its_own_call(monkeypatch, name):
+    """torch.accelerator.empty_cache fails on MPS up to torch 2.11 (pytorch#186430)."""
+    called = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: called.append("mps"))
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: called.append("cuda"))
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: called.append(str(device)))
+    memory.free(Device(name))
+    assert called == [name, str(Device(name).torch_device)]

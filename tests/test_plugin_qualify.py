@@ -22,7 +22,7 @@ from tests.fake_nvml import Nvml
 pytest_plugins = ["pytester", "tests.qualifications"]
 
 # Checks whose bar is a measured reference on a CPU, and what is planted in each.
-BY_SPEC = {"matmul": "slow", "memory": "slow", "copies": "slow", "launch": "slow", "step": "sleep"}
+BY_SPEC = {"matmul": "slow", "memory": "slow", "copies": "slow", "launch": "slow", "step": "sleep", "disk": "slow"}
 
 
 def chosen(perf):
@@ -127,6 +127,17 @@ def test_a_slower_component_fails_against_the_reference_of_this_machine(qualify,
     assert {one["verdict"] for one in found} == {"FAIL"}
     assert all(one["bar_source"].endswith("of the median of 3 runs of 1 machine in spec.json") for one in found)
     assert all(one["reason"].count("again when measured a second time") == 1 for one in found)
+
+
+def test_a_device_that_is_slow_from_the_start_fails_against_the_reference(qualify, pytester):
+    qualify(check="sustained")
+    spec = spec_of_itself(pytester)
+    assert qualify(f"--perf-spec={spec}", check="sustained").ret == 10  # nothing failed, and a part was selected
+    assert qualify(f"--perf-spec={spec}", "--perf-inject=sustained:late", check="sustained").ret == 1
+    clean, planted = (
+        {one["variant"]: one["verdict"] for one in chosen(perf)}["rate"] for perf in records(pytester)[-2:]
+    )
+    assert (clean, planted) == ("PASS", "FAIL")
 
 
 @pytest.mark.parametrize("kind", FAULTS["replay"])
