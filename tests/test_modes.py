@@ -269,7 +269,8 @@ from perf.harness.workload.modes.precision import float32_products
 backends = torch.backends
 exec(sys.argv[1])
 def known():
-    operations = backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
+    host = backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
+    operations = backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, *host
     return [operation.fp32_precision for operation in operations]
 found = [known()]
 for tf32 in (False, True):
@@ -288,6 +289,9 @@ print(json.dumps(found))
         "torch.backends.cudnn.conv.fp32_precision = 'ieee'; torch.backends.cuda.matmul.fp32_precision = 'tf32'",
         "torch.backends.cuda.matmul.allow_tf32 = True; torch.backends.cudnn.allow_tf32 = False",
         "torch.set_float32_matmul_precision('medium')",
+        "torch.backends.cudnn.fp32_precision = 'tf32'; torch.backends.cudnn.rnn.fp32_precision = 'ieee'",
+        "torch.backends.mkldnn.fp32_precision = 'bf16'",
+        "torch.backends.mkldnn.conv.fp32_precision = 'bf16'; torch.backends.mkldnn.rnn.fp32_precision = 'tf32'",
     ],
 )
 def test_float32_is_what_is_asked_for_whatever_the_user_has_set(setting):
@@ -295,8 +299,8 @@ def test_float32_is_what_is_asked_for_whatever_the_user_has_set(setting):
     done = subprocess.run([sys.executable, "-c", SET_BY_THE_USER, setting], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, off, after_off, on, after_on = json.loads(done.stdout)
-    assert off == ["ieee"] * 4 + ["highest", False]
-    assert on == ["tf32"] * 4 + ["high", True]
+    assert off == ["ieee"] * 6 + ["highest", False]
+    assert on == ["tf32"] * 6 + ["high", True]
     assert before == after_off == after_on
 
 

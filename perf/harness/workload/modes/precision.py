@@ -75,7 +75,10 @@ def float32_products(*, tf32: bool) -> Iterator[None]:
     set either, so both are set here, and both are restored.
     """
     backends: Any = torch.backends
-    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    mkldnn = backends.mkldnn
+    operations = (
+        backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn,
+    )  # fmt: skip
     new = [operation.fp32_precision for operation in operations]
     products = _unless_contradicted(torch.get_float32_matmul_precision)
     convolutions = _unless_contradicted(lambda: backends.cudnn.allow_tf32)
