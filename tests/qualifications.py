@@ -105,6 +105,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(timing, "time", its_time)
     monkeypatch.setattr("perf.qualification.test_clock.time", its_time)
     monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
+    monkeypatch.setattr(patterns, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.cpu_kind", lambda: ("AuthenticAMD", 25, 1))
     # One worker returns its batches in the order of asking; several return them in any order.

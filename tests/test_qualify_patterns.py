@@ -17,6 +17,7 @@ def small(monkeypatch):
     """Four blocks of WORDS words."""
     monkeypatch.setattr(patterns, "BLOCK_BYTES", 8 * WORDS)
     monkeypatch.setattr(patterns, "QUICK_BYTES", 4 * 8 * WORDS)
+    monkeypatch.setattr(patterns, "last_level_bytes", lambda: None)
     monkeypatch.setattr(patterns, "available_bytes", lambda: 10**9)
 
 
@@ -93,3 +94,15 @@ def test_how_much_memory_is_tested(monkeypatch, free, full, blocks):
         assert patterns.tested_bytes(device, full) == blocks * 8 * WORDS
     monkeypatch.setattr(patterns, "free_bytes", lambda device: None)
     assert patterns.tested_bytes(Device("mps"), False) == 8 * WORDS
+
+
+@pytest.mark.parametrize(
+    ("cached", "tested"),
+    [(None, 2**30), (2**28, 2**30), (2**30, 2**31), (2**35, 2**34)],  # at most a quarter of 64 GiB
+)
+def test_more_is_tested_than_the_caches_of_the_cpu_hold(monkeypatch, cached, tested):
+    for name, value in (("QUICK_BYTES", 2**30), ("BLOCK_BYTES", 2**20)):
+        monkeypatch.setattr(patterns, name, value)
+    monkeypatch.setattr(patterns, "available_bytes", lambda: 2**36)
+    monkeypatch.setattr(patterns, "last_level_bytes", lambda: cached)
+    assert patterns.tested_bytes(CPU, False) == tested

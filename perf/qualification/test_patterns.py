@@ -14,10 +14,11 @@ FULL_S = (64 + 1 + 1) / 3 * patterns.tested_bytes(Device("cpu"), True) / 2**30
 def test_patterns(check: Attempt) -> None:
     """How many words differ from what was written to them [words].
 
-    1 GiB is tested, or a quarter of the free memory if that is less; with --perf-full, half of the free memory, and
-    walking ones at each place of each word, which can take an hour on a large machine. Walking ones find bits that
-    stick, a word's own address finds two addresses of one word, random numbers find the rest. Only memory that the
-    system gives to a program is tested, and ECC corrects errors before a program sees them.
+    1 GiB is tested, or twice the caches of the CPU if that is more, or a quarter of the free memory if that is less;
+    with --perf-full, half of the free memory, and walking ones at each place of each word, which can take an hour on a
+    large machine. Walking ones find bits that stick, a word's own address finds two addresses of one word, random
+    numbers find the rest. Only memory that the system gives to a program is tested, and ECC corrects errors before a
+    program sees them.
     """
     plant = {"stuck": faults.stuck_bit, "alias": faults.one_word_for_two}.get(check.fault)
     found = patterns.wrong_words(check.device, check.variant, check.plan.settings.full, plant)

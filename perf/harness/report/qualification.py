@@ -10,7 +10,7 @@ from typing import Any
 
 from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.checksum import CHECKSUM, UNKNOWN
-from perf.harness.record.run import Run, finite
+from perf.harness.record.run import Run, finite, some_of
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
@@ -117,7 +117,7 @@ def machines(found: Sequence[tuple[str, str, Run]], records: bool = False) -> li
             more = [f"and {quantities.counted(len(because) - 1, 'more reason')}"] if len(because) > 1 else []
             also = ", ".join([*_of_its_bar(checks, reason), *more])
             reasons.setdefault(f"{reason} ({also})" if also else reason, []).append(letter)
-    notes = [Notes([f"{', '.join(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
+    notes = [Notes([f"{some_of(of)}: {reason}" for reason, of in reasons.items()])] if reasons else []
     return [Table("Machines", columns), *notes]
 
 

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from perf.harness.machine.cpu import last_level_bytes
 from perf.harness.machine.devices import Device
 from perf.harness.machine.memory import available_bytes, free_bytes
 
 WORD_BITS = 64
 WORD_BYTES = WORD_BITS // 8
 BLOCK_BYTES = 64 * 2**20
-# A usual run tests a quarter of the free memory, but at most QUICK_BYTES; --perf-full tests half of it.
-QUICK_BYTES, QUICK_SHARE, FULL_SHARE = 2**30, 0.25, 0.5
+# A usual run tests a quarter of the free memory, but at most QUICK_BYTES, or CACHES times what the CPU's caches hold:
+# they would answer for less. --perf-full tests half of it.
+QUICK_BYTES, QUICK_SHARE, FULL_SHARE, CACHES = 2**30, 0.25, 0.5, 2
 # The multiplier of a linear congruential generator modulo 2^64 (Knuth, MMIX), and an odd increment.
 MULTIPLIER, INCREMENT = 6364136223846793005, 1442695040888963407
 PATTERNS = ("walking", "address", "random")
@@ -56,7 +58,8 @@ def wrong_words(device: Device, pattern: str, full: bool, plant: Plant | None = 
 def tested_bytes(device: Device, full: bool) -> int:
     """How much memory is tested [bytes], at least one block."""
     free = (free_bytes(device) if device.asynchronous else available_bytes()) or 0
-    most = int(FULL_SHARE * free) if full else min(QUICK_BYTES, int(QUICK_SHARE * free))
+    cached = 0 if device.asynchronous else CACHES * (last_level_bytes() or 0)
+    most = int(FULL_SHARE * free) if full else min(max(QUICK_BYTES, cached), int(QUICK_SHARE * free))
     return max(1, most // BLOCK_BYTES) * BLOCK_BYTES
 
 
