@@ -80,6 +80,26 @@ def test_from_which_batch_size_on_threads_are_worth_it(times, sentence):
     assert f"A: {sentence}" in several and f"B: {sentence}" in several
 
 
+@pytest.mark.parametrize(("waits", "said"), [((0.9, 0.8), True), ((0.9, 0.2), False), ((0.2, 0.8), False)])
+def test_where_both_devices_wait_for_input_a_faster_one_is_said_to_gain_little(waits, said):
+    rows = [
+        row
+        for device, share, seconds in (("cpu", waits[0], 1.0), ("cuda", waits[1], 0.5))
+        for row in (
+            benchmark("training_step", device, seconds=seconds),
+            benchmark("epoch", device, pipeline="dataloader", seconds=seconds,
+                      phases_s={"data_wait": share, "copy": 0.0, "forward": 1 - share}, phases_wall_s=1.0),
+        )
+    ]  # fmt: skip
+    text = render([run(*rows)], width=1000)
+    sentence = (
+        "In an epoch of simple_nn with dataloader, cpu and cuda wait for input most of the time: there, a faster "
+        "device gains little until the pipeline is faster.\n"
+    )
+    assert (sentence in text) == said
+    assert "cuda is faster than cpu at batch 64, by 2.00×" in text
+
+
 @pytest.mark.parametrize(
     ("kinds", "sentence"),
     [

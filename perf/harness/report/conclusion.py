@@ -61,6 +61,7 @@ def conclusion(found: Speedups) -> list[Block]:
     sentences = [
         *distrusted(rows),
         *_devices(found),
+        *_input_bound(found),
         *_bests(found),
         *_cpus(found),
         *(text for group in grouped(rows, lambda row: row.label) for text in _trainings(group)),
@@ -180,6 +181,21 @@ def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> st
     named = [(True, first.pipeline), (several, first.model), (modes, in_mode(first))]
     subject = ", ".join([title([first]), *(text for needed, text in named if needed and text)])
     return f"{subject}: {'; '.join(parts)}."
+
+
+def _input_bound(found: Speedups) -> list[str]:
+    """For each network whose plain epoch waits for input on the reference and on another device: both wait."""
+    waiting: dict[str, list[str]] = {}
+    for group in grouped(found.rows, lambda row: (network(row), row.label)):
+        epoch = Training.of(group).epoch
+        if epoch is not None and epoch.bottleneck is not None and epoch.bottleneck.name == "input":
+            waiting.setdefault(network(epoch), []).append(epoch.label)
+    return [
+        f"In an epoch of {name} with {PLAIN_PIPELINE}, {' and '.join(labels)} wait for input most of the time: there, "
+        "a faster device gains little until the pipeline is faster."
+        for name, labels in waiting.items()
+        if len(labels) > 1 and found.reference in labels
+    ]
 
 
 def _bests(found: Speedups) -> list[str]:
