@@ -58,6 +58,9 @@ def test_the_hosts_errors_are_those_of_all_memory_controllers(system):
     edac(system, "ce_count", 4, 0, 9)
     assert since.new(UNCORRECTED) == {"uncorrected": 3}
     assert since.new(CORRECTED) == {"corrected": 4}
+    assert since.earlier(UNCORRECTED) == "counted before this run: uncorrected 5"
+    assert since.earlier(CORRECTED) == "counted before this run: corrected 9"
+    assert since.earlier(PCIE) == ""
 
 
 def test_errors_of_pcie_are_told_by_device_and_by_what_became_of_them(system):
@@ -194,9 +197,11 @@ class Judged:
     def __init__(self, variant, found, minutes=1.0):
         self.variant, self.errors, self.said = variant, self, None
         self.new, self.minutes = lambda kind: found, minutes
+        self.earlier = lambda kind: f"before: {kind}"
 
-    def at_most(self, value, unit, bar, source, reason=""):
+    def at_most(self, value, unit, bar, source, reason, note):
         self.said = ("PASS" if value <= bar else "FAIL", value, reason)
+        assert note == f"before: {self.variant}"
 
     def unclear(self, reason, value, unit, bar):
         self.said = ("INCONCLUSIVE", value, reason.partition(":")[0])

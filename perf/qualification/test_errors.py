@@ -18,7 +18,7 @@ def test_errors(check: Attempt) -> None:
     errors that no program causes, and rows whose remapping is pending or has failed. There must be none. `corrected`
     [errors]: a healthy memory corrects none within minutes. Up to ten are INCONCLUSIVE, more are a FAIL. `PCIe`
     [errors/min]: transfers that were repeated or corrected, on the worst device: at most eight a minute. A device that
-    no longer answers when the run ends is a FAIL.
+    no longer answers when the run ends is a FAIL. What was counted before the run is a note.
     """
     if isinstance(check.errors, NotCounted):
         check.unsupported(str(check.errors))
@@ -32,16 +32,16 @@ def test_errors(check: Attempt) -> None:
         check.fail(f"its counters could be read when the run began, but now: {error}")
         return
     said = ", ".join(f"{name} {count}" for name, count in found.items())
-    count = counters.count(found)
+    count, earlier = counters.count(found), check.errors.earlier(check.variant)
     if check.variant == counters.PCIE:
         worst = max(found.values(), default=0) / check.errors.minutes
-        check.at_most(worst, "errors/min", MOST_REPEATED, "NVIDIA DCGM warns of more", said)
+        check.at_most(worst, "errors/min", MOST_REPEATED, "NVIDIA DCGM warns of more", said, earlier)
     elif check.variant == counters.CORRECTED and 0 < count <= MOST_CORRECTED:
         check.unclear(
             f"{said}: a healthy memory corrects none within minutes; run the checks again", count, "errors", 0
         )
     elif check.variant == counters.CORRECTED:
-        check.at_most(count, "errors", 0, "a healthy memory corrects none within minutes", said)
+        check.at_most(count, "errors", 0, "a healthy memory corrects none within minutes", said, earlier)
     else:
         source = "a healthy device has no uncorrected error, no Xid error, and no pending or failed row"
-        check.at_most(count, "errors", 0, source, said)
+        check.at_most(count, "errors", 0, source, said, earlier)

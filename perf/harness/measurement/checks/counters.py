@@ -95,6 +95,11 @@ class ErrorCounters:
             raise NotCounted(self._lacking[kind])
         return {name: count for name, count in new(self._before, after).items() if name.startswith(KINDS[kind])}
 
+    def earlier(self, kind: str) -> str:
+        """What was counted before the run began, in words: nobody knows when. Empty if there was nothing."""
+        told = [f"{name} {count:,}" for name, count in self._before.items() if count and name.startswith(KINDS[kind])]
+        return f"counted before this run: {', '.join(told)}" if told else ""
+
     @property
     def minutes(self) -> float:
         """The time since the beginning, but at least a minute: one error in two seconds is no rate."""
