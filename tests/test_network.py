@@ -232,7 +232,7 @@ def test_a_step_that_is_slow_by_chance_does_not_skip_its_case(slow, missing, pla
     assert restored
 
 
-@pytest.mark.parametrize(("typed", "limits"), [({}, (20.0, 5.1)), ({"rounds": "3"}, (20.0, 20.0))])
+@pytest.mark.parametrize(("typed", "limits"), [({}, (20.0, 6.6)), ({"rounds": "3"}, (20.0, 20.0))])
 def test_a_run_that_plans_its_time_gives_a_call_three_times_the_share_of_a_case(typed, limits, digits_root):
     """Where other programs have the cores; a user who names rounds gets them all the same."""
     work = types.SimpleNamespace(
