@@ -256,6 +256,16 @@ def test_beside_other_programs_a_run_promises_less(perf, monkeypatch, others, us
     result.stdout.fnmatch_lines([says])
 
 
+def test_the_time_for_the_cases_is_the_promise_without_the_start(perf, monkeypatch):
+    FakeLink.asked, seen, planned = [], [], Timetable.next_pass
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", FakeLink)
+    monkeypatch.setattr(
+        Timetable, "next_pass", lambda plan, *rest: (seen.append(plan.limit_s), planned(plan, *rest))[1]
+    )
+    perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    assert seen[0] == pytest.approx(PROFILES["smoke"].whole_s)
+
+
 class SlowLink(FakeLink):
     """Its cases take longer than those of a small network."""
 

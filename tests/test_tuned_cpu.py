@@ -178,6 +178,8 @@ def test_the_report_says_how_the_cpu_ran_beside_each_factor():
         "tuned 1 thread on cores 0 tuned 0.900× to 1.10× as fast as not tuned, with 2 threads: simple_nn at batch 64 "
     ) in said
     assert "cpu ran" not in shown(parts[:2])
+    graph = report_runs.benchmark("training_step", "cuda", 64, seconds=1e-4, execution="cudagraph", precision="bf16")
+    assert how in shown([parts[0], graph])  # a factor over eager fp32 is one, too
     # 640,000 on the GPU at batch 64 is 1,280,000 at 512; the CPU's best is 256,000.
     assert (
         "Best against best, training simple_nn: cuda reaches 1,280,000 samples/s at batch 512, cpu reaches "
