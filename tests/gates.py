@@ -99,6 +99,7 @@ def world(monkeypatch):
             if made.interrupt:
                 raise made.interrupt
             decided = self.judgements()
+            self.watcher.doubted(self.cases[0], "head: why")
             self.watcher.looked(4, decided[1:], self.cases[:1], 12.0)
 
         def judgements(self):

@@ -158,6 +158,7 @@ def test_a_brief_report_has_the_table_of_machines_only(good, tmp_path, capsys):
     for arguments, says in (
         ([str(other)], "--brief: needs two qualifications or more"),
         ([str(other), str(good)], f"{good}: is no qualification, and --brief prints only those"),
+        ([str(other), str(QUALIFICATION), "--reference=cpu"], "--reference: is of speedups, and --brief prints none"),
         ([str(other), str(QUALIFICATION), "--format=csv"], "--brief: is for people: leave it out with --format=csv"),
     ):
         assert main(["report", *arguments, "--brief"]) == 4

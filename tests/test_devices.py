@@ -238,7 +238,12 @@ def test_nvidia_smi_is_asked_once_whatever_the_number_of_gpus(monkeypatch):
 def test_a_call_that_waits_for_the_device_is_one_that_cuda_warns_of(monkeypatch, says, waits):
     modes = [0]
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def set_mode(mode):
+        warnings.warn("Synchronization debug mode does not yet detect all synchronizing operations", stacklevel=1)
+        modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
 
     def call():
         assert modes[-1] == "warn"

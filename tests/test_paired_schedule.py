@@ -749,9 +749,12 @@ def test_time_that_is_hidden_in_the_step_that_does_not_count_is_invalid():
 
 
 def test_one_launch_whose_times_are_doubted_does_not_count():
-    lab = Hiding()
+    lab, told = Hiding(), []
     lab.launches = 1
-    (judged,) = lab.gate("a").run()
+    gate = lab.gate("a")
+    gate._watcher.doubted = lambda case, why: told.append(f"{case.name}: {why}")
+    (judged,) = gate.run()
+    assert len(told) == 1 and told[0].startswith("a: head: the first step after each pause, which does not count,")
     assert (judged.verdict, judged.launches) == (Verdict.SAME, LOOKS[0])
     assert [case for _, case in lab.prepared] == ["a"] * (1 + LOOKS[0])
 

@@ -35,6 +35,7 @@ def test_the_same_code_passes_and_the_sides_are_named(gate):
         [
             "gate      base: main (0123456789); head: the working tree",
             "4 cases: 10 min at most (--perf-time-budget)",
+            "*[[]cpu-bs64*: one pair does not count: head: why",
             "after 4 pairs, 12 s: 3 SAME; undecided: *",
             "*Stepwatch: base against head*",
             "base: main (0123456789); head: the working tree.",

@@ -63,7 +63,7 @@ def _report(arguments: argparse.Namespace) -> int:
         raise unread[0]
     page = {"format": arguments.format, "width": width(arguments.output)}
     if arguments.brief:
-        text = fleet(_qualifications(runs, arguments.format), **page)
+        text = fleet(_qualifications(runs, arguments.format, arguments.reference), **page)
     else:
         text = render(runs, reference=arguments.reference, **page)
     deliver(text, arguments.output, format=arguments.format)
@@ -74,8 +74,10 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0 if spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
 
 
-def _qualifications(runs: Sequence[Run], format: str) -> Sequence[Run]:
+def _qualifications(runs: Sequence[Run], format: str, reference: str | None) -> Sequence[Run]:
     """`runs`, if --brief can be said of them. Raises RecordError otherwise."""
+    if reference is not None:
+        raise RecordError("--reference", "", "is of speedups, and --brief prints none: leave one of them out")
     if format in ("csv", "json"):
         raise RecordError("--brief", "", f"is for people: leave it out with --format={format}")
     if other := next((run for run in runs if run.qualification is None), None):

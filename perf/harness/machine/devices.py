@@ -174,14 +174,14 @@ def waits(device: Device, call: Callable[[], object]) -> bool:
     if device.torch_device.type != "cuda":
         return False
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")  # torch warns that this is a prototype
+        try:
             call()
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-    return any("synchronizing" in str(one.message) for one in found)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return any("called a synchronizing" in str(one.message) for one in found)
 
 
 def current(device: Device) -> contextlib.AbstractContextManager[object]:

@@ -63,6 +63,9 @@ class Shown(Watcher):
             name = short_name(case.name)
             self._progress.say(f"pair {launch} of {LOOKS[0]} to {LOOKS[-1]}: {name}, {undecided} undecided")
 
+    def doubted(self, case: Compared, why: str) -> None:
+        self._progress.line(f"{short_name(case.name)}: one pair does not count: {why}")
+
     def looked(
         self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
     ) -> None:

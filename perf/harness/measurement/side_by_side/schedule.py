@@ -48,6 +48,9 @@ class Watcher:
     def measured(self, case: Compared, rounds: Sequence[Round], injected: float | None) -> None:
         """One launch of `case` is done; `injected` is the share of base's step that head's planted slowdown took."""
 
+    def doubted(self, case: Compared, why: str) -> None:
+        """A launch of `case` does not count, as its times contradict each other."""
+
     def looked(
         self, launches: int, decided: Sequence[Judgement], undecided: Sequence[Compared], elapsed_s: float
     ) -> None:
@@ -227,6 +230,7 @@ class Gate:
                     except Failed as failed:
                         if isinstance(failed, Doubted) and case.name not in self._doubted:
                             self._doubted.add(case.name)
+                            self._watcher.doubted(case, str(failed))
                         elif failed.only_base:
                             self._broken.append(replace(case, alone=str(failed), verdict=failed.verdict))
                         else:
