@@ -1,8 +1,10 @@
 """What only a real GPU can answer. `pytest tests -m gpu` asks; elsewhere each question is skipped, with the reason."""
 
 import json
+import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,7 +17,14 @@ from perf.harness.machine import devices, memory
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.measurement import calls, parity
+from perf.harness.measurement.capacity import largest
+from perf.harness.measurement.checks import configuration
 from perf.harness.measurement.phases import EventStopwatch, epoch_in_phases
+from perf.harness.measurement.step_memory import OUT_OF_MEMORY, Tries
+from perf.harness.record import read
+from perf.harness.record.check import CheckVerdict
+from perf.harness.report.quantities import duration
+from perf.harness.verdict.checks import BEYOND, TOO_GOOD
 from perf.harness.verdict.parity import ROUNDING, apart, differs
 from perf.harness.workload.modes import captured, execution
 from perf.harness.workload.modes.mode import PLAIN, Mode
@@ -69,6 +78,15 @@ def ask(*arguments, timeout=300):
     return done.returncode, done.stdout + done.stderr
 
 
+def megabytes(count):
+    return f"{count / 1e6:.0f} MB"
+
+
+def in_seconds(said):  # 42 s, 2.5 min
+    number, unit = said.split()
+    return float(number) * {"s": 1, "min": 60}[unit]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("net", NETWORKS)
 def test_a_captured_step_trains_as_eager_does(net, optimizer, found):
@@ -93,12 +111,31 @@ def test_a_graph_that_is_empty_is_an_error():
         captured.capture_cuda(lambda: torch.empty(0), lambda: None)
 
 
-def test_a_step_is_captured_while_another_thread_pins_memory():
+def test_a_step_is_captured_while_another_thread_pins_memory(found):
     work = workload(Mode("cudagraph"), pipeline="workers")
+    pinned, ends = [0], threading.Event()
+
+    def pin():
+        while not ends.is_set():
+            torch.empty(2**16 + pinned[0]).pin_memory()  # of a new size: torch gives out again what is free
+            pinned[0] += 1
+
+    thread = threading.Thread(target=pin)
     with work.open(work.data.train, "workers", 2) as pipeline:
-        trainee = work.trainee()
-        losses = [trainee.step(*batch) for batch in pipeline.epoch(0)]
-    assert torch.stack(losses).isfinite().all()
+        batches = list(pipeline.epoch(0))  # its own thread has pinned them
+        trainee, first = work.trainee(), work.trainee()
+        thread.start()
+        try:
+            before = pinned[0]
+            losses = [trainee.step(*batch) for batch in batches]
+            meanwhile = pinned[0] - before
+        finally:
+            ends.set()
+            thread.join()
+        again = [first.step(*batch) for batch in batches]  # captured while nothing pins
+    found(f"{meanwhile} tensors were pinned meanwhile")
+    assert meanwhile > 0
+    assert torch.equal(torch.stack(losses), torch.stack(again))
 
 
 WAITS = """
@@ -122,6 +159,33 @@ def test_what_waits_for_the_gpu_is_not_captured_and_the_next_capture_is_right(fo
     found(" ".join(done.stdout.split()))
     assert "refused:" in done.stdout, done.stderr
     assert "then: [3.0, 3.0]" in done.stdout, done.stderr
+
+
+READS = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+    def forward(self, x):
+        out = self.linear(x.flatten(1))
+        return out * (1.0 if len(x) > 64 else out.sum().item())
+"""
+
+
+def test_a_case_that_waits_while_it_is_captured_fails_and_the_next_is_measured(tmp_path, found):
+    (tmp_path / "reads.py").write_text(READS)
+    target = tmp_path / "run.json"
+    code, said = ask(
+        f"--perf-model={tmp_path / 'reads.py'}", "--perf-execution=cudagraph", "--perf-profile=smoke",
+        "--perf-batch-size=64,128", "-k", "training_step", f"--benchmark-json={target}",
+    )  # fmt: skip
+    measured = [one["name"] for one in json.loads(target.read_text())["benchmarks"]]
+    found(f"measured: {', '.join(measured)}")
+    assert code == 1, said
+    assert "FAILED perf/test_training_step.py::test_training_step[cuda-bs64-cudagraph]" in said
+    assert measured == ["test_training_step[cuda-bs128-cudagraph]"]
 
 
 def test_an_epoch_as_graphs_is_the_epoch_that_eager_trains(found):
@@ -212,15 +276,22 @@ def test_the_first_losses_are_those_of_the_cpu(name, digits_root, found):
     assert differs(first[0].losses, first[1].losses, [one.rounding for one in first]) is None
 
 
-def test_too_little_memory_is_recognized_and_all_of_it_comes_back():
-    memory.free(GPU)
-    before = memory.used_bytes(GPU)
-    with memory.bounded_memory(GPU, 2**28), pytest.raises(RuntimeError) as caught:
-        torch.ones(2**28, device="cuda")
-    assert memory.is_out_of_memory(caught.value)
-    del caught
-    memory.free(GPU)
-    assert memory.used_bytes(GPU) == before
+@pytest.mark.parametrize("how", ["eager", "compile", "cudagraph"])
+def test_too_little_memory_is_recognized_and_all_of_it_comes_back(how, found):
+    mode = Mode(how)
+    with mode.active():
+        tries = Tries(workload(mode), clock)
+        assert tries.fits(32)  # what the libraries keep from their first call on, they have now
+        memory.free(GPU)
+        before = memory.used_bytes(GPU)
+        with memory.bounded_memory(GPU, 2**28):
+            assert not tries.fits(10**6)
+        memory.free(GPU)
+        after = memory.used_bytes(GPU)
+        assert tries.fits(32)
+    found(f"{megabytes(before)} in use before, {megabytes(after)} after")
+    assert tries.problems == {10**6: OUT_OF_MEMORY}
+    assert after == before
 
 
 SEGMENT = 20 * 2**20  # what the allocator asks for at once: a leak of half of a MiB for each capture is more
@@ -236,7 +307,7 @@ def test_forty_captures_take_no_more_memory_than_four(found):
         return torch.cuda.memory_reserved()
 
     few, many = reserved(4), reserved(40)
-    found(f"{few / 1e6:.0f} MB, {many / 1e6:.0f} MB")
+    found(f"{megabytes(few)}, {megabytes(many)}")
     assert many <= few + SEGMENT
 
 
@@ -250,6 +321,21 @@ def test_the_largest_batch_is_found_below_a_limit(tmp_path, found):
     assert time.monotonic() - start < 200
 
 
+def test_the_largest_batch_takes_all_memory_below_the_limit(found):
+    limit, tries = 10**9, Tries(workload(), clock)
+    memory.free(GPU)
+    before = torch.cuda.memory_reserved()
+    with memory.bounded_memory(GPU, limit):
+        size = largest(tries.fits, 32, tries.most).size
+        memory.free(GPU)
+        step = tries.training(size)
+        for _ in range(2):  # the second has the optimizer's state
+            step()
+        taken = torch.cuda.memory_reserved() - before
+    found(f"{size} samples take {taken / limit:.1%} of it")
+    assert 0.95 * limit <= taken <= limit
+
+
 def test_nvml_speaks_of_the_gpu_that_torch_uses(found):
     pynvml = pytest.importorskip("pynvml")
     gpu = open_gpu(GPU)
@@ -258,6 +344,35 @@ def test_nvml_speaks_of_the_gpu_that_torch_uses(found):
     found(f"{sample['sm_clock_hz'] / 1e6:.0f} MHz, {sample['power_w']:.0f} W")
     assert sample["sm_clock_hz"] > 0
     assert sample["power_w"] > 0
+
+
+def test_the_pcie_link_is_at_its_fastest_under_load_and_ecc_is_as_the_maker_has_it(found):
+    pytest.importorskip("pynvml")
+    time.sleep(5)  # at rest, a link slows down
+    rest, work = open_gpu(GPU).sample(), configuration.at_work(GPU)
+    links = [f"generation {one.get('pcie_generation')} ×{one.get('pcie_width')}" for one in (rest, work)]
+    ecc = {key: work.get(key) for key in ("ecc", "ecc_default")}
+    found(f"{links[0]} at rest, {links[1]} under load; ECC {ecc['ecc']}, by default {ecc['ecc_default']}")
+    assert work.get("pcie_generation") == work.get("pcie_generation_limit")
+    assert ecc["ecc_default"] is None or bool(ecc["ecc"]) == bool(ecc["ecc_default"])
+
+
+def test_a_healthy_gpu_is_qualified_in_the_time_that_was_promised(tmp_path, found):
+    target = tmp_path / "qualify.json"
+    code, said = ask("--perf-profile=qualify", f"--benchmark-json={target}", timeout=1800)
+    promised = re.search(r"metrics?: about (.+?) \(", said)
+    took = re.search(r" in ([\d.]+)s\b", said)
+    assert promised and took, said
+    seconds = float(took[1])
+    checks = read.load(target).checks
+    bad = [f"{one.check} {one.variant}".strip() for one in checks if one.verdict is CheckVerdict.FAIL]
+    beyond = [f"{one.check} {one.variant}".strip() for one in checks if BEYOND in one.reason or TOO_GOOD in one.reason]
+    found(f"{len(checks)} metrics, {len(bad)} FAIL, {len(beyond)} too good")
+    found(f"promised {promised[1]}, took {duration(seconds)}")
+    assert not bad, said
+    assert not beyond, said
+    assert code in (0, 10), said
+    assert seconds <= 1.25 * in_seconds(promised[1])
 
 
 def test_a_lower_precision_with_a_scaler_is_not_called_launch_bound(tmp_path):
