@@ -26,9 +26,9 @@ from hypothesis import HealthCheck, settings
 
 from data import load
 from perf import harness
-from perf.harness.machine import devices
+from perf.harness.machine import affinity, cpu, devices
+from perf.harness.machine.affinity import usable_cores
 from perf.harness.machine.devices import Device
-from perf.harness.machine.identity import usable_cores
 from perf.harness.options import PROFILES, resolve
 from perf.harness.record import write
 from perf.harness.workload.modes import execution
@@ -129,6 +129,17 @@ def what_is_imported_is_not_searched_for_garbage(monkeypatch):
         FROZEN[0] = len(sys.modules)
     monkeypatch.setattr("gc.freeze", lambda: None)
     monkeypatch.setattr("gc.unfreeze", lambda: None)
+
+
+@pytest.fixture
+def has_cores(monkeypatch):
+    """Pretends that this process may run on so many logical cores, and on so many physical ones."""
+
+    def pretend(logical, physical=None):
+        monkeypatch.setattr(affinity, "usable_cores", lambda: logical)
+        monkeypatch.setattr(cpu, "physical_cores", lambda _: physical or logical)
+
+    return pretend
 
 
 @pytest.fixture(autouse=True)

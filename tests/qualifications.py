@@ -109,7 +109,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.cpu_kind", lambda: ("AuthenticAMD", 25, 1))
     # One worker returns its batches in the order of asking; several return them in any order.
-    monkeypatch.setattr("perf.harness.machine.identity.usable_cores", lambda: 1)
+    monkeypatch.setattr("perf.harness.machine.affinity.usable_cores", lambda: 1)
     monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.0)
     for module, name, value in (
         (probes, "CPU_SHAPES", ((64, 64, 64), (128, 128, 128))),

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from perf.harness.machine import cpu, hardware, identity
+from perf.harness.machine import cgroup, cpu, hardware, identity
 from perf.harness.machine.devices import Device
 from perf.harness.machine.hardware import PRIVATE, ROOT_ONLY
 from tests.conftest import records
@@ -33,8 +33,6 @@ FILES = {
     "edac/mc1/dimm0/dimm_mem_type": "Registered-DDR5",
     "net/eth0/device/vendor": "0x15b3",
     "net/lo/address": "00:00",
-    "cpu.max": "max 100000",
-    "memory.max": "max",
     "dockerenv": "",
 }
 
@@ -48,9 +46,11 @@ def machine(tmp_path, monkeypatch):
         path.write_text(f"{text}\n")
     for name, place in {
         "DMI": "dmi", "CPUINFO": "cpuinfo", "MEMINFO": "meminfo", "COMMAND_LINE": "cmdline", "SMT": "smt",
-        "MODULES": "edac", "NETWORK": "net", "CPU_MAX": "cpu.max", "MEMORY_MAX": "memory.max",
+        "MODULES": "edac", "NETWORK": "net",
     }.items():  # fmt: skip
         monkeypatch.setattr(hardware, name, tmp_path / place)
+    monkeypatch.setattr(cgroup, "quota_cores", lambda: 1.5)
+    monkeypatch.setattr(cgroup, "memory_limit_bytes", lambda: None)
     monkeypatch.setattr(cpu, "CPUS", tmp_path / "cpus")
     monkeypatch.setattr(hardware, "CONTAINERS", {tmp_path / "dockerenv": "docker"})
     return tmp_path
@@ -67,7 +67,7 @@ def test_a_machine_is_identified_down_to_its_firmware(machine):
     assert found["kernel command line"] == "BOOT_IMAGE=/vmlinuz root=UUID=1234 iommu=pt"
     assert found["memory modules"] == "2 × 65536 MiB Registered-DDR5"
     assert (found["network"], found["container"]) == ("eth0", "docker")
-    assert (found["cgroup CPU limit"], found["cgroup memory limit"]) == ("max 100000", "max")
+    assert (found["cgroup CPU limit [cores]"], found["cgroup memory limit [bytes]"]) == (1.5, "none")
 
 
 def test_what_cannot_be_read_has_its_reason(machine, monkeypatch):

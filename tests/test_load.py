@@ -7,7 +7,7 @@ import types
 import psutil
 import pytest
 
-from perf.harness.machine import load
+from perf.harness.machine import affinity, cpu, load
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def times(monkeypatch):
     child = types.SimpleNamespace(user=10.0, system=3.0)
     own = types.SimpleNamespace(user=20.0, system=1.0, children_user=5.0, children_system=0.5)
     monkeypatch.setattr("psutil.cpu_times", lambda: machine)
+    monkeypatch.setattr(affinity, "cores", list)
     monkeypatch.setattr(load, "children", lambda: [77])
     monkeypatch.setattr("psutil.Process", lambda pid: types.SimpleNamespace(cpu_times={77: lambda: child}[pid]))
     monkeypatch.setattr("os.times", lambda: own)
@@ -25,6 +26,16 @@ def times(monkeypatch):
 
 def test_foreign_is_all_work_and_all_steal_but_ours_and_our_childrens(times):
     assert load.foreign_cpu_s() == (60 + 5 + 20 + 1 + 2 + 4) - (10 + 3) - (20 + 1) - (5 + 0.5)
+
+
+@pytest.mark.parametrize(("ours", "shown", "working"), [([1, 3], 3, 40 + 60), ([0, 1, 3], 3, 92), ([1, 3], 2, 20 + 40)])
+def test_on_a_part_of_the_cores_only_the_work_on_these_counts(times, monkeypatch, ours, shown, working):
+    """Core 2 is switched off. A container may show only its own cores, with numbers of their own."""
+    each = [types.SimpleNamespace(user=user, idle=1.0) for user in (20.0, 40.0, 60.0)][:shown]
+    monkeypatch.setattr("psutil.cpu_times", lambda percpu=False: each if percpu else times.machine)
+    monkeypatch.setattr(cpu, "online", lambda: [0, 1, 3])
+    monkeypatch.setattr(affinity, "cores", lambda: ours)
+    assert load.foreign_cpu_s() == working - 13 - 21 - 5.5
 
 
 def test_a_system_that_counts_no_steal_and_no_interrupts_counts_the_rest(times):
@@ -98,13 +109,6 @@ def test_what_the_system_does_not_say_is_none(taken):
     assert taken.look(2.0) == load.Load(None, None)
 
 
-def test_the_quota_is_read_from_the_kernels_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "CPU_STAT", tmp_path / "cpu.stat")
-    assert load.withheld_s() is None
-    load.CPU_STAT.write_text("usage_usec 5\nnr_throttled 3\nthrottled_usec 1500000\n")
-    assert load.withheld_s() == 1.5
-
-
 @pytest.mark.parametrize(
     ("found", "threads", "missing"),
     [
@@ -112,8 +116,8 @@ def test_the_quota_is_read_from_the_kernels_file(tmp_path, monkeypatch):
         (load.Load(0.0, 0.25), 1, 0.25), (load.Load(None, 0.25), 1, None),
     ],
 )  # fmt: skip
-def test_cores_are_missing_that_others_take_or_the_quota_withholds(monkeypatch, found, threads, missing):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+def test_cores_are_missing_that_others_take_or_the_quota_withholds(has_cores, found, threads, missing):
+    has_cores(2)
     assert found.missing_cores(threads) == missing
 
 

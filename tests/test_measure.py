@@ -132,10 +132,10 @@ def test_disabled_benchmarks_run_each_call_once_and_measure_nothing_beside():
     [(0.7, None, False, True), (0.8, None, False, False), (0.8, 500, False, True), (0.8, None, True, True)],
 )
 def test_beside_programs_that_have_the_cores_nothing_is_measured_aside(
-    monkeypatch, others, rounds, asynchronous, measured
+    monkeypatch, has_cores, others, rounds, asynchronous, measured
 ):
     """On two cores with two threads. A user who names the rounds gets it all."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    has_cores(2)
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     device = AsyncDevice(enqueue_s=0.0)
     effort = replace(STANDARD, rounds=rounds)

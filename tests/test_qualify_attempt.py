@@ -27,10 +27,10 @@ PASS = CheckVerdict.PASS
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, has_cores):
     """A machine of one core on a clock that only measurements and waits advance; others take `others` cores of it."""
     machine = types.SimpleNamespace(now=0.0, others=0.0, withheld=None, waits=[])
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    has_cores(1)
     monkeypatch.setattr(load, "foreign_cpu_s", lambda: None if machine.others is None else machine.others * machine.now)
     monkeypatch.setattr(
         load, "withheld_s", lambda: None if machine.withheld is None else machine.withheld * machine.now

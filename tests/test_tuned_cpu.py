@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from perf.harness.machine import cpu, identity, tuning
+from perf.harness.machine import affinity, cpu, tuning
 from perf.harness.machine.tuning import Tuning
 from perf.harness.plugin import tuned_cpu
 from perf.harness.plugin.tuned_cpu import StepTimes
@@ -94,7 +94,7 @@ def tried(monkeypatch):
 
     def times(settings, option, threads):
         variables = [os.environ.get(name) for name in ("LD_PRELOAD", "OMP_WAIT_POLICY")]
-        states.append((threads, tuple(identity.cores()), *variables))
+        states.append((threads, tuple(affinity.cores()), *variables))
         tuned = variables[0] is not None
         return StepTimes(["simple_nn at batch 64"], {threads: [1.0 if tuned else 2.0]}, "tcmalloc" if tuned else None)
 
@@ -106,12 +106,12 @@ def tried(monkeypatch):
 
 
 def test_the_run_is_tuned_and_says_what_that_is_worth_and_afterwards_nothing_is_left_of_it(perf, pytester, tried):
-    cores = identity.cores()
+    cores = affinity.cores()
     result = perf(STEP, *TWO)  # the library does not exist: the loader says so, and goes on
     result.assert_outcomes(passed=1)
     plain, better = (1, tuple(cores), None, None), (2, TUNING.cores, TUNING.preload, "PASSIVE")
     assert tried == [plain, better] * tuned_cpu.PAIRS
-    assert (identity.cores(), os.environ.get("LD_PRELOAD"), os.environ.get("OMP_WAIT_POLICY")) == (cores, None, None)
+    assert (affinity.cores(), os.environ.get("LD_PRELOAD"), os.environ.get("OMP_WAIT_POLICY")) == (cores, None, None)
     assert torch.get_num_threads() == 1
     document = read(kept(pytester)[-1])
     assert not list(validator().iter_errors(document))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness.machine.identity import cores
+from perf.harness.machine.affinity import cores
 from perf.harness.measurement.checks import faults, parts
 from perf.harness.measurement.checks.attempt import Attempt
 

@@ -3,7 +3,8 @@
 import pytest
 
 from perf.harness.machine import cpu
-from perf.harness.machine.identity import cores, is_virtual
+from perf.harness.machine.affinity import cores
+from perf.harness.machine.identity import is_virtual
 from perf.harness.measurement.checks import faults, parts
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.verdict.limits import LEFT

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from perf.harness.machine.load import quota_cores
+from perf.harness.machine.cgroup import quota_cores
 from perf.harness.record import Scalar
 
 # Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc, admin-guide/mm/transhuge.
@@ -56,6 +56,11 @@ def physical_cores(cores: Sequence[int]) -> int | None:
     """
     siblings = {text_of(CPUS / f"cpu{core}" / "topology/core_cpus_list") for core in cores}
     return len(siblings) if siblings and "" not in siblings else psutil.cpu_count(logical=False)
+
+
+def online() -> list[int]:
+    """The numbers of the logical cores that are switched on; empty if the system does not say."""
+    return sorted(_listed(text_of(CPUS / "online")))
 
 
 def last_level_bytes() -> int | None:

@@ -11,22 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perf.harness.machine import cpu
+from perf.harness.machine import cgroup, cpu
 from perf.harness.machine.devices import Device
 from perf.harness.machine.identity import CPUINFO, is_virtual
-from perf.harness.machine.load import CPU_MAX
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.source import Unreadable
 from perf.harness.record.values import Scalar
 
-# Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc, admin-guide/cgroup-v2.
+# Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc.
 DMI = Path("/sys/class/dmi/id")
 OF_DMI = {
     "vendor": "sys_vendor", "product": "product_name", "serial": "product_serial", "board vendor": "board_vendor",
     "board": "board_name", "board serial": "board_serial", "BIOS": "bios_version", "BIOS date": "bios_date",
 }  # fmt: skip
 MEMINFO, COMMAND_LINE = Path("/proc/meminfo"), Path("/proc/cmdline")
-SMT, MEMORY_MAX = cpu.CPUS / "smt/active", Path("/sys/fs/cgroup/memory.max")
+SMT = cpu.CPUS / "smt/active"
 MODULES, NETWORK = Path("/sys/devices/system/edac/mc"), Path("/sys/class/net")
 CONTAINERS = {Path("/.dockerenv"): "docker", Path("/run/.containerenv"): "podman"}
 # What says whose machine it is: left out of anonymous records.
@@ -86,8 +85,8 @@ def host(cores: Sequence[int]) -> Facts:
     found.add("memory modules", _modules(), "no EDAC driver lists them, and only root may read the firmware's list")
     found.add("network", ", ".join(_interfaces()), f"this system has no {NETWORK}")
     found.add("container", next((name for file, name in CONTAINERS.items() if file.exists()), None), "none is known")
-    found.read("cgroup CPU limit", CPU_MAX)
-    found.read("cgroup memory limit", MEMORY_MAX)
+    found.known["cgroup CPU limit [cores]"] = cgroup.quota_cores() or "none"
+    found.known["cgroup memory limit [bytes]"] = cgroup.memory_limit_bytes() or "none"
     return found
 
 

@@ -16,22 +16,13 @@ import psutil
 import torch
 
 from perf.harness.machine import cpu, devices
+from perf.harness.machine.affinity import cores, usable_cores
 from perf.harness.machine.devices import Device
 from perf.harness.record import Scalar
 
 # psutil does not report the name of the CPU.
 CPUINFO = Path("/proc/cpuinfo")
 BLOCKS = Path("/sys/dev/block")
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on. Its affinity may allow fewer than the machine has."""
-    return len(cores()) or os.cpu_count() or 1
-
-
-def cores() -> list[int]:
-    """The numbers of the cores that this process may run on; empty if the system cannot bind processes to cores."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def cpu_model() -> str:

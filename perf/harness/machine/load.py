@@ -1,17 +1,20 @@
-"""In: nothing. Out: how much of the cores other programs, the hypervisor and the container's quota take."""
+"""In: nothing. Out: how much of our cores other programs, the hypervisor and the container's quota take."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from perf.harness.machine import affinity, cpu
+from perf.harness.machine.cgroup import withheld_s
 
 # The kinds of CPU time in which a core is busy. `user` includes the time of guests (virtual machines).
 WORKING = ("user", "nice", "system", "irq", "softirq", "steal")
@@ -20,10 +23,6 @@ WORKING = ("user", "nice", "system", "irq", "softirq", "steal")
 CHILDREN = "proc/self/task/*/children"
 # How often we try to read: a child or a thread may end while we read.
 TRIES = 3
-# psutil does not read cgroups. For cgroup v2 (kernel documentation, admin-guide/cgroup-v2), the first file has the time
-# for which the group wanted a core but had used up its quota [µs]. The second file has the quota and the period [µs].
-CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 # The kernel counts CPU time in hundredths of a second. So the load during a shorter time than this [s] is unknown.
 SHORTEST_S = 0.3
@@ -49,12 +48,12 @@ def children() -> list[int]:
 def foreign_cpu_s() -> float | None:
     """The CPU time since boot of everything except this process and its children [s], including steal time.
 
-    None if the system does not count CPU time, as in some sandboxes, or if no try succeeds.
+    It is that of the cores on which this process may run. None if the system does not count CPU time, as in some
+    sandboxes, or if no try succeeds.
     """
     for _ in range(TRIES):
         with contextlib.suppress(OSError, psutil.Error):
-            times = psutil.cpu_times()
-            working = float(sum(getattr(times, kind, 0.0) for kind in WORKING))
+            working = float(sum(getattr(times, kind, 0.0) for times in _cpu_times() for kind in WORKING))
             running = [psutil.Process(pid).cpu_times() for pid in children()]
             own = os.times()
             ours = own.user + own.system + own.children_user + own.children_system
@@ -62,32 +61,28 @@ def foreign_cpu_s() -> float | None:
     return None
 
 
-def withheld_s() -> float | None:
-    """The time since the container's start for which its quota withheld the cores [s]; None without a cgroup."""
-    return counted_s(CPU_STAT, r"^throttled_usec (\d+)$")
-
-
-def counted_s(path: Path, pattern: str) -> float | None:
-    """The time [s] from the µs that `pattern` finds in a line of a kernel file; None if there is no such line."""
-    try:
-        found = re.search(pattern, path.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) / 1e6 if found else None
-
-
-def quota_cores() -> float | None:
-    """The container's quota as a number of cores; None without a quota."""
-    try:
-        quota, period = CPU_MAX.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):  # the file says "max" if there is no quota
-        return None
+def _cpu_times() -> list[Any]:
+    """The times of the whole machine; those of each of our cores, if there are others."""
+    online = cpu.online()
+    if not (ours := set(affinity.cores())) or ours.issuperset(online):
+        return [psutil.cpu_times()]
+    each: list[Any] = psutil.cpu_times(percpu=True)
+    if len(each) != len(online):  # a container that shows only its own cores
+        return each
+    return [times for number, times in zip(online, each, strict=True) if number in ours]
 
 
 def crowding(others: float, threads: int) -> float:
-    """How many cores our `threads` threads lack while others keep `others` cores busy."""
-    return max(0.0, others + threads - (os.cpu_count() or 1))
+    """How many cores our `threads` threads lack while others keep `others` cores busy.
+
+    Others first run where no thread of ours runs. Beside a thread of ours, on the same physical core, they take half of
+    this core. If no core is left at all, they take what they use.
+    """
+    logical = affinity.usable_cores()
+    physical = min(logical, cpu.physical_cores(affinity.cores()) or logical)
+    beside = max(0.0, others - max(0, physical - threads))
+    instead = max(0.0, others + threads - logical)
+    return instead + max(0.0, beside - instead) / 2
 
 
 def starved(missing_cores: float | None, threads: int) -> bool:

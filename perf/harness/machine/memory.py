@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from perf.harness.machine import cgroup
 from perf.harness.machine.devices import Device, describe
 
 # psutil reports neither the peak that can be reset (VmHWM), nor exactly the memory that RLIMIT_DATA counts (VmData).
@@ -83,8 +84,9 @@ def free_bytes(device: Device) -> int | None:
 
 
 def available_bytes() -> int:
-    """The memory of the host that programs can have without swapping [bytes]."""
-    return int(psutil.virtual_memory().available)
+    """The memory of the host that this process can have without swapping, and without being ended [bytes]."""
+    free, left = int(psutil.virtual_memory().available), cgroup.memory_left_bytes()
+    return free if left is None else min(free, left)
 
 
 def searchable_bytes(device: Device, most: int | None) -> int | None:
@@ -136,7 +138,7 @@ def bounded_memory(device: Device, most: int | None = None) -> Iterator[None]:
         return
     import resource  # Windows has none
 
-    available = psutil.virtual_memory().available
+    available = available_bytes()
     if most is not None:
         available = min(available, most + max(most, PROMISED_BYTES))
         torch.ones(SHARED_ELEMENTS).sum()  # start the threads now: a thread that fails to start later ends the process

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perf.harness.machine import cpu
-from perf.harness.machine.load import quota_cores
+from perf.harness.machine.cgroup import quota_cores
 
 # In the order of the guide. The C library's own allocator gives memory back at once, and asks for it again.
 LIBRARIES = ("tcmalloc", "tcmalloc_minimal", "jemalloc")

@@ -68,6 +68,8 @@ def _steps(models: Iterable[str], sizes: Iterable[int] | None) -> Iterator[tuple
 def main() -> int:
     asked = json.load(sys.stdin)
     sys.path[:0] = [str(CHECKOUT), *asked["path"]]
+    import perf  # noqa: F401  # before torch
+
     with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is not the answer
         answer = _times(asked)
     print(json.dumps(answer))
@@ -82,8 +84,8 @@ def _times(asked: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
+    from perf.harness.machine.affinity import cores
     from perf.harness.machine.cpu import loaded_allocator, physical_cores
-    from perf.harness.machine.identity import cores
 
     most = min(torch.get_num_threads(), physical_cores(cores()) or torch.get_num_threads())
     times: dict[int, list[float]] = {threads: [] for threads in asked["threads"] or counts(most)}

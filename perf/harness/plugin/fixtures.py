@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from perf.harness.machine import devices, memory
-from perf.harness.machine.identity import cores
+from perf.harness.machine.affinity import cores
 from perf.harness.measurement.bench import Bench
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.measurement.side_by_side.link import SideLost

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from perf.harness.machine.identity import cores
+from perf.harness.machine.affinity import cores
 from perf.harness.measurement.side_by_side.listing import Listed, lacking, listed
 from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared
 from perf.harness.measurement.side_by_side.schedule import Gate

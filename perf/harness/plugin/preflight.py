@@ -19,7 +19,7 @@ import data
 from data import DataError
 from model import RecipeError
 from perf.harness.machine import devices
-from perf.harness.machine.identity import usable_cores
+from perf.harness.machine.affinity import usable_cores
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, GATE, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import project, stock, tuned_cpu

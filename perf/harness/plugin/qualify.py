@@ -15,9 +15,9 @@ import torch
 from _pytest.junitxml import xml_key
 
 from perf.harness.machine import devices, memory
+from perf.harness.machine.affinity import cores, usable_cores
 from perf.harness.machine.devices import Device
 from perf.harness.machine.hardware import hardware
-from perf.harness.machine.identity import cores, usable_cores
 from perf.harness.measurement.checks import faults, probes
 from perf.harness.measurement.checks.attempt import USUAL, Attempt
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted, Read

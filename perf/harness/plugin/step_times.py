@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from perf.harness.machine import affinity
 from perf.harness.measurement import thread_count
 from perf.harness.options import Settings, SettingsError
 
@@ -34,7 +35,8 @@ def step_times(settings: Settings, option: str, threads: int | None = None) -> S
         "threads": [threads] if threads else None,
     }
     command = [sys.executable, "-P", str(Path(thread_count.__file__).resolve())]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
+    with affinity.inherited():
+        done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
     if done.returncode != 0:
         why = (done.stderr.strip() or f"its process ended with exit code {done.returncode}").splitlines()[-1]
         raise SettingsError(f"{option}: {why}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from perf.harness.machine import identity
+from perf.harness.machine import affinity
 from perf.harness.machine.tuning import tuning
 from perf.harness.options import Settings, SettingsError
 from perf.harness.plugin.step_times import StepTimes, step_times
@@ -28,7 +28,7 @@ def tuned(config: pytest.Config, settings: Settings) -> tuple[Settings, dict[str
     the tuning. Raises SettingsError for options that exclude it.
     """
     _check(settings)
-    chosen = tuning(identity.cores())
+    chosen = tuning(affinity.cores())
     usual = torch.get_num_threads()
     print(f"{FLAG}: {2 * PAIRS} processes try what it is worth …", file=sys.stderr, flush=True)
     plain, better = [], []
@@ -72,10 +72,9 @@ def _gains(plain: StepTimes, better: StepTimes) -> list[float]:
 def _enter(cores: Sequence[int], variables: Mapping[str, str]) -> partial[None]:
     """Bind this process to `cores`, and set the `variables`; returns a function that undoes both."""
     before = {name: os.environ.get(name) for name in variables}
-    bound = identity.cores()
+    bound = affinity.cores()
     os.environ.update(variables)
-    if cores:
-        os.sched_setaffinity(0, cores)
+    affinity.move_to(cores)
     return partial(_leave, bound, before)
 
 
@@ -85,5 +84,4 @@ def _leave(cores: Sequence[int], variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    if cores:
-        os.sched_setaffinity(0, cores)
+    affinity.move_to(cores)

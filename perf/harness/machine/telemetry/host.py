@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 import psutil
 
-from perf.harness.machine import load
+from perf.harness.machine import cgroup, load, memory
 from perf.harness.machine.telemetry.source import Values
 
 # psutil does not read this file. Linux kernel documentation, accounting/psi: the time since boot for which some task
@@ -30,14 +31,14 @@ class Host:
         """
         found: Values = {
             "others_s": load.foreign_cpu_s(),
-            "withheld_s": load.withheld_s(),
-            "quota_cores": load.quota_cores(),
+            "withheld_s": cgroup.withheld_s(),
+            "quota_cores": cgroup.quota_cores(),
             "memory_stalled_s": memory_stalled_s(),
         }
         with contextlib.suppress(*UNKNOWN):
             found["load_average"] = psutil.getloadavg()[0]
         with contextlib.suppress(*UNKNOWN):
-            found["memory_available_bytes"] = psutil.virtual_memory().available
+            found["memory_available_bytes"] = memory.available_bytes()
         with contextlib.suppress(*UNKNOWN):
             found["steal_s"] = psutil.cpu_times().steal
         with contextlib.suppress(*UNKNOWN):  # None or 0 if the machine reports no clock
@@ -47,4 +48,8 @@ class Host:
 
 def memory_stalled_s() -> float | None:
     """Seconds since boot for which some task waited for memory; None if the kernel does not count them."""
-    return load.counted_s(MEMORY_PRESSURE, r"^some .*\btotal=(\d+)$")
+    try:
+        found = re.search(r"^some .*\btotal=(\d+)$", MEMORY_PRESSURE.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) / 1e6 if found else None

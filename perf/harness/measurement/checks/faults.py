@@ -21,6 +21,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from perf.harness.machine import affinity
 from perf.harness.machine.telemetry.reasons import Reason
 from perf.harness.machine.telemetry.source import Source, Values
 from perf.harness.measurement.checks.counters import Counts, NotCounted, Read
@@ -109,7 +110,8 @@ def foreign_load(cores: int) -> Iterator[None]:
     pids: list[int] = []
     try:
         for _ in range(cores):
-            made = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
+            with affinity.inherited():
+                made = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
             pids.append(int(made.stdout))
         yield
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from data import WORKERS, Batch
-from perf.harness.machine import identity
+from perf.harness.machine import affinity
 from perf.harness.machine.devices import synchronizer
 from perf.harness.measurement import traffic
 from perf.harness.measurement.calls import device_timer, laps, warm_up
@@ -84,7 +84,7 @@ class Loader:
 
 def loaders() -> list[Loader]:
     """The real ones: no worker; 1, 2, 4, … workers, at most one per core and MOST_WORKERS."""
-    most = min(identity.usable_cores(), MOST_WORKERS)
+    most = min(affinity.usable_cores(), MOST_WORKERS)
     counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     return [Loader("dataloader"), *(Loader("workers", count) for count in counts)]
 

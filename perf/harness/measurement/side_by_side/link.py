@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perf.harness.machine import affinity
 from perf.harness.machine.load import cpu_s, end_descendants
 from perf.harness.measurement.side_by_side import worker
 
@@ -52,15 +53,16 @@ class Link:
 
     def __init__(self, command: Sequence[str], start: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=None if env is None else dict(env),
-                start_new_session=True,
-                bufsize=0,
-            )
+            with affinity.inherited():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=None if env is None else dict(env),
+                    start_new_session=True,
+                    bufsize=0,
+                )
         except OSError as error:
             raise SideLost(f"{command[0]} cannot be started: {error.strerror}") from None
         self._said = b""  # the end of what the worker has printed

@@ -12,7 +12,7 @@ from typing import Any
 import data
 from model import Recipe
 from perf.harness.machine import devices
-from perf.harness.machine.identity import cores
+from perf.harness.machine.affinity import cores
 from perf.harness.measurement.side_by_side.link import Link
 from perf.harness.measurement.side_by_side.pair import BASE, HEAD, Compared, Round
 from perf.harness.measurement.side_by_side.schedule import Gate, Watcher
