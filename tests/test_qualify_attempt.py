@@ -340,6 +340,8 @@ def test_a_device_that_slowed_itself_down_fails_when_it_does_so_again(attempt, s
     one.throttled(probe, 0.005)
     assert one.result.verdict is verdict
     assert one.result.reason.startswith(says)
+    if verdict is not PASS:  # both measurements are kept
+        assert (one.result.value, one.result.again) == (1.0, float(seen[1] is HOT))
     if seen[0]:
         assert one.result.details["throttled_sw_power_cap_share"] == 1.0  # told, and no failure by itself
 
@@ -478,5 +480,6 @@ def test_a_verdict_of_the_hardware_keeps_no_rate_of_three_measurements(attempt, 
     one.share(probe, 0.97, "healthy")
     assert (one.result.value, one.result.again, one.result.third) == (1.0, 0.5, 1.1)
     one.throttled(probe, 0.005)
-    assert one.failed and one.result.others == []
+    assert one.failed and one.result.unit == "of the time"
+    assert one.result.others == [(1.0, None, None)]  # that of the second measurement, and no rate
     assert (one.result.third_low, one.result.third_high) == (None, None)

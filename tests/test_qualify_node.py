@@ -100,11 +100,11 @@ def test_a_reading_has_the_clocks_of_this_system():
 class Judged(types.SimpleNamespace):
     """What a check says: the last call."""
 
-    def at_most(self, value, unit, bar, source, reason="", note=""):
-        self.said = ("PASS" if value <= bar else "FAIL", value, reason)
+    def at_most(self, value, unit, bar, source, reason="", note="", again=None):
+        self.said, self.again = ("PASS" if value <= bar else "FAIL", value, reason), again
 
-    def unclear(self, reason, value, unit, bar):
-        self.said = ("INCONCLUSIVE", value, reason)
+    def unclear(self, reason, value, unit, bar, *, again):
+        self.said, self.again = ("INCONCLUSIVE", value, reason), again
 
     def unsupported(self, reason):
         self.said = ("UNSUPPORTED", None, reason)
@@ -132,11 +132,13 @@ def day(monkeypatch):
     [(0.0, 0.0, "PASS"), (0.05, 0.0, "PASS"), (-3600.0, 0.0, "INCONCLUSIVE"), (1.0, 0.01, "FAIL")],
 )
 def test_a_clock_that_was_set_is_no_fault_and_one_that_runs_faster_is(day, ahead, faster, verdict):
+    """Both measurements of one that differs are kept."""
     check = Judged(variant="drift", device=Device("cpu"), fault="", began=Reading.now())
     day.now, day.ahead, day.faster = 100.0, ahead, faster
     test_clock.test_clock(check)
     assert check.said[0] == verdict
     assert (check.said[1] > MOST_PPM) == (verdict != "PASS")
+    assert check.again == (None if verdict == "PASS" else pytest.approx(1e6 * faster, abs=0.01))
 
 
 def test_a_planted_clock_is_one_per_cent_faster(day):

@@ -179,12 +179,13 @@ class Attempt:
             return
         if len(self._spans) == 1:
             self._measured(measure)
+        again = share_with(HARDWARE, self._readings(1)) or 0.0
         bits = functools.reduce(operator.or_, (sample.values.get("reasons", 0) for sample in first))
         said = f"slowed itself down for {share:.1%} of the time ({', '.join(names(bits & HARDWARE))})"
-        if (share_with(HARDWARE, self._readings(1)) or 0.0) > bar:
-            self.fail(f"{said}, and again when measured a second time", share, "of the time")
+        if again > bar:
+            self.fail(f"{said}, and again when measured a second time", share, "of the time", again=again)
         elif not self.failed:  # a device that is too slow keeps that reason
-            self.unclear(f"{said}, and not when measured again", share, "of the time")
+            self.unclear(f"{said}, and not when measured again", share, "of the time", again=again)
 
     @property
     def _facts(self) -> Mapping[str, Scalar]:
@@ -265,8 +266,14 @@ class Attempt:
         """Add to the reason which component of this device explains the failure."""
         self.result = explained(self.result, checks)
 
-    def at_most(self, value: float, unit: str, bar: float, source: str, reason: str = "", note: str = "") -> None:
-        """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL."""
+    def at_most(
+        self, value: float, unit: str, bar: float, source: str, reason: str = "", note: str = "",
+        again: float | None = None,
+    ) -> None:  # fmt: skip
+        """Judge a value that is exact, or wrong in the same way each time: one measurement beyond the bar is a FAIL.
+
+        `again` is what another measurement found, if there was one.
+        """
         verdict = CheckVerdict.PASS if value <= bar else CheckVerdict.FAIL
         self.result = replace(
             self.result,
@@ -278,6 +285,7 @@ class Attempt:
             want=str(Want.LESS),
             reason=reason,
             note=note,
+            again=again,
         )
 
     def golden(self, digest: int, training: str) -> None:
@@ -289,23 +297,26 @@ class Attempt:
         found = f"{digest:016x}"
         self.result = golden(self.result, found, key, self.spec)
 
-    def fail(self, reason: str, value: float | None = None, unit: str = "") -> None:
-        """FAIL for a reason that needs no bar."""
-        self._without_bar(CheckVerdict.FAIL, reason, value, unit)
+    def fail(self, reason: str, value: float | None = None, unit: str = "", *, again: float | None = None) -> None:
+        """FAIL for a reason that needs no bar. `again` is what a second measurement found."""
+        self._without_bar(CheckVerdict.FAIL, reason, value, unit, again)
 
     def unclear(
-        self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None, source: str = ""
-    ) -> None:
+        self, reason: str, value: float | None = None, unit: str = "", bar: float | None = None, source: str = "",
+        *, again: float | None = None,
+    ) -> None:  # fmt: skip
         """INCONCLUSIVE. If there is a `bar`, a value above it says nothing about the machine."""
-        self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit)
+        self._without_bar(CheckVerdict.INCONCLUSIVE, reason, value, unit, again)
         self.result = replace(self.result, bar=bar, bar_source=source, want="" if bar is None else str(Want.LESS))
 
-    def _without_bar(self, verdict: CheckVerdict, reason: str, value: float | None, unit: str) -> None:
+    def _without_bar(
+        self, verdict: CheckVerdict, reason: str, value: float | None, unit: str, again: float | None
+    ) -> None:
         """Replace an earlier verdict, whose interval and bar belong to another metric."""
-        numbers = ("again", "again_low", "again_high", "third", "third_low", "third_high")
+        numbers = ("again_low", "again_high", "third", "third_low", "third_high")
         nothing = dict.fromkeys(("low", "high", "bar", *numbers))
         kept = replace(self.result, bar_source="", want="", **nothing)  # type: ignore[arg-type]
-        self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason)
+        self.result = replace(kept, verdict=verdict, value=value, unit=unit, reason=reason, again=again)
 
     def unsupported(self, reason: str) -> None:
         """UNSUPPORTED: it cannot be measured here."""
