@@ -4,6 +4,7 @@ import pytest
 
 from perf.harness.measurement.checks import steps
 from perf.harness.measurement.checks.attempt import Attempt
+from perf.harness.record.run import finite
 
 BATCH_SIZE = 64
 BAR = 1.2
@@ -24,7 +25,9 @@ def test_loader(check: Attempt) -> None:
     work = check.plan.workload(check.device.name, BATCH_SIZE, None)
     sleeps = check.fault == "sleep"
     if check.variant == "stall":
-        check.time(lambda: steps.stall(work, sleeps))
+        supplied = [one for one in check.done if (one.name, one.device) == ("loader supply", check.device.name)]
+        workers = finite(supplied[0].details.get("workers")) if supplied else None
+        check.time(lambda: steps.stall(work, sleeps, None if workers is None else int(workers)))
     elif check.variant == "supply":
         check.rate(lambda: steps.supply(work, sleeps), "samples/s")
     else:

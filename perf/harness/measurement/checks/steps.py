@@ -90,11 +90,16 @@ def loaders() -> list[Loader]:
 
 
 def supply(work: Workload, sleeps: bool) -> Measured:
-    """The samples per second of the fastest real loader. The note has the rates of all, in those of a training step."""
+    """The samples per second of the fastest real loader, and the number of its `workers`, 0 for none.
+
+    The note has the rates of all loaders, in those of a training step.
+    """
     taken = statistics.median(rate(work, sleeps=False).values)
     rates = {loader: _rates(work, loader, sleeps, PIPELINE_S) for loader in loaders()}
     said = ", ".join(f"{loader} {statistics.median(found) / taken:.2g}" for loader, found in rates.items())
-    return Measured(tuple(rates[_fastest(rates)]), f"{said} of what the training step takes")
+    fastest = _fastest(rates)
+    workers = fastest.workers if fastest.pipeline == "workers" else 0
+    return Measured(tuple(rates[fastest]), f"{said} of what the training step takes", details={"workers": workers})
 
 
 def resident(work: Workload, sleeps: bool) -> Measured:
@@ -103,9 +108,15 @@ def resident(work: Workload, sleeps: bool) -> Measured:
     return Measured(tuple(one / taken for one in _rates(work, Loader("resident"), sleeps, PIPELINE_S)))
 
 
-def stall(work: Workload, sleeps: bool) -> Measured:
-    """The 99th percentile of the waits of a training loop for a batch of the fastest real loader, by block [s]."""
-    loader = _fastest({loader: _rates(work, loader, sleeps, CHOICE_S) for loader in loaders()})
+def stall(work: Workload, sleeps: bool, workers: int | None = None) -> Measured:
+    """The 99th percentile of the waits of a training loop for a batch of the fastest real loader, by block [s].
+
+    `workers` are those of the fastest loader, 0 for none; None if it is still to be found.
+    """
+    if workers is None:
+        loader = _fastest({loader: _rates(work, loader, sleeps, CHOICE_S) for loader in loaders()})
+    else:
+        loader = Loader("workers", workers) if workers else Loader("dataloader")
     trainee, waits = work.trainee(), []
     trainee.model.train()
     with _batches(work, loader, sleeps) as load:
