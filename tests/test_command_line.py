@@ -165,6 +165,23 @@ def test_a_brief_report_has_the_table_of_machines_only(good, tmp_path, capsys):
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("machines", "arguments", "brief", "says"),
+    [
+        (10, [], False, ""), (11, [], True, "only the table, of more than 10 machines; --no-brief prints all"),
+        (11, ["--no-brief"], False, ""), (11, ["--brief"], True, ""), (11, ["--format=csv"], False, ""),
+    ],
+)  # fmt: skip
+def test_a_report_of_many_machines_is_brief(tmp_path, capsys, machines, arguments, brief, says):
+    records = [tmp_path / f"{number}.json" for number in range(machines)]
+    for path in records:
+        path.write_bytes(QUALIFICATION.read_bytes())
+    assert main(["report", *map(str, records), *arguments]) == 0
+    told = capsys.readouterr()
+    assert (told.out.count("\n") < 40) == brief
+    assert says in told.err and bool(says) == bool(told.err)
+
+
 def test_a_spec_is_no_run_and_is_told_where_it_belongs(tmp_path, capsys):
     spec = tmp_path / "spec.json"
     spec.write_text('{"stepwatch_spec": 2, "references": []}')

@@ -18,6 +18,9 @@ from perf.harness.verdict.rejudged import rejudged
 from perf.harness.verdict.tally import standing_exit
 from perf.here import offline
 
+# Qualifications in one report: a page of each of more is longer than anybody reads.
+MANY = 10
+
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
@@ -41,7 +44,9 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="github: Markdown (default: %(default)s)")
     parser.add_argument(
-        "--brief", action="store_true", help="of several qualifications, print the table of the machines only"
+        "--brief",
+        action=argparse.BooleanOptionalAction,
+        help=f"of several qualifications, print the table of the machines only (default: of more than {MANY})",
     )
     add_output(parser)
     parser.set_defaults(run=_report)
@@ -62,16 +67,25 @@ def _report(arguments: argparse.Namespace) -> int:
     if unread and not (runs and all(run.qualification for run in runs)):
         raise unread[0]
     page = {"format": arguments.format, "width": width(arguments.output)}
-    if arguments.brief:
+    brief = _is_long(runs, arguments) if arguments.brief is None else arguments.brief
+    if brief:
         text = fleet(_qualifications(runs, arguments.format, arguments.reference), **page)
     else:
         text = render(runs, reference=arguments.reference, **page)
     deliver(text, arguments.output, format=arguments.format)
+    if brief and arguments.brief is None:
+        print(f"{offline()}: only the table, of more than {MANY} machines; --no-brief prints all", file=sys.stderr)
     for why in unread:
         print(one_line(f"{offline()}: not in this report: {why}"), file=sys.stderr)
     if unread:
         return EXIT_USAGE
     return 0 if spec is None else standing_exit(run.qualification.standing for run in runs if run.qualification)
+
+
+def _is_long(runs: Sequence[Run], arguments: argparse.Namespace) -> bool:
+    """Whether a report for people would have a page for each of too many machines."""
+    for_people = arguments.format not in ("csv", "json") and arguments.reference is None
+    return for_people and len(runs) > MANY and all(run.qualification for run in runs)
 
 
 def _qualifications(runs: Sequence[Run], format: str, reference: str | None) -> Sequence[Run]:
