@@ -53,6 +53,8 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(cgroup, "memory_limit_bytes", lambda: None)
     monkeypatch.setattr(cpu, "CPUS", tmp_path / "cpus")
     monkeypatch.setattr(hardware, "CONTAINERS", {tmp_path / "dockerenv": "docker"})
+    monkeypatch.setattr(hardware, "OF_SYSTEMD", tmp_path / "of_systemd")
+    monkeypatch.delenv(hardware.IN_KUBERNETES, raising=False)
     return tmp_path
 
 
@@ -68,6 +70,20 @@ def test_a_machine_is_identified_down_to_its_firmware(machine):
     assert found["memory modules"] == "2 × 65536 MiB Registered-DDR5"
     assert (found["network"], found["container"]) == ("eth0", "docker")
     assert (found["cgroup CPU limit [cores]"], found["cgroup memory limit [bytes]"]) == (1.5, "none")
+
+
+@pytest.mark.parametrize(
+    ("files", "pod", "kind"),
+    [(["dockerenv"], False, "docker"), (["dockerenv"], True, "kubernetes docker"), ([], True, "kubernetes"),
+     (["of_systemd"], False, "lxc")],
+)  # fmt: skip
+def test_a_container_is_known_by_what_it_has(machine, monkeypatch, files, pod, kind):
+    (machine / "dockerenv").unlink()
+    for name in files:
+        (machine / name).write_text("lxc\n")
+    if pod:
+        monkeypatch.setenv(hardware.IN_KUBERNETES, "10.0.0.1")
+    assert hardware.host([0, 1]).known["container"] == kind
 
 
 def test_what_cannot_be_read_has_its_reason(machine, monkeypatch):

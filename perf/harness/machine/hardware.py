@@ -5,6 +5,7 @@ Nothing here needs root. What cannot be read has its reason instead.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -27,7 +28,11 @@ OF_DMI = {
 MEMINFO, COMMAND_LINE = Path("/proc/meminfo"), Path("/proc/cmdline")
 SMT = cpu.CPUS / "smt/active"
 MODULES, NETWORK = Path("/sys/devices/system/edac/mc"), Path("/sys/class/net")
-CONTAINERS = {Path("/.dockerenv"): "docker", Path("/run/.containerenv"): "podman"}
+# What containers have at their root, and what Kubernetes and systemd tell the processes in one.
+CONTAINERS = {
+    Path("/.dockerenv"): "docker", Path("/run/.containerenv"): "podman", Path("/.singularity.d"): "apptainer",
+}  # fmt: skip
+IN_KUBERNETES, OF_SYSTEMD = "KUBERNETES_SERVICE_HOST", Path("/run/systemd/container")
 # What says whose machine it is: left out of anonymous records.
 PRIVATE = ("serial", "board serial", "UUID", "PCI address", "network", "kernel command line")
 ROOT_ONLY = "only root may read it"
@@ -84,7 +89,7 @@ def host(cores: Sequence[int]) -> Facts:
     found.read("kernel command line", COMMAND_LINE)
     found.add("memory modules", _modules(), "no EDAC driver lists them, and only root may read the firmware's list")
     found.add("network", ", ".join(_interfaces()), f"this system has no {NETWORK}")
-    found.add("container", next((name for file, name in CONTAINERS.items() if file.exists()), None), "none is known")
+    found.add("container", _container(), "none is known")
     found.known["cgroup CPU limit [cores]"] = cgroup.quota_cores() or "none"
     found.known["cgroup memory limit [bytes]"] = cgroup.memory_limit_bytes() or "none"
     return found
@@ -108,6 +113,13 @@ def hardware(
     """The facts of the host and of each accelerator, by name; without those of PRIVATE if `anonymous`."""
     found = {"host": host(cores)} | {device.name: gpu(device) for device in devices if device.asynchronous}
     return {name: facts.as_record(anonymous) for name, facts in found.items()}
+
+
+def _container() -> str:
+    """The kind of container, `kubernetes docker` if one is in the other; "" if none is known."""
+    known = ["kubernetes"] * (IN_KUBERNETES in os.environ)
+    known += [name for file, name in CONTAINERS.items() if file.exists()]
+    return " ".join(known) or cpu.text_of(OF_SYSTEMD)
 
 
 def _sockets(cores: Sequence[int]) -> int | None:
