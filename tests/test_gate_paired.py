@@ -284,7 +284,7 @@ def test_the_mean_time_accuses_and_does_not_acquit():
     assert verdict_of(decide("b", launches(calm, calm, [0.3, 0.0] * 3), Rule(1))) is None  # it may be a wait
     assert verdict_of(decide("b", launches([-one for one in slow], calm, slow), Rule(1))) is None
     leans = [0.12, 0.20, 0.31, 0.10]
-    assert leaning(launches(calm[:4], calm[:4], leans), Rule(10)).startswith("probably slower: ")
+    assert leaning(launches(calm[:4], calm[:4], leans), Rule(10)).startswith("probably slower (mean time +20.0%): ")
     assert leaning(launches(calm[:4], calm[:4], [-one for one in leans]), Rule(10)) == ""
     quiet, noisy = (give_up("b", launches(calm, calm, one), Rule(1), "") for one in (calm, loud))
     assert quiet.smallest_detectable == noisy.smallest_detectable
@@ -317,9 +317,11 @@ def test_without_launches_nothing_is_known_and_nothing_decided():
     ("wall", "says"),
     [
         ([0.12, 0.20, 0.31, 0.10],
-         "probably slower: unchanged code differs so much in 1 of 55 gates, and SLOWER takes 1 of 20,408"),
+         "probably slower (wall time +20.0%): with unchanged code, that happens in 1 of 55 gates, "
+         "and SLOWER needs 1 of 20,408"),
         ([-0.12, -0.20, -0.31, -0.10],
-         "probably faster: unchanged code differs so much in 1 of 55 gates, and FASTER takes 1 of 20,408"),
+         "probably faster (wall time -16.7%): with unchanged code, that happens in 1 of 55 gates, "
+         "and FASTER needs 1 of 20,408"),
         ([0.12, 0.40, 0.00, 0.10], ""),  # it varies too much
         ([0.12, 0.20, 0.31], ""),  # of so few, nothing is known
         ([0.10, 0.10, 0.10, 0.10], ""),  # that is a verdict

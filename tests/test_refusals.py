@@ -1,5 +1,6 @@
 """A user's own training: what cannot be measured is refused beforehand, with the lines to write."""
 
+import os
 import re
 import sys
 from types import SimpleNamespace
@@ -527,3 +528,40 @@ def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(
     result.stderr.fnmatch_lines([f"ERROR: {pytester.path}/pytest.ini: there is no option perf_batch_sizes; *"])
     (pytester.path / "pytest.ini").write_text("[pytest\n")
     assert perf(STEP, "--collect-only", quick=False).ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("-ra --perf-batch-size=8", "addopts has --perf-batch-size=8, but pytest reads the addopts of Stepwatch here: "
+         "write the setting perf_batch_size = 8 instead"),
+        ("--perf-full", "*write the setting perf_full = yes instead"),
+        ("--benchmark-min-rounds=3", "*: type it, or set PYTEST_ADDOPTS"),
+        ("-k 'unclosed", "*No closing quotation"),
+    ],
+)  # fmt: skip
+def test_options_that_a_project_has_for_every_run_are_not_ignored(perf, pytester, typed, says):
+    (pytester.path / "pytest.ini").write_text(f"[pytest]\naddopts = {typed}\n")
+    result = perf(STEP, "--collect-only", quick=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{says.replace('[', '[[]')}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("pytest.ini", "[pytest]\npythonpath = lib src\n"),
+     ("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["lib", "src"]\n')],
+)  # fmt: skip
+def test_the_search_path_of_the_project_counts_in_every_process(perf, pytester, monkeypatch, name, setting):
+    """Also if pytest is called in a folder below the file's."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (pytester.path / name).write_text(setting)
+    package = pytester.mkdir("src") / "nets"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "mine.py").write_text(HEAD + NET + "    def forward(self, x):\n"
+                                     "        return self.b(torch.relu(self.a(x.flatten(1))))\n")  # fmt: skip
+    monkeypatch.chdir(pytester.mkdir("below"))
+    result = perf(STEP, "--perf-device=cpu", "--perf-model=nets.mine:Net", "--perf-passes=2")
+    result.assert_outcomes(passed=1)
+    assert "PYTHONPATH" not in os.environ and str(package.parent) not in sys.path

@@ -324,7 +324,7 @@ def test_of_training_and_inference_the_deciding_sentence_is_about_training_and_s
 
 def test_a_run_without_benchmarks_says_so():
     assert render([run()]) == "Stepwatch\n\nNothing was measured."
-    why = "Nothing was measured, as a result takes all 4 passes, and the run ended before the last one."
+    why = "Nothing was measured: each result needs all 4 passes, and the run ended before the last one."
     assert (why in render([replace(run(), complete=False, perf={"passes": 4})])) is True
     for whole, passes in ((True, 4), (False, 1), (False, None), (False, "4")):
         assert "Nothing was measured." in render([replace(run(), complete=whole, perf={"passes": passes})])

@@ -82,6 +82,7 @@ def resolved(config: pytest.Config) -> Plan:
     _check_plugins(config)
     typed = {option.name: _typed(config.getoption(option.flag)) for option in OPTIONS}
     ini, ini_file = project.settings(config)
+    project.search(config)
     if (here := str(config.invocation_params.dir)) not in sys.path:
         sys.path.append(here)  # for `--perf-model=package.module:factory`
     try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,10 @@ def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
     pytest reads Stepwatch's own file. If it was called from another project, that project's file counts. Raises
     pytest.UsageError for a file that cannot be read, or a name that is no option.
     """
-    if config.inipath is None or config.inipath.parent != CHECKOUT or home(config) == config.rootpath:
+    if not _is_elsewhere(config):
         return {option.name: config.getini(option.ini) for option in OPTIONS}, str(config.inipath or "the ini file")
     given, file = _first(home(config))
+    _check_typed(given, file)
     known = {option.ini: option.name for option in OPTIONS}
     for name in given:
         if name.startswith("perf_") and name not in known:
@@ -52,9 +56,59 @@ def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
     return found, str(file or "the ini file")
 
 
+def search(config: pytest.Config) -> None:
+    """Search the project's `pythonpath` in this process and in those that it starts, as pytest does it for its tests.
+
+    Raises pytest.UsageError for a file that cannot be read.
+    """
+    given, file = _first(home(config)) if _is_elsewhere(config) else ({}, None)
+    if file is None or not (folders := _words(given.get("pythonpath", ""))):
+        return
+    found = [str((file.parent / folder).resolve()) for folder in folders]
+    sys.path[:0] = found
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*found, *filter(None, [before])])
+    config.add_cleanup(partial(_forget, found, before))
+
+
+def _forget(folders: Sequence[str], before: str | None) -> None:
+    """Search `folders` no longer, and give PYTHONPATH the value `before`."""
+    sys.path[:] = [folder for folder in sys.path if folder not in folders]
+    if before is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
 def values(file: Path) -> dict[str, str]:
     """The values of one ini file by their names in it. Raises pytest.UsageError for a file that cannot be read."""
     return {name: _text(value) for name, value in _read(file, FILES.get(file.name, "")).items()}
+
+
+def _is_elsewhere(config: pytest.Config) -> bool:
+    """Whether pytest was called from another project, and has read Stepwatch's own file."""
+    return config.inipath is not None and config.inipath.parent == CHECKOUT and home(config) != config.rootpath
+
+
+def _check_typed(given: Mapping[str, Any], file: Path | None) -> None:
+    """Refuse options of the suite in the project's `addopts`, which pytest does not read from here."""
+    for word in _words(given.get("addopts", "")):
+        if word.startswith("--perf-"):
+            name, _, value = word.removeprefix("--").partition("=")
+            how = f"write the setting {name.replace('-', '_')} = {value or 'yes'} instead"
+        elif word.startswith("--benchmark-"):
+            how = "type it, or set PYTEST_ADDOPTS"
+        else:
+            continue
+        raise pytest.UsageError(f"{file}: addopts has {word}, but pytest reads the addopts of Stepwatch here: {how}")
+
+
+def _words(value: object) -> list[str]:
+    """The words of a setting that may be a list, or a text as it is typed. Raises pytest.UsageError."""
+    try:
+        return [str(one) for one in value] if isinstance(value, list) else shlex.split(str(value))
+    except ValueError as error:
+        raise pytest.UsageError(f"{value!r}: {error}") from None
 
 
 def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:

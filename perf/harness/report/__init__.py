@@ -87,7 +87,7 @@ def _too_early(runs: Sequence[Run]) -> str:
     """Why runs that ended early have no result of what they did measure."""
     passes = [run.perf.get("passes") for run in runs if not run.complete]
     several = [count for count in passes if isinstance(count, int) and count > 1]
-    return f", as a result takes all {several[0]} passes, and the run ended before the last one" if several else ""
+    return f": each result needs all {several[0]} passes, and the run ended before the last one" if several else ""
 
 
 def _required(runs: Sequence[Run]) -> str:

@@ -30,6 +30,10 @@ def why_unacceptable(run: Run) -> str | None:
     """Why `run` cannot be accepted as a baseline; None if it can."""
     if not run.fingerprint:
         return "it has no fingerprint, so its machine is unknown"
+    if run.gate:
+        return "a gate compared base with head; accept a run that measured"
+    if run.qualification:
+        return "a qualification judged the machine; accept a run that measured"
     if run.smoke:
         return "a smoke run is too short for a verdict"
     if partial := why_partial(run):

@@ -167,8 +167,9 @@ def leaning(launches: Sequence[Launch], rule: Rule) -> str:
         for verdict, one in ((Verdict.SLOWER, metric), (Verdict.FASTER, metric.mirrored())):
             level = rule.level(count, metric.title)
             if level < (chance := one.chance(rule)) < LEANING and (verdict is Verdict.SLOWER or metric.title != MEAN):
-                so_much = f"unchanged code differs so much in 1 of {1 / chance:,.0f} gates"
-                return f"probably {verdict.lower()}: {so_much}, and {verdict} takes 1 of {1 / level:,.0f}"
+                change = f"{metric.title} {math.expm1(metric.mean):+.1%}"
+                so_much = f"with unchanged code, that happens in 1 of {1 / chance:,.0f} gates"
+                return f"probably {verdict.lower()} ({change}): {so_much}, and {verdict} needs 1 of {1 / level:,.0f}"
     return ""
 
 

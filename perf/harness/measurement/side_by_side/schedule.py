@@ -37,6 +37,9 @@ from perf.harness.verdict.weights import Weight, frozen, weighed
 WEIGHED = "training_step"
 # What a launch and each of its cases take, as long as nobody knows [s]; measured with the reference network.
 GUESSED_START_S, GUESSED_CASE_S = 6.0, 3.5
+# Launches may take a fifth less than the last one: the first starts with cold files, and other programs come and go. So
+# much more than what is left may the look at the first case take: a budget that is given up has decided nothing.
+SLACK = 1.25
 
 
 class Watcher:
@@ -170,7 +173,9 @@ class Gate:
         for case in self.undecided:
             if self._until_look_s([*chosen, case]) <= self._left():
                 chosen.append(case)
-        return chosen or (self.undecided[:1] if not self._made else [])  # what it takes is a guess until then
+        first = self.undecided[:1]
+        hopeful = not self._made or self._until_look_s(first) <= SLACK * self._left()  # before any, it is a guess
+        return chosen or (first if hopeful else [])
 
     def _left(self) -> float:
         return self._budget_s - self.elapsed_s
