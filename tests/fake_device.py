@@ -64,7 +64,7 @@ def measurement(
         enabled=enabled,
         keep=found.update,
         on_round=on_round,
-        company=Company(device.clock, foreign_cpu_s),
+        company=Company(device.clock, foreign_cpu_s, lambda: None),
         energy_j=energy_j,
         clock=device.clock,
     )

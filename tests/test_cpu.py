@@ -43,6 +43,10 @@ def test_every_fact_is_read(system, monkeypatch):
     monkeypatch.setenv("OMP_PROC_BIND", "TRUE")
     monkeypatch.setenv("KMP_BLOCKTIME", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # a fact of its own: threads
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")  # products take three times as long
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     assert cpu.set_up([0, 1, 4]) == {
@@ -55,7 +59,8 @@ def test_every_fact_is_read(system, monkeypatch):
         "allocator": "glibc 2.36",
         "allocator_settings": "MALLOC_ARENA_MAX=2",
         "openmp": "libgomp libiomp5",
-        "openmp_settings": "KMP_BLOCKTIME=0 OMP_PROC_BIND=TRUE",
+        "openmp_settings": "KMP_BLOCKTIME=0 MKL_CBWR=COMPATIBLE NVIDIA_TF32_OVERRIDE=0 "
+        "OMP_PROC_BIND=TRUE ONEDNN_MAX_CPU_ISA=SSE41",
         "denormals": "kept",
     }
 

@@ -134,16 +134,18 @@ def test_the_cpu_time_of_another_process_is_the_kernels():
 
 
 def test_a_case_that_is_too_short_to_count_in_is_counted_from_an_earlier_reading_on():
-    """Others use half a core until 10 s, and two from then on."""
+    """Others use half a core until 10 s, and two from then on; the quota withholds a quarter of one."""
     now = 0.0
-    company = load.Company(lambda: now, lambda: 0.5 * min(now, 10.0) + 2.0 * max(now - 10.0, 0.0))
+    company = load.Company(lambda: now, lambda: 0.5 * min(now, 10.0) + 2.0 * max(now - 10.0, 0.0), lambda: now / 4)
 
     def case(begin, end):
         nonlocal now
         now = begin
         company.begin()
         now = end
-        return company.others_cores()
+        found = company.load()
+        assert found.withheld_cores in (None if found.others_cores is None else pytest.approx(0.25),)
+        return found.others_cores
 
     assert case(0.1, 0.2) is None  # nothing was seen before
     assert case(0.25, 0.3) == pytest.approx(0.5)  # since the object was made
@@ -154,6 +156,6 @@ def test_a_case_that_is_too_short_to_count_in_is_counted_from_an_earlier_reading
 
 def test_a_load_that_the_system_does_not_count_is_unknown():
     clock = iter([0.0, 1.0, 2.0])
-    company = load.Company(lambda: next(clock), lambda: None)
+    company = load.Company(lambda: next(clock), lambda: None, lambda: None)
     company.begin()
-    assert company.others_cores() is None
+    assert company.load() == load.Load(None, None)

@@ -219,6 +219,18 @@ def test_the_host_share_is_the_time_until_the_call_returns():
     assert made.found["overhead_s"] == pytest.approx(1.02e-3)
 
 
+def test_what_a_quota_withholds_is_missing_as_what_others_use(has_cores, monkeypatch):
+    """The quota withholds 0.9 of two cores: the times say how much of its time the container had."""
+    has_cores(2)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(device, STANDARD, asynchronous=False, foreign_cpu_s=lambda: 0.0)
+    made._company = load.Company(device.clock, lambda: 0.0, lambda: 0.9 * device.now)
+    made.run(lambda: device.launch(1e-3))
+    assert (made.found["others_cores"], made.found["withheld_cores"]) == (0.0, pytest.approx(0.9))
+    assert made.load.missing_cores(2) == pytest.approx(0.9) and made._starved
+
+
 def test_what_is_measured_aside_takes_about_two_seconds_for_each_size_at_most():
     device = AsyncDevice()
     made, _ = measurement(device)
@@ -315,7 +327,7 @@ def test_the_cold_start_covers_what_waiting_for_a_new_device_takes():
     found = {}
     made = Measurement(
         None, synchronize, STANDARD, asynchronous=True, enabled=True, keep=found.update, clock=device.clock,
-        company=load.Company(device.clock, lambda: None),
+        company=load.Company(device.clock, lambda: None, lambda: None),
     )  # fmt: skip
     made.cold_start(lambda: "network", first=lambda _: device.launch(0.9))
     assert found["cold_start_s"] == pytest.approx(1.0)

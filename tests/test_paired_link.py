@@ -153,6 +153,16 @@ def test_a_last_line_of_any_length_is_cut(start):
         link.ask("load", LIMIT_S)
 
 
+def test_a_wait_that_something_else_ends_ends_the_worker(start, monkeypatch):
+    """Its reply would be taken for that to the next request."""
+    link = start("time.sleep(60)")
+    link.request("anything")
+    monkeypatch.setattr(link, "_line", lambda limit_s: pytest.fail("another plugin's time limit"))
+    with pytest.raises(pytest.fail.Exception):
+        link.reply(LIMIT_S)
+    assert gone(link.pid)
+
+
 def test_a_worker_that_does_not_answer_is_ended_within_its_limit(start):
     link = start("print('thinking', file=sys.stderr, flush=True); reply({}); time.sleep(600)")
     link.request("load")

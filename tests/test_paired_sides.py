@@ -256,7 +256,8 @@ def test_an_unknown_ref_is_refused_with_its_option(project, opened):
 def test_a_ref_of_a_project_without_git_is_refused(tmp_path, monkeypatch, opened):
     (tmp_path / "lone_networks.py").write_text("factory = None\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(SideUnusable, match=r"^--perf-against: 'main' is no folder, and .* is in no git repository$"):
+    says = r"^--perf-against: 'main' is no folder, and .* is in no git repository; name a folder"
+    with pytest.raises(SideUnusable, match=says):
         opened(settled(model="lone_networks:factory", against="main"))
 
 

@@ -272,6 +272,18 @@ def test_a_repository_that_git_refuses_is_not_said_to_be_none(repository, monkey
         top_level(repository)
 
 
+def test_the_errors_of_git_before_its_last_one_are_told(repository, monkeypatch, tmp_path):
+    """As where the temporary disk is full."""
+    (tmp_path / "git").write_text(
+        "#!/bin/sh\necho 'hint: nothing' >&2\necho 'error: unable to write file: No space left on device' >&2\n"
+        "echo 'fatal: Could not reset index file' >&2\nexit 128\n"
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(RefError, match=r": unable to write file: No space left on device; Could not reset index file$"):
+        commit(repository, "HEAD")
+
+
 def test_a_machine_without_git_is_said_so(repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RefError, match=r"^git cannot be run: No such file or directory$"), worktree(repository, "HEAD"):

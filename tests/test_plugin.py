@@ -14,6 +14,7 @@ import torch
 
 from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
+from perf.harness.measurement.side_by_side.link import Link
 from perf.harness.plugin import hooks
 from perf.harness.record.run import Run
 from perf.harness.record.store import RunFile
@@ -215,7 +216,65 @@ def test_a_switched_off_pytest_benchmark_is_refused(pytester, monkeypatch):
     monkeypatch.chdir(ROOT)
     result = pytester.runpytest_inprocess("-p", "no:benchmark", "perf/")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: Stepwatch measures through pytest-benchmark, which is switched off*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: Stepwatch measures through pytest-benchmark, which is switched off (-p no:benchmark)"]
+    )
+
+
+def test_where_plugins_are_not_loaded_the_variable_that_says_so_is_named(pytester, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    result = pytester.runpytest_inprocess("-p", "no:benchmark", "perf/")
+    result.stderr.fnmatch_lines(["*switched off (PYTEST_DISABLE_PLUGIN_AUTOLOAD); unset it, or add -p pytest_bench*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--benchmark-min-rounds=3", "chooses rounds itself: --perf-rounds=N; leave it out"),
+        ("--benchmark-max-time=0.1", "chooses rounds itself: --perf-rounds=N; leave it out"),
+        ("--benchmark-warmup=on", "warms up until the times are steady; leave it out"),
+        ("--benchmark-timer=time.process_time", "measures wall time with a clock that waits for the device; leave *"),
+    ],
+)
+def test_how_pytest_benchmark_measures_is_not_chosen_in_vain(perf, option, says):
+    result = perf(STEP, "--perf-device=cpu", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: has no effect on Stepwatch, which {says}"])
+
+
+def test_a_histogram_without_what_draws_it_is_refused_at_once(perf, monkeypatch):
+    monkeypatch.setattr("perf.harness.plugin.stock.DRAW", ("pygal_is_not_here",))
+    result = perf(STEP, "--perf-device=cpu", "--benchmark-histogram=h")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-histogram: needs *: pip install pygal_is_not_here"])
+
+
+def test_a_link_to_the_checkout_is_the_checkout(perf, pytester):
+    """The benchmarks are found, no checks are among them, and the settings are those of the user's folder."""
+    (pytester.path / "link").symlink_to(ROOT)
+    (pytester.path / "pytest.ini").write_text("[pytest]\nperf_batch_size = 8\n")
+    there = (perf(path / "perf", "--collect-only", "-q", quick=False) for path in (ROOT, pytester.path / "link"))
+    plain, linked = ([line for line in one.outlines if "::" in line] for one in there)
+    assert [line.rpartition("/")[2] for line in linked] == [line.rpartition("/")[2] for line in plain]
+    assert any("cpu-bs8]" in line for line in plain)
+    perf(pytester.path / "link/perf/test_training_step.py", "--perf-device=cpu", "--perf-passes=2").assert_outcomes(
+        passed=1
+    )
+
+
+def test_a_folder_with_brackets_may_be_above(perf, monkeypatch):
+    """pytest takes no absolute path that has them: a worker gets its files as seen from the folder that it runs in."""
+    asked, ask = [], Link.ask
+
+    def seen(link, do, limit_s, **arguments):
+        asked.extend(arguments.get("arguments", []))
+        return ask(link, do, limit_s, **arguments)
+
+    monkeypatch.setattr(Link, "ask", seen)
+    perf(STEP, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
+    files = [argument for argument in asked if argument.endswith(STEP.name)]
+    assert len(files) == 2 and set(files) == {os.path.relpath(STEP)}
 
 
 def test_parallel_benchmarks_are_refused(pytester, digits_root):
@@ -520,7 +579,8 @@ def test_an_interrupt_at_an_instruction_without_a_line_leaves_the_report():
     assert caught.getrepr(funcargs=True)
 
 
-def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root):
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root, ends):
     command = [sys.executable, "-m", "pytest", str(PERF), "-v", "-p", "no:cacheprovider", "--perf-device=cpu", *QUICK]
     command += [
         f"--perf-data-root={digits_root}",
@@ -532,7 +592,7 @@ def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_ke
         for line in run.stdout:
             said.append(line)
             if "test_training_step[cpu-bs64] PASSED" in line:
-                run.send_signal(signal.SIGTERM)
+                run.send_signal(ends)
     text = "".join(said)
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert "PARTIAL: the run did not finish" in text

@@ -15,10 +15,12 @@ import pytest
 
 from perf.harness.machine.load import Company
 from perf.harness.measurement.rounds import Pass
-from perf.harness.measurement.side_by_side.link import SideSilent
+from perf.harness.measurement.side_by_side.link import Link, SideSilent
+from perf.harness.measurement.side_by_side.worker import OOM_SCORE
 from perf.harness.measurement.timetable import Timetable
 from perf.harness.options import PROFILES
 from perf.harness.plugin.measure import Measure
+from perf.harness.plugin.passes import InPasses
 from perf.harness.record.read import load
 from tests.conftest import PERF, QUICK, ROOT, STEP, kept, read, validator
 
@@ -468,7 +470,7 @@ def test_a_case_that_is_too_short_for_its_load_to_be_seen_has_that_of_the_time_b
 
     def look(company):
         now = 0.11 * next(looks)
-        company._seen.append((now, 0.5 * now))
+        company._seen.append((now, 0.5 * now, None))
         return company._seen[-1]
 
     monkeypatch.setattr(Company, "_read", look)
@@ -500,6 +502,42 @@ def test_what_belongs_to_passes_is_refused_where_it_would_be_ignored(perf, argum
     result = perf(STEP, *arguments)  # and --perf-rounds
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {says}"])
+
+
+def test_a_case_after_one_that_another_plugin_ended_has_its_own_times(perf, monkeypatch):
+    """As pytest-timeout does it: the reply to the first case is never read."""
+    asked, line, kept, keep = itertools.count(1), Link._line, [], InPasses._keep
+
+    def limited(link, limit_s):
+        if next(asked) == 6:  # a pass, two cases, its end, a pass, and the first case of the last pass
+            pytest.fail("Timeout (>13.0s) from pytest-timeout.")
+        return line(link, limit_s)
+
+    def keeps(way, item):
+        kept.append((item.name, way._replies[item.nodeid][-1]["info"]["batch_size"]))
+        return keep(way, item)
+
+    monkeypatch.setattr(Link, "_line", limited)
+    monkeypatch.setattr(InPasses, "_keep", keeps)
+    result = perf(STEP, "--perf-device=cpu", "--perf-passes=2", "--perf-batch-size=8,16")
+    result.assert_outcomes(passed=1, failed=1)
+    first, second = "test_training_step[cpu-bs8]", "test_training_step[cpu-bs16]"
+    assert kept == [(first, 8), (second, 16), (second, 16)]
+
+
+def test_the_kernel_ends_a_worker_before_what_keeps_the_results(perf, pytester, monkeypatch):
+    if not OOM_SCORE.exists():
+        pytest.skip("this system has no scores of processes")
+    before, scores, line = OOM_SCORE.read_text(), [], Link._line
+
+    def seen(link, limit_s):
+        found = line(link, limit_s)
+        scores.append(Path(f"/proc/{link.pid}/oom_score_adj").read_text().strip())
+        return found
+
+    monkeypatch.setattr(Link, "_line", seen)
+    perf(STEP, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
+    assert set(scores) == {"1000"} and OOM_SCORE.read_text() == before
 
 
 def test_a_profile_has_its_passes(perf):

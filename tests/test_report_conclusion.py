@@ -198,6 +198,23 @@ def test_who_shares_the_cores_is_told_how_many_threads_have_one(others, cores, t
     )
 
 
+@pytest.mark.parametrize(
+    ("others", "withheld", "says"),
+    [
+        (0.1, 0.9, "(withheld: 0.9 cores). Do not trust these times: the container may use the cores for a part of the "
+         "time only. Raise its quota, or measure with fewer threads: --perf-threads=1.\n"),
+        (0.9, 0.1, "(others: 0.9 cores). Do not trust these times: other programs used the same cores."),
+        (0.9, None, "(others: 0.9 cores). Do not trust these times: other programs used the same cores."),
+    ],
+)  # fmt: skip
+def test_what_a_quota_withheld_is_not_called_other_programs(others, withheld, says):
+    row = benchmark("training_step", samples=STEADY, crowding=1.0, others_cores=others, withheld_cores=withheld)
+    text = render([run(row, environment={"cpu_cores": 2, "threads": 2, "quota_cores": 1.2})], width=1000)
+    assert f"CROWDED on cpu: training step at batch 64 {says}" in text and "%  CROWDED  " in text
+    text = render([run(row, environment={"cpu_cores": 2, "threads": 1, "quota_cores": 0.6})], width=1000)
+    assert ("Raise its quota.\n" in text) == (says.startswith("(withheld"))
+
+
 def test_the_worst_of_the_marked_rows_comes_first_and_a_row_has_all_its_marks():
     rows = [
         benchmark("training_step", batch=64, samples=STEADY, crowding=0.5, others_cores=0.6),

@@ -27,8 +27,14 @@ STATUS, MAPS = Path("/proc/self/status"), Path("/proc/self/maps")
 # Libraries that replace the C library's malloc, usually through LD_PRELOAD.
 ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 OPENMP = r"/(lib(?:gomp|iomp5|omp))\b[^/\n]*\.so"
-# Environment variables that OpenMP and the allocators read. The number of threads is a separate fact.
-OPENMP_SETTINGS, THREADS = ("OMP_", "GOMP_", "KMP_"), "OMP_NUM_THREADS"
+# Environment variables that OpenMP, the libraries of matrix products and CUDA read. They are one fact, so that records
+# keep their fingerprint where none is set. The number of threads is a separate fact.
+OPENMP_SETTINGS = (
+    "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDA_LAUNCH_BLOCKING",
+    "CUDA_DEVICE_MAX_CONNECTIONS", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING",
+)  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 ALLOCATOR_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_")
 
 
@@ -158,7 +164,7 @@ def _listed(text: str) -> set[int]:
 
 def _settings(prefixes: Sequence[str]) -> str:
     found = sorted((name, value) for name, value in os.environ.items() if name.startswith(tuple(prefixes)))
-    return " ".join(f"{name}={value}" for name, value in found if name != THREADS)
+    return " ".join(f"{name}={value}" for name, value in found if name not in THREADS)
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -119,32 +119,37 @@ class Meter:
 
 
 class Company:
-    """The cores that others use while a case runs, for case after case in one process.
+    """What others use of the cores, and a quota withholds, while a case runs, for case after case in one process.
 
     A case may end before the kernel has counted enough. Then the time before it counts too, from an earlier reading on.
     """
 
-    def __init__(self, clock: Clock = time.perf_counter, foreign: Callable[[], float | None] = foreign_cpu_s) -> None:
-        self._clock, self._foreign = clock, foreign
-        self._seen: list[tuple[float, float | None]] = []  # clock and others' CPU time, at begins and ends
+    def __init__(
+        self,
+        clock: Clock = time.perf_counter,
+        foreign: Callable[[], float | None] = foreign_cpu_s,
+        withheld: Callable[[], float | None] = withheld_s,
+    ) -> None:
+        self._clock, self._foreign, self._withheld = clock, foreign, withheld
+        self._seen: list[tuple[float, float | None, float | None]] = []  # clock, others and quota, at begins and ends
         self._read()
 
     def begin(self) -> None:
         """A case begins."""
         self._read()
 
-    def others_cores(self) -> float | None:
-        """A case ends: the cores that others kept busy on average since it began, or longer; None if unknown."""
-        now, after = self._read()
-        long_ago = [index for index, (when, _) in enumerate(self._seen) if now - when >= SHORTEST_S]
+    def load(self) -> Load:
+        """A case ends: the load since it began, or longer."""
+        now, others, withheld = self._read()
+        long_ago = [index for index, (when, *_) in enumerate(self._seen) if now - when >= SHORTEST_S]
         if not long_ago:
-            return None
+            return Load(None, None)
         self._seen = self._seen[long_ago[-1] :]
-        start, before = self._seen[0]
-        return _rate(before, after, now - start)
+        start, others_before, withheld_before = self._seen[0]
+        return Load(_rate(others_before, others, now - start), _rate(withheld_before, withheld, now - start))
 
-    def _read(self) -> tuple[float, float | None]:
-        self._seen.append((self._clock(), self._foreign()))
+    def _read(self) -> tuple[float, float | None, float | None]:
+        self._seen.append((self._clock(), self._foreign(), self._withheld()))
         return self._seen[-1]
 
 

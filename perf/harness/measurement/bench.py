@@ -16,7 +16,7 @@ from data import Batch, Pipeline, ResidentPipeline
 from model import TrainingStep
 from model.task_step import facts
 from perf.harness.machine import devices, memory
-from perf.harness.machine.load import Company, Meter, crowding, starved
+from perf.harness.machine.load import Company, Meter, starved
 from perf.harness.machine.telemetry.energy import counter
 from perf.harness.machine.telemetry.reasons import SLOWING, Reason
 from perf.harness.machine.telemetry.source import Sample
@@ -260,9 +260,10 @@ class Bench:
         self.keep(samples_per_iteration=samples, peak_bytes=memory.peak_bytes(self.workload.device))
         if self.workload.mode.execution == "compile":
             self.keep(graph_break=graph_break())
-        if (others := self.measurement.others_cores) is not None:
-            threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
-            self.keep(crowding=crowding(others, threads))
+        threads = 1 if self.workload.device.asynchronous else torch.get_num_threads()
+        load = self.measurement.load
+        if load is not None and (missing := load.missing_cores(threads)) is not None:
+            self.keep(crowding=missing)
         self._record_throttling()
         if self._benchmark.enabled:
             stats, info = self._benchmark.stats.stats, self.info.as_record()

@@ -11,7 +11,8 @@ from perf.harness.verdict.marks import marks
 
 # How a record combines these values over all passes. For every other value, it keeps what the first pass found.
 OF_ALL: Mapping[str, Callable[[Sequence[Any]], Any]] = {
-    "others_cores": max, "crowding": max, "peak_bytes": max, "warmup_stable": all, "reuses_compilation": any,
+    "others_cores": max, "withheld_cores": max, "crowding": max,
+    "peak_bytes": max, "warmup_stable": all, "reuses_compilation": any,
     "warmup_calls": sum, "throttled_rounds": sum, "power_capped_rounds": sum,
     "energy_j": sum, "energy_s": sum, "energy_calls": sum,
 }  # fmt: skip

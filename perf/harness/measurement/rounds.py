@@ -18,7 +18,7 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
-from perf.harness.machine.load import Company, crowding, starved
+from perf.harness.machine.load import Company, Load, starved
 from perf.harness.measurement.between import Between, Over
 from perf.harness.measurement.calls import Clock, device_timer, medians_s, warm_up
 from perf.harness.measurement.effort import Effort
@@ -111,7 +111,7 @@ class Measurement:
         self._pass = one
         self._energy_j = energy_j
         self._keep = keep
-        self.others_cores: float | None = None  # cores that other programs kept busy, from the cold start to the end
+        self.load: Load | None = None  # from the cold start to the end
         self._company = company
         self._began = False
         self._starved = False
@@ -230,12 +230,14 @@ class Measurement:
         self.calls += len(self.rounds) * iterations
         once_more = len(between.spans) - len(self.rounds)
         self._keep_energy(used_j, began, len(self.rounds) * iterations + once_more)
-        if (others := self._company.others_cores()) is not None:
-            self.others_cores = others
-            self._keep(others_cores=others)
-            threads = torch.get_num_threads()
-            planned = self._effort.rounds is None and not self._asynchronous
-            self._starved = planned and starved(crowding(others, threads), threads)
+        self.load = self._company.load()
+        if self.load.others_cores is not None:
+            self._keep(others_cores=self.load.others_cores)
+        if self.load.withheld_cores:
+            self._keep(withheld_cores=self.load.withheld_cores)
+        threads = torch.get_num_threads()
+        planned = self._effort.rounds is None and not self._asynchronous
+        self._starved = planned and starved(self.load.missing_cores(threads), threads)
 
     def _keep_energy(self, before_j: float | None, began: float, calls: int) -> None:
         """Record the energy that the device used in the timed rounds and between them, if its counter has moved."""

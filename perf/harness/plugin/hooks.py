@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from perf.harness.record import checksum
 from perf.harness.record.anonymous import anonymous
 from perf.harness.report import header
 
+# The signals of `kill`, and of a connection that is lost; Windows has not both.
+ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("stepwatch", "Stepwatch: how fast does this machine train?")
@@ -56,18 +60,20 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stock.check_active(config)
     stock.check_version()
+    stock.check_chosen(config)
     config.stash[STATE] = State(preflight.resolved(config))
     config.stash[PROGRESS] = Progress(config)
     config.stash[WAY] = chosen(config)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        # Handle SIGTERM like Ctrl-C: the report then says what was measured so far, and where it is kept.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        config.add_cleanup(_end_at_once)
+    for ends in ENDS if threading.current_thread() is threading.main_thread() else ():
+        if signal.getsignal(ends) is signal.SIG_DFL:
+            # Handle it like Ctrl-C: the report then says what was measured so far, and where it is kept.
+            signal.signal(ends, signal.default_int_handler)
+            config.add_cleanup(partial(_end_at_once, ends))
 
 
-def _end_at_once() -> None:
-    """Restore the default action of SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _end_at_once(ends: signal.Signals) -> None:
+    """Restore the default action of a signal."""
+    signal.signal(ends, signal.SIG_DFL)
 
 
 def _way(config: pytest.Config) -> Way | None:

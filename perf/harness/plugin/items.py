@@ -49,4 +49,5 @@ def params(item: pytest.Item) -> dict[str, Any]:
 def is_part(config: pytest.Config, cases: Iterable[pytest.Item]) -> bool:
     """Whether the user selected only a part of `perf/`; `cases` are the selected cases."""
     files = {path.resolve() for path in preflight.PERF.glob("test_*.py") if config.stash[WAY].collects(path)}
-    return any("::" in str(argument) for argument in config.args) or bool(files - {case.path for case in cases})
+    chosen = {case.path.resolve() for case in cases}
+    return any("::" in str(argument) for argument in config.args) or bool(files - chosen)

@@ -184,6 +184,9 @@ class InPasses(Measure):
                 self._ended.add(name)
                 return
             reply = {"outcome": "failed", "reason": str(lost), "text": "", "warnings": [], "printed": ["", ""]}
+        except BaseException:  # the link has ended the worker
+            self._link, self._serves = None, False
+            raise
         if reply.get("lost"):  # in a new process, the device may work again
             self._end_worker()
             self._serves = False
@@ -255,7 +258,8 @@ class InPasses(Measure):
         """The worker, in this pass, started if there is none. Raises pytest.UsageError if it cannot start."""
         link = self._link = self._link or self._new_link()
         if not self._serves:
-            files = dict.fromkeys(str(item.path) for item in session.items if kind(item))
+            # pytest takes no absolute path with brackets, which a folder above may have.
+            files = dict.fromkeys(os.path.relpath(item.path) for item in session.items if kind(item))
             arguments = [*files, *self._arguments()]
             begin = time.monotonic()
             try:

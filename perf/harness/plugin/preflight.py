@@ -242,12 +242,12 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
 
 
 def is_test_file(path: Path) -> bool:
-    """Whether `path` is the file of one of our benchmarks or checks."""
-    return path.suffix == ".py" and path.parent in (PERF, CHECKS)
+    """Whether `path` is the file of one of our benchmarks or checks. The user may have come through a link."""
+    return path.suffix == ".py" and path.resolve().parent in (PERF, CHECKS)
 
 
 def is_check(path: Path) -> bool:
-    return path.parent == CHECKS
+    return path.resolve().parent == CHECKS
 
 
 def check_qualify(config: pytest.Config) -> None:

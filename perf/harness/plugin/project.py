@@ -87,7 +87,8 @@ def values(file: Path) -> dict[str, str]:
 
 def _is_elsewhere(config: pytest.Config) -> bool:
     """Whether pytest was called from another project, and has read Stepwatch's own file."""
-    return config.inipath is not None and config.inipath.parent == CHECKOUT and home(config) != config.rootpath
+    file = config.inipath and config.inipath.resolve()  # the user may have come through a link
+    return file is not None and file.parent == CHECKOUT and home(config) != config.rootpath
 
 
 def _check_typed(given: Mapping[str, Any], file: Path | None) -> None:

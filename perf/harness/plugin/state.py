@@ -98,7 +98,7 @@ def kept_in(config: pytest.Config) -> tuple[Path, str]:
     folder = (
         stock.storage_folder(config) or project.home(config) / ".benchmarks" / config.stash[STATE].plan.fingerprint_id
     )
-    return folder, f"{datetime.datetime.now().strftime(STAMP)}_{secrets.token_hex(4)}"
+    return folder, f"{datetime.datetime.now(datetime.UTC).strftime(STAMP)}_{secrets.token_hex(4)}"
 
 
 def end_undecided(session: pytest.Session) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -22,6 +23,16 @@ DISPLAY_OPTIONS = (
     "--benchmark-histogram", "--benchmark-verbose", "--benchmark-cprofile", "--benchmark-compare",
 )  # fmt: skip
 
+# The options for which there are others here, or none.
+ROUNDS, WARM = "chooses rounds itself: --perf-rounds=N", "warms up until the times are steady"
+OURS = {
+    "--benchmark-min-rounds": ROUNDS, "--benchmark-max-time": ROUNDS, "--benchmark-min-time": ROUNDS,
+    "--benchmark-calibration-precision": ROUNDS, "--benchmark-warmup": WARM, "--benchmark-warmup-iterations": WARM,
+    "--benchmark-timer": "measures wall time with a clock that waits for the device",
+}  # fmt: skip
+# What pytest-benchmark imports for --benchmark-histogram, after everything was measured.
+DRAW = ("pygal", "pygaljs")
+NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 CONSTANTS = pytest.StashKey[tuple[dict[str, Any], dict[str, Any]]]()
 
 
@@ -39,7 +50,19 @@ def check_version() -> None:
 def check_active(config: pytest.Config) -> None:
     """Raises pytest.UsageError if pytest-benchmark is switched off."""
     if not config.pluginmanager.hasplugin("benchmark"):
-        raise pytest.UsageError("Stepwatch measures through pytest-benchmark, which is switched off (-p no:benchmark)")
+        off, on = "-p no:benchmark", ""
+        if os.environ.get(NO_PLUGINS):
+            off, on = NO_PLUGINS, "; unset it, or add -p pytest_benchmark.plugin"
+        raise pytest.UsageError(f"Stepwatch measures through pytest-benchmark, which is switched off ({off}){on}")
+
+
+def check_chosen(config: pytest.Config) -> None:
+    """Refuse the options that choose rounds and clock, which are Stepwatch's. Raises pytest.UsageError."""
+    for argument in map(str, typed(config)):
+        if (instead := OURS.get(argument.split("=")[0])) is not None:
+            raise pytest.UsageError(f"{argument}: has no effect on Stepwatch, which {instead}; leave it out")
+    if config.option.benchmark_histogram and not all(map(importlib.util.find_spec, DRAW)):
+        raise pytest.UsageError(f"--benchmark-histogram: needs other packages: pip install {' '.join(DRAW)}")
 
 
 def typed(config: pytest.Config) -> list[str]:

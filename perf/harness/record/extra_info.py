@@ -39,6 +39,7 @@ class ExtraInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warmup_stable: bool | UnsetType = UNSET
     timing: Text = UNSET
     others_cores: Number = UNSET
+    withheld_cores: Number = UNSET
     crowding: Number = UNSET
     marks: Text = UNSET
     pass_rounds: Mapping[str, int] | UnsetType = UNSET

@@ -23,9 +23,12 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
         *(
             f"{begin} Do not trust these times: other programs used the same cores. Measure again while nothing else "
             f"runs{_with_fewer(row)}."
-            for row, begin in _marked(
-                rows, Mark.CROWDED, lambda row: row.benchmark.number("others_cores") or 0.0, _others
-            )
+            for row, begin in _marked([row for row in rows if not _by_quota(row)], Mark.CROWDED, _used, _others)
+        ),
+        *(
+            f"{begin} Do not trust these times: the container may use the cores for a part of the time only. Raise its "
+            f"quota{_within_quota(row)}."
+            for row, begin in _marked([row for row in rows if _by_quota(row)], Mark.CROWDED, _withheld, _by_the_quota)
         ),
         *(
             f"{begin} The device slowed itself down, because of heat or its power supply. With good cooling and power "
@@ -54,6 +57,31 @@ def _marked(
         cases = [called(row, several) + words(badness(row)) for row in group[:MOST_NAMED]]
         more = [f"and {len(group) - MOST_NAMED} more"] if len(group) > MOST_NAMED else []
         yield group[0], f"{mark} on {group[0].label}: {', '.join([*cases, *more])}."
+
+
+def _used(row: Row) -> float:
+    return row.benchmark.number("others_cores") or 0.0
+
+
+def _withheld(row: Row) -> float:
+    return row.benchmark.number("withheld_cores") or 0.0
+
+
+def _by_quota(row: Row) -> bool:
+    """Whether most of the cores that a row lacked were withheld by a quota, not used by other programs."""
+    return 2 * _withheld(row) > (row.benchmark.number("crowding") or 0.0)
+
+
+def _by_the_quota(cores: float) -> str:
+    return f" (withheld: {cores:.1f} cores)"
+
+
+def _within_quota(row: Row) -> str:
+    """How many threads the quota lets run at one time, if these are fewer than a CPU's row had."""
+    environment = row.run.perf.get("environment", {})
+    quota, threads = (finite(environment.get(key)) or 1 for key in ("quota_cores", "threads"))
+    most = max(1, int(quota))
+    return f", or measure with fewer threads: --perf-threads={most}" if row.device == "cpu" and most < threads else ""
 
 
 def _others(cores: float) -> str:

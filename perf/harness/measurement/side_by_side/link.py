@@ -90,8 +90,18 @@ class Link:
         self._send({"do": do, "with": arguments, "number": self._asked})
 
     def reply(self, limit_s: float) -> dict[str, Any]:
-        """The reply to the oldest unanswered request. Raises SideError if it failed, SideLost if no reply comes."""
-        line = self._line(limit_s)
+        """The reply to the oldest unanswered request. Raises SideError if it failed, SideLost if no reply comes.
+
+        Whatever else ends the wait, such as another plugin's time limit, ends the worker, too: its reply would be taken
+        for that to the next request.
+        """
+        try:
+            line = self._line(limit_s)
+        except SideError:
+            raise
+        except BaseException:
+            self.close()
+            raise
         answer: Any = None
         with contextlib.suppress(ValueError):
             answer = json.loads(line)

@@ -130,6 +130,13 @@ def git(folder: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired:
         raise RefError(f"git {arguments[0]} took more than {GIT_S} s") from None
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise RefError(f"git {arguments[0]} failed in {folder}: {said.partition('fatal: ')[2] or said}")
+        why = _reason(done.stderr) or f"exit code {done.returncode}"
+        raise RefError(f"git {arguments[0]} failed in {folder}: {why}")
     return done.stdout.strip()
+
+
+def _reason(said: str) -> str:
+    """What git says went wrong: without its advice, but with the errors that come before the last one."""
+    wrong = [line for line in said.splitlines() if line.startswith(("error: ", "fatal: "))]
+    rest = said.partition("fatal: ")[2] or said  # the last one may go on in the next line
+    return "; ".join([line.partition(": ")[2] for line in wrong[:-1]] + [" ".join(rest.split())]) if rest else ""

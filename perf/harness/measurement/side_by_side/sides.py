@@ -281,7 +281,8 @@ def _base(subject: Subject, settings: Settings, held: contextlib.ExitStack) -> t
     try:
         repository = top_level(subject.root)
         if repository is None:
-            raise RefError(f"{against!r} is no folder, and {subject.root} is in no git repository")
+            how = "name a folder with the code of base, or run where your training is in a repository"
+            raise RefError(f"{against!r} is no folder, and {subject.root} is in no git repository; {how}")
         sha = commit(repository, against)
         place = held.enter_context(worktree(repository, sha))
     except RefError as error:

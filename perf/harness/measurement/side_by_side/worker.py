@@ -29,13 +29,18 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[4]
 # prctl(2): sets the signal that the kernel sends when the parent ends, however it ends.
 PR_SET_PDEATHSIG = 1
+# proc(5): the kernel first ends the process with the highest score when memory runs out.
+OOM_SCORE, FIRST_TO_END = Path("/proc/self/oom_score_adj"), "1000"
 # The errors of Stepwatch that say all in their text.
 SAYS_ALL = ("RecipeError", "Refused", "DataError", "SettingsError")
 
 
 def die_with(parent: int) -> None:
+    """End with the parent process, and before it if the kernel needs memory: the parent has the results."""
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            OOM_SCORE.write_text(FIRST_TO_END)
     if os.getppid() != parent:  # the parent ended before the call of prctl
         os._exit(1)
 
