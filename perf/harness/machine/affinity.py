@@ -33,10 +33,10 @@ def move_to(cores: Sequence[int]) -> None:
 @contextlib.contextmanager
 def inherited() -> Iterator[None]:
     """Processes that are started inside may run on all `cores()`."""
-    if not _cores:
+    before = os.sched_getaffinity(0) if _cores else set()
+    if before == set(_cores):
         yield
         return
-    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, _cores)
     try:
         yield

@@ -63,9 +63,12 @@ class State:
         self.cases[name] = Case(name, outcome, reason)
 
     def why_no_baseline(self) -> str | None:
-        """Why later runs must not be compared with this one, or None if they may."""
+        """Why later runs must not be compared with this one, or None if they may.
+
+        That only a part was selected is a reason if there is no other: runs of the same part may be compared.
+        """
         unfinished = [] if self.complete else ["it did not finish"]
-        return ", ".join([*unfinished, *self.unfit, *spoiled(self.cases.values())]) or None
+        return ", ".join([*unfinished, *spoiled(self.cases.values())] or self.unfit) or None
 
     def as_record(self) -> dict[str, Any]:
         """The top-level key `perf` of the JSON."""
