@@ -491,6 +491,18 @@ def test_what_looks_into_this_process_has_one_pass(perf, option):
 
 
 @pytest.mark.parametrize(
+    ("option", "says"),
+    [("--benchmark-disable", "1, in this process, because of --benchmark-disable"),
+     ("--benchmark-cprofile=cumtime", "1, in this process, because of --benchmark-cprofile"),
+     ("--perf-passes=1", None)],
+)  # fmt: skip
+def test_an_option_that_needs_this_process_is_named_where_the_passes_are(perf, option, says):
+    result = perf(STEP, "--perf-device=cpu", option, "--collect-only", quick=False)
+    found = [line.removeprefix("passes").strip() for line in result.outlines if line.startswith("passes ")]
+    assert found == ([says] if says else [])
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--perf-precision-target=1%"], "--perf-precision-target and --perf-rounds exclude each other*"),

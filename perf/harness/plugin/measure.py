@@ -49,13 +49,15 @@ SAID = ("out-of-memory", "slower", "inconclusive", "missing")
 class Measure(Way):
     """Measures every case. If the user asks, each case is compared with stored runs when it ends.
 
-    `one` is the pass that this process makes, unless other processes measure.
+    `one` is the pass that this process makes, unless other processes measure. `here` is the option for which this
+    process makes the only one.
     """
 
     one: Pass = ONLY
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, here: str = "") -> None:
         super().__init__(config)
+        self._here = here
         self._selection = Selection.of(config)
         self._note, self._comparison = stored.settle(config, self.state)
         self._wanted = stock.take_json(config)
@@ -74,7 +76,8 @@ class Measure(Way):
         threads = [f"threads   {self.settings.threads}, chosen by --perf-threads=auto"] if chosen else []
         off = self.settings.against and self.settings.gate == "off"
         ignored = [f"gate      off: --perf-against={self.settings.against} is ignored"] if off else []
-        return [*threads, *ignored, *([self._note] if self._note else [])]
+        only = [f"passes    1, in this process, because of {self._here}"] if self._here else []
+        return [*threads, *ignored, *only, *([self._note] if self._note else [])]
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, self.state.plan.axes)

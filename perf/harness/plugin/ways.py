@@ -25,12 +25,15 @@ def chosen(config: pytest.Config) -> Way:
         return SideBySide(config)
     if (requests := config.pluginmanager.get_plugin(Requests.NAME)) is not None:
         return Serving(config, requests)
-    passes = _passes(config, settings)
-    return InPasses(config, passes) if passes > 1 else Measure(config)
+    passes, here = _passes(config, settings)
+    return InPasses(config, passes) if passes > 1 else Measure(config, here)
 
 
-def _passes(config: pytest.Config, settings: Settings) -> int:
-    """The number of passes: 1 if the cases must run in this process. Raises pytest.UsageError if more are asked."""
+def _passes(config: pytest.Config, settings: Settings) -> tuple[int, str]:
+    """The number of passes: 1 if the cases must run in this process, and the option for which they must.
+
+    Raises pytest.UsageError if more are asked.
+    """
     option = config.option
     here = {
         "--benchmark-disable": option.benchmark_disable and not option.benchmark_enable,
@@ -42,7 +45,7 @@ def _passes(config: pytest.Config, settings: Settings) -> int:
         "--trace": option.trace,
         "Windows": os.name == "nt",
     }
-    why = next((name for name, given in here.items() if given), None)
+    why = next((name for name, given in here.items() if given), "")
     if why and settings.passes and settings.passes > 1:
         raise pytest.UsageError(f"{why} needs --perf-passes=1, because several passes run in other processes")
-    return 1 if why else settings.passes or settings.profile.passes
+    return (1, why) if why else (settings.passes or settings.profile.passes, "")
