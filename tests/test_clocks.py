@@ -10,6 +10,7 @@ REASONS = {
     "conftest.py FakeEvent": "an event of the pretended GPU has passed at the time of the host's clock",
     "test_data_digits.py test_two_runs_at_once_both_succeed_and_draw_once": "lets the other process come to the lock",
     "test_gpu.py test_the_largest_batch_is_found_below_a_limit": "somebody waits for the search: minutes are too long",
+    "test_gpu.py test_the_link_is_at_its_fastest_under_load_and_ecc_is_as_the_maker_has_it": "at rest, a link slows",
     "test_paired_link.py ends": "waits until a process is gone; a slow machine has all of LIMIT_S",
     "test_plugin_passes.py test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process": "waits for a file",
     "test_record_store.py stopped": "interrupts a run within a case, and not between two",

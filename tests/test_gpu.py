@@ -346,7 +346,7 @@ def test_nvml_speaks_of_the_gpu_that_torch_uses(found):
     assert sample["power_w"] > 0
 
 
-def test_the_pcie_link_is_at_its_fastest_under_load_and_ecc_is_as_the_maker_has_it(found):
+def test_the_link_is_at_its_fastest_under_load_and_ecc_is_as_the_maker_has_it(found):
     pytest.importorskip("pynvml")
     time.sleep(5)  # at rest, a link slows down
     rest, work = open_gpu(GPU).sample(), configuration.at_work(GPU)

@@ -587,7 +587,10 @@ def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_ke
         "--perf-data=digits",
         f"--benchmark-storage={pytester.path / 'kept'}",
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    before = signal.signal(ends, signal.SIG_DFL)  # a program below nohup ignores it
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    signal.signal(ends, before)
+    with run:
         said = []
         for line in run.stdout:
             said.append(line)
