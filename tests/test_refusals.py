@@ -533,11 +533,10 @@ def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        ("-ra --perf-batch-size=8", "addopts has --perf-batch-size=8, but pytest reads the addopts of Stepwatch here: "
-         "write the setting perf_batch_size = 8 instead"),
-        ("--perf-full", "*write the setting perf_full = yes instead"),
-        ("--benchmark-min-rounds=3", "*: type it, or set PYTEST_ADDOPTS"),
-        ("-k 'unclosed", "*No closing quotation"),
+        ("-ra --perf-batch-size=8", "addopts has --perf-batch-size=8, and does not count here; "
+         "write perf_batch_size = 8 instead"),
+        ("--perf-full", "addopts has --perf-full, *; write perf_full = yes instead"),
+        ("-k 'unclosed", "/pytest.ini: addopts: No closing quotation"),
     ],
 )  # fmt: skip
 def test_options_that_a_project_has_for_every_run_are_not_ignored(perf, pytester, typed, says):

@@ -62,7 +62,7 @@ def search(config: pytest.Config) -> None:
     Raises pytest.UsageError for a file that cannot be read.
     """
     given, file = _first(home(config)) if _is_elsewhere(config) else ({}, None)
-    if file is None or not (folders := _words(given.get("pythonpath", ""))):
+    if file is None or not (folders := _words(given, "pythonpath", file)):
         return
     found = [str((file.parent / folder).resolve()) for folder in folders]
     sys.path[:0] = found
@@ -92,24 +92,21 @@ def _is_elsewhere(config: pytest.Config) -> bool:
 
 
 def _check_typed(given: Mapping[str, Any], file: Path | None) -> None:
-    """Refuse options of the suite in the project's `addopts`, which pytest does not read from here."""
-    for word in _words(given.get("addopts", "")):
+    """Refuse options of Stepwatch in the project's `addopts`, which pytest does not read from here."""
+    for word in _words(given, "addopts", file):
         if word.startswith("--perf-"):
             name, _, value = word.removeprefix("--").partition("=")
-            how = f"write the setting {name.replace('-', '_')} = {value or 'yes'} instead"
-        elif word.startswith("--benchmark-"):
-            how = "type it, or set PYTEST_ADDOPTS"
-        else:
-            continue
-        raise pytest.UsageError(f"{file}: addopts has {word}, but pytest reads the addopts of Stepwatch here: {how}")
+            setting = f"{name.replace('-', '_')} = {value or 'yes'}"
+            raise pytest.UsageError(f"{file}: addopts has {word}, and does not count here; write {setting} instead")
 
 
-def _words(value: object) -> list[str]:
+def _words(given: Mapping[str, Any], name: str, file: Path | None) -> list[str]:
     """The words of a setting that may be a list, or a text as it is typed. Raises pytest.UsageError."""
+    value = given.get(name, "")
     try:
         return [str(one) for one in value] if isinstance(value, list) else shlex.split(str(value))
     except ValueError as error:
-        raise pytest.UsageError(f"{value!r}: {error}") from None
+        raise pytest.UsageError(f"{file}: {name}: {error}") from None
 
 
 def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:
