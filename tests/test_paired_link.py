@@ -400,3 +400,13 @@ def test_a_worker_whose_parent_is_another_than_it_was_told_ends(stub):
         [sys.executable, "-P", str(stub)], input=json.dumps({**START, "parent": 1}) + "\n", text=True, check=False
     )
     assert worker.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="this system has no scores of processes")
+def test_the_kernel_ends_a_worker_before_what_keeps_the_results(stub):
+    before = Path("/proc/self/oom_score_adj").read_text()
+    link = Link([sys.executable, "-P", str(stub)], START)
+    link.ask("load", LIMIT_S)
+    assert Path(f"/proc/{link.pid}/oom_score_adj").read_text().strip() == "1000"
+    assert Path("/proc/self/oom_score_adj").read_text() == before
+    link.close()

@@ -16,6 +16,7 @@ from perf.harness.machine import memory
 from perf.harness.measurement import rounds as measure
 from perf.harness.measurement.side_by_side.link import Link
 from perf.harness.plugin import hooks
+from perf.harness.plugin.measure import Measure
 from perf.harness.record.run import Run
 from perf.harness.record.store import RunFile
 from perf.harness.workload.workload import Trainee
@@ -250,21 +251,11 @@ def test_a_histogram_without_what_draws_it_is_refused_at_once(perf, monkeypatch)
     result.stderr.fnmatch_lines(["ERROR: --benchmark-histogram: needs *: pip install pygal_is_not_here"])
 
 
-def test_a_link_to_the_checkout_is_the_checkout(perf, pytester):
-    """The benchmarks are found, no checks are among them, and the settings are those of the user's folder."""
-    (pytester.path / "link").symlink_to(ROOT)
-    (pytester.path / "pytest.ini").write_text("[pytest]\nperf_batch_size = 8\n")
-    there = (perf(path / "perf", "--collect-only", "-q", quick=False) for path in (ROOT, pytester.path / "link"))
-    plain, linked = ([line for line in one.outlines if "::" in line] for one in there)
-    assert [line.rpartition("/")[2] for line in linked] == [line.rpartition("/")[2] for line in plain]
-    assert any("cpu-bs8]" in line for line in plain)
-    perf(pytester.path / "link/perf/test_training_step.py", "--perf-device=cpu", "--perf-passes=2").assert_outcomes(
-        passed=1
-    )
+def test_a_link_to_the_checkout_is_the_checkout(perf, pytester, monkeypatch):
+    """The benchmarks are found, no checks are among them, and the settings are those of the user's folder.
 
-
-def test_a_folder_with_brackets_may_be_above(perf, monkeypatch):
-    """pytest takes no absolute path that has them: a worker gets its files as seen from the folder that it runs in."""
+    pytest takes no absolute path with brackets: a worker gets its files as seen from the folder that it runs in.
+    """
     asked, ask = [], Link.ask
 
     def seen(link, do, limit_s, **arguments):
@@ -272,9 +263,15 @@ def test_a_folder_with_brackets_may_be_above(perf, monkeypatch):
         return ask(link, do, limit_s, **arguments)
 
     monkeypatch.setattr(Link, "ask", seen)
-    perf(STEP, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
-    files = [argument for argument in asked if argument.endswith(STEP.name)]
-    assert len(files) == 2 and set(files) == {os.path.relpath(STEP)}
+    (pytester.path / "link").symlink_to(ROOT)
+    (pytester.path / "pytest.ini").write_text("[pytest]\nperf_batch_size = 8\n")
+    there = (perf(path / "perf", "--collect-only", "-q", quick=False) for path in (ROOT, pytester.path / "link"))
+    plain, linked = ([line for line in one.outlines if "::" in line] for one in there)
+    assert [line.rpartition("/")[2] for line in linked] == [line.rpartition("/")[2] for line in plain]
+    assert any("cpu-bs8]" in line for line in plain)
+    step = pytester.path / "link/perf/test_training_step.py"
+    perf(step, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
+    assert {argument for argument in asked if argument.endswith(step.name)} == {os.path.relpath(step)}
 
 
 def test_parallel_benchmarks_are_refused(pytester, digits_root):
@@ -579,23 +576,34 @@ def test_an_interrupt_at_an_instruction_without_a_line_leaves_the_report():
     assert caught.getrepr(funcargs=True)
 
 
-@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root, ends):
+@pytest.mark.parametrize("ends", hooks.ENDS)
+def test_what_ends_a_program_is_taken_for_ctrl_c_while_a_run_lasts(perf, monkeypatch, ends):
+    seen = []
+    monkeypatch.setattr(Measure, "collected", lambda way, session: seen.append(signal.getsignal(ends)))
+    before = signal.signal(ends, signal.SIG_DFL)  # below nohup it is ignored, and stays so
+    try:
+        perf(STEP, "--collect-only")
+        assert (seen, signal.getsignal(ends)) == ([signal.default_int_handler], signal.SIG_DFL)
+        signal.signal(ends, signal.SIG_IGN)
+        perf(STEP, "--collect-only")
+        assert seen[1:] == [signal.SIG_IGN]
+    finally:
+        signal.signal(ends, before)
+
+
+def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root):
     command = [sys.executable, "-m", "pytest", str(PERF), "-v", "-p", "no:cacheprovider", "--perf-device=cpu", *QUICK]
     command += [
         f"--perf-data-root={digits_root}",
         "--perf-data=digits",
         f"--benchmark-storage={pytester.path / 'kept'}",
     ]
-    before = signal.signal(ends, signal.SIG_DFL)  # a program below nohup ignores it
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    signal.signal(ends, before)
-    with run:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
         said = []
         for line in run.stdout:
             said.append(line)
             if "test_training_step[cpu-bs64] PASSED" in line:
-                run.send_signal(ends)
+                run.send_signal(signal.SIGTERM)
     text = "".join(said)
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert "PARTIAL: the run did not finish" in text

@@ -16,7 +16,6 @@ import pytest
 from perf.harness.machine.load import Company
 from perf.harness.measurement.rounds import Pass
 from perf.harness.measurement.side_by_side.link import Link, SideSilent
-from perf.harness.measurement.side_by_side.worker import OOM_SCORE
 from perf.harness.measurement.timetable import Timetable
 from perf.harness.options import PROFILES
 from perf.harness.plugin.measure import Measure
@@ -535,21 +534,6 @@ def test_a_case_after_one_that_another_plugin_ended_has_its_own_times(perf, monk
     result.assert_outcomes(passed=1, failed=1)
     first, second = "test_training_step[cpu-bs8]", "test_training_step[cpu-bs16]"
     assert kept == [(first, 8), (second, 16), (second, 16)]
-
-
-def test_the_kernel_ends_a_worker_before_what_keeps_the_results(perf, pytester, monkeypatch):
-    if not OOM_SCORE.exists():
-        pytest.skip("this system has no scores of processes")
-    before, scores, line = OOM_SCORE.read_text(), [], Link._line
-
-    def seen(link, limit_s):
-        found = line(link, limit_s)
-        scores.append(Path(f"/proc/{link.pid}/oom_score_adj").read_text().strip())
-        return found
-
-    monkeypatch.setattr(Link, "_line", seen)
-    perf(STEP, "--perf-device=cpu", "--perf-passes=2").assert_outcomes(passed=1)
-    assert set(scores) == {"1000"} and OOM_SCORE.read_text() == before
 
 
 def test_a_profile_has_its_passes(perf):
