@@ -147,7 +147,10 @@ class Link:
             code = self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             return "closed its replies"
-        return f"was ended by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
+        if code >= 0:
+            return f"ended by itself with exit code {code}"
+        memory = ", as the kernel does where memory runs out" if -code == signal.SIGKILL else ""
+        return f"was ended by signal {-code}{memory}"
 
     def _lost(self, what: str) -> SideLost:
         self.close()
