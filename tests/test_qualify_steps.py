@@ -61,6 +61,7 @@ def test_a_known_loader_is_not_sought_again(monkeypatch, digits_root, workers, o
 
     monkeypatch.setattr(steps, "_batches", batches)
     monkeypatch.setattr(steps, "loaders", None)
+    monkeypatch.setattr(steps, "STALL_BLOCK", 10)
     work = Workload(load_recipe("simple_nn"), load("digits", digits_root).subset(64, 64), Device("cpu"), 64, None, 0)
     assert steps.stall(work, False, workers).note == str(opened)
     assert seen == [opened]
