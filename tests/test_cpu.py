@@ -21,7 +21,6 @@ def system(tmp_path, monkeypatch):
     """Two sockets of two cores with two threads each: 0 and 4 are one core, 1 and 5 another; 0, 1, 4, 5 are node 0."""
     for name in ("CPUS", "NODES", "HUGE_PAGES", "STATUS", "MAPS"):
         monkeypatch.setattr(cpu, name, tmp_path / name.lower())
-    monkeypatch.setattr(cpu, "quota_cores", lambda: 1.5)
     for name in [name for name in os.environ if name.startswith(cpu.OPENMP_SETTINGS + cpu.ALLOCATOR_SETTINGS)]:
         monkeypatch.delenv(name)
     for core in range(8):
@@ -51,7 +50,6 @@ def test_every_fact_is_read(system, monkeypatch):
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     assert cpu.set_up([0, 1, 4]) == {
         "physical_cores": 2,
-        "quota_cores": 1.5,
         "numa_nodes": "node0",
         "numa_memory": "0-1",
         "governor": "performance powersave",

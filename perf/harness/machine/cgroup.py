@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from perf.harness.machine.cpu import text_of
+
 ROOT, OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 # v1 says that there is no limit with a number above all memory.
 NO_LIMIT_BYTES = 2**60
@@ -41,7 +43,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
     The path of a container's group may be that on the host. Then only the last of these folders is there.
     """
-    for line in _text(OF_PROCESS).splitlines():
+    for line in text_of(OF_PROCESS).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
@@ -51,7 +53,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    quota = re.match(r"(\d+) (\d+)", _text(group / "cpu.max"))  # "max 100000" without a quota
+    quota = re.match(r"(\d+) (\d+)", text_of(group / "cpu.max"))  # "max 100000" without a quota
     if quota:
         return int(quota[1]) / int(quota[2])
     used, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
@@ -59,7 +61,7 @@ def _quota(group: Path) -> float | None:
 
 
 def _throttled_s(group: Path) -> float | None:
-    counted = _text(group / "cpu.stat")
+    counted = text_of(group / "cpu.stat")
     for pattern, unit in ((r"^throttled_usec (\d+)$", 1e-6), (r"^throttled_time (\d+)$", 1e-9)):
         if found := re.search(pattern, counted, re.MULTILINE):
             return int(found[1]) * unit
@@ -75,17 +77,10 @@ def _memory() -> Iterator[tuple[int, int]]:
         ):
             limit, used = _number(group / limits), _number(group / uses)
             if limit is not None and used is not None and limit < NO_LIMIT_BYTES:
-                dropped = re.search(rf"^{files} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+                dropped = re.search(rf"^{files} (\d+)$", text_of(group / "memory.stat"), re.MULTILINE)
                 yield limit, used - (int(dropped[1]) if dropped else 0)
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path).strip()
+    text = text_of(path)
     return int(text) if re.fullmatch(r"-?\d+", text) else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import torch
 
-from perf.harness.machine.cgroup import quota_cores
 from perf.harness.record import Scalar
 
 # Linux files; see the kernel documentation: admin-guide/abi (sysfs), filesystems/proc, admin-guide/mm/transhuge.
@@ -42,7 +41,6 @@ def set_up(cores: Sequence[int]) -> dict[str, Scalar]:
     """The facts by name. `cores` are the cores that this process may run on; they are empty if unknown."""
     return {
         "physical_cores": physical_cores(cores),
-        "quota_cores": quota_cores(),
         "numa_nodes": _joined(nodes(cores)),
         "numa_memory": _found(STATUS, r"^Mems_allowed_list:\s*(\S+)$"),
         "governor": _joined(text_of(CPUS / f"cpu{core}" / "cpufreq/scaling_governor") for core in cores),

@@ -17,6 +17,7 @@ import torch
 
 from perf.harness.machine import cpu, devices
 from perf.harness.machine.affinity import cores, usable_cores
+from perf.harness.machine.cgroup import quota_cores
 from perf.harness.machine.devices import Device
 from perf.harness.record import Scalar
 
@@ -113,6 +114,7 @@ def environment() -> dict[str, Scalar]:
         "python": platform.python_version(),
         "system": platform.system(),
         **cpu.set_up(cores()),
+        "quota_cores": quota_cores(),
     }
 
 

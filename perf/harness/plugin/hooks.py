@@ -33,7 +33,7 @@ from perf.harness.record import checksum
 from perf.harness.record.anonymous import anonymous
 from perf.harness.report import header
 
-# The signals of `kill`, and of a connection that is lost; Windows has not both.
+# The signals of `kill`, and of a lost connection; Windows lacks one.
 ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 

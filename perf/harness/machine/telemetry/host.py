@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from perf.harness.machine import cgroup, load, memory
+from perf.harness.machine.cpu import text_of
 from perf.harness.machine.telemetry.source import Values
 
 # psutil does not read this file. Linux kernel documentation, accounting/psi: the time since boot for which some task
@@ -48,8 +49,5 @@ class Host:
 
 def memory_stalled_s() -> float | None:
     """Seconds since boot for which some task waited for memory; None if the kernel does not count them."""
-    try:
-        found = re.search(r"^some .*\btotal=(\d+)$", MEMORY_PRESSURE.read_text(), re.MULTILINE)
-    except OSError:
-        return None
+    found = re.search(r"^some .*\btotal=(\d+)$", text_of(MEMORY_PRESSURE), re.MULTILINE)
     return int(found[1]) / 1e6 if found else None
