@@ -576,7 +576,7 @@ def test_an_interrupt_at_an_instruction_without_a_line_leaves_the_report():
     assert caught.getrepr(funcargs=True)
 
 
-@pytest.mark.parametrize("ends", hooks.ENDS)
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
 def test_what_ends_a_program_is_taken_for_ctrl_c_while_a_run_lasts(perf, monkeypatch, ends):
     seen = []
     monkeypatch.setattr(Measure, "collected", lambda way, session: seen.append(signal.getsignal(ends)))
