@@ -2,7 +2,6 @@
 
 from perf.harness.measurement.bench import Bench
 from perf.harness.workload.modes.execution import epoch
-from perf.harness.workload.workload import LOSS_BATCHES
 
 
 def test_epoch(bench: Bench) -> None:
@@ -13,7 +12,7 @@ def test_epoch(bench: Bench) -> None:
         bench.check_length(trainee, pipeline.batches)
         bench.check_parity()
         bench.check_epoch(trainee, pipeline)
-        batches = work.batches(LOSS_BATCHES)
+        batches = work.batches(work.loss_batches)
         loss_first = trainee.mean_loss(batches)
 
         bench.measurement.from_start(

@@ -1,7 +1,6 @@
 """How long does one training step take, with the mini-batch already on the device?"""
 
 from perf.harness.measurement.bench import Bench
-from perf.harness.workload.workload import LOSS_BATCHES
 
 
 def test_training_step(bench: Bench) -> None:
@@ -11,7 +10,7 @@ def test_training_step(bench: Bench) -> None:
     bench.check_parity()
     batches = work.batches()
     bench.keep_first_losses(trainee, batches)
-    few = batches[:LOSS_BATCHES]
+    few = batches[: work.loss_batches]
     loss_first = trainee.mean_loss(few)
     step = bench.definition.on(trainee, batches)
 

@@ -16,7 +16,7 @@ import time
 import types
 import uuid
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = COMPILED.name
 
 # pytest-benchmark measures nothing in a process that has it: runs inside of the tests may be parallel, and measure.
-os.environ.pop("PYTEST_XDIST_WORKER", None)
+PARALLEL = os.environ.pop("PYTEST_XDIST_WORKER", None) is not None
 
 # On GitHub, a run writes to the page of the job: the runs inside of the tests must not. xdist sets the width of a page.
 for variable in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "COLUMNS"):
@@ -165,8 +165,10 @@ def forget_lost():
 
 @pytest.fixture(scope="session")
 def digits_root(tmp_path_factory):
-    """A data root with the drawn digits in it, made once."""
-    root = tmp_path_factory.mktemp("data")
+    """A data root with the drawn digits in it, made once for all processes of xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    root = (folder.parent if PARALLEL else folder) / "digits_root"
+    root.mkdir(exist_ok=True)
     load("digits", root)
     return root
 
@@ -293,6 +295,15 @@ def in_floats(monkeypatch):
 def graphs(monkeypatch):
     """CUDA graphs without CUDA."""
     monkeypatch.setattr(execution, "capture_cuda", fake_capture)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """What torch compiles is traced, and runs as eager does: for tests of what is compiled, not of the machine code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
 
 
 @pytest.fixture

@@ -49,6 +49,10 @@ class Nvml(types.ModuleType):
     def nvmlDeviceGetClockInfo(self, handle, kind):
         return self._answer(handle, "clocks", {1: 1755, 2: 2619}[kind])  # MHz
 
+    def nvmlDeviceGetMaxClockInfo(self, handle, kind):
+        assert kind == 1
+        return self._answer(handle, "clocks", 1980)
+
     def nvmlDeviceGetName(self, handle):
         return self._answer(handle, "identity", b"NVIDIA H200")  # older versions return bytes
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +61,7 @@ def test_only_sgd_without_anything_is_compiled_along(options, plain):
     assert not compiled.is_plain_sgd(adam(network().parameters()))
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_learning_rate_that_is_changed_is_taken():
     mode = Mode("compile")
     work = workload(mode, optimizer=plain_sgd)
@@ -76,7 +76,7 @@ def test_a_learning_rate_that_is_changed_is_taken():
 
 @given(batch_size=st.integers(2, 200), seed=st.integers(0, 2**31))
 @example(2, 207278424)  # its loss falls to 0.0003
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, seed):
     mode = Mode("compile")
     with mode.active():
@@ -84,6 +84,7 @@ def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, see
     assert same_training("fp32", found.difference, found.rounding or 0.0)
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("mode", [Mode("compile"), Mode("cudagraph")])
 def test_an_epoch_that_gathers_its_own_batches_is_the_same_epoch(graphs, mode):
     """The last batch is a smaller one."""
@@ -97,18 +98,18 @@ def test_an_epoch_that_gathers_its_own_batches_is_the_same_epoch(graphs, mode):
 
 
 @pytest.fixture
-def three_at_once(monkeypatch):
+def two_at_once(monkeypatch):
     """The small network has four parameters. Eight steps in a graph, as a user has, take far longer to compile."""
-    monkeypatch.setattr(whole, "GRAPH_PARAMETERS", 12)
+    monkeypatch.setattr(whole, "GRAPH_PARAMETERS", 8)
 
 
 @pytest.mark.parametrize("optimizer", [momentum, plain_sgd])
-def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(three_at_once, optimizer):
-    """The last batches are fewer, and the last one is smaller."""
+def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(two_at_once, optimizer):
+    """The last full batch is alone, and the last one is smaller."""
     work = workload(Mode("compile"), batch_size=48, optimizer=optimizer, pipeline="resident")
     with work.mode.active(), work.open(work.data.train) as pipeline:
         trainee = work.trainee()
-        assert trainee.step.steps_at_once == 3
+        assert trainee.step.steps_at_once == 2
         assert parity.epoch_apart(work, execution.epoch(trainee.step, pipeline, 0), pipeline) < 1e-5
         plain = replace(work, mode=PLAIN).trainee()
         train_epoch(plain.step, pipeline.epoch(0))
@@ -116,7 +117,7 @@ def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(three_at_o
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_an_epoch_with_dropout_drops_the_same(three_at_once):
+def test_an_epoch_with_dropout_drops_the_same(two_at_once):
     def dropping():
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.Dropout(0.5), nn.Linear(32, 10))
 
@@ -209,6 +210,7 @@ class AsksTheHost(nn.Module):
         return self.second(hidden if hidden.sum().item() < 1e9 else -hidden)
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, of a graph in pieces
 @pytest.mark.parametrize("network", [network, AsksTheHost])
 def test_a_network_that_is_not_one_graph_says_why(network):
@@ -294,9 +296,9 @@ print(json.dumps(found))
         "torch.backends.mkldnn.conv.fp32_precision = 'bf16'; torch.backends.mkldnn.rnn.fp32_precision = 'tf32'",
     ],
 )
-def test_float32_is_what_is_asked_for_whatever_the_user_has_set(setting):
+def test_float32_is_what_is_asked_for_whatever_the_user_has_set(setting, torch_process):
     """In a process of its own: torch cannot forget that both kinds of settings were used."""
-    done = subprocess.run([sys.executable, "-c", SET_BY_THE_USER, setting], cwd=ROOT, capture_output=True, text=True)
+    done = torch_process.run([sys.executable, "-c", SET_BY_THE_USER, setting], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     before, off, after_off, on, after_on = json.loads(done.stdout)
     assert off == ["ieee"] * 6 + ["highest", False]

@@ -11,30 +11,17 @@ import pytest
 from tests.conftest import PERF, ROOT, STEP, read
 from tests.pretended.backend import COUNT, NAME, why_absent
 
-METADATA = "Metadata-Version: 2.1\nName: pretended\nVersion: 1\n"
-# torch loads the first by itself, in each process that imports torch; pytest loads the second.
-ENTRY_POINTS = """
-[torch.backends]
-pretended = tests.pretended.backend:register
-[pytest11]
-pretended = tests.pretended.watch
-"""
 # How many steps are timed depends on the speed, so only the first loss of a training step is comparable.
 LOSSES = ["loss_first", "loss_last"]
 KINDS = {"training_step", "inference", "epoch", "input_pipeline", "training_run"}
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory):
-    """The environment of a process that has the device, as if a package of it were installed."""
+def machine():
+    """The environment of a process that has the device."""
     if reason := why_absent():
         pytest.skip(reason)
-    packages = tmp_path_factory.mktemp("packages")
-    facts = packages / "pretended-1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text(METADATA)
-    (facts / "entry_points.txt").write_text(ENTRY_POINTS)
-    path = os.pathsep.join([str(ROOT), str(packages)])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "pretended" / "package")])
     return {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
 
 

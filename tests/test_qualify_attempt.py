@@ -418,6 +418,23 @@ def test_the_peak_of_a_gpu_that_the_table_lacks_is_computed_from_its_highest_clo
     assert gpu(attempt, older | {"highest_clock_hz": None}).peak("bf16") is None
 
 
+@pytest.mark.parametrize(
+    ("highest_hz", "rate", "says"),
+    [(3.024e9, 190e12, ""), (3.024e9, 200e12, "101% of the physical limit"),
+     (2.1e9, 167e12, "101% of the physical limit"), (None, 400e12, "")],
+)  # fmt: skip
+def test_a_gpu_that_may_exceed_its_datasheet_does_not_exceed_its_highest_clock(
+    attempt, measured, highest_hz, rate, says
+):
+    """The datasheet of this one has 165.2 TFLOP/s at 2.52 GHz."""
+    one = gpu(attempt, GPU)
+    one.device_name = "NVIDIA GeForce RTX 4090"
+    one._between = lambda start, end: [Sample(end, {"sm_clock_limit_hz": highest_hz} if highest_hz else {})]
+    one.rate(measured(rate), "FLOP/s", 0.45, one.peak("bf16"))
+    assert one.result.reason[: len(says)] == says and bool(one.result.reason) == bool(says)
+    assert one.result.verdict is (CheckVerdict.INCONCLUSIVE if says else PASS)
+
+
 def test_from_hopper_on_and_of_amd_no_peak_is_computed_for_a_gpu_that_the_table_lacks(attempt, monkeypatch):
     """An H20 is called 9.0, as an H100 is, and has a seventh of its units; an MI250 is called 9.0, too."""
     assert gpu(attempt, GPU).peak("bf16") is None

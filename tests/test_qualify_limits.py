@@ -75,10 +75,14 @@ def test_of_another_device_nothing_is_known(name):
 
 
 @pytest.mark.parametrize("name", ["NVIDIA L4", "NVIDIA L40S", "NVIDIA GeForce RTX 4090"])
-def test_a_gpu_that_boosts_above_its_datasheet_has_no_ceiling_and_a_bar_of_its_own(name):
+def test_a_gpu_that_boosts_above_its_datasheet_has_the_ceiling_of_its_clock_and_a_bar_of_its_own(name):
     """Healthy ones reach 50 to 70% of their datasheets, or exceed them."""
     found = matmul_limit(name, "bf16")
-    assert (found.certain, found.share) == (False, 0.45)
+    assert (found.certain, found.share, found.ceiling) == (False, 0.45, None)
+    assert matmul_limit(name, "bf16", 3.105e9).ceiling / found.value == pytest.approx(
+        {"NVIDIA L4": 3.105 / 2.04}.get(name, 3.105 / 2.52)
+    )
+    assert matmul_limit(H100, "bf16", 3.105e9).ceiling is None  # its datasheet is the ceiling
     assert (matmul_limit(H100, "bf16").certain, matmul_limit(H100, "bf16").share) == (True, None)
 
 

@@ -11,7 +11,9 @@ from perf.harness.record.anonymous import anonymous
 FOLDERS = {"DATA": Path("/home/alice/set"), "REPOSITORY": Path("/home/alice/nets"), "~": Path("/home/alice")}
 TEXTS = st.text() | st.sampled_from([f"in {path}/a" for path in FOLDERS.values()])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | TEXTS, lambda of: st.lists(of) | st.dictionaries(TEXTS, of)
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda of: st.lists(of) | st.dictionaries(TEXTS, of),
+    max_leaves=20,
 )
 
 
@@ -38,7 +40,7 @@ def test_what_names_no_repository_stays(commit):
     assert anonymous({"commit_info": commit}, {}) == {"commit_info": commit}
 
 
-@given(st.dictionaries(TEXTS, JSON))
+@given(st.dictionaries(TEXTS, JSON, max_size=4))
 @example({"commit_info": "0"})
 @example({"commit_info": {"project": "nets"}})
 def test_no_text_has_a_path_and_what_has_none_stays(document):

@@ -79,6 +79,11 @@ def test_a_steps_batches_are_32_distinct_full_ones(run):
         assert len({images.sum().item() for images, _ in batches}) == 32
 
 
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, 32), (4, 32), (16, 16), (31, 9), (32, 8), (4096, 8)])
+def test_the_loss_is_that_of_at_least_256_samples_or_of_all_that_a_step_trains_on(run, batch_size, batches):
+    assert run.workload("cpu", batch_size, None).loss_batches == batches
+
+
 def test_a_stream_of_batches_goes_on_from_epoch_to_epoch(run):
     work = run.workload("cpu", 4096, "resident")
     with work.full_batches() as pipeline:

@@ -360,7 +360,7 @@ def test_what_a_whole_step_cannot_do_is_skipped_with_the_reason(written, digits_
         workload(written, WHOLE_STEP, mode, digits_root).trainee()
 
 
-def test_a_compiled_whole_step_computes_the_same(written, digits_root):
+def test_a_compiled_whole_step_computes_the_same(traced, written, digits_root):
     losses = {}
     for execution in ("eager", "compile"):
         work = workload(written, WHOLE_STEP, Mode(execution), digits_root)
@@ -372,10 +372,10 @@ def test_a_compiled_whole_step_computes_the_same(written, digits_root):
 
 
 @pytest.mark.parametrize(("execution", "precision"), [("eager", "fp32"), ("eager", "bf16"), ("compile", "bf16")])
-def test_tiny_lm_learns_in_each_mode(execution, precision):
+def test_tiny_lm_learns_in_each_mode(traced, execution, precision):
     recipe = load_recipe("tiny_lm")
     data = own_data.of_batches(recipe.task().member("batch"), 0, 256)
-    work = Workload(recipe, SimpleNamespace(train=data), Device("cpu"), 8, None, 0, Mode(execution, precision))
+    work = Workload(recipe, SimpleNamespace(train=data), Device("cpu"), 4, None, 0, Mode(execution, precision))
     torch.compiler.reset()
     with work.mode.active():
         trainee = work.trainee()

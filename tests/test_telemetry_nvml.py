@@ -22,6 +22,7 @@ def test_a_sample_is_what_the_gpu_answers_in_our_units(plug):
     plug(nvml)
     assert open_gpu(CUDA).sample() == {
         "sm_clock_hz": 1755e6,
+        "sm_clock_limit_hz": 1980e6,
         "memory_clock_hz": 2619e6,
         "power_w": 412.0,
         "power_limit_w": 650.0,
@@ -51,7 +52,7 @@ def test_a_sample_is_what_the_gpu_answers_in_our_units(plug):
 @pytest.mark.parametrize(
     ("lacks", "absent"),
     [
-        ("clocks", {"sm_clock_hz", "memory_clock_hz"}),
+        ("clocks", {"sm_clock_hz", "sm_clock_limit_hz", "memory_clock_hz"}),
         ("power", {"power_w"}),
         ("limits", {"power_limit_w", "power_limit_default_w"}),
         ("temperature", {"temperature_c"}),

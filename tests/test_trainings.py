@@ -13,7 +13,7 @@ from tests.conftest import PERF, ROOT
 PAGE = (ROOT / "docs" / "trainings.md").read_text()
 EXAMPLE = re.compile(r"^## [^\n]*`(\w+\.py:\w+)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = dict(EXAMPLE.findall(PAGE))
-QUICK = ("--perf-device=cpu", "--perf-profile=smoke", "--perf-passes=1", "--perf-rounds=2", "--perf-batch-size=4")
+QUICK = ("--perf-device=cpu", "--perf-profile=smoke", "--perf-passes=1", "--perf-rounds=2", "--perf-batch-size=16")
 FEW = "training_step or inference or (epoch and (resident or dataloader))"
 
 
@@ -77,7 +77,7 @@ def test_a_unit_is_counted(run):
 def test_a_users_data_is_what_an_epoch_trains_on(run):
     _, found, _ = run
     info = found["files.py:Files", "epoch", "dataloader"]
-    assert (info["data"], info["samples_per_iteration"]) == ("own", 400)  # 100 batches of four of its 2,000 samples
+    assert (info["data"], info["samples_per_iteration"]) == ("own", 1_600)  # 100 batches of 16 of its 2,000 samples
 
 
 LIGHTNING = importlib.util.find_spec("lightning") is None

@@ -61,12 +61,17 @@ class Limit:
     ceiling: float | None = None
 
 
-def matmul_limit(device_name: str, dtype: str) -> Limit | None:
-    """The dense peak of a device, from the table [FLOP/s]; None if the table does not have it."""
+def matmul_limit(device_name: str, dtype: str, highest_hz: float | None = None) -> Limit | None:
+    """The dense peak of a device, from the table [FLOP/s]; None if the table does not have it.
+
+    If the device may run faster than at the clock of its peak, the ceiling is that at `highest_hz`, its highest clock.
+    """
     entry = _entry(device_name)
     if entry is None or dtype not in entry["flop_per_s"]:
         return None
-    return Limit(entry["flop_per_s"][dtype], entry["source"], entry.get("certain", True), entry.get("share"))
+    peak, certain = entry["flop_per_s"][dtype], entry.get("certain", True)
+    ceiling = None if certain or highest_hz is None else peak * max(1.0, highest_hz / entry["clock_hz"])
+    return Limit(peak, entry["source"], certain, entry.get("share"), ceiling)
 
 
 def gpu_matmul_limit(multiprocessors: int, capability: str, clock_hz: float, dtype: str) -> Limit | None:

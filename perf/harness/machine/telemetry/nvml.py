@@ -23,6 +23,7 @@ CORRECTED, UNCORRECTED, SINCE_LOADED = 0, 1, 0
 # The key in a sample, NVML's function, its arguments, and the factor from NVML's unit to ours.
 NUMBERS: tuple[tuple[str, str, tuple[int, ...], float], ...] = (
     ("sm_clock_hz", "nvmlDeviceGetClockInfo", (SM_CLOCK,), 1e6),
+    ("sm_clock_limit_hz", "nvmlDeviceGetMaxClockInfo", (SM_CLOCK,), 1e6),
     ("memory_clock_hz", "nvmlDeviceGetClockInfo", (MEMORY_CLOCK,), 1e6),
     ("power_w", "nvmlDeviceGetPowerUsage", (), 1e-3),
     ("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit", (), 1e-3),
@@ -103,7 +104,8 @@ class Gpu:
     def sample(self) -> Values:
         """The values that this GPU reports now, without unknown ones. Raises Unreadable if the GPU reports nothing.
 
-        `sm_clock_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`, `power_limit_default_w` [W];
+        `sm_clock_hz`, `sm_clock_limit_hz`, `memory_clock_hz` [Hz]; `power_w`, `power_limit_w`,
+        `power_limit_default_w` [W];
         `temperature_c` [°C]; `reasons`: the bits in reasons.py; `energy_j` [J], which only rises; `pcie_generation`,
         `pcie_width`, and their highest values with `_limit`; `pcie_replays`; the modes `ecc` and `mig`;
         `ecc_default`: 1 if ECC is on by default; `ecc_corrected`, `ecc_uncorrected`: errors since the driver was

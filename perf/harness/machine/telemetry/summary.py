@@ -21,7 +21,10 @@ RISING = ("energy_j", "steal_s", "withheld_s", "memory_stalled_s")
 NEW = ("ecc_uncorrected", "remap_corrected", "remap_uncorrected", "pcie_replays")
 HIGHEST = ("remap_pending", "remap_failed", "other_processes", "load_average")
 LOWEST = ("memory_available_bytes", "power_limit_w")
-LAST = ("power_limit_default_w", "ecc", "mig", "pcie_generation_limit", "pcie_width_limit", "quota_cores")
+LAST = (
+    "power_limit_default_w", "sm_clock_limit_hz", "ecc", "mig", "pcie_generation_limit", "pcie_width_limit",
+    "quota_cores",
+)  # fmt: skip
 
 
 def condense(samples: Sequence[Sample]) -> dict[str, Scalar]:

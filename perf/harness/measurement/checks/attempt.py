@@ -212,10 +212,11 @@ class Attempt:
         If the table lacks a GPU, its multiprocessors and its highest clock give the peak.
         """
         if self.device.asynchronous:
-            device = self._facts
-            highest_hz = finite(device.get("highest_clock_hz"))
-            known = matmul_limit(self.device_name, dtype)
-            return known or (None if highest_hz is None else self._peak_at(highest_hz, dtype))
+            # torch's clock is the one that the maker promises; NVML's is the highest that the driver allows
+            promised_hz = finite(self._facts.get("highest_clock_hz"))
+            highest_hz = finite(condense(self._between(0.0, self._clock())).get("sm_clock_limit_hz"))
+            known = matmul_limit(self.device_name, dtype, highest_hz)
+            return known or (None if promised_hz is None else self._peak_at(promised_hz, dtype))
         facts = self.plan.environment
         threads, cores = int(str(facts["threads"])), facts["physical_cores"]
         used = min(threads, cores) if isinstance(cores, int) else threads  # two threads of a core share its units

@@ -15,7 +15,7 @@ from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.cycle import cycle
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
-from perf.harness.workload.workload import LOSS_BATCHES, Trainee, Workload, finite
+from perf.harness.workload.workload import Trainee, Workload, finite
 
 # Extra work that a self-test plants: it is called in each step or at each load. Any other gate plants nothing.
 Extra = Callable[[], None]
@@ -59,12 +59,12 @@ def sliced(name: str, work: Workload, extra: Extra | None = None, extra_input: E
             stream = delayed(endless(held.enter_context(work.full_batches()).epoch), extra_input)
             steps = repeated(lambda: next(stream))
         elif definition.streams:
-            batches = work.batches(LOSS_BATCHES)
+            batches = work.batches(work.loss_batches)
             steps = _epochs(definition, work, trainee, held, found, extra, extra_input)
         else:
             batches = work.batches()
             steps = repeated(slowed(definition.on(trainee, batches), extra), found)
-        made = Sliced(steps, found, trainee, batches[:LOSS_BATCHES])
+        made = Sliced(steps, found, trainee, batches[: work.loss_batches])
         if trainee is not None and trainee.model.training:
             made.loss_first = trainee.mean_loss(made.loss_batches)
         made.held = held.pop_all()
