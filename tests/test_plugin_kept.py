@@ -65,17 +65,47 @@ def no_containers():
     return done.stderr.strip() or None
 
 
-@pytest.mark.skipif(bool(no_containers()), reason=f"no container can be made: {no_containers()}")
-def test_real_containers_that_share_a_folder_at_one_time_keep_a_record_each(tmp_path, digits_root):
-    """In both, the process has the number 1, the host has one name, and there is no home."""
+@pytest.fixture
+def contained(tmp_path, digits_root):
+    """Starts a qualification in a container, after a command of its shell; there is no home."""
+    if why_not := no_containers():
+        pytest.skip(f"no container can be made: {why_not}")
     run = [sys.executable, "-m", "pytest", str(PERF), "-p", "no:cacheprovider", "--perf-profile=qualify",
            "--perf-check=clock", "--perf-device=cpu", "--perf-data=digits", f"--perf-data-root={digits_root}",
            f"--benchmark-storage={tmp_path}/kept"]  # fmt: skip
-    inside = [*CONTAINER, "sh", "-c", f"hostname node && exec {shlex.join(run)}"]
     kept_out = ("HOME", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
     env = {name: value for name, value in os.environ.items() if name not in kept_out}
-    both = [subprocess.Popen(inside, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [one.communicate()[0] for one in both]
+
+    def start(before):
+        inside = [*CONTAINER, "sh", "-c", f"{before} && exec {shlex.join(run)}"]
+        return subprocess.Popen(
+            inside, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("disk", "says"),
+    [
+        ("mount -t tmpfs -o size=64k none kept && { head -c 64k /dev/zero > kept/full || true; }",
+         "No space left on device"),
+        ("mount -t tmpfs -o ro none kept", "Read-only file system"),
+    ],
+)  # fmt: skip
+def test_a_real_disk_that_takes_no_record_is_found_before_anything_is_measured(contained, tmp_path, disk, says):
+    (tmp_path / "kept").mkdir()
+    one = contained(disk)
+    out, err = one.communicate()
+    assert one.returncode == 4, out + err
+    assert f"cannot be written: {says}" in err and "Traceback" not in out + err
+    assert "test_clock" not in out
+
+
+def test_real_containers_that_share_a_folder_at_one_time_keep_a_record_each(contained, tmp_path):
+    """In both, the process has the number 1, and the host has one name."""
+    both = [contained("hostname node") for _ in range(2)]
+    said = [one.communicate() for one in both]
     assert [one.returncode for one in both] == [10, 10], said
     records = sorted((tmp_path / "kept").rglob("*.json"))
     assert len(records) == 2

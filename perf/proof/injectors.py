@@ -24,7 +24,7 @@ from perf.proof.usage import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 # The checks that the spec judges, and the number of runs that it is made of: their spread is part of the bar.
-MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step", "loader", "disk"), 3
+MEASURED, RUNS = ("matmul", "memory", "copies", "launch", "step", "loader", "disk"), 5
 NO_FAILURE = {"preconditions": CheckVerdict.INCONCLUSIVE}
 
 
