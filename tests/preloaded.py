@@ -135,6 +135,7 @@ def main():
 def watch(asked, descriptors):
     """Start the program, say its process id, and when it has ended its code, as `subprocess` has it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     *standard, codes = descriptors
     if (pid := os.fork()) == 0:
         os.close(codes)

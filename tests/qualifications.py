@@ -106,6 +106,7 @@ def quick(monkeypatch, clock):
     its_time = types.SimpleNamespace(perf_counter=clock, time=clock, sleep=clock.sleep)
     monkeypatch.setattr(timing, "time", its_time)
     monkeypatch.setattr("perf.qualification.test_clock.time", its_time)
+    monkeypatch.setattr("perf.qualification.test_replay.REPLAYS", 3)
     monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
     monkeypatch.setattr(patterns, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")

@@ -71,7 +71,11 @@ if __name__ == "__main__":
 """
 
 
-def ran(folder, script, net):
+def in_fresh_process(command, cwd):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def ran(folder, script, net, run):
     """What `script` prints in a project with packages of these names and the file `net`."""
     for path, text in {
         "data/__init__.py": "", "data/reviews.py": "WORDS = 7\n", "model/__init__.py": "", "model/net.py": net,
@@ -79,17 +83,18 @@ def ran(folder, script, net):
     }.items():  # fmt: skip
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    done = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True)
+    done = run([sys.executable, "-m", "run"], cwd=folder)
     assert not done.returncode, done.stderr
     return done.stdout.split()
 
 
 @pytest.mark.parametrize("name", ["net.py:net", "model/net.py:net", "nets/deep/net.py:net", "model.net:net"])
-def test_a_file_finds_the_packages_of_its_repository_and_stepwatch_its_own(tmp_path, name):
-    assert ran(tmp_path, SCRIPT.format(root=str(ROOT), name=name), NET) == ["7", "model.networks"]
+def test_a_file_finds_the_packages_of_its_repository_and_stepwatch_its_own(tmp_path, name, torch_process):
+    found = ran(tmp_path, SCRIPT.format(root=str(ROOT), name=name), NET, torch_process.run)
+    assert found == ["7", "model.networks"]
 
 
 def test_worker_processes_find_them_too_where_they_are_no_forks(tmp_path):
     """On Linux, Python starts such processes by default from 3.14 on; on other systems, it always has."""
-    found = ran(tmp_path, SPAWNED.format(root=str(ROOT)), NET + TASKS)
+    found = ran(tmp_path, SPAWNED.format(root=str(ROOT)), NET + TASKS, in_fresh_process)
     assert found == ["Split", "2", "OwnSamples", "2", "OwnStream", "2", "MadeBatches", "2"]

@@ -591,14 +591,16 @@ def test_what_ends_a_program_is_taken_for_ctrl_c_while_a_run_lasts(perf, monkeyp
         signal.signal(ends, before)
 
 
-def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(pytester, digits_root):
+def test_a_run_that_is_terminated_says_what_it_has_measured_and_where_that_is_kept(
+    pytester, digits_root, torch_process
+):
     command = [sys.executable, "-m", "pytest", str(PERF), "-v", "-p", "no:cacheprovider", "--perf-device=cpu", *QUICK]
     command += [
         f"--perf-data-root={digits_root}",
         "--perf-data=digits",
         f"--benchmark-storage={pytester.path / 'kept'}",
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    with torch_process.start(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
         said = []
         for line in run.stdout:
             said.append(line)

@@ -121,7 +121,7 @@ def test_plain_keeps_what_json_can_hold_and_drops_what_it_cannot():
     assert plain(value) == {"a": [1, 2.5, "x", None, True], "3": None, "inf": [None]}
 
 
-def stopped(tmp_path, digits_root, by):
+def stopped(tmp_path, digits_root, torch_process, by):
     """A run that gets the signal `by` once it has reported two benchmarks; its record, what it reported and said."""
     command = [
         sys.executable, "-m", "pytest", ROOT / "perf", "-v", "-p", "no:cacheprovider", "--perf-device=cpu",
@@ -129,15 +129,7 @@ def stopped(tmp_path, digits_root, by):
         "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-storage={tmp_path / 'kept'}",
         f"--benchmark-json={tmp_path / 'out.json'}", "--perf-passes=1",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job has it ignored
-    )
+    process = torch_process.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     reported, said = set(), ""
     for line in process.stdout:
         said += line
@@ -147,8 +139,8 @@ def stopped(tmp_path, digits_root, by):
             process.send_signal(by)
             break
     said += process.stdout.read()
-    process.stdout.close()
     (path,) = (tmp_path / "kept").rglob("*.json")
+    process.stdout.close()
     return process.wait(), path, reported, said
 
 
@@ -156,8 +148,8 @@ def names(path):
     return {benchmark["name"] for benchmark in json.loads(path.read_text())["benchmarks"]}
 
 
-def test_a_killed_run_keeps_every_benchmark_that_it_reported(tmp_path, digits_root):
-    code, path, reported, _ = stopped(tmp_path, digits_root, signal.SIGKILL)
+def test_a_killed_run_keeps_every_benchmark_that_it_reported(tmp_path, digits_root, torch_process):
+    code, path, reported, _ = stopped(tmp_path, digits_root, torch_process, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert path.name.startswith("partial_")
     assert reported <= names(path)
@@ -167,8 +159,8 @@ def test_a_killed_run_keeps_every_benchmark_that_it_reported(tmp_path, digits_ro
     assert "PARTIAL" in shown.stdout
 
 
-def test_an_interrupted_run_keeps_what_it_finished_and_says_so(tmp_path, digits_root):
-    code, path, reported, said = stopped(tmp_path, digits_root, signal.SIGINT)
+def test_an_interrupted_run_keeps_what_it_finished_and_says_so(tmp_path, digits_root, torch_process):
+    code, path, reported, said = stopped(tmp_path, digits_root, torch_process, signal.SIGINT)
     assert code == 2, said  # pytest's own exit code for an interrupt
     assert path.name.startswith("partial_")
     assert reported <= names(path) == names(tmp_path / "out.json")

@@ -254,8 +254,12 @@ def test_the_header_of_a_strangers_file_takes_what_pytest_benchmark_knows():
     assert header(Run("x", "2026-11-23T10:48:00.1+00:00", (), machine=machine)) == [
         "cpu       M3, 8 cores",
         "software  Python 3.12.1",
-        "run       2026-11-23 10:48:00, on box",
+        "run       2026-11-23 10:48:00 UTC, on box",
     ]
+
+
+def test_a_time_of_unknown_zone_is_shown_as_it_is():
+    assert header(Run("x", "2026-11-23T10:48:00.1", ())) == ["run       2026-11-23 10:48:00"]
 
 
 @pytest.mark.parametrize("perf", [

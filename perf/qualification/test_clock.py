@@ -20,7 +20,7 @@ def test_clock(check: Attempt) -> None:
     `source`: the number of wrong settings, which must be none: a kernel that finds the processor's counter unreliable
     takes a slow clock. `drift`: by how much the clocks of the machine differ [ppm]. On a CPU, the time of day and the
     clock without corrections are held against the clock that measures, since the run began; on an accelerator, its own
-    clock against the host's.
+    clock against the host's, and if they differ, in looks ten times as long.
     """
     if check.variant == "source":
         source_of(check)
@@ -59,10 +59,13 @@ def host_of(check: Attempt) -> None:
 
 
 def device_of(check: Attempt) -> None:
+    plant, first = 1 + FASTER * (check.fault == "drift"), None
     try:
-        drift = timing.device_drift_ppm(check.device, 1 + FASTER * (check.fault == "drift"))
+        drift = timing.device_drift_ppm(check.device, plant)
+        if drift > MOST_PPM:
+            first, drift = drift, timing.device_drift_ppm(check.device, plant, timing.LONG_S)
     except (RuntimeError, NotImplementedError) as error:
         check.unsupported(f"torch reads no clock of {check.device.name}: {error}")
         return
     reason = "its clock and that of the host run at different speeds" if drift > MOST_PPM else ""
-    check.at_most(drift, "ppm", MOST_PPM, LIMIT, reason)
+    check.at_most(drift, "ppm", MOST_PPM, LIMIT, reason, again=first)

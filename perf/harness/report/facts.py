@@ -221,6 +221,8 @@ def _training(run: Run) -> list[str]:
 
 def _made(run: Run) -> str:
     made = run.datetime[:19].replace("T", " ")
+    if run.datetime.endswith(("+00:00", "Z")):
+        made += " UTC"
     return listed(named("profile", run.perf.get("profile")), made, named("on", run.host))
 
 

@@ -18,7 +18,7 @@ SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource"
 SLOW_SOURCES = ("hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit")
 # 0.1%. The kernel corrects its clock by at most 500 ppm for its frequency, and by as much for its offset (adjtimex(2)).
 MOST_PPM = 1000.0
-LOOK_S, LOOKS, MILLION = 0.2, 5, 1e6
+LOOK_S, LONG_S, LOOKS, MILLION = 0.2, 2.0, 5, 1e6
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def source() -> str:
     return text_of(SOURCE)
 
 
-def device_drift_ppm(device: Device, plant: float = 1.0) -> float:
+def device_drift_ppm(device: Device, plant: float = 1.0, look_s: float = LOOK_S) -> float:
     """By how much the clock of `device` differs from that of the host [parts per million]: the median of LOOKS looks.
 
-    `plant` is a factor for the device's times.
+    How late an event is recorded varies, and counts as drift: less, the longer a look takes. `plant` is a factor for
+    the device's times.
     """
     target = device.torch_device
 
@@ -66,7 +67,7 @@ def device_drift_ppm(device: Device, plant: float = 1.0) -> float:
     found = []
     for _ in range(LOOKS):
         first, start = event()
-        time.sleep(LOOK_S)
+        time.sleep(look_s)
         second, end = event()
         found.append(abs(plant * first.elapsed_time(second) / 1e3 / (end - start) - 1) * MILLION)
     return statistics.median(found)
