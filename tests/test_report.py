@@ -131,6 +131,10 @@ def test_what_a_step_costs_has_columns_where_it_is_known():
     # No step is faster than its products: another program has disturbed their measurement.
     disturbed = render([run(benchmark("training_step", seconds=0.1, **costs | {"matmul_flop_per_s": 1e6}))])
     assert "matmul" not in disturbed
+    assert "unknown" not in text
+    del costs["energy_j"]
+    uncounted = render([run(benchmark("training_step", seconds=0.1, **costs))])
+    assert "J/sample: unknown on cpu, as no counter of the energy could be read there." in uncounted
     plain = render([run(benchmark("training_step", seconds=0.1))])
     assert "matmul" not in plain and "J/sample" not in plain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from perf.harness.machine.cpu import text_of
 from perf.harness.machine.devices import Device
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.source import Unreadable
@@ -34,7 +35,7 @@ class Packages:
 
     def __init__(self) -> None:
         zones = sorted(POWERCAP.glob("intel-rapl:*"))
-        self._packages = [zone for zone in zones if _text(zone / "name").startswith("package")]
+        self._packages = [zone for zone in zones if text_of(zone / "name").startswith("package")]
         self._last: dict[Path, int] = {}
         self._used_uj = 0
 
@@ -42,16 +43,9 @@ class Packages:
         if not self._packages:
             return None
         for zone in self._packages:
-            now, most = _text(zone / "energy_uj"), _text(zone / "max_energy_range_uj")
+            now, most = text_of(zone / "energy_uj"), text_of(zone / "max_energy_range_uj")
             if not now.isdecimal() or not most.isdecimal():
                 return None
             self._used_uj += (int(now) - self._last.get(zone, int(now))) % (int(most) + 1)
             self._last[zone] = int(now)
         return self._used_uj * 1e-6
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
