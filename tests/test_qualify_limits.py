@@ -47,6 +47,7 @@ def test_every_figure_is_in_the_unit_that_it_should_be():
         assert peaks["fp32"] <= peaks["tf32"] < peaks["bf16"] == peaks["fp16"], entry["name"]
         assert 0.2e12 < entry["bytes_per_s"] < 15e12, entry["name"]
         assert entry["source"]
+        assert entry.get("certain", True) or 1e9 < entry["clock_hz"] < 4e9, entry["name"]
 
 
 def test_each_device_stands_in_the_table_once():
@@ -208,7 +209,7 @@ def known_limits():
     for entry in table():
         name = entry["name"]
         for dtype in entry["flop_per_s"]:
-            limit = matmul_limit(name, dtype)
+            limit = matmul_limit(name, dtype, 3e9)
             yield pytest.param(limit, limit.share or test_matmul.SHARE, 1e12, 1e16, id=f"{name} {dtype}")
         yield pytest.param(memory_limit(name), test_memory.SHARE, 1e11, 1e14, id=f"{name} memory")
     for capability, maker, family, models, _ in CPU_FLOP_PER_CLOCK:
