@@ -76,7 +76,7 @@ def test_a_learning_rate_that_is_changed_is_taken():
 
 @given(batch_size=st.integers(2, 200), seed=st.integers(0, 2**31))
 @example(2, 207278424)  # its loss falls to 0.0003
-@settings(max_examples=2)
+@settings(max_examples=3)
 def test_a_compiled_step_of_any_batch_size_trains_as_a_plain_one(batch_size, seed):
     mode = Mode("compile")
     with mode.active():

@@ -73,7 +73,7 @@ def _on_times(found: Speedups) -> list[str]:
         notes.append(ENERGY)
     costs = [row for row in found.rows if row.share_of_matmul]
     if unknown := dict.fromkeys(row.label for row in costs if row.benchmark.number("energy_j") is None):
-        notes.append(f"J/sample: unknown on {', '.join(unknown)}, as no counter of the energy could be read there.")
+        notes.append(f"J/sample: unknown on {', '.join(unknown)}, whose energy no counter showed.")
     if any(row.benchmark.number("peak_bytes") for row in found.rows):
         notes.append(PEAK_MEMORY)
     return notes
