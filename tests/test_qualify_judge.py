@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.harness.record.check import Check, CheckVerdict, Standing
+from perf.harness.record.check import Check, CheckVerdict, Standing, Want
 from perf.harness.record.spec import Reference
 from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
     Measurement,
-    Want,
     allowed_load,
     judge,
     limit_bar,

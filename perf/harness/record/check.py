@@ -25,6 +25,17 @@ class CheckVerdict(StrEnum):
     PASS = "PASS"
 
 
+class Want(StrEnum):
+    """Which side of its bar a metric should be on."""
+
+    MORE = "at least"
+    LESS = "at most"
+
+    def missed(self, value: float, bar: float) -> bool:
+        """Whether `value` is on the wrong side of `bar`."""
+        return value < bar if self is Want.MORE else value > bar
+
+
 # The ends of an interval are computed in another way than the value: so far apart may equal numbers be.
 ROUNDED = 1e-9
 JUDGED = (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE, CheckVerdict.PASS)
@@ -90,9 +101,9 @@ class Check:
     @property
     def beyond(self) -> bool:
         """Whether the value is on the wrong side of its bar; False if one of them is unknown."""
-        if self.value is None or self.bar is None:
+        if self.value is None or self.bar is None or self.want not in list(Want):
             return False
-        return {"at least": self.value < self.bar, "at most": self.value > self.bar}.get(self.want, False)
+        return Want(self.want).missed(self.value, self.bar)
 
     @property
     def within(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing
+from perf.harness.record.check import JUDGED, Check, CheckVerdict, Qualification, Standing, Want
 from perf.harness.record.checksum import CHECKSUM, UNKNOWN
 from perf.harness.record.run import Run, finite, some_of
 from perf.harness.record.spec import Reference, Spec
@@ -25,6 +25,8 @@ SPREAD = "±: half the 95% interval of the median of the repetitions, as a share
 DEVIATION = "spread: the standard deviation between machines, or between runs if there are fewer than three machines."
 # Units that get a decimal prefix.
 RATES = ("FLOP/s", "B/s")
+# How a bar says on which side of it a value must be.
+SIGNS: Mapping[str, str] = {Want.MORE: "≥", Want.LESS: "≤"}
 COUNTED = (
     "FLOP: those of matrix products, convolutions and attention. Bytes: what the operations read and write, as if "
     "caches kept nothing."
@@ -195,8 +197,8 @@ def _again(check: Check) -> str:
 
 def _bar(check: Check) -> str:
     """The bar, and the side of it on which a value must be: `≥ 78.3 GFLOP/s`, `≤ 50 eps`."""
-    sign = "" if check.bar is None else {"at least": "≥ ", "at most": "≤ "}.get(check.want, "")
-    return f"{sign}{metric(check.bar, check.unit)}"
+    sign = "" if check.bar is None else SIGNS.get(check.want, "")
+    return f"{sign} {metric(check.bar, check.unit)}".lstrip()
 
 
 def metric(number: float | None, unit: str) -> str:
@@ -302,7 +304,6 @@ def references(
     `suite` is the command that measures, as it is typed here.
     """
     found = spec.references
-    sign = {"at least": "≥", "at most": "≤"}
     differs = [_differs(one, found) for one in found]
     columns = (
         Column.words("check", [f"{one.check} {one.variant}".rstrip() for one in found]),
@@ -312,7 +313,7 @@ def references(
         Column("spread", [quantities.percent(one.spread) for one in found]),
         Column("rests on", [one.rests_on for one in found]),
         Column(
-            "bar", [f"{sign[bar.want]} {metric(bar.value, one.unit)}" for bar, one in zip(bars, found, strict=True)]
+            "bar", [f"{SIGNS[bar.want]} {metric(bar.value, one.unit)}" for bar, one in zip(bars, found, strict=True)]
         ),
     )
     blocks: list[Block] = [Heading("Stepwatch")]

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.check import Check, CheckVerdict, Want
 from perf.harness.record.spec import LEAST, Reference, Spec
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import exp, next_one
-from perf.harness.verdict.checks import RATE_SLACK, SPREADS, SURE, TIME_SLACK, UNLIKE, WIDEST, Bar, Want
+from perf.harness.verdict.checks import RATE_SLACK, SPREADS, SURE, TIME_SLACK, UNLIKE, WIDEST, Bar
 from perf.harness.verdict.keys import reference_of
 
 # A bar at so many times the median needs no number.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from perf.harness.record.check import CheckVerdict
+from perf.harness.record.check import CheckVerdict, Want
 from perf.harness.statistics.intervals import median_interval
 from perf.harness.verdict.limits import NEIGHBOURS, Limit
 
@@ -56,13 +55,6 @@ def allowed_load(cores: int, slower: float | None) -> Allowed:
     return Allowed(RATE_SLACK / slower, said)
 
 
-class Want(StrEnum):
-    """Which side of its bar a metric should be on."""
-
-    MORE = "at least"
-    LESS = "at most"
-
-
 @dataclass(frozen=True)
 class Bar:
     """The value that a metric must reach, or must not exceed, in the metric's unit. `source` says where it comes from.
@@ -79,6 +71,10 @@ class Bar:
     ceiling: float | None = None
     left: float = 1.0
     typical: float | None = None
+
+    def missed(self, value: float) -> bool:
+        """Whether `value` is on the wrong side."""
+        return self.want.missed(value, self.value)
 
 
 def limit_bar(limit: Limit, share: float, left: float = 1.0) -> Bar:
@@ -158,7 +154,7 @@ def measure_again(done: Sequence[Measurement], bar: Bar) -> bool:
     """
     if len(done) == 1:
         return not _clear(done[0], bar)
-    return len(done) == 2 and _wrong(done[0].value, bar) and _clear(done[1], bar)
+    return len(done) == 2 and bar.missed(done[0].value) and _clear(done[1], bar)
 
 
 def middle(done: Sequence[Measurement]) -> int:
@@ -189,7 +185,7 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
     if _too_good(first, bar):
         reason = f"{TOO_GOOD} {WIDEST:.2g}: the measurement or the clock is wrong, or the reference is of others"
         return Finding(CheckVerdict.INCONCLUSIVE, reason, **known)
-    if not _wrong(value, bar):
+    if not bar.missed(value):
         if ratio and first.disturbance and not (first.slightly_busy and value >= WIDEST * bar.value):
             return Finding(CheckVerdict.INCONCLUSIVE, f"within the bar, but {first.disturbance}", **known)
         if not any(_clear(one, bar) for one in done):
@@ -198,14 +194,14 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
         return Finding(CheckVerdict.PASS, "", **known)
     if not again:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, and {ONCE}", **known)
-    if not all(_wrong(one.value, bar) for one in done):
+    if not all(bar.missed(one.value) for one in done):
         when = "at first, but within it when measured again" if len(again) == 1 else "in two of three measurements"
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond} {when}", **known)
     if disturbance := next(filter(None, (one.disturbance for one in done)), ""):
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {disturbance}", **known)
     if bar.left < 1 and max(one.value for one in done) >= bar.left * bar.value:
         return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but {NEIGHBOURS}", **known)
-    beside = [any(end is None or not _wrong(end, bar) for end in (one.low, one.high)) for one in done]
+    beside = [any(end is None or not bar.missed(end) for end in (one.low, one.high)) for one in done]
     if not any(beside):
         return Finding(CheckVerdict.FAIL, f"{beyond}, and again when measured a second time", **known)
     number = ("first", "second", "third")[beside.index(True)]
@@ -213,13 +209,9 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
     return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but{which} by less than it varies", **known)
 
 
-def _wrong(value: float, bar: Bar) -> bool:
-    return value < bar.value if bar.want is Want.MORE else value > bar.value
-
-
 def _clear(one: Measurement, bar: Bar) -> bool:
     """Whether one measurement is enough for a PASS."""
-    return not _wrong(one.value, bar) and not _vague(one, bar)
+    return not bar.missed(one.value) and not _vague(one, bar)
 
 
 def _too_good(measured: Measurement, bar: Bar) -> bool:

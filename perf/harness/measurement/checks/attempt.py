@@ -20,7 +20,7 @@ from perf.harness.machine.telemetry.summary import condense, share_with
 from perf.harness.measurement.checks.counters import ErrorCounters, NotCounted
 from perf.harness.measurement.checks.probes import Measured
 from perf.harness.measurement.checks.timing import Reading
-from perf.harness.record.check import Check, CheckVerdict
+from perf.harness.record.check import Check, CheckVerdict, Want
 from perf.harness.record.run import finite
 from perf.harness.record.spec import Spec
 from perf.harness.record.values import Scalar
@@ -30,7 +30,6 @@ from perf.harness.verdict.checks import (
     Allowed,
     Bar,
     Measurement,
-    Want,
     judge,
     limit_bar,
     measure_again,
