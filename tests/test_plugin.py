@@ -491,7 +491,8 @@ def test_an_ini_file_sets_the_options(perf, pytester):
     result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs7]"])
 
 
-def test_threads_asked_for_are_used_and_given_back(perf, pytester):
+def test_threads_asked_for_are_used_and_given_back(perf, pytester, has_cores):
+    has_cores(2)
     assert torch.get_num_threads() == 1
     perf(STEP, "--perf-device=cpu", "--perf-threads=2")
     assert torch.get_num_threads() == 1

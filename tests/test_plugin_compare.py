@@ -224,12 +224,12 @@ def test_what_judges_is_a_command_of_the_same_selection_against_the_commit_of_th
     document = read(path)
     document["commit_info"] = {"id": "ab" * 20, "dirty": False}
     path.write_text(json.dumps(document))
-    result = toy.compare("-k", "step or inference", "--perf-passes=1")
+    result = toy.compare("-k", "step or inference", "--perf-passes=1", "--perf-profile=standard")
     said = result.stdout.str().partition("side by side:")[2].strip().partition("\n\n")[0]
     command = shlex.split(said.replace("\\\n", ""))
     assert command[:1] == ["pytest"] and command[-1] == "--perf-against=ababababab"
     assert "step or inference" in command
-    assert not any(word.startswith(("--benchmark-compare", "--perf-passes")) for word in command)
+    assert not any(word.startswith(("--benchmark-compare", "--perf-p")) for word in command)
     apart = toy.run("--benchmark-compare", "0001", "--perf-passes", "1").stdout.str()
     assert "0001" not in apart.partition("side by side:")[2].partition("--perf-against")[0]
     monkeypatch.setattr(stock, "commit", lambda config: {"id": "ab" * 20, "dirty": False})

@@ -48,7 +48,8 @@ def test_the_same_code_passes_and_the_sides_are_named(gate):
 
 
 @pytest.mark.parametrize(("options", "threads"), [((), "1 thread"), (("--perf-threads=3",), "3 threads")])
-def test_the_threads_that_are_said_and_kept_are_the_workers(gate, pytester, options, threads):
+def test_the_threads_that_are_said_and_kept_are_the_workers(gate, pytester, has_cores, options, threads):
+    has_cores(4)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

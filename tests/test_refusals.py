@@ -519,6 +519,27 @@ def test_what_was_raised_is_one_line():
     assert raised(ValueError("too many\n  of them")) == "ValueError: too many of them"
 
 
+@pytest.mark.parametrize("section", ["tool:pytest", "pytst"])
+def test_options_in_a_section_that_pytest_does_not_read_are_refused(perf, pytester, section):
+    (pytester.path / "pytest.ini").write_text(f"[{section}]\nperf_model = mine.py:Net\n")
+    result = perf(STEP, "--collect-only", "-q", quick=False)
+    where = f"{pytester.path}/pytest.ini: perf_model is in [[]{section}], where it does not count"
+    result.stderr.fnmatch_lines([f"ERROR: {where}: put it into [[]pytest]"])
+
+
+def test_the_ini_file_that_counts_is_named(perf, pytester):
+    (pytester.path / "tox.ini").write_text("[testenv]\ndeps = perf_model\n[pytest]\nperf_batch_size = 8\n")
+    result = perf(STEP, "--collect-only", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines([f"ini file  {pytester.path}/tox.ini"])
+
+
+def test_more_threads_than_cores_are_refused(perf, pytester, has_cores):
+    has_cores(2)
+    result = perf(STEP, "--perf-device=cpu", "--perf-threads=3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --perf-threads: 3 threads on 2 cores: give at most 2"])
+
+
 def test_records_and_settings_are_those_of_the_folder_in_which_pytest_is_called(perf, pytester):
     (pytester.path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nperf_batch_size = 8\n")
     result = perf(STEP, "--collect-only", "-q", "--perf-device=cpu", quick=False)

@@ -158,6 +158,14 @@ def test_passes_that_differ_too_much_are_named():
     assert "Do not trust these times: the passes differ by more than 25%." in render([run(made)], width=200)
 
 
+def test_beside_cases_of_several_passes_one_of_a_single_pass_says_what_differs_there():
+    several = benchmark("training_step", samples=(1.0, 1.0, 1.5, 1.5, 2.0), pass_rounds={"1": 2, "2": 2, "3": 1})
+    single = benchmark("inference", samples=(0.5, 1.0, 2.0), pass_rounds={"1": 3})
+    text = render([run(several, single)], width=200)
+    assert "training step at batch 64. Do not trust these times: the passes differ by more than 25%." in text
+    assert "inference at batch 64. Do not trust these times: the rounds differ by more than 25%." in text
+
+
 def test_times_that_scatter_too_much_are_named_and_nothing_is_concluded_from_them():
     rows = [benchmark("training_step", batch=b, samples=s) for b, s in ((64, (0.5, 1.0, 2.0)), (512, STEADY))]
     text = render([run(*rows)], width=200)
@@ -341,10 +349,8 @@ def test_of_training_and_inference_the_deciding_sentence_is_about_training_and_s
 
 def test_a_run_without_benchmarks_says_so():
     assert render([run()]) == "Stepwatch\n\nNothing was measured."
-    why = "Nothing was measured: each result needs all 4 passes, and the run ended before the last one."
-    assert (why in render([replace(run(), complete=False, perf={"passes": 4})])) is True
-    for whole, passes in ((True, 4), (False, 1), (False, None), (False, "4")):
-        assert "Nothing was measured." in render([replace(run(), complete=whole, perf={"passes": passes})])
+    why = "Nothing was measured: the run ended before any case was finished."
+    assert why in render([replace(run(), complete=False)])
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def test_a_moment_in_which_threads_waited_for_each_other_is_not_their_time():
     assert [gain(row) for row in found] == [0.5, 0.25]
 
 
-def test_each_training_step_of_a_cpu_is_tried_with_one_thread(perf, pytester):
+def test_each_training_step_of_a_cpu_is_tried_with_one_thread(perf, pytester, has_cores):
+    has_cores(2)
     perf(STEP, PERF / "test_inference.py", "--perf-device=cpu", "--perf-threads=2").assert_outcomes(passed=2)
     step, inference = (one["extra_info"] for one in read(kept(pytester)[-1])["benchmarks"])
     assert step["one_thread_s"] > 0 and step["all_threads_s"] > 0

@@ -325,6 +325,12 @@ def test_data_of_the_same_name_and_another_digest_is_other_data():
     assert "for epoch: different data of the same name." in " ".join(render([one, other]).split())
 
 
+def test_a_profile_that_takes_a_part_of_the_data_has_no_other_data():
+    one = run(benchmark("epoch", "cpu", profile="standard"), data={"name": "mnist", "digest": "a"})
+    other = run(benchmark("epoch", "cuda", profile="smoke"), data={"name": "mnist", "digest": "b"}, source="gpu.json")
+    assert "for epoch: different profile (smoke, standard)." in " ".join(render([one, other]).split())
+
+
 def test_where_two_rows_of_the_reference_fit_neither_is_taken():
     twice = run(benchmark("mine", "cpu"), benchmark("mine", "cpu", seconds=9.0), benchmark("mine", "cuda"))
     assert set(speedups(twice).values()) == {None}

@@ -72,7 +72,7 @@ def _accept(arguments: argparse.Namespace) -> int:
 
 
 def _acceptable(path: Path) -> Run:
-    run = load(path)
+    run = store.stored_run(path)
     if reason := why_unacceptable(run):
         raise RecordError(str(path), "", f"no baseline: {reason}")
     return run

@@ -424,7 +424,9 @@ OPTIONS = (
            "input, in three minutes (the default of --perf-against). qualify: is the machine healthy? full: simple_nn, "
            "small_cnn, tiny_lm, resnet18, resnet50 and vit_b_16 in every execution and precision; hours on a CPU",
            lambda text: PROFILES[_one_of(text, tuple(PROFILES))], "profile", "profile"),
-    Option("rounds", "N", None, "timed rounds of each case (default: as many as fit into the profile's time)",
+    Option("rounds", "N", None,
+           "timed rounds of each case: each pass makes an equal share, rounded up (default: as many as fit into the "
+           "profile's time)",
            lambda text: _whole(text, 1), "rounds", "rounds"),
     Option("passes", "N", None,
            "number of passes over all cases, each in a new process; 1 runs in pytest's own process, for a "

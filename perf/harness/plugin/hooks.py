@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from perf.harness.options import OPTIONS
-from perf.harness.plugin import preflight, published, stock
+from perf.harness.plugin import preflight, project, published, stock
 from perf.harness.plugin.fixtures import (  # noqa: F401  pytest finds them here
     batch_size,
     bench,
@@ -25,7 +25,6 @@ from perf.harness.plugin.fixtures import (  # noqa: F401  pytest finds them here
     together,
 )
 from perf.harness.plugin.progress import Progress
-from perf.harness.plugin.project import folders
 from perf.harness.plugin.state import PROGRESS, STATE, State
 from perf.harness.plugin.way import WAY, Way
 from perf.harness.plugin.ways import chosen
@@ -83,7 +82,7 @@ def _way(config: pytest.Config) -> Way | None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     way = _way(config)
-    return [] if way is None else [*header(way.state.empty_run()), *way.header()]
+    return [] if way is None else [*header(way.state.empty_run()), *project.header(config), *way.header()]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -201,7 +200,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     if (way := _way(config)) is not None:
         output_json["perf"] = way.as_record()
         if way.settings.anonymous:
-            output_json.update(anonymous(output_json, folders(config, way.settings.data_root)))
+            output_json.update(anonymous(output_json, project.folders(config, way.settings.data_root)))
         output_json["perf"] |= {checksum.CHECKSUM: checksum.of_run(output_json)}
 
 

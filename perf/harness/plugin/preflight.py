@@ -18,12 +18,12 @@ import torch
 import data
 from data import DataError
 from model import RecipeError
-from perf.harness.machine import devices
-from perf.harness.machine.affinity import usable_cores
+from perf.harness.machine import affinity, devices
 from perf.harness.measurement import thread_count
 from perf.harness.options import AUTO_THREADS, GATE, OPTIONS, Settings, SettingsError, resolve
 from perf.harness.plugin import project, stock, tuned_cpu
 from perf.harness.plugin.step_times import step_times
+from perf.harness.report.quantities import counted
 from perf.harness.workload.plan import Plan
 
 PERF = Path(__file__).resolve().parents[2]
@@ -94,6 +94,7 @@ def resolved(config: pytest.Config) -> Plan:
         _check_gate(settings)
         _check_models(settings)
         _check_passes(settings)
+        _check_threads(settings)
         tuned = None
         if settings.tuned_cpu:
             settings, tuned = tuned_cpu.tuned(config, settings)
@@ -207,6 +208,15 @@ def _check_passes(settings: Settings) -> None:
         )
 
 
+def _check_threads(settings: Settings) -> None:
+    """Refuse more threads than cores: they would wait for each other, and other programs would be blamed for that."""
+    if (settings.threads or 0) > (cores := affinity.usable_cores()):
+        raise SettingsError(
+            f"{settings.origins['threads']}: {counted(settings.threads or 0, 'thread')} on {counted(cores, 'core')}: "
+            f"give at most {cores}"
+        )
+
+
 def _check_checks(config: pytest.Config, settings: Settings) -> None:
     """Refuse the options of a qualification in other runs, and those that exclude each other."""
     if settings.quick and settings.full:
@@ -217,10 +227,11 @@ def _check_checks(config: pytest.Config, settings: Settings) -> None:
             for name in names:
                 if chosen is not None and name not in (*chosen, ALWAYS):
                     raise pytest.UsageError(f"--perf-check leaves out {name}, which {flag} names")
-        if (settings.busy_limit or 0) >= (most := usable_cores() / 2):
+        cores = affinity.usable_cores()
+        if (settings.busy_limit or 0) >= cores / 2:
             raise pytest.UsageError(
-                f"--perf-busy-limit={settings.busy_limit:g}: with so many of {usable_cores()} cores taken, a good "
-                f"machine fails; allow less than {most:g}"
+                f"--perf-busy-limit={settings.busy_limit:g}: with so many of {cores} cores taken, a good machine "
+                f"fails; allow less than {cores / 2:g}"
             )
         return
     for flag, given in (

@@ -56,6 +56,12 @@ def settings(config: pytest.Config) -> tuple[dict[str, str], str]:
     return found, str(file or "the ini file")
 
 
+def header(config: pytest.Config) -> list[str]:
+    """A line for pytest's header, where pytest names another ini file than the one that counts."""
+    file = _first(home(config))[1] if _is_elsewhere(config) else None
+    return [f"ini file  {file}"] if file else []
+
+
 def search(config: pytest.Config) -> None:
     """Search the project's `pythonpath` in this process and in those that it starts, as pytest does it for its tests.
 
@@ -121,11 +127,21 @@ def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:
 def _read(file: Path, section: str) -> Mapping[str, Any]:
     try:
         if file.suffix != ".toml":
-            return dict(iniconfig.IniConfig(str(file)).sections.get(section, {}))
+            sections = iniconfig.IniConfig(str(file)).sections
+            _check_sections(file, section, sections)
+            return dict(sections.get(section, {}))
         found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
         return found.get("ini_options", found)  # type: ignore[no-any-return]
     except (OSError, ValueError, iniconfig.ParseError) as error:
         raise pytest.UsageError(f"{file}: {error}") from None
+
+
+def _check_sections(file: Path, section: str, sections: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse options of Stepwatch in a section that pytest does not read."""
+    known = {option.ini for option in OPTIONS}
+    for other, values in sections.items():
+        if other != section and (lost := next((name for name in values if name in known), None)):
+            raise pytest.UsageError(f"{file}: {lost} is in [{other}], where it does not count: put it into [{section}]")
 
 
 def _text(value: object) -> str:

@@ -30,9 +30,10 @@ from perf.here import local
 
 # The longest name from a stored file that a test's name or a message may hold [characters].
 MAX_NAME = 200
-# The options of a comparison with stored runs, which a gate does not take.
+# The options of a comparison with stored runs, which a gate does not take, and the profile: a gate has its own.
 COMPARING = (
     "--benchmark-compare", "--benchmark-compare-fail", "--benchmark-save", "--perf-passes", "--perf-precision-target",
+    "--perf-profile",
 )  # fmt: skip
 
 

@@ -74,6 +74,15 @@ def find_run(storage: Path, wanted: str) -> Path:
     raise RecordError(wanted or "''", "", reason)
 
 
+def stored_run(path: Path) -> Run:
+    """The run in the file `path`. Raises RecordError, with what to do about a damaged one."""
+    try:
+        return load(path)
+    except RecordError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise RecordError(str(path), "", f"{why}; remove that file, or name the runs to accept") from None
+
+
 def newest_runs(storage: Path) -> list[Path]:
     """The newest whole runs (at most MOST_RUNS) of the fingerprint that was measured last, oldest first.
 
@@ -86,7 +95,7 @@ def newest_runs(storage: Path) -> list[Path]:
         of_parts = f", only {parts} of a selection; run the same command without the selection (-k, a file) first"
         reason = of_parts if parts else f"; run {suite()} first"
         raise RecordError(str(storage), "", f"no complete run in this folder{reason}")
-    return next((paths for paths in runs if not load(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
+    return next((paths for paths in runs if not stored_run(paths[-1]).smoke), runs[0])[-MOST_RUNS:]
 
 
 def target(storage: Path, run: Run, name: str) -> Path:

@@ -343,8 +343,8 @@ def _differences(row: Row, other: Row) -> list[str]:
     """One text for each part of the workload that differs: `different data set (digits, mnist)`."""
     mine, theirs = row.workload, other.workload
     different = [name for name in mine if mine[name] != theirs[name]]
-    if "data set" in different and "data" in different:
-        different.remove("data")  # another data set always has another digest
+    if "data" in different and ("data set" in different or "profile" in different):
+        different.remove("data")  # another data set always has another digest, and a profile may take a part of it
     return [
         "different data of the same name"
         if name == "data"

@@ -40,11 +40,18 @@ def distrusted(rows: Sequence[Row]) -> list[str]:
             for row, begin in _marked(rows, Mark.BIMODAL, _slower, lambda slower: f" ({quantities.times(slower)})")
         ),
         *(
-            f"{begin} Do not trust these times: the {'passes' if row.summary.passes > 1 else 'rounds'} differ by more "
-            f"than {quantities.percent(UNSTEADY)}. Measure again while nothing else runs."
-            for row, begin in _marked(rows, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
+            f"{begin} Do not trust these times: {differ} by more than "
+            f"{quantities.percent(UNSTEADY)}. Measure again while nothing else runs."
+            for differ, some in _by_what_differs(rows)
+            for _, begin in _marked(some, Mark.UNSTEADY, lambda row: row.summary.spread or 0.0, lambda spread: "")
         ),
     ]
+
+
+def _by_what_differs(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of several passes, and those of one, whose rounds are all that can differ."""
+    yield "the passes differ", [row for row in rows if row.summary.passes > 1]
+    yield "the rounds differ", [row for row in rows if row.summary.passes <= 1]
 
 
 def _marked(
