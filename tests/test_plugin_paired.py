@@ -308,10 +308,16 @@ ABSENT = (
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
-    [("model/networks.py", "x = 1\ndef f(:\n", SYNTAX), ("data/__init__.py", "import nowhere\n", ABSENT)],
-)
-def test_a_working_tree_that_cannot_be_imported_is_one_line_and_exit_4(tmp_path, file, text, said, torch_process):
+    ("file", "text", "code", "said"),
+    [
+        ("model/networks.py", "x = 1\ndef f(:\n", 4, f"ERROR: the working tree cannot be imported: {SYNTAX}"),
+        ("data/__init__.py", "import nowhere\n", 4, f"ERROR: the working tree cannot be imported: {ABSENT}"),
+        # Ctrl-C there, which is where the seconds of the start go
+        ("data/__init__.py", "raise KeyboardInterrupt\n", 2,
+         "interrupted while torch was imported: nothing was measured"),
+    ],
+)  # fmt: skip
+def test_what_ends_the_import_of_the_working_tree_is_one_line(tmp_path, file, text, code, said, torch_process):
     for part in ("perf", "model", "data"):
         ignored = shutil.ignore_patterns("MNIST", "__pycache__", "results", ".benchmarks")
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
@@ -319,9 +325,7 @@ def test_a_working_tree_that_cannot_be_imported_is_one_line_and_exit_4(tmp_path,
     (tmp_path / file).write_text(text)
     command = [sys.executable, "-m", "pytest", "perf", "--perf-against=main", "-p", "no:cacheprovider"]
     result = torch_process.run(command, cwd=tmp_path)
-    assert result.returncode == 4, result.stdout + result.stderr
-    assert result.stdout == ""
-    assert result.stderr.strip() == f"ERROR: the working tree cannot be imported: {said}"
+    assert (result.returncode, result.stdout, result.stderr.strip()) == (code, "", said)
 
 
 MODEL = """

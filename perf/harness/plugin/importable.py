@@ -6,6 +6,7 @@ Loaded before the plugin, which needs all of them.
 from __future__ import annotations
 
 import importlib
+import sys
 
 import pytest
 
@@ -19,6 +20,9 @@ if absent := missing():
 for package in ("data", "model"):
     try:
         importlib.import_module(package)
+    except KeyboardInterrupt:
+        print("interrupted while torch was imported: nothing was measured", file=sys.stderr)
+        sys.exit(pytest.ExitCode.INTERRUPTED)
     except Exception as error:
         packages = f", or install the missing package: {install()}"
         hint = f"fix it{packages if isinstance(error, ModuleNotFoundError) else ' first'}"
