@@ -181,8 +181,8 @@ def test_a_busy_machine_is_said_at_the_beginning(qualify, monkeypatch, busy, sai
 
 
 def test_what_others_may_take_is_set_or_follows_from_what_one_busy_core_does(qualify, pytester, monkeypatch):
-    for user in ("qualify", "preflight"):
-        monkeypatch.setattr(f"perf.harness.plugin.{user}.usable_cores", lambda: 64)
+    for user in ("plugin.qualify", "machine.affinity"):
+        monkeypatch.setattr(f"perf.harness.{user}.usable_cores", lambda: 64)
     monkeypatch.setattr(probes, "slower_beside_one", lambda device: 0.5)
     monkeypatch.setattr(load, "look", lambda seconds: load.Load(0.2, 0.0))
     qualify(check="preconditions")
