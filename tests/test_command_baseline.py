@@ -102,12 +102,13 @@ def test_what_is_no_whole_run_is_refused_with_the_reason(baseline, keep, tmp_pat
     assert list(tmp_path.rglob("baseline-*")) == []
 
 
-def test_a_damaged_run_among_the_newest_is_named_with_the_way_out(baseline, keep):
-    _, second = keep(record(), record())
-    second.write_text(second.read_text()[:200])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_damaged_run_among_the_newest_is_named_with_the_way_out(baseline, keep, which):
+    damaged = keep(record(), record())[which]
+    damaged.write_text(damaged.read_text()[:200])
     code, _, error = baseline("accept", "--name", "main")
     assert code == 4
-    assert f"{second}: line" in error and error.endswith("; remove that file, or name the runs to accept\n")
+    assert f"{damaged}: line" in error and error.endswith("; remove that file, or name the runs to accept\n")
 
 
 def test_a_run_that_was_kept_as_partial_is_refused(baseline, keep, tmp_path):

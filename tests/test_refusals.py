@@ -519,12 +519,31 @@ def test_what_was_raised_is_one_line():
     assert raised(ValueError("too many\n  of them")) == "ValueError: too many of them"
 
 
-@pytest.mark.parametrize("section", ["tool:pytest", "pytst"])
-def test_options_in_a_section_that_pytest_does_not_read_are_refused(perf, pytester, section):
-    (pytester.path / "pytest.ini").write_text(f"[{section}]\nperf_model = mine.py:Net\n")
+@pytest.mark.parametrize(
+    ("file", "section", "where", "right"),
+    [
+        ("pytest.ini", "[tool:pytest]", "in [tool:pytest]", "pytest"),
+        ("tox.ini", "[pytst]", "in [pytst]", "pytest"),
+        ("setup.cfg", "[pytest]", "in [pytest]", "tool:pytest"),
+        ("pyproject.toml", "[tool.stepwatch]", "in [tool.stepwatch]", "tool.pytest.ini_options"),
+        ("pytest.toml", "", "above all sections", "pytest"),
+    ],
+)
+def test_options_in_a_section_that_pytest_does_not_read_are_refused(perf, pytester, file, section, where, right):
+    (pytester.path / file).write_text(f"{section}\nperf_model = 'mine.py:Net'\n")
     result = perf(STEP, "--collect-only", "-q", quick=False)
-    where = f"{pytester.path}/pytest.ini: perf_model is in [[]{section}], where it does not count"
-    result.stderr.fnmatch_lines([f"ERROR: {where}: put it into [[]pytest]"])
+    said = f"{pytester.path / file}: perf_model is {where}, where it does not count: put it into [{right}]"
+    assert result.stderr.str().strip() == f"ERROR: {said}"
+
+
+@pytest.mark.parametrize(
+    ("file", "section"),
+    [("pytest.toml", "pytest"), ("pyproject.toml", "tool.pytest.ini_options"), ("pyproject.toml", "tool.pytest")],
+)
+def test_options_in_toml_count(perf, pytester, file, section):
+    (pytester.path / file).write_text(f"[{section}]\nperf_batch_size = 8\n")
+    result = perf(STEP, "--collect-only", "-q", "--perf-device=cpu", quick=False)
+    result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs8]"])
 
 
 def test_the_ini_file_that_counts_is_named(perf, pytester):

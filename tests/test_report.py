@@ -511,7 +511,7 @@ def test_a_case_that_had_time_for_two_passes_is_marked():
     said = render([run(step, twice, passes=5)], width=110)
     assert "30.5 s ±21% (2 passes)" in said
     assert "time (2 passes): no time for more passes; the interval between two is wide." in said
-    wide = "time: with two passes, the interval is wide; --perf-passes=3 makes it less than a third of that."
+    wide = "time: with two passes, the interval is wide; --perf-passes=3 makes it less than a third as wide."
     assert wide not in said
     planned = render([run(twice, passes=2)], width=110)
     assert "(2 passes)" not in planned and wide in planned

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import pytest
 from perf.harness.options import OPTIONS
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-# The files in which a project may keep pytest's settings, in pytest's order, each with its section.
+# The files in which a project may keep pytest's settings, in pytest's order, each with the sections of which the first
+# that is there counts.
 FILES = {
-    "pytest.ini": "pytest", ".pytest.ini": "pytest", "pyproject.toml": "", "tox.ini": "pytest",
-    "setup.cfg": "tool:pytest",
+    "pytest.toml": ("pytest",), ".pytest.toml": ("pytest",), "pytest.ini": ("pytest",), ".pytest.ini": ("pytest",),
+    "pyproject.toml": ("tool.pytest.ini_options", "tool.pytest"), "tox.ini": ("pytest",), "setup.cfg": ("tool:pytest",),
 }  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def _forget(folders: Sequence[str], before: str | None) -> None:
 
 def values(file: Path) -> dict[str, str]:
     """The values of one ini file by their names in it. Raises pytest.UsageError for a file that cannot be read."""
-    return {name: _text(value) for name, value in _read(file, FILES.get(file.name, "")).items()}
+    return {name: _text(value) for name, value in _counting(_sections(file), FILES.get(file.name, ())).items()}
 
 
 def _is_elsewhere(config: pytest.Config) -> bool:
@@ -118,30 +119,44 @@ def _words(given: Mapping[str, Any], name: str, file: Path | None) -> list[str]:
 def _first(folder: Path) -> tuple[Mapping[str, Any], Path | None]:
     """pytest's settings in the first file of `folder`, or of a folder above it, that has any."""
     for place in (folder, *folder.parents):
-        for name, section in FILES.items():
-            if (file := place / name).is_file() and (values := _read(file, section)):
+        for name, counting in FILES.items():
+            if not (file := place / name).is_file():
+                continue
+            found = _sections(file)
+            _check_sections(file, found, counting)
+            if values := _counting(found, counting):
                 return values, file
     return {}, None
 
 
-def _read(file: Path, section: str) -> Mapping[str, Any]:
+def _sections(file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The sections of an ini file, or the tables of a TOML file by their dotted names; that of the whole file is ""."""
     try:
         if file.suffix != ".toml":
-            sections = iniconfig.IniConfig(str(file)).sections
-            _check_sections(file, section, sections)
-            return dict(sections.get(section, {}))
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
-        return found.get("ini_options", found)  # type: ignore[no-any-return]
+            return dict(iniconfig.IniConfig(str(file)).sections)
+        return dict(_tables("", tomllib.loads(file.read_text(encoding="utf-8"))))
     except (OSError, ValueError, iniconfig.ParseError) as error:
         raise pytest.UsageError(f"{file}: {error}") from None
 
 
-def _check_sections(file: Path, section: str, sections: Mapping[str, Mapping[str, str]]) -> None:
+def _tables(name: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield name, table
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _tables(f"{name}.{key}".lstrip("."), value)
+
+
+def _counting(found: Mapping[str, Mapping[str, Any]], counting: Sequence[str]) -> Mapping[str, Any]:
+    return next((found[section] for section in counting if section in found), {})
+
+
+def _check_sections(file: Path, found: Mapping[str, Mapping[str, Any]], counting: Sequence[str]) -> None:
     """Refuse options of Stepwatch in a section that pytest does not read."""
     known = {option.ini for option in OPTIONS}
-    for other, values in sections.items():
-        if other != section and (lost := next((name for name in values if name in known), None)):
-            raise pytest.UsageError(f"{file}: {lost} is in [{other}], where it does not count: put it into [{section}]")
+    for section, values in found.items():
+        if section not in counting and (lost := next((name for name in values if name in known), None)):
+            where = f"in [{section}]" if section else "above all sections"
+            raise pytest.UsageError(f"{file}: {lost} is {where}, where it does not count: put it into [{counting[0]}]")
 
 
 def _text(value: object) -> str:

@@ -85,7 +85,7 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
 
 def _too_early(runs: Sequence[Run]) -> str:
     """Why runs that ended early have no result."""
-    return "" if all(run.complete for run in runs) else ": the run ended before any case was finished"
+    return "" if all(run.complete for run in runs) else ": the run ended before it had measured a case"
 
 
 def _required(runs: Sequence[Run]) -> str:

@@ -55,7 +55,7 @@ def _on_times(found: Speedups) -> list[str]:
     if any(row.few_passes == 2 for row in rows):
         notes.append(f"time (2 passes): {few}; the interval between two is wide.")
     if any(row.few_passes is None and row.summary.passes == 2 for row in rows):
-        notes.append("time: with two passes, the interval is wide; --perf-passes=3 makes it less than a third of that.")
+        notes.append("time: with two passes, the interval is wide; --perf-passes=3 makes it less than a third as wide.")
     if kinds := next(filter(None, (row.kinds for row in rows)), None):
         slow = "one was" if kinds.slow_passes == 1 else f"{kinds.slow_passes} were"
         notes.append(
