@@ -350,7 +350,8 @@ def test_of_training_and_inference_the_deciding_sentence_is_about_training_and_s
 def test_a_run_without_benchmarks_says_so():
     assert render([run()]) == "Stepwatch\n\nNothing was measured."
     why = "Nothing was measured: the run ended before it had measured a case."
-    assert why in render([replace(run(), complete=False)])
+    early = replace(run(), complete=False)
+    assert why in render([early]) and why in render([run(), early])
 
 
 @pytest.mark.parametrize(
