@@ -28,6 +28,17 @@ def test_foreign_is_all_work_and_all_steal_but_ours_and_our_childrens(times):
     assert load.foreign_cpu_s() == (60 + 5 + 20 + 1 + 2 + 4) - (10 + 3) - (20 + 1) - (5 + 0.5)
 
 
+def test_the_process_that_this_one_works_for_is_not_foreign(times, monkeypatch):
+    before = load.foreign_cpu_s()
+    waits = types.SimpleNamespace(user=8.0, system=0.25)
+    by_pid, child = {88: lambda: waits}, psutil.Process
+    monkeypatch.setattr(
+        "psutil.Process", lambda pid: types.SimpleNamespace(cpu_times=by_pid[pid]) if pid in by_pid else child(pid)
+    )
+    monkeypatch.setattr(load, "works_for", {88})
+    assert load.foreign_cpu_s() == before - 8.25
+
+
 @pytest.mark.parametrize(("ours", "shown", "working"), [([1, 3], 3, 40 + 60), ([0, 1, 3], 3, 92), ([1, 3], 2, 20 + 40)])
 def test_on_a_part_of_the_cores_only_the_work_on_these_counts(times, monkeypatch, ours, shown, working):
     """Core 2 is switched off. A container may show only its own cores, with numbers of their own."""

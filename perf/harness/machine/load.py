@@ -36,6 +36,9 @@ CPUCLOCK_SCHED = 2
 
 Clock = Callable[[], float]
 
+# The processes that this one works for, by pid. What they compute between two cases is not of other programs.
+works_for: set[int] = set()
+
 
 def children() -> list[int]:
     """The pids of the running processes that this process started. Raises OSError if a thread ends during the call."""
@@ -46,7 +49,7 @@ def children() -> list[int]:
 
 
 def foreign_cpu_s() -> float | None:
-    """The CPU time since boot of everything except this process and its children [s], including steal time.
+    """The CPU time since boot of everything except this process, its children and `works_for` [s], with steal time.
 
     It is that of the cores on which this process may run. None if the system does not count CPU time, as in some
     sandboxes, or if no try succeeds.
@@ -54,7 +57,7 @@ def foreign_cpu_s() -> float | None:
     for _ in range(TRIES):
         with contextlib.suppress(OSError, psutil.Error):
             working = float(sum(getattr(times, kind, 0.0) for times in _cpu_times() for kind in WORKING))
-            running = [psutil.Process(pid).cpu_times() for pid in children()]
+            running = [psutil.Process(pid).cpu_times() for pid in (*children(), *works_for)]
             own = os.times()
             ours = own.user + own.system + own.children_user + own.children_system
             return working - ours - sum(child.user + child.system for child in running) if working else None

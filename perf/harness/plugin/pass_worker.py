@@ -14,6 +14,7 @@ import mmap
 import os
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +35,8 @@ def main() -> int:
     from perf.harness.measurement.side_by_side.worker import die_with
 
     start = json.loads(requests.readline())
-    die_with(start["parent"])
+    parent = start["parent"]
+    die_with(parent)
     if start["forks"]:
         for name in SLOW_TO_IMPORT:
             with contextlib.suppress(ImportError):  # the pass meets the same error, and says what is wrong
@@ -43,12 +45,12 @@ def main() -> int:
         asked, me = json.loads(line), os.getpid()
         ended = mmap.mmap(-1, 1)  # shared: 1 where the pass ended because its parent had asked for no more
         if not start["forks"]:
-            return serve(asked, requests, replies, ended)
+            return serve(asked, requests, replies, ended, parent)
         if (child := os.fork()) == 0:
             die_with(me)
             moved = mmap.mmap(-1, random.randint(1, MOST_PAGES) * mmap.PAGESIZE)
             with moved:
-                os._exit(serve(asked, requests, replies, ended))  # to tidy up this memory takes a second
+                os._exit(serve(asked, requests, replies, ended, parent))  # to tidy up this memory takes a second
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if ended[0]:
             continue
@@ -58,14 +60,17 @@ def main() -> int:
     return 0
 
 
-def serve(asked: dict[str, Any], requests: TextIO, replies: TextIO, ended: mmap.mmap) -> int:
-    """Make one pass; returns pytest's exit code."""
+def serve(asked: dict[str, Any], requests: TextIO, replies: TextIO, ended: mmap.mmap, parent: int) -> int:
+    """Make one pass for the process `parent`; returns pytest's exit code."""
+    begin = time.perf_counter()
     import pytest
 
+    from perf.harness.machine import load
     from perf.harness.plugin.serving import Requests
 
+    load.works_for.add(parent)
     wanted = asked["with"]
-    served = Requests(wanted["number"], wanted["of"], requests, replies, asked["number"])
+    served = Requests(wanted["number"], wanted["of"], requests, replies, asked["number"], begin)
     code = int(pytest.main(wanted["arguments"], plugins=[served]))
     ended[0] = served.ended
     return code

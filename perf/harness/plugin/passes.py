@@ -40,11 +40,11 @@ from perf.harness.workload.plan import Plan
 READY_S, FOREVER_S = 600.0, 1e6
 # What the fixtures of a user's own clean up at the end of a pass may take this long.
 END_S = 60.0
-# What a run takes beside its cases: to import, to begin the passes, and to report.
-START_S = 10.0
+# What a run takes after its start and beside its passes: what is measured once, and the report.
+REST_S = 2.0
 # A case is ended if its pass takes this many times as long as its first pass, and longer than this [s], or than what is
-# left of the run's time.
-TOO_LONG, LEAST_LIMIT_S = 3, 60.0
+# left of the run's time and a little more [s].
+TOO_LONG, LEAST_LIMIT_S, LATE_S = 3, 60.0, 10.0
 
 
 def can_fork(plan: Plan) -> bool:
@@ -64,6 +64,7 @@ class InPasses(Measure):
     def __init__(self, config: pytest.Config, passes: int) -> None:
         super().__init__(config)
         self.passes = passes
+        self._started = time.monotonic()
         self._forks = can_fork(self.state.plan)
         self._link: Link | None = None
         self._serves = False  # whether the worker is in a pass
@@ -91,8 +92,10 @@ class InPasses(Measure):
         self._due = {item.nodeid for item in cases} - untimed
         if cases:
             self._worker(session)  # it refuses a network that cannot be used
+        self._begin = time.monotonic()
+        if cases:
             self._promise(len(cases))
-        self._begin, limit_s = time.monotonic(), self._timetable.limit_s
+        limit_s, start_s = self._timetable.limit_s, self._begin - self._started + REST_S
         most_failures = session.config.option.maxfail
         while True:
             for place, item in enumerate(cases, start=1):
@@ -105,13 +108,13 @@ class InPasses(Measure):
             elapsed_s = time.monotonic() - self._begin
             first, took = self._timetable.number == 1, f"{self._pass} took {duration(elapsed_s)}"
             if taken and first and self._timetable.limit_s == math.inf:
-                self.progress.line(f"{took}: about {duration(START_S + elapsed_s * self.passes)} in all")
+                self.progress.line(f"{took}: about {duration(start_s + elapsed_s * self.passes)} in all")
             self._due = self._timetable.next_pass(taken, elapsed_s)
             if first and not self._timetable.until_late_s(elapsed_s):  # else, `limit_s` would have risen
                 self.progress.line(f"{took}, as other programs use the cores: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
-                self.progress.line(f"the cases take longer than expected: about {duration(START_S + limit_s)} in all")
+                self.progress.line(f"the cases take longer than expected: about {duration(start_s + limit_s)} in all")
             if self._timetable.is_last:
                 self._due |= untimed
                 self.progress.say("")
@@ -123,7 +126,7 @@ class InPasses(Measure):
         return f"pass {number}" + (f" of {self.passes}" if number <= self.passes else "")
 
     def _promise(self, cases: int) -> None:
-        """Say how long the run will take, and plan for it. A user who names rounds or passes gets exactly these.
+        """Say how long the run takes in all, and plan for it. A user who names rounds or passes gets exactly these.
 
         Everything but the rounds takes longer beside other programs: measured, as much as the cores that are missing.
         """
@@ -136,12 +139,14 @@ class InPasses(Measure):
         cases_s = slowed * cases * profile.whole_s * self.passes / profile.passes
         crowded = missing > CROWDED
         why = f" (other programs use {missing:.1f} of the cores that it needs)" if crowded else ""
+        cases_s += self._timetable.pass_s * (self.passes - 1)  # the first one has begun
         if not self._is_exact:
             self._timetable.limit_s, self._timetable.target = cases_s, settings.target
         # Threads that meet on crowded cores may wait for each other many times as long; only a plan keeps its time.
         about = "at least" if crowded and self._is_exact else "about"
         made = f"{counted(cases, 'case')} in {counted(self.passes, 'pass', 'passes')}"
-        self.progress.line(f"{made}: {about} {duration(slowed * START_S + cases_s)}{why}")
+        start_s = self._begin - self._started
+        self.progress.line(f"{made}: {about} {duration(start_s + slowed * REST_S + cases_s)} in all{why}")
 
     def _goes_on(self, name: str) -> bool:
         return bool(self._replies.get(name)) and not self._has_failed(name) and name not in self._ended
@@ -173,7 +178,7 @@ class InPasses(Measure):
         if before:
             known |= {"iterations": before[0]["iterations"], "call_s": summary([before[0]["seconds"]]).median}
         try:
-            limit_s = max(TOO_LONG * before[0]["wall_s"], min(START_S + left_s, LEAST_LIMIT_S)) if before else FOREVER_S
+            limit_s = max(TOO_LONG * before[0]["wall_s"], min(LATE_S + left_s, LEAST_LIMIT_S)) if before else FOREVER_S
             reply = self._worker(item.session).ask("case", limit_s, name=name, **known)
         except SideLost as lost:
             self._link, self._serves = None, False
@@ -261,9 +266,8 @@ class InPasses(Measure):
             # pytest takes no absolute path with brackets, which a folder above may have.
             files = dict.fromkeys(os.path.relpath(item.path) for item in session.items if kind(item))
             arguments = [*files, *self._arguments()]
-            begin = time.monotonic()
             try:
-                link.ask("pass", READY_S, number=self._timetable.number, of=self.passes, arguments=arguments)
+                reply = link.ask("pass", READY_S, number=self._timetable.number, of=self.passes, arguments=arguments)
             except SideError as error:
                 if not isinstance(error, SideLost):  # what the user has to mend
                     raise pytest.UsageError(str(error)) from None
@@ -271,8 +275,7 @@ class InPasses(Measure):
                 here = "use --perf-passes=1 to measure in this process"
                 raise pytest.UsageError(f"pass {self._timetable.number} cannot start: {error}; {here}") from None
             self._serves = True
-            if self._timetable.number > 1 or not self._forks:  # the first one waits for what all forks have imported
-                self._timetable.pass_s = time.monotonic() - begin
+            self._timetable.pass_s = reply["pass_s"]
         return link
 
     def _arguments(self) -> list[str]:

@@ -22,14 +22,14 @@ from perf.harness.record.store import plain
 class Requests:
     """The worker's end of the pipes to its parent. A plugin of pytest, so that the hooks find it.
 
-    `asked` is the number of the request that the next reply answers.
+    `asked` is the number of the request that the next reply answers, and `begin` a clock's reading when the pass began.
     """
 
     NAME = "stepwatch-pass"
 
-    def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO, asked: int) -> None:
+    def __init__(self, number: int, of: int, requests: TextIO, replies: TextIO, asked: int, begin: float) -> None:
         self.__name__ = self.NAME  # the name under which pytest registers the plugin
-        self.number, self.of = number, of
+        self.number, self.of, self.begin = number, of, begin
         self.ended = False  # whether the parent has said that it wants no more
         self._requests, self._replies, self._asked = requests, replies, asked
 
@@ -71,7 +71,7 @@ class Serving(Measure):
 
     def loop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        self._requests.reply({"cases": len(items)})
+        self._requests.reply({"pass_s": time.perf_counter() - self._requests.begin})
         for request in self._requests:
             cache = request["cache"] and Path(request["cache"])
             self.one = Pass(self._requests.number, self._requests.of, request["call_s"], request["iterations"], cache)
