@@ -21,5 +21,5 @@ def test_epoch(bench: Bench) -> None:
             warm_call=lambda: bench.warm_epoch(trainee, pipeline),
         )
         bench.record_rate(samples)
-        bench.record_losses(trainee, loss_first, trainee.mean_loss(batches), pipeline.batches)
+        bench.record_losses(trainee, batches, loss_first, trainee.mean_loss(batches), pipeline.batches)
     bench.record_flop(trainee.plain)

@@ -33,5 +33,6 @@ def test_training_run(bench: Bench) -> None:
     bench.keep(**quality(work, trainee))
     by_number = {str(number): loss for number, loss in enumerate(by_epoch, start=1)}
     bench.keep(epochs=EPOCHS, losses=by_number)
-    bench.record_losses(trainee, by_epoch[0], by_epoch[-1], steps=EPOCHS * pipeline.batches)
+    few = work.batches(work.loss_batches)
+    bench.record_losses(trainee, few, by_epoch[0], by_epoch[-1], EPOCHS * pipeline.batches)
     bench.record_flop(trainee.plain)

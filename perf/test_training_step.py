@@ -17,7 +17,7 @@ def test_training_step(bench: Bench) -> None:
     bench.measurement.run(step, bench.cycle(trainee))
     bench.record_rate(work.batch_size)
 
-    bench.record_losses(trainee, loss_first, trainee.mean_loss(few), bench.measurement.calls)
+    bench.record_losses(trainee, few, loss_first, trainee.mean_loss(few), bench.measurement.calls)
     bench.enqueue(trainee, step)
     bench.measurement.one_thread(step)
     bench.overhead(lambda minimal: bench.definition.on(trainee, minimal.batches()))

@@ -534,8 +534,24 @@ def test_a_module_with_a_step_of_its_own_is_asked_for_no_output(written, digits_
 
 @pytest.mark.parametrize(("last", "problem"), [(1.0 - 1e-8, True), (1.0, True), (1.0 - 1e-6, False)])
 def test_a_loss_that_falls_by_no_more_than_rounding_does_not_fall(last, problem):
-    trainee = SimpleNamespace(fresh=SimpleNamespace(has_loss=True))
-    assert training_problem(trainee, 1.0, last, 8).startswith("the loss does not fall: ") == problem
+    trainee = SimpleNamespace(fresh=SimpleNamespace(has_loss=True), step=lambda: None, mean_loss=lambda batches: last)
+    assert training_problem(trainee, [()], 1.0, last, 8).startswith("the loss does not fall: ") == problem
+
+
+@pytest.mark.parametrize(("falls_at", "step_s", "problem"), [(20, 0.0, ""), (300, 0.0, "264"), (100, 1.0, "18")])
+def test_a_loss_that_rose_by_chance_is_asked_again_after_more_steps_but_not_for_ever(falls_at, step_s, problem):
+    made = [8]
+
+    def mean_loss(batches):
+        assert batches == [(1,), (2,)]
+        return 0.9 if made[0] >= falls_at else 1.01
+
+    trainee = SimpleNamespace(
+        fresh=SimpleNamespace(has_loss=True), step=lambda number: made.append(made.pop() + 1), mean_loss=mean_loss
+    )
+    found = training_problem(trainee, [(1,), (2,)], 1.0, 1.01, 8, clock=lambda: step_s * made[0])
+    expected = f"the loss does not fall: 1 at first, 1.01 after {problem} steps"
+    assert found.startswith(expected) if problem else found == ""
 
 
 def test_what_ends_the_program_in_count_or_metrics_is_refused_with_its_line(written, digits_root):

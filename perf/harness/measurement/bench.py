@@ -330,8 +330,11 @@ class Bench:
         work = traffic.work(lambda: call(*batch))
         self.keep(bytes_per_sample=None if work.uncounted else work.bytes / self.workload.batch_size)
 
-    def record_losses(self, trainee: Trainee, first: float, last: float, steps: int) -> None:
-        """Record both losses. Raises MeasurementError if they show that the training is wrong."""
+    def record_losses(self, trainee: Trainee, batches: Sequence[Batch], first: float, last: float, steps: int) -> None:
+        """Record the losses before and after `steps` steps.
+
+        Raises MeasurementError if they show that the training is wrong, also when it goes on with `batches`.
+        """
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
-        if problem := training_problem(trainee, first, last, steps):
+        if problem := training_problem(trainee, batches, first, last, steps):
             raise MeasurementError(problem)

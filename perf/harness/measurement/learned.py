@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
+from data import Batch
 from model import RecipeError, TaskStep, UsersStep, evaluate
 from model.task_step import METRIC_BATCHES, metrics, whole
+from perf.harness.measurement.calls import Clock
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.workload.workload import Trainee, Workload
 
@@ -15,6 +20,8 @@ from perf.harness.workload.workload import Trainee, Workload
 FALLING_STEPS = 8
 # A loss that falls by less than this share of it has only been rounded (float32).
 ROUNDING = 1e-7
+# Over few steps, a loss may rise by chance. Before we believe it, we train further: so many steps, or so long [s].
+FURTHER_STEPS, FURTHER_S = 256, 10.0
 
 
 def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
@@ -40,8 +47,12 @@ def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
         return {"accuracy": evaluate(network, test.epoch())}
 
 
-def training_problem(trainee: Trainee, first: float, last: float, steps: int) -> str:
+def training_problem(
+    trainee: Trainee, batches: Sequence[Batch], first: float, last: float, steps: int, clock: Clock = time.monotonic
+) -> str:
     """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not.
+
+    Where the loss has not fallen, the training first goes on with `batches`, until their loss is below `first`.
 
     The losses of a step that the user has written as a whole need not fall, as two networks may work against each
     other, and it may have no loss at all. The contract check has seen that such a step changes the weights.
@@ -50,9 +61,19 @@ def training_problem(trainee: Trainee, first: float, last: float, steps: int) ->
         return ""
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
-    if not isinstance(trainee.fresh, UsersStep) and steps >= FALLING_STEPS and not last < first - ROUNDING * abs(first):
-        return (
-            f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; the step does not train "
-            "the network, its learning rate is too high or too low, or its data has nothing to learn"
-        )
-    return ""
+    if isinstance(trainee.fresh, UsersStep) or steps < FALLING_STEPS:
+        return ""
+    turn, most, begin = itertools.cycle(batches), steps + FURTHER_STEPS, clock()
+    while not (falls := last < first - ROUNDING * abs(first)) and steps < most and clock() - begin < FURTHER_S:
+        for batch in itertools.islice(turn, FALLING_STEPS):
+            trainee.step(*batch)
+            steps += 1
+            if clock() - begin >= FURTHER_S:
+                break
+        last = trainee.mean_loss(batches)
+    if falls:
+        return ""
+    return (
+        f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; the step does not train "
+        "the network, its learning rate is too high or too low, or its data has nothing to learn"
+    )

@@ -41,7 +41,7 @@ class Sliced:
             return ""
         if self.loss_first is not None:
             loss_last = self.trainee.mean_loss(self.loss_batches)
-            return training_problem(self.trainee, self.loss_first, loss_last, steps)
+            return training_problem(self.trainee, self.loss_batches, self.loss_first, loss_last, steps)
         return "" if finite(self.trainee.infer(*self.loss_batches[0])) else "the network's output is not finite"
 
     def close(self) -> None:
