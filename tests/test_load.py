@@ -125,6 +125,7 @@ def test_what_the_system_does_not_say_is_none(taken):
     [
         (load.Load(0.5, None), 1, 0.0), (load.Load(0.5, 0.0), 2, 0.5), (load.Load(1.5, 0.25), 1, 0.75),
         (load.Load(0.0, 0.25), 1, 0.25), (load.Load(None, 0.25), 1, None),
+        (load.Load(0.0, 0.0), 4, 0.0), (load.Load(0.5, 0.0), 4, 0.5),
     ],
 )  # fmt: skip
 def test_cores_are_missing_that_others_take_or_the_quota_withholds(has_cores, found, threads, missing):

@@ -79,9 +79,11 @@ def crowding(others: float, threads: int) -> float:
     """How many cores our `threads` threads lack while others keep `others` cores busy.
 
     Others first run where no thread of ours runs. Beside a thread of ours, on the same physical core, they take half of
-    this core. If no core is left at all, they take what they use.
+    this core. If no core is left at all, they take what they use. More threads than cores lack cores because of
+    themselves, and not because of others.
     """
     logical = affinity.usable_cores()
+    threads = min(threads, logical)
     physical = min(logical, cpu.physical_cores(affinity.cores()) or logical)
     beside = max(0.0, others - max(0, physical - threads))
     instead = max(0.0, others + threads - logical)
