@@ -141,7 +141,12 @@ def test_a_folder_without_runs_is_one_line(tmp_path, capsys, make, says):
 
 def test_a_file_that_is_named_and_cannot_be_read_is_an_error(tmp_path, capsys):
     (tmp_path / "x.json").write_text("{")
-    assert trend(capsys, tmp_path / "x.json")[0] == 4
+    code, out, err = trend(capsys, tmp_path / "x.json")
+    assert (code, out) == (4, "") and "x.json: line 1" in err
+    stored(tmp_path, [1.0, 1.0])
+    code, out, _ = trend(capsys, *sorted(tmp_path.glob("*.json")))
+    assert code == 4 and "Stepwatch: trend" in out  # the others are reported
+    assert "x.json:line1" in "".join(out.split("Not read:")[1].split())
 
 
 def test_programs_get_every_point_and_change(tmp_path, capsys):

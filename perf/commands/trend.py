@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from perf.commands.output import add_output, deliver, width
+from perf.commands.output import EXIT_USAGE, add_output, deliver, width
 from perf.harness.record.baseline import PREFIX, STORAGE
 from perf.harness.record.read import load
 from perf.harness.record.run import RecordError, Run, one_line, some_of
@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "trend",
         help="show how times have changed over many runs or gates",
         description="Show how the time of each benchmark has changed over stored runs and gates of one machine, and "
-        "where. This is advice: the exit code is 0 whatever it finds.",
+        "where. This is advice: the exit code is 0 whatever it finds, and 4 if a file that you name cannot be read.",
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", type=Path, help="files of runs or gates, or folders (default: .benchmarks)"
@@ -36,13 +36,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def _trend(arguments: argparse.Namespace) -> int:
     runs: list[Run] = []
     skipped: list[str] = []
+    code = 0
     for path, named in _files(arguments.paths or [STORAGE]):
         try:
             run = load(path)
         except RecordError as error:
-            if named:
-                raise
             skipped.append(str(error))
+            code = EXIT_USAGE if named else code
             continue
         if why := _why_not(run):
             skipped.append(f"{path}: {why}")
@@ -56,7 +56,7 @@ def _trend(arguments: argparse.Namespace) -> int:
     if arguments.format == "csv":  # a table has no room for it
         for why in skipped:
             print(one_line(f"not read: {why}"), file=sys.stderr)
-    return 0
+    return code
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[Path, bool]]:
