@@ -14,29 +14,29 @@ from perf.harness.machine import affinity, cpu, load
 def times(monkeypatch):
     """The CPU times of the machine, of this process, and of one child of it; a test may change them."""
     machine = types.SimpleNamespace(user=60.0, nice=5.0, system=20.0, idle=900.0, iowait=7.0, irq=1, softirq=2, steal=4)
-    child = types.SimpleNamespace(user=10.0, system=3.0)
+    child = types.SimpleNamespace(user=10.0, system=3.0, children_user=0.25, children_system=0.125)
     own = types.SimpleNamespace(user=20.0, system=1.0, children_user=5.0, children_system=0.5)
     monkeypatch.setattr("psutil.cpu_times", lambda: machine)
     monkeypatch.setattr(affinity, "cores", list)
-    monkeypatch.setattr(load, "children", lambda: [77])
+    monkeypatch.setattr(load, "descendants", lambda: [77])
     monkeypatch.setattr("psutil.Process", lambda pid: types.SimpleNamespace(cpu_times={77: lambda: child}[pid]))
     monkeypatch.setattr("os.times", lambda: own)
     return types.SimpleNamespace(machine=machine, own=own)
 
 
 def test_foreign_is_all_work_and_all_steal_but_ours_and_our_childrens(times):
-    assert load.foreign_cpu_s() == (60 + 5 + 20 + 1 + 2 + 4) - (10 + 3) - (20 + 1) - (5 + 0.5)
+    assert load.foreign_cpu_s() == (60 + 5 + 20 + 1 + 2 + 4) - (10 + 3 + 0.375) - (20 + 1) - (5 + 0.5)
 
 
 def test_the_process_that_this_one_works_for_is_not_foreign(times, monkeypatch):
     before = load.foreign_cpu_s()
-    waits = types.SimpleNamespace(user=8.0, system=0.25)
+    waits = types.SimpleNamespace(user=8.0, system=0.25, children_user=1.0, children_system=0.0)
     by_pid, child = {88: lambda: waits}, psutil.Process
     monkeypatch.setattr(
         "psutil.Process", lambda pid: types.SimpleNamespace(cpu_times=by_pid[pid]) if pid in by_pid else child(pid)
     )
     monkeypatch.setattr(load, "works_for", {88})
-    assert load.foreign_cpu_s() == before - 8.25
+    assert load.foreign_cpu_s() == before - 9.25
 
 
 @pytest.mark.parametrize(("ours", "shown", "working"), [([1, 3], 3, 40 + 60), ([0, 1, 3], 3, 92), ([1, 3], 2, 20 + 40)])
@@ -46,13 +46,13 @@ def test_on_a_part_of_the_cores_only_the_work_on_these_counts(times, monkeypatch
     monkeypatch.setattr("psutil.cpu_times", lambda percpu=False: each if percpu else times.machine)
     monkeypatch.setattr(cpu, "online", lambda: [0, 1, 3])
     monkeypatch.setattr(affinity, "cores", lambda: ours)
-    assert load.foreign_cpu_s() == working - 13 - 21 - 5.5
+    assert load.foreign_cpu_s() == working - 13.375 - 21 - 5.5
 
 
 def test_a_system_that_counts_no_steal_and_no_interrupts_counts_the_rest(times):
     for kind in ("iowait", "irq", "softirq", "steal"):
         delattr(times.machine, kind)
-    assert load.foreign_cpu_s() == 85 - 13 - 21 - 5.5
+    assert load.foreign_cpu_s() == 85 - 13.375 - 21 - 5.5
 
 
 def test_a_sandbox_that_counts_nothing_does_not_look_free(times):
@@ -71,25 +71,25 @@ def test_a_child_that_ends_meanwhile_is_read_again_but_not_for_ever(times, monke
             raise psutil.NoSuchProcess(77)
         return [77]
 
-    monkeypatch.setattr(load, "children", lambda: children(2))
+    monkeypatch.setattr(load, "descendants", lambda: children(2))
     assert load.foreign_cpu_s() == found
-    monkeypatch.setattr(load, "children", lambda: children(1000))
+    monkeypatch.setattr(load, "descendants", lambda: children(1000))
     assert load.foreign_cpu_s() is None
 
 
-def test_children_are_those_of_every_thread(tmp_path, monkeypatch):
-    for task, pids in (("7", "101 102 "), ("8", ""), ("9", "103 ")):
-        (tmp_path / task).mkdir()
+def test_descendants_are_those_of_every_thread_and_of_every_child(tmp_path, monkeypatch):
+    for task, pids in (("self/7", "101 102 "), ("self/8", ""), ("self/9", "103 "), ("102/102", "104 "), ("104/1", "")):
+        (tmp_path / task).mkdir(parents=True)
         (tmp_path / task / "children").write_text(pids)
-    monkeypatch.setattr(load, "CHILDREN", f"{tmp_path.relative_to('/')}/*/children")
-    assert sorted(load.children()) == [101, 102, 103]
+    monkeypatch.setattr(load, "CHILDREN", f"{tmp_path.relative_to('/')}/{{pid}}/*/children")
+    assert sorted(load.descendants()) == [101, 102, 103, 104]
 
 
-def test_where_the_kernel_has_no_list_psutil_finds_the_children(monkeypatch):
-    monkeypatch.setattr(load, "CHILDREN", "nowhere/*/children")
-    found = types.SimpleNamespace(children=lambda: [types.SimpleNamespace(pid=5)])
+def test_where_the_kernel_has_no_list_psutil_finds_the_descendants(monkeypatch):
+    monkeypatch.setattr(load, "CHILDREN", "nowhere/{pid}/*/children")
+    found = types.SimpleNamespace(children=lambda recursive: [types.SimpleNamespace(pid=5)] * recursive)
     monkeypatch.setattr("psutil.Process", lambda: found)
-    assert load.children() == [5]
+    assert load.descendants() == [5]
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_other_processes_are_those_that_are_not_ours(plug, monkeypatch, pids, on
     nvml = Nvml()
     plug(nvml)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: on_it)
-    monkeypatch.setattr(load, "children", lambda: [OTHER_PID])
+    monkeypatch.setattr(load, "descendants", lambda: [OTHER_PID])
     nvml.pids = [{"ours": os.getpid(), "child": OTHER_PID}.get(pid, pid) for pid in pids]
     sample = open_gpu(CUDA).sample()
     assert {key: value for key, value in sample.items() if key.startswith("other_")} == found

@@ -19,8 +19,8 @@ from perf.harness.machine.cgroup import withheld_s
 # The kinds of CPU time in which a core is busy. `user` includes the time of guests (virtual machines).
 WORKING = ("user", "nice", "system", "irq", "softirq", "steal")
 # psutil finds children by reading the parent of every process of the machine, which takes milliseconds of a core. The
-# kernel's list is one short file for each thread of this process.
-CHILDREN = "proc/self/task/*/children"
+# kernel's list is one short file for each thread of a process.
+CHILDREN = "proc/{pid}/task/*/children"
 # How often we try to read: a child or a thread may end while we read.
 TRIES = 3
 
@@ -40,16 +40,20 @@ Clock = Callable[[], float]
 works_for: set[int] = set()
 
 
-def children() -> list[int]:
-    """The pids of the running processes that this process started. Raises OSError if a thread ends during the call."""
-    lists = list(Path("/").glob(CHILDREN))
-    if not lists:
-        return [child.pid for child in psutil.Process().children()]
-    return [int(pid) for path in lists for pid in path.read_text().split()]
+def descendants(pid: int | str = "self") -> list[int]:
+    """The pids of the running processes that process `pid` has started, that these have started, and so on.
+
+    Raises OSError if a thread ends during the call.
+    """
+    lists = list(Path("/").glob(CHILDREN.format(pid=pid)))
+    if not lists and pid == "self":
+        return [child.pid for child in psutil.Process().children(recursive=True)]
+    found = [int(child) for path in lists for child in path.read_text().split()]
+    return [*found, *(deeper for child in found for deeper in descendants(child))]
 
 
 def foreign_cpu_s() -> float | None:
-    """The CPU time since boot of everything except this process, its children and `works_for` [s], with steal time.
+    """The CPU time since boot of everything except this process, its descendants and `works_for` [s], with steal time.
 
     It is that of the cores on which this process may run. None if the system does not count CPU time, as in some
     sandboxes, or if no try succeeds.
@@ -57,10 +61,10 @@ def foreign_cpu_s() -> float | None:
     for _ in range(TRIES):
         with contextlib.suppress(OSError, psutil.Error):
             working = float(sum(getattr(times, kind, 0.0) for times in _cpu_times() for kind in WORKING))
-            running = [psutil.Process(pid).cpu_times() for pid in (*children(), *works_for)]
-            own = os.times()
-            ours = own.user + own.system + own.children_user + own.children_system
-            return working - ours - sum(child.user + child.system for child in running) if working else None
+            ours = [os.times(), *(psutil.Process(pid).cpu_times() for pid in (*descendants(), *works_for))]
+            # The children of these times are those that have ended.
+            used = sum(one.user + one.system + one.children_user + one.children_system for one in ours)
+            return working - used if working else None
     return None
 
 

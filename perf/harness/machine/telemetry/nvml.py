@@ -183,7 +183,7 @@ class Gpu:
             return {"other_processes": len(foreign) - 1}
         if foreign:
             with contextlib.suppress(OSError):  # a child or a thread has just ended
-                foreign -= set(load.children())
+                foreign -= set(load.descendants())
         return {"other_processes": len(foreign), "other_pids": tuple(sorted(foreign))}
 
     def _ask(self, name: str, *arguments: int) -> Any:
