@@ -17,14 +17,15 @@ from perf.needs import missing
 if absent := missing():
     raise pytest.UsageError(absent)
 
-for package in ("data", "model"):
+# What takes seconds: torch, and what the plugin needs of it.
+for name in ("data", "model", "perf.harness.plugin.fixtures", "perf.harness.plugin.preflight"):
     try:
-        importlib.import_module(package)
+        importlib.import_module(name)
     except KeyboardInterrupt:
         print("interrupted while torch was imported: nothing was measured", file=sys.stderr)
         sys.exit(pytest.ExitCode.INTERRUPTED)
     except Exception as error:
         packages = f", or install the missing package: {install()}"
         hint = f"fix it{packages if isinstance(error, ModuleNotFoundError) else ' first'}"
-        where = place(error, CHECKOUT) or package
+        where = place(error, CHECKOUT) or name
         raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None
