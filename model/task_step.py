@@ -136,7 +136,7 @@ def _set_up(optimizer: Optimizer) -> str:
         # A scheduler that warms up has changed the first `lr` already.
         given = [group.get(f"initial_{key}", group.get(key)) for group in optimizer.param_groups]
         values = {float(value) for value in given if isinstance(value, int | float)}
-        if values - {0.0} and not isinstance(optimizer.defaults.get(key), bool):
+        if (values if key == "lr" else values - {0.0}) and not isinstance(optimizer.defaults.get(key), bool):
             found[key] = " or ".join(f"{value:g}" for value in sorted(values))
     said = ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in found.items())
     return type(optimizer).__name__ + (f" ({said})" if said else "")

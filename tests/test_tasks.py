@@ -15,7 +15,7 @@ from torch.nn import functional
 from model import FirstState, RecipeError, Task, TaskStep, TrainingStep, UsersStep, load_recipe, train_epoch
 from model.task_step import facts
 from perf.harness.machine.devices import Device
-from perf.harness.measurement.learned import quality, training_problem
+from perf.harness.measurement.learned import loss_and_problem, quality
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.slices import sliced
 from perf.harness.record.extra_info import BETWEEN
@@ -174,6 +174,8 @@ def test_the_report_has_the_settings_of_the_optimizers():
     )
     found = facts(TrainingStep(model, optimizer, functional.cross_entropy))
     assert found == {"loss": "cross_entropy", "optimizer": "SGD (lr 0.1 or 0.2, momentum 0.9)"}
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    assert facts(TrainingStep(model, still, functional.cross_entropy))["optimizer"] == "SGD (lr 0)"
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / 50)  # it warms up, and has begun to
     assert facts(TrainingStep(model, optimizer, functional.cross_entropy)) == found
 
@@ -532,15 +534,26 @@ def test_a_module_with_a_step_of_its_own_is_asked_for_no_output(written, digits_
     assert work.trainee().fresh.has_loss is False
 
 
+INF = float("inf")
+
+
 @pytest.mark.parametrize(("last", "problem"), [(1.0 - 1e-8, True), (1.0, True), (1.0 - 1e-6, False)])
 def test_a_loss_that_falls_by_no_more_than_rounding_does_not_fall(last, problem):
     trainee = SimpleNamespace(fresh=SimpleNamespace(has_loss=True), step=lambda: None, mean_loss=lambda batches: last)
-    assert training_problem(trainee, [()], 1.0, last, 8).startswith("the loss does not fall: ") == problem
+    found, says = loss_and_problem(trainee, [()], 1.0, last, 8)
+    assert (found, says.startswith("the loss does not fall: ")) == (last, problem)
 
 
-@pytest.mark.parametrize(("falls_at", "step_s", "problem"), [(20, 0.0, ""), (300, 0.0, "264"), (100, 1.0, "18")])
-def test_a_loss_that_rose_by_chance_is_asked_again_after_more_steps_but_not_for_ever(falls_at, step_s, problem):
-    made = [8]
+@pytest.mark.parametrize(
+    ("steps", "falls_at", "step_s", "problem"),
+    [
+        (8, 20, 0.0, ""), (8, 300, 0.0, "264"), (8, 100, 1.0, "18"),
+        (1, 20, 0.0, ""), (1, 300, 0.0, "257"), (2, 300, 1.0, "12"),  # a slow step has made few
+        (1, 300, 4.0, ""),  # and may make too few even then
+    ],
+)  # fmt: skip
+def test_a_loss_that_rose_by_chance_is_asked_again_after_more_steps_but_not_for_ever(steps, falls_at, step_s, problem):
+    made = [steps]
 
     def mean_loss(batches):
         assert batches == [(1,), (2,)]
@@ -549,9 +562,17 @@ def test_a_loss_that_rose_by_chance_is_asked_again_after_more_steps_but_not_for_
     trainee = SimpleNamespace(
         fresh=SimpleNamespace(has_loss=True), step=lambda number: made.append(made.pop() + 1), mean_loss=mean_loss
     )
-    found = training_problem(trainee, [(1,), (2,)], 1.0, 1.01, 8, clock=lambda: step_s * made[0])
+    last, found = loss_and_problem(trainee, [(1,), (2,)], 1.0, 1.01, steps, clock=lambda: step_s * made[0])
     expected = f"the loss does not fall: 1 at first, 1.01 after {problem} steps"
     assert found.startswith(expected) if problem else found == ""
+    assert last == (0.9 if made[0] >= falls_at else 1.01)
+
+
+def test_a_loss_that_is_not_finite_after_more_steps_is_a_problem():
+    trainee = SimpleNamespace(fresh=SimpleNamespace(has_loss=True), step=lambda: None, mean_loss=lambda batches: INF)
+    last, found = loss_and_problem(trainee, [()], 1.0, 1.5, 2)
+    assert (last, found) == (INF, "the loss is not finite: 1 at first, inf at last")
+    assert loss_and_problem(trainee, (), 1.0, 1.5, 8) == (1.5, "")  # --benchmark-disable
 
 
 def test_what_ends_the_program_in_count_or_metrics_is_refused_with_its_line(written, digits_root):

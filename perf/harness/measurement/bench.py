@@ -24,7 +24,7 @@ from perf.harness.machine.telemetry.summary import NEAR_S, condense, rounds_with
 from perf.harness.measurement import traffic
 from perf.harness.measurement.checks.probes import product_rate
 from perf.harness.measurement.effort import TIMES_SHARE, Effort
-from perf.harness.measurement.learned import training_problem
+from perf.harness.measurement.learned import loss_and_problem
 from perf.harness.measurement.parity import epoch_apart, first_losses, logits_apart, parity
 from perf.harness.measurement.rounds import ONLY, Measurement, MeasurementError, Pass
 from perf.harness.options import EAGER, Settings
@@ -335,6 +335,9 @@ class Bench:
 
         Raises MeasurementError if they show that the training is wrong, also when it goes on with `batches`.
         """
+        if not self._benchmark.enabled:
+            batches = ()  # one step shows nothing
+        last, problem = loss_and_problem(trainee, batches, first, last, steps)
         self.keep(loss_first=first if math.isfinite(first) else None, loss_last=last if math.isfinite(last) else None)
-        if problem := training_problem(trainee, batches, first, last, steps):
+        if problem:
             raise MeasurementError(problem)

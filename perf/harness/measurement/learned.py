@@ -16,7 +16,7 @@ from perf.harness.measurement.calls import Clock
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.workload.workload import Trainee, Workload
 
-# After fewer steps than this, the loss need not have fallen: `--benchmark-disable` runs only one step.
+# After fewer steps than this, the loss need not have fallen.
 FALLING_STEPS = 8
 # A loss that falls by less than this share of it has only been rounded (float32).
 ROUNDING = 1e-7
@@ -47,33 +47,42 @@ def quality(work: Workload, trainee: Trainee) -> dict[str, Any]:
         return {"accuracy": evaluate(network, test.epoch())}
 
 
-def training_problem(
+def loss_and_problem(
     trainee: Trainee, batches: Sequence[Batch], first: float, last: float, steps: int, clock: Clock = time.monotonic
-) -> str:
-    """Why the losses before and after `steps` steps show that the training is wrong; empty if they do not.
+) -> tuple[float, str]:
+    """The loss at last, and why it shows that the training is wrong; empty if it does not.
 
-    Where the loss has not fallen, the training first goes on with `batches`, until their loss is below `first`.
+    `first` and `last` are the losses before and after `steps` steps. Where the loss has not fallen, the training first
+    goes on with `batches`, until their loss is below `first`; without `batches`, it need not have fallen.
 
     The losses of a step that the user has written as a whole need not fall, as two networks may work against each
     other, and it may have no loss at all. The contract check has seen that such a step changes the weights.
     """
     if not trainee.fresh.has_loss and not math.isfinite(first):
-        return ""
+        return last, ""
+    must_fall, lower = bool(batches) and not isinstance(trainee.fresh, UsersStep), first - ROUNDING * abs(first)
+    if must_fall:
+        last, steps = _further(trainee, batches, lower, last, steps, clock)
     if not (math.isfinite(first) and math.isfinite(last)):
-        return f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
-    if isinstance(trainee.fresh, UsersStep) or steps < FALLING_STEPS:
-        return ""
+        return last, f"the loss is not finite: {first:.4g} at first, {last:.4g} at last"
+    if not must_fall or last < lower or steps < FALLING_STEPS:
+        return last, ""
+    return last, (
+        f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; the step does not train "
+        "the network, its learning rate is too high or too low, or its data has nothing to learn"
+    )
+
+
+def _further(
+    trainee: Trainee, batches: Sequence[Batch], lower: float, last: float, steps: int, clock: Clock
+) -> tuple[float, int]:
+    """Train until the loss of `batches` is below `lower`, but not for ever. Returns the loss and the steps in all."""
     turn, most, begin = itertools.cycle(batches), steps + FURTHER_STEPS, clock()
-    while not (falls := last < first - ROUNDING * abs(first)) and steps < most and clock() - begin < FURTHER_S:
+    while not last < lower and math.isfinite(lower + last) and steps < most and clock() - begin < FURTHER_S:
         for batch in itertools.islice(turn, FALLING_STEPS):
             trainee.step(*batch)
             steps += 1
             if clock() - begin >= FURTHER_S:
                 break
         last = trainee.mean_loss(batches)
-    if falls:
-        return ""
-    return (
-        f"the loss does not fall: {first:.6g} at first, {last:.6g} after {steps} steps; the step does not train "
-        "the network, its learning rate is too high or too low, or its data has nothing to learn"
-    )
+    return last, steps

@@ -10,7 +10,7 @@ from typing import Any
 
 from data import Batch
 from model import TrainingStep
-from perf.harness.measurement.learned import training_problem
+from perf.harness.measurement.learned import loss_and_problem
 from perf.harness.measurement.side_by_side.visit import Mark, Steps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.cycle import cycle
@@ -41,7 +41,7 @@ class Sliced:
             return ""
         if self.loss_first is not None:
             loss_last = self.trainee.mean_loss(self.loss_batches)
-            return training_problem(self.trainee, self.loss_batches, self.loss_first, loss_last, steps)
+            return loss_and_problem(self.trainee, self.loss_batches, self.loss_first, loss_last, steps)[1]
         return "" if finite(self.trainee.infer(*self.loss_batches[0])) else "the network's output is not finite"
 
     def close(self) -> None:
