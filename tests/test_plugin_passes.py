@@ -357,6 +357,18 @@ def test_a_run_that_other_programs_hold_up_says_after_its_first_pass_that_there_
     assert sum(asked[0] == "case" for asked in CrowdedLink.asked) == 1
 
 
+def test_a_case_that_is_too_long_for_a_second_pass_is_said(perf, monkeypatch):
+    class Long(FakeLink):
+        def ask(self, do, limit_s, **arguments):
+            return super().ask(do, limit_s, **arguments) | {"wall_s": 2.1 * PROFILES["smoke"].long_s}
+
+    Long.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", Long)
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    result.stdout.re_match_lines([r"pass 1 of 4 took \S+ \w+: there is no time for more passes"])
+    assert sum(asked[0] == "case" for asked in Long.asked) == 1
+
+
 @pytest.mark.parametrize("named", ["--perf-rounds=2", "--perf-passes=5"])
 def test_a_run_of_named_rounds_or_passes_says_after_the_first_how_long_they_take(perf, monkeypatch, named):
     FakeLink.asked = []

@@ -195,8 +195,9 @@ def test_times_from_crowded_cores_are_marked_however_close_together(crowding, ma
 
 @pytest.mark.parametrize(
     ("others", "cores", "threads", "advice"),
-    [(0.9, 4, 4, ", or with --perf-threads=3, as many cores as were free."), (1.4, 2, 2, "."), (0.9, 4, 3, "."),
-     (1.1, 4, None, ".")],
+    [(0.9, 4, 4, ", or with --perf-threads=3, as many cores as were free."), (0.9, 4, 3, "."), (1.1, 4, None, "."),
+     (1.4, 2, 2, ", or with --perf-threads=1: several threads wait for each other beside other programs."),
+     (1.4, 2, 1, ".")],
 )  # fmt: skip
 def test_who_shares_the_cores_is_told_how_many_threads_have_one(others, cores, threads, advice):
     row = benchmark("training_step", samples=STEADY, crowding=0.5, others_cores=others)

@@ -113,6 +113,15 @@ def test_on_a_crowded_machine_there_are_fewer_passes_and_the_run_ends_in_time(sl
     assert took_s <= max(12.0, 3 * slower)  # each case is measured once
 
 
+def test_where_the_first_pass_took_most_of_the_time_a_crowded_machine_has_a_second_one_if_half_of_that_is_left():
+    for limit_s, passes in ((4.4, [1]), (4.6, [1, 3]), (9.0, [1, 2, 3])):
+        timetable = Timetable(3, long_s=4.0, limit_s=limit_s)
+        made, _ = run(
+            timetable, lambda name, number: 3.0 if number == 1 else 1.5, names="a", crowded=lambda number: True
+        )
+        assert (made, timetable.limit_s, timetable.crowded) == ({"a": passes}, limit_s, True)
+
+
 def test_a_machine_that_is_busy_from_the_middle_on_gets_fewer_passes():
     busy = 3  # in the third pass, each case takes nine times as long as it should
     timetable = Timetable(5, long_s=30.0, limit_s=15.0)

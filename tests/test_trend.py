@@ -129,7 +129,11 @@ def test_what_is_not_read_is_said_with_its_reason(tmp_path, capsys):
     ("make", "says"),
     [
         (lambda folder: None, "no whole run and no gate here"),
-        (lambda folder: (folder / "x.json").write_text("{"), "no whole run and no gate here; *x.json: line 1*"),
+        (
+            lambda folder: [write(folder / name, record(profile="smoke")) for name in ("a.json", "b.json")],
+            "no whole run and no gate here: 2 files: a smoke run is too short\n",
+        ),
+        (lambda folder: (folder / "x.json").write_text("{"), "no whole run and no gate here: *x.json: line 1*"),
     ],
 )
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys, make, says):
@@ -142,7 +146,7 @@ def test_a_folder_without_runs_is_one_line(tmp_path, capsys, make, says):
 def test_a_file_that_is_named_and_cannot_be_read_is_an_error(tmp_path, capsys):
     (tmp_path / "x.json").write_text("{")
     code, out, err = trend(capsys, tmp_path / "x.json")
-    assert (code, out) == (4, "") and "x.json: line 1" in err
+    assert (code, out) == (4, "") and "x.json: line 1" in err and "no whole run" not in err
     stored(tmp_path, [1.0, 1.0])
     code, out, _ = trend(capsys, *sorted(tmp_path.glob("*.json")))
     assert code == 4 and "Stepwatch: trend" in out  # the others are reported

@@ -23,7 +23,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "trend",
         help="show how times have changed over many runs or gates",
         description="Show how the time of each benchmark has changed over stored runs and gates of one machine, and "
-        "where. This is advice: the exit code is 0 whatever it finds, and 4 if a file that you name cannot be read.",
+        "where. This is advice: the exit code is 0 whatever it finds, and 4 if there is nothing to read, or a file "
+        "that you name cannot be read.",
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", type=Path, help="files of runs or gates, or folders (default: .benchmarks)"
@@ -35,28 +36,40 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _trend(arguments: argparse.Namespace) -> int:
     runs: list[Run] = []
-    skipped: list[str] = []
+    unread: list[tuple[Path, str]] = []
     code = 0
     for path, named in _files(arguments.paths or [STORAGE]):
         try:
             run = load(path)
         except RecordError as error:
-            skipped.append(str(error))
+            unread.append((path, str(error).removeprefix(f"{path}: ")))
             code = EXIT_USAGE if named else code
             continue
         if why := _why_not(run):
-            skipped.append(f"{path}: {why}")
+            unread.append((path, why))
         else:
             runs.append(run)
     if not runs:
-        places = ", ".join(map(str, arguments.paths or [STORAGE]))
-        raise RecordError(places, "", "; ".join(filter(None, ["no whole run and no gate here", some_of(skipped)])))
+        raise _nothing(arguments.paths or [STORAGE], unread)
+    skipped = [f"{path}: {why}" for path, why in unread]
     text = render_trends(histories(runs), skipped, width=width(arguments.output), format=arguments.format)
     deliver(text, arguments.output, format=arguments.format)
     if arguments.format == "csv":  # a table has no room for it
         for why in skipped:
             print(one_line(f"not read: {why}"), file=sys.stderr)
     return code
+
+
+def _nothing(places: list[Path], unread: list[tuple[Path, str]]) -> RecordError:
+    """What to say where no file can be used: each reason once."""
+    if [path for path, _ in unread] == places and len(places) == 1:
+        return RecordError(str(places[0]), "", unread[0][1])
+    files: dict[str, list[str]] = {}
+    for path, why in unread:
+        files.setdefault(why, []).append(str(path))
+    reasons = [f"{some[0] if len(some) == 1 else f'{len(some)} files'}: {why}" for why, some in files.items()]
+    said = f"no whole run and no gate here{': ' if reasons else ''}{some_of(reasons)}"
+    return RecordError(some_of([*map(str, places)]), "", said)
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[Path, bool]]:

@@ -167,12 +167,12 @@ class Bench:
         longest_s = self._longest_starved_s if starved(missing, threads) else self._longest_s
         if fastest_s <= longest_s:
             return
-        then = " then" if longest_s < self._longest_s else ""
+        then = " on so busy a machine" if longest_s < self._longest_s else ""
         kind = self.definition.title.lower()
-        busy = f" while other programs use {missing:.1f} of its cores" if missing > CROWDED else ""
+        busy = f", while other programs use {missing:.1f} of the cores that it needs" if missing > CROWDED else ""
         raise TooLong(
             f"{self.workload.device.name}: one {kind} takes about {fastest_s:.3g} s, by the fastest of {TRIES} "
-            f"steps{busy}, and the profile {self.info.profile} allows {longest_s:.3g} s{then}"
+            f"steps{busy}; the profile {self.info.profile} allows {longest_s:.3g} s{then}"
         )
 
     def cycle(self, trainee: Trainee) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Two passes give a useless confidence interval: Student's t is 12.7 with one degree of freedom, and 4.3 with two.
 LEAST_PASSES = 3
@@ -16,6 +16,8 @@ LEAST_PASSES = 3
 MOST_TIMES = 2
 # A run should keep its promise within a quarter. The case that is being measured still takes its time.
 LATE = 1.15
+# A later pass of a case takes this share of its first, in which some things are measured once (measured, smoke).
+LATER = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Timetable:
     pass_s: float = 0.0
     number: int = 1
     is_last: bool = False
+    crowded: bool = False  # whether other programs used the cores for most of the last pass
 
     def next_pass(self, taken: Mapping[str, Taken], elapsed_s: float) -> set[str]:
         """Begin the next pass after `elapsed_s`; returns its cases, by the names of `taken`.
@@ -55,10 +58,15 @@ class Timetable:
         """
         self.number += 1
         left_s = self.limit_s - elapsed_s
+        self.crowded = _is_crowded(taken.values())
+        if self.crowded:
+            taken = {
+                name: replace(one, wall_s=LATER * one.wall_s) if one.passes == 1 else one for name, one in taken.items()
+            }
         more = self._further(taken, left_s)
         if self.number == 2 and (needed_s := self._needed_s(taken, more)) > max(0.0, left_s):
             self.limit_s += needed_s - left_s
-        if self.number == 2 and not _is_crowded(taken.values()):
+        if self.number == 2 and not self.crowded:
             more = self._not_yet(taken)  # what is measured once made the first pass longer: look again after this one
         # A case that was in fewer passes than there was time for gets further ones.
         most_left = MOST_TIMES * self.passes - self.number + 1

@@ -110,8 +110,9 @@ class InPasses(Measure):
             if taken and first and self._timetable.limit_s == math.inf:
                 self.progress.line(f"{took}: about {duration(start_s + elapsed_s * self.passes)} in all")
             self._due = self._timetable.next_pass(taken, elapsed_s)
-            if first and not self._timetable.until_late_s(elapsed_s):  # else, `limit_s` would have risen
-                self.progress.line(f"{took}, as other programs use the cores: there is no time for more passes")
+            if first and taken and not self._due:
+                why = ", as other programs use the cores" if self._timetable.crowded else ""
+                self.progress.line(f"{took}{why}: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
                 limit_s = self._timetable.limit_s
                 self.progress.line(f"the cases take longer than expected: about {duration(start_s + limit_s)} in all")

@@ -96,13 +96,15 @@ def _others(cores: float) -> str:
 
 
 def _with_fewer(row: Row) -> str:
-    """How many threads would have had a core each beside the other programs of a CPU's row, if that is known."""
+    """How many threads would have had a core each beside the other programs of a CPU's row, or that one is best."""
     environment = row.run.perf.get("environment", {})
     cores, threads = (finite(environment.get(key)) for key in ("cpu_cores", "threads"))
     others = row.benchmark.number("others_cores")
     if row.device != "cpu" or others is None or cores is None or threads is None:
         return ""
     free = int(cores - others)
+    if free < 1 < threads:
+        return ", or with --perf-threads=1: several threads wait for each other beside other programs"
     return f", or with --perf-threads={free}, as many cores as were free" if 1 <= free < threads else ""
 
 
