@@ -122,6 +122,13 @@ def test_where_the_first_pass_took_most_of_the_time_a_crowded_machine_has_a_seco
         assert (made, timetable.limit_s, timetable.crowded) == ({"a": passes}, limit_s, True)
 
 
+@pytest.mark.parametrize(("limit_s", "has_more"), [(4.4, False), (4.6, True)])
+def test_a_timetable_says_whether_there_is_a_further_pass_which_need_not_be_the_next(limit_s, has_more):
+    timetable = Timetable(3, long_s=4.0, limit_s=limit_s)
+    assert timetable.next_pass({"a": Taken(3.0, 1, None, crowded=True)}, 3.0) == set()
+    assert timetable.has_more == has_more
+
+
 def test_a_machine_that_is_busy_from_the_middle_on_gets_fewer_passes():
     busy = 3  # in the third pass, each case takes nine times as long as it should
     timetable = Timetable(5, long_s=30.0, limit_s=15.0)

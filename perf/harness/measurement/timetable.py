@@ -49,6 +49,7 @@ class Timetable:
     number: int = 1
     is_last: bool = False
     crowded: bool = False  # whether other programs used the cores for most of the last pass
+    has_more: bool = True  # whether any case is in a further pass
 
     def next_pass(self, taken: Mapping[str, Taken], elapsed_s: float) -> set[str]:
         """Begin the next pass after `elapsed_s`; returns its cases, by the names of `taken`.
@@ -68,6 +69,7 @@ class Timetable:
             self.limit_s += needed_s - left_s
         if self.number == 2 and not self.crowded:
             more = self._not_yet(taken)  # what is measured once made the first pass longer: look again after this one
+        self.has_more = any(more.values())
         # A case that was in fewer passes than there was time for gets further ones.
         most_left = MOST_TIMES * self.passes - self.number + 1
         passes_left = max(1, self.passes - self.number + 1, min(most_left, max(more.values(), default=0)))

@@ -110,7 +110,7 @@ class InPasses(Measure):
             if taken and first and self._timetable.limit_s == math.inf:
                 self.progress.line(f"{took}: about {duration(start_s + elapsed_s * self.passes)} in all")
             self._due = self._timetable.next_pass(taken, elapsed_s)
-            if first and taken and not self._due:
+            if first and taken and not self._timetable.has_more:
                 why = ", as other programs use the cores" if self._timetable.crowded else ""
                 self.progress.line(f"{took}{why}: there is no time for more passes")
             if self._timetable.limit_s > limit_s:
