@@ -357,6 +357,22 @@ def test_a_run_that_other_programs_hold_up_says_after_its_first_pass_that_there_
     assert sum(asked[0] == "case" for asked in CrowdedLink.asked) == 1
 
 
+@pytest.mark.parametrize(("execution", "passes"), [("compile", 3), ("eager", 1)])
+def test_a_case_that_compiles_for_long_has_three_passes_as_later_ones_reuse_that(perf, monkeypatch, execution, passes):
+    class Compiles(FakeLink):
+        def ask(self, do, limit_s, **arguments):
+            first = not any(asked[0] == "case" for asked in self.asked)
+            return super().ask(do, limit_s, **arguments) | {
+                "wall_s": (2.5 if first else 1.0) * PROFILES["smoke"].long_s
+            }
+
+    Compiles.asked = []
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", Compiles)
+    short = ("--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", f"--perf-execution={execution}")
+    perf(STEP, *short, quick=False)
+    assert sum(asked[0] == "case" for asked in Compiles.asked) == passes
+
+
 def test_a_case_that_is_too_long_for_a_second_pass_is_said(perf, monkeypatch):
     class Long(FakeLink):
         def ask(self, do, limit_s, **arguments):
