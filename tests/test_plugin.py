@@ -418,6 +418,11 @@ def test_a_partial_run_can_be_compared_with_by_name(perf, pytester):
     result.stdout.fnmatch_lines(["*test_training_step[[]cpu-bs64] (*"])
 
 
+def test_where_one_step_is_asked_for_its_loss_need_not_fall(perf, monkeypatch):
+    monkeypatch.setattr("model.training.TrainingStep.update", lambda self: None)
+    perf(STEP, "--perf-device=cpu", "--benchmark-disable").assert_outcomes(passed=1)
+
+
 def test_a_step_that_trains_nothing_fails_in_one_line_and_is_not_saved(perf, pytester, monkeypatch):
     """A broken step looks fast: here the update is left out."""
     monkeypatch.setattr("model.training.TrainingStep.update", lambda self: None)

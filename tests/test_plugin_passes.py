@@ -357,6 +357,15 @@ def test_a_run_that_other_programs_hold_up_says_after_its_first_pass_that_there_
     assert sum(asked[0] == "case" for asked in CrowdedLink.asked) == 1
 
 
+def test_a_second_pass_that_is_not_the_next_one_is_not_denied(perf, monkeypatch, start_of):
+    CrowdedLink.asked = []
+    start_of(5.0)
+    monkeypatch.setattr("perf.harness.plugin.passes.Link", CrowdedLink)
+    result = perf(STEP, "--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", quick=False)
+    assert [asked[1] for asked in CrowdedLink.asked if asked[0] == "pass"] == [1, 4]
+    assert "pass 1 of 4 took" not in result.stdout.str()
+
+
 @pytest.mark.parametrize(("execution", "passes"), [("compile", 3), ("eager", 1)])
 def test_a_case_that_compiles_for_long_has_three_passes_as_later_ones_reuse_that(perf, monkeypatch, execution, passes):
     class Compiles(FakeLink):
