@@ -20,7 +20,7 @@ from perf.harness.workload.workload import Trainee, Workload
 FALLING_STEPS = 8
 # A loss that falls by less than this share of it has only been rounded (float32).
 ROUNDING = 1e-7
-# Over few steps, a loss may rise by chance. Before we believe it, we train further: so many steps, or so long [s].
+# Over few steps, a loss may rise by chance. Before we believe it, we train further: to so many steps, or so long [s].
 FURTHER_STEPS, FURTHER_S = 256, 10.0
 
 
@@ -77,8 +77,8 @@ def _further(
     trainee: Trainee, batches: Sequence[Batch], lower: float, last: float, steps: int, clock: Clock
 ) -> tuple[float, int]:
     """Train until the loss of `batches` is below `lower`, but not for ever. Returns the loss and the steps in all."""
-    turn, most, begin = itertools.cycle(batches), steps + FURTHER_STEPS, clock()
-    while not last < lower and math.isfinite(lower + last) and steps < most and clock() - begin < FURTHER_S:
+    turn, begin = itertools.cycle(batches), clock()
+    while not last < lower and math.isfinite(lower + last) and steps < FURTHER_STEPS and clock() - begin < FURTHER_S:
         for batch in itertools.islice(turn, FALLING_STEPS):
             trainee.step(*batch)
             steps += 1

@@ -45,7 +45,7 @@ REST_S = 2.0
 # A case is ended if its pass takes this many times as long as its first pass, and longer than this [s], or than what is
 # left of the run's time and a little more [s].
 TOO_LONG, LEAST_LIMIT_S, LATE_S = 3, 60.0, 10.0
-# Of the time of a first pass that compiles, a later one takes at most this share (measured: 0.3 to 0.4).
+# A later pass takes at most this share of a first pass that compiles (measured: 0.3 to 0.4).
 REUSED = 0.5
 
 
