@@ -42,7 +42,7 @@ def _trend(arguments: argparse.Namespace) -> int:
         try:
             run = load(path)
         except RecordError as error:
-            unread.append((path, str(error).removeprefix(f"{path}: ")))
+            unread.append((path, error.why))
             code = EXIT_USAGE if named else code
             continue
         if why := _why_not(run):

@@ -79,8 +79,7 @@ def stored_run(path: Path) -> Run:
     try:
         return load(path)
     except RecordError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        raise RecordError(str(path), "", f"{why}; remove that file, or name the runs to accept") from None
+        raise RecordError(str(path), "", f"{error.why}; remove that file, or name the runs to accept") from None
 
 
 def newest_runs(storage: Path) -> list[Path]:

@@ -27,10 +27,14 @@ Section = Mapping[str, Any]
 
 
 class RecordError(Exception):
-    """A record that cannot be used: `str()` is one line with the file, the place in the file, and the reason."""
+    """A record that cannot be used: `str()` is one line with the file, the place in the file, and the reason.
+
+    `why` is the same without the file.
+    """
 
     def __init__(self, source: str, place: str, reason: str) -> None:
-        super().__init__(one_line(f"{source}: {place}: {reason}" if place else f"{source}: {reason}"))
+        self.why = one_line(f"{place}: {reason}" if place else reason)
+        super().__init__(f"{one_line(source)}: {self.why}")
 
 
 def one_line(text: str) -> str:
