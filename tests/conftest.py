@@ -230,8 +230,11 @@ def torch_process():
 
 
 @pytest.fixture
-def preloaded(torch_process, monkeypatch):
-    """Workers that need no seconds to import torch."""
+def preloaded(request, monkeypatch):
+    """Workers that need no seconds to import torch, where that can be."""
+    if sys.platform != "linux":
+        return
+    torch_process = request.getfixturevalue("torch_process")
 
     def start(command, **options):
         return (torch_process.start if command[0] == sys.executable else subprocess.Popen)(command, **options)
@@ -263,7 +266,7 @@ def _digits(root):
 
 
 @pytest.fixture
-def perf(pytester, read_once, digits_root, monkeypatch):
+def perf(pytester, read_once, digits_root, preloaded, monkeypatch):
     """Runs pytest in this process on the real `perf/`, with storage and data of its own."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     common = ("-p", "no:cacheprovider", "-p", "no:xdist", f"--perf-data-root={digits_root}", "--perf-data=digits")
@@ -271,8 +274,8 @@ def perf(pytester, read_once, digits_root, monkeypatch):
 
     def run(*arguments, quick=True):
         with monkeypatch.context() as fewer:
-            if quick:  # 20 batches of 64
-                fewer.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], train_samples=1_280))
+            if quick:  # 20 batches of 64, and little time
+                fewer.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], train_samples=1_280, case_s=0.05))
             return pytester.runpytest_inprocess(*common, storage, *(QUICK if quick else ()), *map(str, arguments))
 
     return run

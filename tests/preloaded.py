@@ -64,7 +64,11 @@ class Program:
 class Preloaded:
     """The process that has imported torch."""
 
-    def __init__(self):
+    def __init__(self, asking=None):
+        """With a socket, that on which a running one is asked."""
+        if asking is not None:
+            self._socket = asking
+            return
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs, stdout=subprocess.DEVNULL)
@@ -97,7 +101,7 @@ class Preloaded:
             "how": how, "what": what, "arguments": arguments, "cwd": str(cwd or Path.cwd()),
             "env": dict(os.environ if env is None else env), "session": start_new_session, "parent": os.getpid(),
         }  # fmt: skip
-        socket.send_fds(self._socket, [json.dumps(asked).encode()], [*theirs, writing])
+        socket.send_fds(self._socket, [json.dumps(asked).encode()], [*theirs, writing, self._socket.fileno()])
         for descriptor in (*theirs, writing):
             os.close(descriptor)
         codes = os.fdopen(reading)
@@ -123,7 +127,7 @@ def main():
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets those that watch
     while True:
-        request, descriptors, *_ = socket.recv_fds(requests, MOST_BYTES, 4)
+        request, descriptors, *_ = socket.recv_fds(requests, MOST_BYTES, 5)
         if not request:
             return
         if os.fork() == 0:
@@ -136,18 +140,31 @@ def watch(asked, descriptors):
     """Start the program, say its process id, and when it has ended its code, as `subprocess` has it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
-    *standard, codes = descriptors
+    *standard, codes, asking = descriptors
     if (pid := os.fork()) == 0:
-        os.close(codes)
         for number, descriptor in enumerate(standard):
             os.dup2(descriptor, number)
-        os.closerange(3, max(descriptors) + 1)
+        for descriptor in (*standard, codes):
+            os.close(descriptor)
+        fork_workers(Preloaded(socket.socket(fileno=asking)))
         end(become(asked))
-    for descriptor in standard:
+    for descriptor in (*standard, asking):
         os.close(descriptor)
     os.write(codes, f"{pid}\n".encode())
     os.write(codes, f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
     os._exit(0)
+
+
+def fork_workers(preloaded):
+    """A worker that this program starts is a fork, too."""
+
+    class Popen(subprocess.Popen):
+        def __new__(cls, command, *arguments, start_new_session=False, **options):
+            if start_new_session and command[:2] == [sys.executable, "-P"]:
+                return preloaded.start(command, *arguments, start_new_session=True, **options)
+            return super().__new__(cls)
+
+    subprocess.Popen = Popen
 
 
 def become(asked):

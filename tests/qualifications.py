@@ -3,6 +3,7 @@
 import contextlib
 import os
 import types
+from dataclasses import replace
 
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -107,6 +108,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(timing, "time", its_time)
     monkeypatch.setattr("perf.qualification.test_clock.time", its_time)
     monkeypatch.setattr("perf.qualification.test_replay.REPLAYS", 3)
+    monkeypatch.setattr("perf.qualification.test_loader.BATCH_SIZE", 8)
     monkeypatch.setattr(probes, "last_level_bytes", lambda: None)
     monkeypatch.setattr(patterns, "last_level_bytes", lambda: None)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
@@ -142,7 +144,9 @@ def quick(monkeypatch, clock):
         (steps, "SLEEP_S", 0.01),
     ):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(exact, "OPERATIONS", {name: exact.OPERATIONS[name] for name in ("matmul", "gelu")})
+    small = {"matmul": ((128, 128), (128, 128)), "gelu": ((64, 128),)}
+    operations = {name: replace(exact.OPERATIONS[name], shapes=shapes) for name, shapes in small.items()}
+    monkeypatch.setattr(exact, "OPERATIONS", operations)
     hot_rate, train = probes.hot_rate, learning._steps
 
     def untimed(work, slower):

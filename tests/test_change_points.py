@@ -110,7 +110,7 @@ class Orders:
         ([0, 1], True, 599),
         ([0, 300, 599], True, 599),  # the last one is not drawn any more
         ([0, 300, 598], False, 599),
-        ([0, 1, 2], False, 256),
+        ([0, 1, 2], False, 128),
     ],
 )
 def test_a_change_is_one_if_at_most_two_of_599_permutations_differ_as_much(monkeypatch, reaching, found, drawn):

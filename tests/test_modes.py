@@ -104,8 +104,10 @@ def two_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("optimizer", [momentum, plain_sgd])
-def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(two_at_once, optimizer):
-    """The last full batch is alone, and the last one is smaller."""
+def test_an_epoch_of_compiled_steps_several_at_once_is_the_same_epoch(two_at_once, request, optimizer):
+    """The last full batch is alone, and the last one is smaller. One of them is compiled to machine code."""
+    if optimizer is momentum:
+        request.getfixturevalue("traced")
     work = workload(Mode("compile"), batch_size=48, optimizer=optimizer, pipeline="resident")
     with work.mode.active(), work.open(work.data.train) as pipeline:
         trainee = work.trainee()

@@ -58,7 +58,8 @@ if __name__ == "__main__":
     from data.synthetic import random_images
     from model import load_recipe
     from perf.harness.workload.own_data import of_batches, of_dataset
-    multiprocessing.set_start_method("spawn")
+    multiprocessing.set_start_method("forkserver")
+    multiprocessing.set_forkserver_preload(["torch"])
     tasks = [load_recipe(f"net.py:{{name}}").task() for name in ("Listed", "Stream", "Made")]
     splits = [
         random_images((1, 8, 8), 2, 64, 2, seed=0).train,

@@ -9,6 +9,7 @@ import torch
 
 from data import ResidentPipeline
 from model import TrainingStep
+from perf.harness.measurement import learned
 from perf.harness.measurement.side_by_side import inject
 from perf.harness.measurement.side_by_side.inject import Extra, places
 from perf.harness.measurement.side_by_side.slices import sliced
@@ -143,6 +144,7 @@ def test_training_that_works_has_no_problem(kind, work, built):
 def test_a_loss_that_does_not_fall_is_a_problem(kind, work, built, monkeypatch):
     one = built(kind, work)
     monkeypatch.setattr(TrainingStep, "update", lambda self: None)
+    monkeypatch.setattr(learned, "FURTHER_STEPS", 16)
     one.steps(10, lambda: None)
     assert one.problem(10).startswith("the loss does not fall: 2.")
     assert one.problem(2).startswith("the loss does not fall: 2.")  # so few do not tell: it makes more

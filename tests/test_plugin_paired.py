@@ -4,7 +4,6 @@ Workers and launches are fakes, but in the last two tests.
 """
 
 import shutil
-import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -359,7 +358,7 @@ factory.classes = 10
 
 
 @pytest.mark.usefixtures("places")
-def test_a_true_slowdown_of_a_users_model_is_found_from_end_to_end(tmp_path, digits_root):
+def test_a_true_slowdown_of_a_users_model_is_found_from_end_to_end(tmp_path, digits_root, torch_process):
     project = tmp_path / "project"
     (project / "pkg").mkdir(parents=True)
     git(project, "init", "-q", "-b", "main")
@@ -371,7 +370,7 @@ def test_a_true_slowdown_of_a_users_model_is_found_from_end_to_end(tmp_path, dig
     command += ["--perf-model=pkg.networks:factory", "--perf-against=HEAD~1", "--perf-device=cpu"]
     command += ["--perf-batch-size=64", "--perf-profile=smoke", f"--perf-data-root={digits_root}", "--perf-data=digits"]
     command += [f"--benchmark-storage={tmp_path / 'kept'}"]
-    result = subprocess.run(list(map(str, command)), cwd=project, capture_output=True, text=True, check=False)
+    result = torch_process.run(command, cwd=project)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "SLOWER" in result.stdout
     assert "1 failed" in result.stdout

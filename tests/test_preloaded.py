@@ -63,6 +63,18 @@ def test_a_program_has_its_parent_its_session_and_its_signals(torch_process):
         assert program.wait() == -signal.SIGTERM
 
 
+def test_a_worker_of_a_program_is_a_fork_and_no_other_program_is(torch_process, tmp_path):
+    (tmp_path / "worker.py").write_text("import sys; print('torch' in sys.modules)\n")
+    asks = (
+        "import subprocess, sys\n"
+        "for worker in (True, False):\n"
+        "    command = [sys.executable, '-P', 'worker.py']\n"
+        "    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=worker) as program:\n"
+        "        print(program.stdout.read())\n"
+    )
+    assert torch_process.run([sys.executable, "-c", asks], cwd=tmp_path).stdout.split() == ["True", "False"]
+
+
 def test_the_longest_files_come_first_and_a_process_more_than_cores_runs_them(monkeypatch):
     files = ["test_docs.py", "test_tasks.py", "test_axes.py", "test_trainings.py"]
     items = [types.SimpleNamespace(path=Path(name)) for name in files]

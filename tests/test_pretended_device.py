@@ -13,6 +13,13 @@ from tests.pretended.backend import COUNT, NAME, why_absent
 
 # How many steps are timed depends on the speed, so only the first loss of a training step is comparable.
 LOSSES = ["loss_first", "loss_last"]
+# Three full batches, and little time: what is asked here does not depend on it.
+FEW = """
+from dataclasses import replace
+from perf.harness.options import PROFILES
+
+PROFILES["smoke"] = replace(PROFILES["smoke"], train_samples=1_536, case_s=0.05)
+"""
 KINDS = {"training_step", "inference", "epoch", "input_pipeline", "training_run"}
 
 
@@ -46,6 +53,7 @@ def told(machine, torch_process):
 def perf_on(machine, digits_root, tmp_path, torch_process):
     """Runs the benchmarks on the CPU and on the device; returns the exit code, what is printed, and the record."""
     kept = tmp_path / "run.json"
+    (tmp_path / "few.py").write_text(FEW)
     environment = {**machine, "PYTHONPATH": os.pathsep.join([machine["PYTHONPATH"], str(tmp_path)])}
 
     def run(*arguments, devices=1):
@@ -54,6 +62,7 @@ def perf_on(machine, digits_root, tmp_path, torch_process):
             "--perf-profile=smoke", "--perf-rounds=1", "--perf-batch-size=512", f"--perf-device=cpu,{NAME}",
             "--perf-data=digits", f"--perf-data-root={digits_root}", f"--benchmark-json={kept}",
             f"--benchmark-storage={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist", "--perf-passes=1",
+            "-p", "few",
         ]  # fmt: skip
         command = [sys.executable, "-m", "pytest", *options, *map(str, arguments)]
         done = torch_process.run(command, cwd=ROOT, env=environment)

@@ -69,7 +69,7 @@ def test_a_known_loader_is_not_sought_again(monkeypatch, digits_root, workers, o
 
 def test_the_supply_names_its_workers(monkeypatch):
     rates = {"dataloader": 10.0, "1 worker": 30.0, "2 workers": 20.0}
-    monkeypatch.setattr(steps, "rate", lambda *_, **__: steps.Measured((100.0,)))
+    monkeypatch.setattr(steps, "_taken", lambda work: 100.0)
     monkeypatch.setattr(
         steps, "loaders", lambda: [steps.Loader("dataloader"), *(steps.Loader("workers", n) for n in (1, 2))]
     )

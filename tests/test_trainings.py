@@ -1,9 +1,8 @@
-"""The trainings of docs/trainings.md, run as a user would run them: in their own folder, in a fresh process."""
+"""The trainings of docs/trainings.md, run as a user would run them: in their own folder, in a process of its own."""
 
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -13,14 +12,14 @@ from tests.conftest import PERF, ROOT
 PAGE = (ROOT / "docs" / "trainings.md").read_text()
 EXAMPLE = re.compile(r"^## [^\n]*`(\w+\.py:\w+)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = dict(EXAMPLE.findall(PAGE))
-QUICK = ("--perf-device=cpu", "--perf-profile=smoke", "--perf-passes=1", "--perf-rounds=2", "--perf-batch-size=16")
+QUICK = ("--perf-device=cpu", "--perf-profile=smoke", "--perf-passes=1", "--perf-rounds=1", "--perf-batch-size=16")
 FEW = "training_step or inference or (epoch and (resident or dataloader))"
 
 
-def measured(folder, names, *more):
+def measured(torch_process, folder, names, *more):
     """The benchmarks of one run of these trainings in `folder`, by network and name, and what was printed."""
     command = [sys.executable, "-m", "pytest", PERF, f"--perf-model={','.join(names)}", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, *QUICK, *more], cwd=folder, capture_output=True, text=True, check=False)
+    done = torch_process.run([*command, *QUICK, *more], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (folder / ".benchmarks").rglob("*.json")  # it is kept in the user's folder
     found = {}
@@ -31,13 +30,13 @@ def measured(folder, names, *more):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, torch_process):
     folder = tmp_path_factory.mktemp("user")
     names = [name for name in EXAMPLES if "lightning" not in EXAMPLES[name]]
     for name in names:
         (folder / name.partition(":")[0]).write_text(EXAMPLES[name])
     # With several threads, an epoch beside other programs takes longer than the smoke profile lets it, and is skipped.
-    found, printed = measured(folder, names, "-k", FEW, "--perf-threads=1")
+    found, printed = measured(torch_process, folder, names, "-k", FEW, "--perf-threads=1")
     return names, found, printed
 
 
@@ -84,18 +83,18 @@ LIGHTNING = importlib.util.find_spec("lightning") is None
 
 
 @pytest.mark.skipif(LIGHTNING, reason="lightning is not installed")
-def test_a_lightning_module_is_measured(tmp_path):
+def test_a_lightning_module_is_measured(tmp_path, torch_process):
     name = "module.py:Module"
     (tmp_path / "module.py").write_text(EXAMPLES[name])
-    found, _ = measured(tmp_path, [name], "-k", FEW)
+    found, _ = measured(torch_process, tmp_path, [name], "-k", FEW)
     assert found[name, "epoch", "resident"]["training"] == {
         "loss": "training_step(batch, 0)", "optimizer": "Adam (lr 0.001)", "scheduler": "StepLR per epoch",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "timm:resnet18"), ("transformers", "hf:distilbert")])
-def test_a_network_of_a_library_is_measured(tmp_path, library, name):
+def test_a_network_of_a_library_is_measured(tmp_path, torch_process, library, name):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    found, _ = measured(tmp_path, [name], "-k", "training_step", "--perf-batch-size=1")
+    found, _ = measured(torch_process, tmp_path, [name], "-k", "training_step", "--perf-batch-size=1")
     assert found[name, "training_step", None]["parameters"] > 10e6

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 LEAST = 3
 # A change is chance if this many of the permutations differ as much. More of them need more time, and decide little.
 ALLOWED = 2
-CHUNK = 256
+CHUNK = 128
 
 Array = NDArray[np.float64]
 

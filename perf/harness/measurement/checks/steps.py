@@ -33,7 +33,13 @@ MOST_WORKERS = 16
 
 def rate(work: Workload, sleeps: bool) -> Measured:
     """The samples per second of training. The details are the share of each phase of a step in the time."""
-    trainee, batches = work.trainee(), work.batches()
+    trainee = work.trainee()
+    return Measured(_trained(work, trainee, sleeps), details=_parts(work, trainee))
+
+
+def _trained(work: Workload, trainee: Trainee, sleeps: bool) -> tuple[float, ...]:
+    """The samples per second of training, step by step."""
+    batches = work.batches()
     trainee.model.train()
     timer = device_timer(synchronizer(work.device))
     step = BY_NAME["training_step"].on(trainee, batches)
@@ -46,8 +52,12 @@ def rate(work: Workload, sleeps: bool) -> Measured:
             return forward(*batch)
 
         trainee.step.forward = slow  # type: ignore[method-assign]
-    times = laps(step, timer, most_s=STEP_S, least=STEP_LEAST)
-    return Measured(tuple(work.batch_size / one for one in times), details=_parts(work, trainee))
+    return tuple(work.batch_size / one for one in laps(step, timer, most_s=STEP_S, least=STEP_LEAST))
+
+
+def _taken(work: Workload) -> float:
+    """How many samples per second a training step takes from its input pipeline."""
+    return statistics.median(_trained(work, work.trainee(), sleeps=False))
 
 
 def work_of(work: Workload) -> Work:
@@ -94,7 +104,7 @@ def supply(work: Workload, sleeps: bool) -> Measured:
 
     The note has the rates of all loaders, in those of a training step.
     """
-    taken = statistics.median(rate(work, sleeps=False).values)
+    taken = _taken(work)
     rates = {loader: _rates(work, loader, sleeps, PIPELINE_S) for loader in loaders()}
     said = ", ".join(f"{loader} {statistics.median(found) / taken:.2g}" for loader, found in rates.items())
     fastest = _fastest(rates)
@@ -104,7 +114,7 @@ def supply(work: Workload, sleeps: bool) -> Measured:
 
 def resident(work: Workload, sleeps: bool) -> Measured:
     """The rate of batches from data that is on the device already, divided by the median rate of the training step."""
-    taken = statistics.median(rate(work, sleeps=False).values)
+    taken = _taken(work)
     return Measured(tuple(one / taken for one in _rates(work, Loader("resident"), sleeps, PIPELINE_S)))
 
 
