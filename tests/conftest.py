@@ -38,11 +38,7 @@ from tests.preloaded import Preloaded
 from tests.small_training import fake_capture
 from tests.user_code import HEAD
 
-# A run inside of a test forgets afterwards what it imported. The next one needs seconds to import it again, and a fault
-# that a test plants in what was forgotten is not in what is imported again. Every optimizer imports the first of these.
 HARNESS = [module.name for module in pkgutil.walk_packages(harness.__path__, "perf.harness.")]
-for name in ("torch._dynamo", "torchvision", "scipy.stats", *HARNESS):
-    importlib.import_module(name)
 
 # No test depends on elapsed time.
 settings.register_profile("stepwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,6 +94,17 @@ LONGEST = (
     "test_plugin_qualify.py",
 )
 FROZEN = [0]  # how many modules were imported when everything was last frozen
+
+
+def pytest_configure(config):
+    """A run inside of a test forgets afterwards what it imported. The next one needs seconds to import it again, and a
+    fault that a test plants in what was forgotten is not in what is imported again.
+
+    The process that only hands out the tests needs none of that.
+    """
+    if PARALLEL or not config.getoption("numprocesses", None):
+        for name in ("torch._dynamo", "torchvision", "scipy.stats", *HARNESS):  # every optimizer imports the first
+            importlib.import_module(name)
 
 
 def pytest_sessionfinish():

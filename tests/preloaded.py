@@ -21,6 +21,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import psutil
+
 # Every optimizer imports torch._dynamo. What pytest rewrites when it loads plugins must not be here.
 SLOW_TO_IMPORT = ("torch", "torch._dynamo", "torchvision", "scipy.stats")
 MOST_BYTES = 1 << 17  # of a request: a command line and an environment
@@ -72,6 +74,14 @@ class Preloaded:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs, stdout=subprocess.DEVNULL)
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def started(self):
+        """The programs that run, and for each the process that waits for it."""
+        return psutil.Process(self.pid).children(recursive=True)
 
     def close(self):
         self._socket.close()

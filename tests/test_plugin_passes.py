@@ -609,23 +609,24 @@ def test_a_profile_has_its_passes(perf):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])  # SIGINT is ignored below a nohup
-def test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process(pytester, digits_root, how):
+def test_an_interrupted_run_keeps_what_is_finished_and_leaves_no_process(pytester, digits_root, torch_process, how):
     storage = pytester.path / "kept"
     command = [sys.executable, "-m", "pytest", str(STEP), "-p", "no:cacheprovider", *QUICK, *TWO, "--perf-data=digits"]
     command += [f"--perf-data-root={digits_root}", f"--benchmark-storage={storage}", "--perf-batch-size=16,64"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    with torch_process.start(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
         while not kept(pytester):
             assert run.poll() is None
             time.sleep(0.02)
-        workers = psutil.Process(run.pid).children(recursive=True)
+        started = torch_process.started()
+        workers = [one for one in started if one.pid != run.pid and one.ppid() != torch_process.pid]
         assert workers
         run.send_signal(how)
-        said = run.communicate()[0]
+        said = run.stdout.read()
     document = read(kept(pytester)[0])
     assert document["benchmarks"]
     for benchmark in document["benchmarks"]:  # before the second pass began
         assert benchmark["extra_info"]["pass_rounds"] == {"1": 2}
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=30)
     assert not alive
     if how is signal.SIGTERM:
         assert run.returncode == pytest.ExitCode.INTERRUPTED
