@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from perf.harness.machine import cpu, load
+from perf.harness.machine import cpu, load, memory
 from perf.harness.machine.telemetry.sampler import INTERVAL_S, Sampler
 from perf.harness.measurement import calls
 from perf.harness.measurement.checks import exact, learning, parts, patterns, probes, steps, storage, timing
@@ -89,6 +89,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch, clock):
     """A free CPU of a known kind, and probes of few and small operations."""
+    monkeypatch.setattr(memory, "free", lambda device: None)  # it takes long, in a process that has run many tests
     monkeypatch.setattr(load, "foreign_cpu_s", lambda: 0.0)
     monkeypatch.setattr(load, "withheld_s", lambda: 0.0)
     monkeypatch.setattr("perf.harness.measurement.checks.attempt.clock_hz", lambda: 2.5e9)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from perf.__main__ import main
-from perf.harness.machine import load
+from perf.harness.machine import load, memory
 from perf.harness.measurement.checks import exact, faults, probes, steps
 from perf.harness.measurement.checks.attempt import Attempt
 from perf.harness.options import FAULTS
@@ -478,6 +478,14 @@ def test_a_full_run_keeps_the_device_busy_for_ten_minutes(qualify, monkeypatch, 
     )
     assert qualify(option, check="sustained").ret == 10
     assert asked == [seconds]
+
+
+def test_the_memory_of_a_device_is_freed_before_and_after_each_check(qualify, pytester, monkeypatch):
+    freed = []
+    monkeypatch.setattr(memory, "free", lambda device: freed.append(device.name))
+    qualify(check="clock")
+    (perf,) = records(pytester)
+    assert freed == ["cpu"] * 2 * len(perf["checks"])
 
 
 def test_inconclusive_can_be_made_a_failure(qualify, monkeypatch):

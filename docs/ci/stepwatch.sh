@@ -9,10 +9,10 @@
 set -u
 
 # What you set, here or in the environment:
-: "${STEPWATCH_URL:=https://example.org/stepwatch.git}" # where you get Stepwatch from
+: "${STEPWATCH_URL:=https://example.org/stepwatch.git}" # from where the runner clones Stepwatch
 : "${STEPWATCH_REF:=main}"                # a tag or commit of it: what judges should change only when you want it
 : "${MODEL:=mypackage.nets:factory}"      # what to train
-: "${INSTALL:=-r requirements.txt}"       # what your project needs. src layout: -e . Monorepo: -e libs/common -e services/ml
+: "${INSTALL:=-r requirements.txt}"       # what your project needs. src layout: -e . Monorepo: -e ../../libs/common -e .
 : "${OPTIONS:=}"                          # more options, such as --perf-inconclusive=pass
 : "${PYTHON:=3.12}"                       # the version of Python
 : "${UV_TORCH_BACKEND=cpu}"               # which torch: cpu, auto (for the GPU of this machine), or empty: the index's own

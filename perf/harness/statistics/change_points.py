@@ -49,7 +49,9 @@ def _divergences(distances: Array) -> Array:
     that a change is found that another one undoes. A short matrix has no place.
     """
     count = len(distances)
-    sums = np.pad(distances.cumsum(0).cumsum(1), ((1, 0), (1, 0), (0, 0)))
+    sums = np.zeros((count + 1, count + 1, *distances.shape[2:]))
+    sums[1:, 1:] = distances.cumsum(0)
+    np.cumsum(sums, 1, out=sums)
     within_first = sums[np.arange(count + 1), np.arange(count + 1)]
     # Each place with each end that leaves LEAST values between the two, one after the other.
     place, last = (part + LEAST for part in np.triu_indices(count - 2 * LEAST + 1))
