@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -41,12 +43,12 @@ def checkout(tmp_path_factory, digits_root):
 def run(checkout, digits_root, torch_process):
     """Runs pytest there, on the new benchmark alone; gives the exit code and what was printed."""
 
-    def run(*arguments):
+    def run(*arguments, start=torch_process.run):
         options = ["--perf-profile=smoke", "--perf-batch-size=64", "--perf-device=cpu", "--perf-data=digits"]
         command = [sys.executable, "-m", "pytest", "perf/", "-k", "scoring", "-p", "no:xdist", "-p", "no:cacheprovider"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         command += [*options, f"--perf-data-root={digits_root}", *arguments]
-        done = torch_process.run(command, cwd=checkout, env=environment)
+        done = start(command, cwd=checkout, env=environment)
         return done.returncode, done.stdout
 
     return run
@@ -61,8 +63,12 @@ def test_the_run_measures_it_and_the_report_has_its_title(run):
 
 
 def test_the_gate_has_it_on_both_sides(run):
-    """There is no time to decide: what matters is that neither side lacks it, and that there is something to decide."""
-    code, said = run(f"--perf-against-python={sys.executable}", "--perf-time-budget=1s")
+    """There is no time to decide: what matters is that neither side lacks it, and that there is something to decide.
+
+    Nothing is preloaded here, neither the gate nor its workers.
+    """
+    start = partial(subprocess.run, capture_output=True, text=True)
+    code, said = run(f"--perf-against-python={sys.executable}", "--perf-time-budget=1s", start=start)
     assert code == 10
     assert "1 INCONCLUSIVE" in said
     assert "scoring[cpu-bs64]" in said
