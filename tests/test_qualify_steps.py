@@ -67,6 +67,20 @@ def test_a_known_loader_is_not_sought_again(monkeypatch, digits_root, workers, o
     assert seen == [opened]
 
 
+def test_resident_data_is_held_against_a_step_in_which_nothing_is_planted(monkeypatch, digits_root):
+    times, slept = iter([0.004, 0.001]), []
+
+    def laps(call, timer, **limits):
+        call()
+        return [next(times)] * 3
+
+    monkeypatch.setattr(steps, "laps", laps)
+    monkeypatch.setattr(steps, "time", types.SimpleNamespace(sleep=slept.append))
+    work = Workload(load_recipe("simple_nn"), load("digits", digits_root).subset(64, 64), Device("cpu"), 64, None, 0)
+    assert steps.resident(work, True).values == (4.0, 4.0, 4.0)
+    assert slept == [steps.SLEEP_S]  # in the loader
+
+
 def test_the_supply_names_its_workers(monkeypatch):
     rates = {"dataloader": 10.0, "1 worker": 30.0, "2 workers": 20.0}
     monkeypatch.setattr(steps, "_taken", lambda work: 100.0)
