@@ -100,7 +100,7 @@ def quick(monkeypatch, clock):
     monkeypatch.setattr(cpu, "one_of_each_core", list)
     monkeypatch.setattr(cpu, "bound_to", contextlib.nullcontext)
     monkeypatch.setattr(parts.effective_clock, "turns", lambda: clock)
-    monkeypatch.setattr(parts.effective_clock.clock_hz, "__defaults__", (clock,))
+    monkeypatch.setattr(parts.effective_clock.core_clock_hz, "__defaults__", (clock,))
     monkeypatch.setattr(timing, "source", lambda: "tsc")
     monkeypatch.setattr(storage, "_in_memory", lambda file, buffer: False)
     monkeypatch.setattr(storage, "time", types.SimpleNamespace(perf_counter=clock))

@@ -16,10 +16,10 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.report import render
 from perf.harness.report.layout import page as laid_out
-from perf.harness.report.qualification import qualification as checks_page
+from perf.harness.report.qualification import qualification_blocks as checks_page
 from perf.harness.report.verdicts import render_verdicts
 from perf.harness.verdict.keys import DEPENDS_ON
-from perf.harness.verdict.machine import qualification
+from perf.harness.verdict.machine import qualification_of
 from perf.harness.verdict.roofline import PHASE
 from perf.harness.workload.benchmarks import DEFINITIONS
 from tests.report_runs import MACHINE, benchmark, run, steps
@@ -325,7 +325,7 @@ def test_the_samples_of_a_qualification_have_the_columns_and_the_verdict_of_a_pa
     found += [Check("matmul", "cpu", CheckVerdict.PASS, str(number)) for number in range(16)]
     found += [Check("memory", "cpu", CheckVerdict.UNJUDGED, str(number)) for number in range(13)]
     found += [Check("errors", "cpu", CheckVerdict.UNSUPPORTED, str(number)) for number in range(5)]
-    printed = laid_out(checks_page(found, qualification(found, unjudged=["memory"])), 100)
+    printed = laid_out(checks_page(found, qualification_of(found, unjudged=["memory"])), 100)
     (sample,) = blocks(ROOT / "docs/qualify.md", "text")
     assert tables(sample) == tables(printed)
     verdict = sample.splitlines()[-3]

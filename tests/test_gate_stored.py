@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from perf.harness.record.judgement import Verdict
 from perf.harness.record.run import Benchmark, Run
 from perf.harness.verdict.launches import Rule
-from perf.harness.verdict.stored import judge, judge_all
-from perf.harness.verdict.stored_runs import compare, differences
+from perf.harness.verdict.stored import judge_all, judge_stored
+from perf.harness.verdict.stored_runs import changed_fields, compare
 from perf.harness.verdict.tally import ALPHA
 
 ONE = Rule(1)
@@ -29,7 +29,7 @@ def test_the_interval_covers_no_change_in_98_of_100_runs(in_floats, count):
     covered = 0
     for _ in range(trials):
         *stored, head = runs(source, count + 1, 0.05)
-        found = judge("step", head, stored, ONE)
+        found = judge_stored("step", head, stored, ONE)
         covered += found.low <= 1 <= found.high
     assert covered / trials == pytest.approx(0.98, abs=4 * math.sqrt(0.98 * 0.02 / trials))
 
@@ -49,18 +49,18 @@ def test_unchanged_code_is_called_slower_in_at_most_one_run_of_100(in_floats, sp
 
 def test_a_planted_slowdown_of_half_is_found_where_runs_hardly_differ(in_floats):
     source = random.Random(1)
-    found = [judge("step", 1.5 * runs(source, 1, 0.02)[0], runs(source, 8, 0.02), Rule(12)) for _ in range(200)]
+    found = [judge_stored("step", 1.5 * runs(source, 1, 0.02)[0], runs(source, 8, 0.02), Rule(12)) for _ in range(200)]
     assert {judgement.verdict for judgement in found} == {Verdict.SLOWER}
     assert all(1.3 < judgement.ratio < 1.7 and judgement.smallest_detectable < judgement.ratio for judgement in found)
 
 
 def test_a_speedup_is_mirrored():
-    assert judge("step", 1e-3 / 1.5, [1e-3] * 5, ONE).verdict is Verdict.FASTER
+    assert judge_stored("step", 1e-3 / 1.5, [1e-3] * 5, ONE).verdict is Verdict.FASTER
 
 
 def test_no_difference_between_runs_that_differ_much_is_not_called_the_same():
     stored = [1e-3 * (1 + share) for share in (-0.08, -0.04, 0.0, 0.04, 0.08)]
-    found = judge("b", 1e-3, stored, Rule(1))
+    found = judge_stored("b", 1e-3, stored, Rule(1))
     assert found.ratio == pytest.approx(1.0, abs=0.01)
     assert found.high > 1.05
     assert found.verdict is Verdict.INCONCLUSIVE
@@ -68,11 +68,11 @@ def test_no_difference_between_runs_that_differ_much_is_not_called_the_same():
 
 def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     stored = [1e-3 * factor for factor in (0.9, 0.95, 1.0, 1.05, 1.1)]
-    found = judge("step", 1.2e-3, stored, Rule(12))
+    found = judge_stored("step", 1.2e-3, stored, Rule(12))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reason == "5 stored runs differ by ±8.3%; only a slowdown above 94.3% would show"
     assert found.low < found.ratio < found.high < found.smallest_detectable
-    assert judge("step", 1e-3 * found.smallest_detectable, stored, Rule(12)).verdict is Verdict.SLOWER
+    assert judge_stored("step", 1e-3 * found.smallest_detectable, stored, Rule(12)).verdict is Verdict.SLOWER
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     ],
 )
 def test_fewer_than_5_runs_decide_nothing(stored, verdict, reason):
-    found = judge("step", 3e-3, stored, ONE)
+    found = judge_stored("step", 3e-3, stored, ONE)
     assert (found.verdict, found.reason, found.launches) == (verdict, reason, len(stored))
     assert (found.low, found.high) == (None, None)
     assert found.ratio == (pytest.approx(1.5) if stored else None)
@@ -93,19 +93,19 @@ def test_fewer_than_5_runs_decide_nothing(stored, verdict, reason):
 
 def test_identical_runs_are_not_taken_for_certain():
     """Five equal times are chance, or a clock that cannot tell them apart."""
-    assert judge("step", 1.01e-3, [1e-3] * 5, ONE).verdict is Verdict.SAME
-    assert judge("step", 1.02e-3, [1e-3] * 5, Rule(12)).verdict is not Verdict.SLOWER
-    assert judge("step", 1.06e-3, [1e-3] * 5, Rule(12)).verdict is Verdict.SLOWER
+    assert judge_stored("step", 1.01e-3, [1e-3] * 5, ONE).verdict is Verdict.SAME
+    assert judge_stored("step", 1.02e-3, [1e-3] * 5, Rule(12)).verdict is not Verdict.SLOWER
+    assert judge_stored("step", 1.06e-3, [1e-3] * 5, Rule(12)).verdict is Verdict.SLOWER
 
 
 def test_a_change_below_the_minimum_effect_is_never_slower():
-    assert judge("step", 1.024e-3, [1e-3] * 1000, ONE).verdict is Verdict.SAME
-    assert judge("step", 1.026e-3, [1e-3] * 1000, ONE).verdict is Verdict.SLOWER
-    assert judge("step", 1.026e-3, [1e-3] * 1000, Rule(1, 0.05)).verdict is Verdict.SAME
+    assert judge_stored("step", 1.024e-3, [1e-3] * 1000, ONE).verdict is Verdict.SAME
+    assert judge_stored("step", 1.026e-3, [1e-3] * 1000, ONE).verdict is Verdict.SLOWER
+    assert judge_stored("step", 1.026e-3, [1e-3] * 1000, Rule(1, 0.05)).verdict is Verdict.SAME
 
 
 def test_a_smoke_run_decides_nothing():
-    found = judge("step", 9e-3, [1e-3] * 9, ONE, smoke=True)
+    found = judge_stored("step", 9e-3, [1e-3] * 9, ONE, smoke=True)
     assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "a smoke run is too short for a verdict")
 
 
@@ -124,7 +124,10 @@ times = st.floats(1e-6, 1e3)
 @given(times, st.lists(times, min_size=5, max_size=20), st.integers(-20, 20))
 def test_the_unit_of_time_changes_nothing(head, stored, power):
     scale = 2.0**power
-    one, other = judge("x", head, stored, ONE), judge("x", head * scale, [time * scale for time in stored], ONE)
+    one, other = (
+        judge_stored("x", head, stored, ONE),
+        judge_stored("x", head * scale, [time * scale for time in stored], ONE),
+    )
     assert other.ratio == pytest.approx(one.ratio, rel=1e-6)
     assert other.high == pytest.approx(one.high, rel=1e-6)
     assert abs(one.high - 1.05) < 1e-9 or one.verdict is other.verdict
@@ -132,7 +135,7 @@ def test_the_unit_of_time_changes_nothing(head, stored, power):
 
 @given(st.floats(1e-18, 1e10), st.lists(st.floats(1e-18, 1e10), max_size=9))
 def test_any_times_get_a_finite_judgement(head, stored):
-    found = judge("x", head, stored, ONE)
+    found = judge_stored("x", head, stored, ONE)
     numbers = [found.ratio, found.low, found.high, found.base_s, found.smallest_detectable]
     assert all(number is None or math.isfinite(number) for number in numbers)
 
@@ -154,5 +157,5 @@ def test_a_smoke_run_on_either_side_decides_nothing(side):
 
 
 def test_a_field_that_one_side_lacks_is_a_difference_even_where_the_other_has_nothing_in_it():
-    assert differences({"driver": None}, {}) == ["driver: none → not recorded"]
-    assert differences({"driver": None}, {"driver": None}) == []
+    assert changed_fields({"driver": None}, {}) == ["driver: none → not recorded"]
+    assert changed_fields({"driver": None}, {"driver": None}) == []

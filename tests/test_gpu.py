@@ -25,7 +25,7 @@ from perf.harness.record import read
 from perf.harness.record.check import CheckVerdict
 from perf.harness.report.quantities import duration
 from perf.harness.verdict.checks import BEYOND, TOO_GOOD
-from perf.harness.verdict.parity import ROUNDING, apart, differs
+from perf.harness.verdict.parity import ROUNDING, differs, relative_difference
 from perf.harness.workload.modes import captured, execution
 from perf.harness.workload.modes.mode import PLAIN, Mode
 from perf.harness.workload.modes.precision import float32_products
@@ -195,7 +195,7 @@ def test_an_epoch_as_graphs_is_the_epoch_that_eager_trains(found):
         one, other = captured.trainee(), plain.trainee()
         for number in (0, 1):
             loss = execution.epoch(one.step, pipeline, number).item()
-            difference = apart(loss, train_epoch(other.step, pipeline.epoch(number)).item())
+            difference = relative_difference(loss, train_epoch(other.step, pipeline.epoch(number)).item())
             found(f"epoch {number + 1}: losses differ by {difference:.2g}")
             assert difference < 1e-5
 

@@ -442,6 +442,22 @@ def test_what_others_used_is_known_from_the_cold_start_on():
     assert made.found["others_cores"] == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_load_is_that_of_a_whole_case_and_of_nothing_before_it(cold):
+    """For half a second before the case, and for one in its cold start, others have two cores."""
+    device = AsyncDevice(enqueue_s=0.0)
+    made, _ = measurement(
+        device, replace(STANDARD, rounds=100), asynchronous=False, foreign_cpu_s=lambda: 2 * min(device.now, 1.5)
+    )
+    device.launch(0.5)
+    device.synchronize()
+    if cold:
+        made.cold_start(lambda: device.launch(1.0), first=lambda _: None)
+    began = device.now - cold
+    made.from_start(lambda: device.launch(0.01), restore=lambda: None, warm_call=lambda: device.launch(1.0))
+    assert made.found["others_cores"] == pytest.approx(2.0 / (device.now - began) if cold else 0.0, rel=0.01)
+
+
 @pytest.mark.parametrize(("jitter", "rounds"), [(0.001, 64), (0.5, 1000)])
 def test_a_case_ends_when_its_median_is_known_well_enough(jitter, rounds):
     device, jitters = AsyncDevice(enqueue_s=0.0), random.Random(1)

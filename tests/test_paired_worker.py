@@ -10,7 +10,7 @@ import pytest
 
 from perf.harness.machine import cpu
 from perf.harness.measurement.side_by_side import inject
-from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, place, told
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, Worker, place_of_error, told
 
 PLAIN = {"execution": "eager", "precision": "fp32", "model": None}
 AXES = {"kind": "training_step", "device": "cpu", "batch_size": 64, "pipeline": None, **PLAIN}
@@ -166,21 +166,21 @@ def failure(path, text):
 
 def test_an_error_is_placed_at_the_innermost_line_of_the_project(tmp_path):
     error = failure(tmp_path / "nets.py", "def build():\n    json.loads('{')\n\nbuild()\n")
-    assert place(error, tmp_path) == "nets.py:2"  # and not in json, which raised it
-    assert place(error, tmp_path / "elsewhere") == ""
-    assert place(ValueError("never raised"), tmp_path) == ""
+    assert place_of_error(error, tmp_path) == "nets.py:2"  # and not in json, which raised it
+    assert place_of_error(error, tmp_path / "elsewhere") == ""
+    assert place_of_error(ValueError("never raised"), tmp_path) == ""
 
 
 def test_an_error_is_placed_where_its_cause_was(tmp_path):
     error = failure(tmp_path / "nets.py", "try:\n    1 / 0\nexcept ArithmeticError as e:\n    raise OSError from e\n")
-    assert place(error, tmp_path) == "nets.py:2"
+    assert place_of_error(error, tmp_path) == "nets.py:2"
     error.__cause__ = error
-    assert place(error, tmp_path) == "nets.py:4"
+    assert place_of_error(error, tmp_path) == "nets.py:4"
 
 
 def test_a_syntax_error_is_placed_in_its_file_and_told_in_one_line(tmp_path):
     error = failure(tmp_path / "nets.py", "a = 1\ndef build(:\n")
-    assert place(error, tmp_path) == "nets.py:2"
+    assert place_of_error(error, tmp_path) == "nets.py:2"
     assert told(error) == "SyntaxError: invalid syntax"
     assert told(ValueError("this\nand that")) == "ValueError: this"
 

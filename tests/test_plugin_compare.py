@@ -523,7 +523,9 @@ def test_a_run_of_passes_is_judged_by_the_median_of_their_medians(toy, monkeypat
         return put(config)
 
     monkeypatch.setattr(stock, "benchmarks", with_passes)
-    monkeypatch.setattr("perf.harness.plugin.stored.judge", lambda name, head_s, *rest, **more: seen.append(head_s))
+    monkeypatch.setattr(
+        "perf.harness.plugin.stored.judge_stored", lambda name, head_s, *rest, **more: seen.append(head_s)
+    )
     toy.compare()
     assert seen
     assert all(head_s == pytest.approx(1e-3) for head_s in seen)

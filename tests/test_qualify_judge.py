@@ -15,16 +15,16 @@ from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.checks import (
     BUSY_CORES,
     Bar,
-    Measurement,
+    MetricValue,
     allowed_load,
-    judge,
+    judge_check,
     limit_bar,
     measure_again,
     middle,
     strictest,
 )
 from perf.harness.verdict.limits import Limit
-from perf.harness.verdict.machine import explanation, qualification
+from perf.harness.verdict.machine import explanation, qualification_of
 
 FREE, BUSY = 0.0, BUSY_CORES + 0.1
 AT_LEAST_80 = Bar(80.0, "test")
@@ -34,7 +34,7 @@ def sample(value, spread=0.01, crowding=FREE, count=20, sharers=0):
     """Rates around `value`; their median is exactly that."""
     noise = random.Random(0)
     steps = [math.exp(noise.gauss(0.0, spread)) for _ in range(count // 2)]
-    return Measurement.of(
+    return MetricValue.of(
         (value, *(value * step for step in steps), *(value / step for step in steps)), crowding, sharers
     )
 
@@ -79,12 +79,12 @@ UNSTEADY = sample(75.0, spread=0.3)
          "below the bar, but, in the first measurement, by less than it varies"),
         ((BAD, UNSTEADY), CheckVerdict.INCONCLUSIVE,
          "below the bar, but, in the second measurement, by less than it varies"),
-        ((Measurement.of((60.0,), FREE), Measurement.of((60.0,), FREE)), CheckVerdict.INCONCLUSIVE,
+        ((MetricValue.of((60.0,), FREE), MetricValue.of((60.0,), FREE)), CheckVerdict.INCONCLUSIVE,
          "below the bar, but by less than it varies"),
     ],
 )  # fmt: skip
 def test_a_fail_takes_two_whole_intervals_on_a_free_machine(done, verdict, reason):
-    found = judge(done[0], AT_LEAST_80, *done[1:])
+    found = judge_check(done[0], AT_LEAST_80, *done[1:])
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
@@ -103,7 +103,7 @@ def test_a_fail_takes_two_whole_intervals_on_a_free_machine(done, verdict, reaso
 def test_what_another_virtual_machine_explains_is_no_fail(first, second, left, verdict):
     """A healthy one reached 0.42 of its peak twice, where half is the bar, and a minute later 0.65."""
     bar = limit_bar(Limit(100.0, "2 cores"), 0.8, left)
-    found = judge(Measurement.of((first,) * 20, FREE), bar, Measurement.of((second,) * 20, FREE))
+    found = judge_check(MetricValue.of((first,) * 20, FREE), bar, MetricValue.of((second,) * 20, FREE))
     assert found.verdict is verdict
     neighbours = "below the bar, but another virtual machine on the same cores may take two fifths"
     assert (found.reason == neighbours) == (verdict is CheckVerdict.INCONCLUSIVE)
@@ -111,11 +111,14 @@ def test_what_another_virtual_machine_explains_is_no_fail(first, second, left, v
 
 def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
     """The step was slowed down more than the loader."""
-    found = judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
+    found = judge_check(MetricValue.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source"), ratio=True)
     assert found.verdict is CheckVerdict.INCONCLUSIVE
     assert found.reason == "within the bar, but other programs or a quota took 1 cores (allowed: 0.1)"
-    assert judge(Measurement.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
-    assert judge(Measurement.of((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict is CheckVerdict.PASS
+    assert judge_check(MetricValue.of((5.0,) * 20, crowding=1.0), Bar(1.2, "source")).verdict is CheckVerdict.PASS
+    assert (
+        judge_check(MetricValue.of((5.0,) * 20, crowding=0.0), Bar(1.2, "source"), ratio=True).verdict
+        is CheckVerdict.PASS
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,29 +135,31 @@ def test_a_ratio_that_looks_good_on_a_busy_machine_is_no_pass():
 )
 def test_a_ratio_far_beyond_its_bar_passes_on_a_slightly_busy_machine(ratio, busy, verdict):
     """Data came 19 times as fast as the step took it, and others took 0.1 to 0.2 cores: three runs were thrown away."""
-    once = Measurement.of((ratio,) * 20, **busy)
-    assert judge(once, Bar(1.2, "source"), once, ratio=True).verdict is verdict
+    once = MetricValue.of((ratio,) * 20, **busy)
+    assert judge_check(once, Bar(1.2, "source"), once, ratio=True).verdict is verdict
 
 
 def test_a_time_is_judged_the_other_way_round():
     bar = Bar(80.0, "test", Want.LESS)
-    assert judge(BAD, bar).verdict is CheckVerdict.PASS
-    assert judge(GOOD, bar, GOOD).verdict is CheckVerdict.FAIL
+    assert judge_check(BAD, bar).verdict is CheckVerdict.PASS
+    assert judge_check(GOOD, bar, GOOD).verdict is CheckVerdict.FAIL
 
 
 def test_more_than_is_possible_is_an_error_of_the_measurement():
     bar = Bar(80.0, "test", ceiling=90.0)
-    found = judge(GOOD, bar)
+    found = judge_check(GOOD, bar)
     assert (found.verdict, found.reason) == (
         CheckVerdict.INCONCLUSIVE,
         "111% of the physical limit: the measurement, the limit or the clock is wrong",
     )
-    assert judge(sample(89.0), bar).verdict is CheckVerdict.PASS
-    assert judge(Measurement(116.0, 89.0, 140.0, 0.0), bar).verdict is CheckVerdict.INCONCLUSIVE  # however it varies
+    assert judge_check(sample(89.0), bar).verdict is CheckVerdict.PASS
+    assert (
+        judge_check(MetricValue(116.0, 89.0, 140.0, 0.0), bar).verdict is CheckVerdict.INCONCLUSIVE
+    )  # however it varies
 
 
 def test_without_a_bar_nothing_is_judged_and_the_value_is_kept():
-    found = judge(GOOD, None)
+    found = judge_check(GOOD, None)
     assert found.verdict is CheckVerdict.UNJUDGED
     assert found.value == pytest.approx(100.0, rel=0.02)
     assert found.low < found.value < found.high
@@ -166,7 +171,7 @@ def test_only_what_is_on_the_wrong_side_is_measured_again():
 
 def test_a_third_measurement_decides_where_the_first_two_disagree():
     vague = sample(100.0, spread=4.0)
-    assert judge(vague, AT_LEAST_80).verdict is CheckVerdict.INCONCLUSIVE
+    assert judge_check(vague, AT_LEAST_80).verdict is CheckVerdict.INCONCLUSIVE
     asked = {
         "a recovery": (BAD, GOOD),
         "a FAIL": (BAD, BAD),
@@ -181,9 +186,9 @@ def test_a_third_measurement_decides_where_the_first_two_disagree():
 @pytest.mark.parametrize("order", list(itertools.permutations((60.0, 100.0, 120.0))))
 def test_of_three_measurements_the_middle_one_counts(order):
     done = [sample(value) for value in order]
-    found = judge(done[0], AT_LEAST_80, *done[1:])
+    found = judge_check(done[0], AT_LEAST_80, *done[1:])
     assert (found.verdict, found.value) == (CheckVerdict.PASS, 100.0) and done[middle(done)].value == 100.0
-    late = judge(done[0], Bar(80.0, "", Want.LESS), *done[1:])
+    late = judge_check(done[0], Bar(80.0, "", Want.LESS), *done[1:])
     assert (late.verdict, late.reason) == (CheckVerdict.INCONCLUSIVE, "above the bar in two of three measurements")
     assert middle(done[:1]) == middle(done[:2]) == 0
 
@@ -193,12 +198,14 @@ positive = st.floats(1e-3, 1e9)
 
 @given(st.lists(positive, min_size=1, max_size=40), positive, st.lists(positive, min_size=1, max_size=40))
 def test_a_median_within_the_bar_never_fails_and_the_unit_makes_no_difference(values, bar, again):
-    found = judge(Measurement.of(tuple(values)), Bar(bar, ""), Measurement.of(tuple(again)))
+    found = judge_check(MetricValue.of(tuple(values)), Bar(bar, ""), MetricValue.of(tuple(again)))
     if found.value >= bar:
         assert found.verdict is not CheckVerdict.FAIL
         assert found.verdict is CheckVerdict.PASS or found.low < bar / 2
     doubled = [tuple(2.0 * value for value in side) for side in (values, again)]
-    assert judge(Measurement.of(doubled[0]), Bar(2.0 * bar, ""), Measurement.of(doubled[1])).verdict is found.verdict
+    assert (
+        judge_check(MetricValue.of(doubled[0]), Bar(2.0 * bar, ""), MetricValue.of(doubled[1])).verdict is found.verdict
+    )
 
 
 def check(verdict, name="matmul", reason="slow", injected="", device="cpu", variant=""):
@@ -237,7 +244,7 @@ UNCLEAR, UNSUPPORTED = check(CheckVerdict.INCONCLUSIVE, "memory"), check(CheckVe
     ],
 )  # fmt: skip
 def test_the_machine_is_as_good_as_its_worst_check(checks, required, standing, reasons):
-    found = qualification(checks, required=required)
+    found = qualification_of(checks, required=required)
     assert (found.standing, found.reasons) == (standing, reasons)
     assert found.next_action
 
@@ -245,9 +252,9 @@ def test_the_machine_is_as_good_as_its_worst_check(checks, required, standing, r
 @given(st.lists(st.builds(check, st.sampled_from(CheckVerdict), st.sampled_from(["matmul", "memory"]))))
 def test_one_more_bad_check_never_makes_a_machine_better(checks):
     rank = list(Standing)
-    before = rank.index(qualification(checks).standing)
+    before = rank.index(qualification_of(checks).standing)
     for verdict in (CheckVerdict.FAIL, CheckVerdict.INCONCLUSIVE):
-        assert rank.index(qualification([*checks, check(verdict)]).standing) <= before
+        assert rank.index(qualification_of([*checks, check(verdict)]).standing) <= before
 
 
 def reference(spread, unit="FLOP/s", machines=5, runs=6):
@@ -285,8 +292,8 @@ def test_what_is_twice_as_good_as_good_machines_is_no_pass(unit, within, beyond)
     bar = strictest(
         [Bar(100.0, "own", Want.LESS if unit == "s" else Want.MORE), spec_bar(reference(0.0, unit), "s.json")]
     )
-    assert judge(Measurement(*(within[place] for place in (1, 0, 2)), 0.0), bar).verdict is CheckVerdict.PASS
-    found = judge(Measurement(*(beyond[place] for place in (1, 0, 2)), 0.0), bar)
+    assert judge_check(MetricValue(*(within[place] for place in (1, 0, 2)), 0.0), bar).verdict is CheckVerdict.PASS
+    found = judge_check(MetricValue(*(beyond[place] for place in (1, 0, 2)), 0.0), bar)
     assert found.verdict is CheckVerdict.INCONCLUSIVE
     assert found.reason.startswith("better than good machines by more than a factor of 2: the measurement or the clock")
 
@@ -320,47 +327,47 @@ def test_a_slow_step_is_explained_by_what_is_slow_on_its_device(checks, says):
 
 def test_a_machine_of_which_not_all_was_judged_is_told_how_it_can_be():
     unjudged = check(CheckVerdict.UNJUDGED, "memory")
-    assert qualification([PASSED]).next_action == "Nothing to do."
-    assert qualification([PASSED, UNSUPPORTED, unjudged]).next_action == "Nothing to do."  # neither was needed
+    assert qualification_of([PASSED]).next_action == "Nothing to do."
+    assert qualification_of([PASSED, UNSUPPORTED, unjudged]).next_action == "Nothing to do."  # neither was needed
     by_spec = "To judge what was measured and has no bar, give a reference from machines that you know are good"
-    assert qualification([PASSED, unjudged], unjudged=["memory"]).next_action.startswith(by_spec)
-    assert qualification([unjudged]).next_action.startswith(by_spec)
-    assert qualification([PASSED], unjudged=["memory"]).next_action.startswith(
+    assert qualification_of([PASSED, unjudged], unjudged=["memory"]).next_action.startswith(by_spec)
+    assert qualification_of([unjudged]).next_action.startswith(by_spec)
+    assert qualification_of([PASSED], unjudged=["memory"]).next_action.startswith(
         "Do what the reasons above say is missing"
     )
-    some = qualification([PASSED, unjudged], selection=["not selected: a"], unjudged=["memory"])
+    some = qualification_of([PASSED, unjudged], selection=["not selected: a"], unjudged=["memory"])
     assert some.next_action == "Run the other checks, too: leave out what selects some of them (--perf-check, -k)."
     unlike = replace(unjudged, reason="not comparable with spec.json: device: CPU 1 → CPU 2")
-    assert qualification([PASSED, unlike], unjudged=["memory"]).next_action.startswith(
+    assert qualification_of([PASSED, unlike], unjudged=["memory"]).next_action.startswith(
         "Use a spec of machines like this"
     )
-    assert qualification([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
+    assert qualification_of([UNSUPPORTED]).next_action == "No check can be judged here. The reasons are above."
     assert (
         "Solve what the reasons above say. If you asked for too much, change --perf-require-check or"
-        in qualification([UNSUPPORTED], required=["copies"]).next_action
+        in qualification_of([UNSUPPORTED], required=["copies"]).next_action
     )
 
 
 @pytest.mark.parametrize(
     ("found", "standing", "reasons"),
     [
-        (qualification([PASSED], unjudged=["not judged: a"]), Standing.PARTLY, ("not judged: a",)),
-        (qualification([PASSED], selection=["not selected: a"]), Standing.PARTLY, ("not selected: a",)),
-        (qualification([PASSED], lacking=["7 of 8"], unjudged=["b"]), Standing.NOT_QUALIFIED, ("7 of 8",)),
-        (qualification([PASSED], lacking=["7 of 8"], complete=False), Standing.NOT_QUALIFIED, ("7 of 8",)),
+        (qualification_of([PASSED], unjudged=["not judged: a"]), Standing.PARTLY, ("not judged: a",)),
+        (qualification_of([PASSED], selection=["not selected: a"]), Standing.PARTLY, ("not selected: a",)),
+        (qualification_of([PASSED], lacking=["7 of 8"], unjudged=["b"]), Standing.NOT_QUALIFIED, ("7 of 8",)),
+        (qualification_of([PASSED], lacking=["7 of 8"], complete=False), Standing.NOT_QUALIFIED, ("7 of 8",)),
         (
-            qualification([PASSED, UNCLEAR], unjudged=["b"]),
+            qualification_of([PASSED, UNCLEAR], unjudged=["b"]),
             Standing.INCONCLUSIVE,
             ("memory on cpu: slow",),
         ),
-        (qualification([FAILED], selection=["s"]), Standing.NOT_QUALIFIED, ("matmul fp32 on cpu: slow", "s")),
+        (qualification_of([FAILED], selection=["s"]), Standing.NOT_QUALIFIED, ("matmul fp32 on cpu: slow", "s")),
     ],
 )
 def test_qualified_needs_all_that_such_devices_need(found, standing, reasons):
     assert (found.standing, found.reasons) == (standing, reasons)
 
 
-VAGUE, SHARP = Measurement(214.0, 65.0, 703.0), Measurement(214.0, 200.0, 230.0)
+VAGUE, SHARP = MetricValue(214.0, 65.0, 703.0), MetricValue(214.0, 200.0, 230.0)
 
 
 @pytest.mark.parametrize(
@@ -368,25 +375,25 @@ VAGUE, SHARP = Measurement(214.0, 65.0, 703.0), Measurement(214.0, 200.0, 230.0)
     [
         ((VAGUE,), CheckVerdict.INCONCLUSIVE),
         ((VAGUE, VAGUE), CheckVerdict.INCONCLUSIVE),
-        ((VAGUE, Measurement(150.0, 149.0, 151.0)), CheckVerdict.INCONCLUSIVE),
+        ((VAGUE, MetricValue(150.0, 149.0, 151.0)), CheckVerdict.INCONCLUSIVE),
         ((VAGUE, SHARP), CheckVerdict.PASS),
         ((SHARP,), CheckVerdict.PASS),
-        ((Measurement(214.0, 96.0, 400.0),), CheckVerdict.PASS),
-        ((Measurement(214.0, None, None),), CheckVerdict.PASS),
+        ((MetricValue(214.0, 96.0, 400.0),), CheckVerdict.PASS),
+        ((MetricValue(214.0, None, None),), CheckVerdict.PASS),
     ],
 )
 def test_a_value_within_its_bar_that_may_as_well_be_half_of_it_is_no_pass(done, verdict):
-    found = judge(done[0], Bar(191.0, ""), *done[1:])
+    found = judge_check(done[0], Bar(191.0, ""), *done[1:])
     assert found.verdict is verdict
     assert (found.reason == "") is (verdict is CheckVerdict.PASS)
     assert measure_again(done[:1], Bar(191.0, "")) is (done[0] is VAGUE)
-    times = [Measurement(1.0, one.low and 214 / one.high, one.low and 214 / one.low) for one in done]
+    times = [MetricValue(1.0, one.low and 214 / one.high, one.low and 214 / one.low) for one in done]
     if done[-1].value > 191:
-        assert judge(times[0], Bar(214 / 191, "", Want.LESS), *times[1:]).verdict is verdict
+        assert judge_check(times[0], Bar(214 / 191, "", Want.LESS), *times[1:]).verdict is verdict
 
 
 def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
-    found = judge(Measurement.of((1.0,) * 20, crowding=0.5), None)
+    found = judge_check(MetricValue.of((1.0,) * 20, crowding=0.5), None)
     assert found.verdict is CheckVerdict.UNJUDGED
     assert found.reason.endswith(
         "; do not make one of this value: other programs or a quota took 0.5 cores (allowed: 0.1)"
@@ -394,14 +401,14 @@ def test_what_is_measured_on_a_busy_machine_without_a_bar_says_so():
 
 
 def test_a_run_that_did_not_finish_qualifies_nothing():
-    found = qualification([PASSED], complete=False)
+    found = qualification_of([PASSED], complete=False)
     assert (found.standing, found.reasons) == (Standing.INCONCLUSIVE, ("the run did not finish",))
     assert found.next_action == "Run it again, and let it finish."
     busy = Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="others take 2.0 cores")
     action = "Stop the other programs on this machine, run it again, and let it finish."
-    assert qualification([busy], complete=False).next_action == action
-    assert qualification([PASSED, FAILED], complete=False).standing is Standing.NOT_QUALIFIED
-    assert qualification([PASSED], required=["replay"], complete=False).standing is Standing.INCONCLUSIVE
+    assert qualification_of([busy], complete=False).next_action == action
+    assert qualification_of([PASSED, FAILED], complete=False).standing is Standing.NOT_QUALIFIED
+    assert qualification_of([PASSED], required=["replay"], complete=False).standing is Standing.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -424,18 +431,18 @@ def test_a_run_that_did_not_finish_qualifies_nothing():
 )
 def test_what_is_not_clear_is_cleared_by_what_made_it_so(reasons, begins):
     checks = [check(CheckVerdict.INCONCLUSIVE, reason=reason) for reason in reasons]
-    assert qualification([PASSED, *checks]).next_action.startswith(begins)
+    assert qualification_of([PASSED, *checks]).next_action.startswith(begins)
 
 
 def test_a_failure_without_a_reason_says_its_numbers():
     wrong = Check("numerics", "cpu", CheckVerdict.FAIL, "fp32", value=2**21, unit="eps", bar=56.0, want="at most")
-    assert qualification([wrong]).reasons == ("numerics fp32 on cpu: 2.097e+06 eps, and it must be at most 56",)
+    assert qualification_of([wrong]).reasons == ("numerics fp32 on cpu: 2.097e+06 eps, and it must be at most 56",)
 
 
 def test_what_was_not_asked_for_is_said():
     notes = ["cuda was not checked: no driver", "not selected: replay"]
-    assert qualification([PASSED], notes=notes).reasons == tuple(notes)
-    assert qualification([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)
+    assert qualification_of([PASSED], notes=notes).reasons == tuple(notes)
+    assert qualification_of([PASSED, FAILED], notes=notes).reasons == ("matmul fp32 on cpu: slow", *notes)
 
 
 @pytest.mark.parametrize(
@@ -471,8 +478,8 @@ def test_others_may_take_a_share_of_the_cores_or_less_where_one_slows_all(cores,
 
 
 def test_how_busy_is_too_busy_can_be_said():
-    assert not Measurement(1.0, None, None, crowding=0.5, allowed=1.0).busy
-    assert Measurement(1.0, None, None, crowding=1.5, allowed=1.0).busy
+    assert not MetricValue(1.0, None, None, crowding=0.5, allowed=1.0).busy
+    assert MetricValue(1.0, None, None, crowding=1.5, allowed=1.0).busy
 
 
 def test_one_other_process_makes_a_device_busy():
@@ -480,7 +487,9 @@ def test_one_other_process_makes_a_device_busy():
 
 
 def test_a_value_at_the_bar_or_at_its_ceiling_is_within_it_also_when_measured_once():
-    once = Measurement.of((100.0,), FREE)
-    assert judge(once, Bar(100.0, "a", Want.LESS)).verdict is CheckVerdict.PASS
-    assert judge(once, Bar(100.0, "a", ceiling=100.0)).verdict is CheckVerdict.PASS
-    assert judge(Measurement.of((100.1,), FREE), Bar(90.0, "a", ceiling=100.0)).verdict is CheckVerdict.INCONCLUSIVE
+    once = MetricValue.of((100.0,), FREE)
+    assert judge_check(once, Bar(100.0, "a", Want.LESS)).verdict is CheckVerdict.PASS
+    assert judge_check(once, Bar(100.0, "a", ceiling=100.0)).verdict is CheckVerdict.PASS
+    assert (
+        judge_check(MetricValue.of((100.1,), FREE), Bar(90.0, "a", ceiling=100.0)).verdict is CheckVerdict.INCONCLUSIVE
+    )

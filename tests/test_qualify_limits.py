@@ -6,7 +6,7 @@ import pytest
 
 from perf.harness.machine.devices import Device
 from perf.harness.record.check import CheckVerdict
-from perf.harness.verdict.checks import Measurement, judge, limit_bar
+from perf.harness.verdict.checks import MetricValue, judge_check, limit_bar
 from perf.harness.verdict.limits import (
     CPU_FLOP_PER_CLOCK,
     Limit,
@@ -225,9 +225,9 @@ def test_from_a_third_of_each_known_limit_to_all_of_it_the_bar_is_where_it_shoul
     assert least < limit.value < most  # the unit is that of the metric, without a prefix
     bar = limit_bar(limit, share)
     for percent in range(30, 101):
-        one = Measurement(percent / 100 * limit.value, percent / 100 * limit.value, percent / 100 * limit.value, 0.0)
-        verdict = judge(one, bar, one).verdict
+        one = MetricValue(percent / 100 * limit.value, percent / 100 * limit.value, percent / 100 * limit.value, 0.0)
+        verdict = judge_check(one, bar, one).verdict
         assert verdict is (CheckVerdict.PASS if percent >= round(100 * share) else CheckVerdict.FAIL), percent
     if bar.ceiling is not None:
-        above = Measurement(1.01 * bar.ceiling, 1.01 * bar.ceiling, 1.01 * bar.ceiling, 0.0)
-        assert judge(above, bar).verdict is CheckVerdict.INCONCLUSIVE
+        above = MetricValue(1.01 * bar.ceiling, 1.01 * bar.ceiling, 1.01 * bar.ceiling, 0.0)
+        assert judge_check(above, bar).verdict is CheckVerdict.INCONCLUSIVE

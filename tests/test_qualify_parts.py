@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perf.harness.machine import cpu, effective_clock
 from perf.harness.measurement.checks import faults, parts, probes
-from perf.harness.verdict.checks import Measurement
+from perf.harness.verdict.checks import MetricValue
 
 CORES = [0, 1, 2, 3]
 
@@ -46,7 +46,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(cpu, "one_of_each_core", list)
         monkeypatch.setattr(cpu, "alike", lambda cores: [list(cores)])
         monkeypatch.setattr(effective_clock, "turns", lambda: made.loop)
-        monkeypatch.setattr(effective_clock.clock_hz, "__defaults__", (made,))
+        monkeypatch.setattr(effective_clock.core_clock_hz, "__defaults__", (made,))
         return made
 
     return of
@@ -96,7 +96,7 @@ def test_noise_makes_no_slow_part_of_equal_ones(seed):
     noise = random.Random(seed)
     equal = parts._Slowest(lambda part: 100.0 * noise.uniform(0.8, 1.2), list(range(200)))
     assert equal.share < 0.85
-    assert Measurement.of(equal.pairs(), 0.0, 0, 0.1).high > 0.9
+    assert MetricValue.of(equal.pairs(), 0.0, 0, 0.1).high > 0.9
 
 
 @given(st.lists(st.floats(1.0, 100.0), min_size=2, max_size=9))
@@ -189,7 +189,7 @@ def test_the_clock_is_that_of_the_loop_that_nothing_interrupted(clock, interrupt
         late = 0.003 if next(calls) % effective_clock.LOOKS != interrupted else 0.0
         now[0] += effective_clock.TURNS * effective_clock.CYCLES / clock + late
 
-    found = effective_clock.clock_hz(loop, lambda: now[0])
+    found = effective_clock.core_clock_hz(loop, lambda: now[0])
     assert found == pytest.approx(clock, rel=1e-3)
 
 
@@ -229,5 +229,5 @@ def test_a_system_that_forbids_it_has_no_such_loop(monkeypatch):
 def test_the_clock_of_several_cores_is_that_of_the_one_in_the_middle(monkeypatch):
     clocks = iter([3e9, 1e9, 2e9])
     monkeypatch.setattr(effective_clock, "turns", lambda: functools.partial(int))
-    monkeypatch.setattr(effective_clock, "clock_hz", lambda loop: next(clocks))
+    monkeypatch.setattr(effective_clock, "core_clock_hz", lambda loop: next(clocks))
     assert effective_clock.effective_clock_hz.__wrapped__(3) == 2e9

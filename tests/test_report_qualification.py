@@ -14,9 +14,9 @@ from perf.harness.record.run import Run
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.report import render
 from perf.harness.report.layout import page
-from perf.harness.report.qualification import metric, one_line, qualification, references, value
+from perf.harness.report.qualification import check_line, metric, qualification_blocks, references, value
 from perf.harness.verdict.by_spec import spec_bar
-from perf.harness.verdict.machine import qualification as judge_all
+from perf.harness.verdict.machine import qualification_of as judge_all
 from tests.report_runs import benchmark
 from tests.report_runs import run as benchmark_run
 
@@ -70,7 +70,7 @@ Next: Attach the file to the ticket. Start with the first reason. It may have ca
 
 
 def render_qualification(checks, found, *, width):
-    return page(qualification(checks, found), width)
+    return page(qualification_blocks(checks, found), width)
 
 
 def test_the_page():
@@ -203,10 +203,10 @@ def test_a_number_stands_in_its_unit(number, unit, text):
 
 
 def test_a_check_in_one_line():
-    assert one_line(CHECKS[1]) == "FAIL: 18.0 GB/s ±5.6%, bar 22.0 GB/s: twice beyond"
-    assert one_line(CHECKS[3]) == "UNSUPPORTED: 1.30 µs ±7.7%: nothing to judge it by"
+    assert check_line(CHECKS[1]) == "FAIL: 18.0 GB/s ±5.6%, bar 22.0 GB/s: twice beyond"
+    assert check_line(CHECKS[3]) == "UNSUPPORTED: 1.30 µs ±7.7%: nothing to judge it by"
     planted = Check("matmul", "cpu", FAIL, reason="slow", injected="matmul:slow")
-    assert one_line(planted) == "INJECTED matmul:slow: FAIL: slow"
+    assert check_line(planted) == "INJECTED matmul:slow: FAIL: slow"
 
 
 def test_a_value_of_zero_has_no_relative_interval():
@@ -435,7 +435,7 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         Qualification(Standing.QUALIFIED, ("no cuda",), ""),
         Qualification(Standing.PARTLY, ("no memory", "no x"), ""),
     )
-    judged = [Run(name, "", (), qualification=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
+    judged = [Run(name, "", (), qualification_blocks=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
     left_out = ["step bs64: node2 stands apart"]
     lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], left_out, judged).splitlines()
     assert lines[4:7] == [

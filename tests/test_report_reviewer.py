@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perf.harness.record import Benchmark, Case, Run
 from perf.harness.record.judgement import GateRun, Judgement, Verdict
-from perf.harness.report import render, summary, workflow_commands
+from perf.harness.report import render, summary_page, workflow_commands
 from perf.harness.report.reviewer import MARKER, MOST_BYTES
 
 GATE = GateRun(
@@ -100,35 +100,35 @@ def plain(text):
 
 
 def test_a_summary_has_the_verdict_first_and_folds_what_did_not_change():
-    assert plain(summary(run(SAME, SLOWER, cases=[SKIPPED]))) == plain(TEXT)
+    assert plain(summary_page(run(SAME, SLOWER, cases=[SKIPPED]))) == plain(TEXT)
 
 
 def test_a_summary_says_once_why_something_is_undecided_and_counts_what_was_skipped():
     undecided = judged(
         "epoch[cpu-bs64]", Verdict.INCONCLUSIVE, 1.01, reason="16 pairs differ", smallest_detectable=1.08
     )
-    text = summary(run(undecided, cases=[SKIPPED]))
+    text = summary_page(run(undecided, cases=[SKIPPED]))
     shown, folded = text.split("<details>", 1)
     assert "16 pairs differ" in shown and "16 pairs differ" not in folded
     assert "INCONCLUSIVE: give the gate more time" in shown and "pairs would show: epoch\\[cpu-bs64\\] 8%." in shown
     assert "<summary>Not judged: 1 skipped</summary>" in folded
     assert "<summary>The benchmark</summary>" in folded
-    both = summary(run(undecided, SAME))
+    both = summary_page(run(undecided, SAME))
     assert "Not judged" not in both and both.count("16 pairs differ") == 1
 
 
 def test_a_summary_of_no_change_says_so_and_shows_no_table_but_the_folded_one():
-    head = summary(run(SAME)).partition("<details>")[0]
+    head = summary_page(run(SAME)).partition("<details>")[0]
     assert head.splitlines()[1] == "## Stepwatch: nothing changed in 1 benchmark"
     assert "|" not in head and "Perf-Accept" not in head and "The gate passes: exit code 0." in head
 
 
 def test_a_summary_of_nothing_says_so():
-    assert "Nothing was measured" in summary(Run("x.json", "", ()))
+    assert "Nothing was measured" in summary_page(Run("x.json", "", ()))
 
 
 def test_a_run_that_did_not_finish_is_partial():
-    assert "## Stepwatch: PARTIAL, 1 SLOWER\n" in summary(run(SLOWER, complete=False))
+    assert "## Stepwatch: PARTIAL, 1 SLOWER\n" in summary_page(run(SLOWER, complete=False))
 
 
 UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason="noise", smallest_detectable=1.07)
@@ -156,18 +156,20 @@ UNDECIDED = judged("training_step[cpu-bs64]", Verdict.INCONCLUSIVE, 1.02, reason
 )
 def test_a_summary_says_what_the_verdict_does_and_what_to_do(judgement, gate, says):
     made = run(judgement)
-    assert says in summary(replace(made, gate=GateRun(**{f: getattr(GATE, f) for f in GATE.__struct_fields__} | gate)))
+    assert says in summary_page(
+        replace(made, gate=GateRun(**{f: getattr(GATE, f) for f in GATE.__struct_fields__} | gate))
+    )
 
 
 def test_an_interval_that_is_not_above_the_smallest_slowdown_needs_no_explanation():
     for low in (1.024, 0.9, None):
-        assert "With few pairs" not in summary(run(replace(UNDECIDED, low=low)))
-    assert "With few pairs" not in summary(run(replace(SLOWER, low=1.026)))
+        assert "With few pairs" not in summary_page(run(replace(UNDECIDED, low=low)))
+    assert "With few pairs" not in summary_page(run(replace(SLOWER, low=1.026)))
 
 
 def test_what_is_undecided_and_may_pass_is_not_said_to_fail():
     gate = GateRun(base="a", head="b", on_inconclusive="pass")
-    assert "The gate passes: exit code 0." in summary(run(UNDECIDED, gate=gate))
+    assert "The gate passes: exit code 0." in summary_page(run(UNDECIDED, gate=gate))
 
 
 HOSTILE = (
@@ -179,7 +181,7 @@ HOSTILE = (
 
 def test_hostile_names_neither_mark_up_nor_mention_nor_link_nor_break_out():
     made = [judged(f"{name}[{number}]", Verdict.SLOWER, 1.5, reason=name) for number, name in enumerate(HOSTILE)]
-    text = summary(run(*made, gate=GateRun(base=HOSTILE[0], head="@team", notes=HOSTILE, command=HOSTILE[4])))
+    text = summary_page(run(*made, gate=GateRun(base=HOSTILE[0], head="@team", notes=HOSTILE, command=HOSTILE[4])))
     said = "\n".join(line for line in text.splitlines() if not line.startswith("    "))  # code stays as it is
     assert said.count("<details>") == said.count("</details>")
     said = re.sub(r"\\[<>#]", "", said)  # escaped
@@ -193,7 +195,9 @@ def test_hostile_names_neither_mark_up_nor_mention_nor_link_nor_break_out():
 def test_a_summary_fits_into_a_comment_whatever_comes(count, verdict):
     made = [judged(f"step[{'@|' * 200}{i}]", verdict, 1.5, reason=f"{i} {'x|' * 300}") for i in range(count)]
     cases = [Case(f"x[{i}]", "skipped", f"why {i} {'é' * 200}") for i in range(count)]
-    text = summary(run(*made, cases=cases, gate=GateRun(base="b" * 9999, head="h" * 9999, notes=("n" * 9999,) * count)))
+    text = summary_page(
+        run(*made, cases=cases, gate=GateRun(base="b" * 9999, head="h" * 9999, notes=("n" * 9999,) * count))
+    )
     assert len(text.encode()) < MOST_BYTES
     assert text.startswith(f"{MARKER}\n## Stepwatch: ")
     if count == 1000:
@@ -203,13 +207,13 @@ def test_a_summary_fits_into_a_comment_whatever_comes(count, verdict):
 @given(st.lists(st.text(), max_size=30), st.sampled_from(Verdict))
 def test_any_names_make_a_summary_that_fits(names, verdict):
     made = [judged(name, verdict, reason=name) for name in names]
-    text = summary(run(*made, cases=[Case(name, "skipped", name) for name in names]))
+    text = summary_page(run(*made, cases=[Case(name, "skipped", name) for name in names]))
     assert len(text.encode()) < MOST_BYTES and text.startswith(MARKER)
 
 
 def test_a_long_report_of_measured_times_is_cut_at_a_line():
     many = tuple(Benchmark(f"test_{i}", f"x.py::test_{i}", None, (), 1, {"median": 1e-3}) for i in range(5000))
-    text = summary(Run("x.json", "", many))
+    text = summary_page(Run("x.json", "", many))
     assert text.startswith(MARKER) and len(text.encode()) < MOST_BYTES
     assert text.endswith("\n\nThe rest is in the record: python -m perf report FILE\n")
 
@@ -217,14 +221,14 @@ def test_a_long_report_of_measured_times_is_cut_at_a_line():
 def test_a_comparison_with_stored_runs_has_its_measurements_folded():
     measured = Benchmark("test_step", SAME.name, None, (), 1, {"median": 1e-3})
     made = replace(run(SAME, gate=None), benchmarks=(measured,), perf=PERF | {"against": "the newest 5 whole runs"})
-    text = summary(made)
+    text = summary_page(made)
     assert "base: the newest 5 whole runs." in text and "|   runs | verdict" in plain(text).replace("  ", "   ")
     assert "<details><summary>All measurements</summary>" in text and "Other benchmarks" in text
 
 
 def test_the_report_of_the_record_is_the_summary():
     made = run(SAME, SLOWER, cases=[SKIPPED])
-    assert render([made], format="github") + "\n" == summary(made)
+    assert render([made], format="github") + "\n" == summary_page(made)
 
 
 def test_annotations_are_errors_and_warnings_in_one_line_each():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from perf.harness.record import Case
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
-from perf.harness.report.verdicts import change, counts, render_verdicts
+from perf.harness.report.verdicts import change, judgement_counts, render_verdicts
 
 
 def judged(name, verdict, ratio=None, reason="", base_s=1.23e-3, interval=True):
@@ -106,7 +106,7 @@ def test_what_has_no_times_of_both_sides_was_not_compared():
         Judgement("d", Verdict.ACCEPTED, "was MISSING"),
         Judgement("e", Verdict.NEW, head_s=1e-3),
     ]
-    first, _ = counts([compared, *not_compared], [])
+    first, _ = judgement_counts([compared, *not_compared], [])
     assert first == "compared 1 · missing 0 · new 1"
 
 

@@ -18,7 +18,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.mark.parametrize(("cores", "tried"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_the_numbers_that_are_tried_are_powers_of_two_and_all_cores(cores, tried):
-    assert threads.counts(cores) == tried
+    assert threads.thread_counts(cores) == tried
 
 
 @pytest.mark.parametrize(

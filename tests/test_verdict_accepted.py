@@ -3,7 +3,7 @@
 import pytest
 
 from perf.harness.record.judgement import Judgement, Verdict
-from perf.harness.verdict.accepted import Acceptance, accept
+from perf.harness.verdict.accepted import Acceptance, with_acceptance
 
 NAME = "../stepwatch/perf/test_training_step.py::test_training_step[cpu-bs64]"
 
@@ -26,7 +26,7 @@ def test_other_names_are_not_covered(cases):
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_only_what_may_be_intended_is_accepted(verdict):
-    found = accept(judged(verdict, "as it is"), Acceptance("abc1234", "*", "twice the layers"), frozen=False)
+    found = with_acceptance(judged(verdict, "as it is"), Acceptance("abc1234", "*", "twice the layers"), frozen=False)
     acceptable = verdict in ("SLOWER", "HEAVIER", "MISSING")
     assert (found.verdict is Verdict.ACCEPTED) == (acceptable or verdict is Verdict.ACCEPTED)
     if acceptable:
@@ -36,13 +36,13 @@ def test_only_what_may_be_intended_is_accepted(verdict):
 
 def test_frozen_parameters_may_be_intended_and_a_crash_may_not():
     invalid, given = judged(Verdict.INVALID, "why"), Acceptance("abc", "*", "frozen on purpose")
-    assert accept(invalid, given, frozen=True).verdict is Verdict.ACCEPTED
-    assert accept(invalid, given, frozen=False) == invalid
+    assert with_acceptance(invalid, given, frozen=True).verdict is Verdict.ACCEPTED
+    assert with_acceptance(invalid, given, frozen=False) == invalid
 
 
 def test_another_benchmark_is_not_accepted():
     slower = judged(Verdict.SLOWER)
-    assert accept(slower, Acceptance("abc", "epoch*", "why"), frozen=False) == slower
+    assert with_acceptance(slower, Acceptance("abc", "epoch*", "why"), frozen=False) == slower
 
 
 @pytest.mark.parametrize("text", ["", "training_step", "training_step:", "training_step: ", ": why", "no colon here"])

@@ -12,7 +12,7 @@ from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.verdict.by_spec import bar_of, golden, too_wide
 from perf.harness.verdict.checks import Bar
-from perf.harness.verdict.keys import DEPENDS_ON, apart, key_of, model_of, reference_of
+from perf.harness.verdict.keys import DEPENDS_ON, key_of, keys_apart, model_of, reference_of
 
 PERF = {
     "environment": {
@@ -150,8 +150,8 @@ def test_a_digest_of_another_set_up_is_not_compared_and_the_difference_is_said()
 
 def test_several_keys_are_told_apart_by_the_fields_that_differ():
     keys = [{"device": "CPU 1", "torch": "2.11"}, {"device": "CPU 1", "torch": "2.13"}, {"device": "CPU 1"}]
-    assert apart(keys) == ["torch 2.11", "torch 2.13", "torch unknown"]
-    assert apart(keys[:1]) == [""] and apart([]) == []
+    assert keys_apart(keys) == ["torch 2.11", "torch 2.13", "torch unknown"]
+    assert keys_apart(keys[:1]) == [""] and keys_apart([]) == []
 
 
 def test_the_name_of_a_device_is_that_of_its_model():
@@ -160,8 +160,8 @@ def test_the_name_of_a_device_is_that_of_its_model():
 
 def test_what_a_device_does_not_depend_on_is_not_called_unknown():
     gpu, cpu = {"device": "H200", "driver": "580"}, {"device": "CPU 1", "cores": 2}
-    assert apart([gpu, cpu]) == ["device H200, driver 580", "device CPU 1, cores 2"]
-    assert apart([{"device": "CPU 1"}, cpu]) == ["cores unknown", "cores 2"]
+    assert keys_apart([gpu, cpu]) == ["device H200, driver 580", "device CPU 1, cores 2"]
+    assert keys_apart([{"device": "CPU 1"}, cpu]) == ["cores unknown", "cores 2"]
 
 
 def test_a_bar_that_is_far_beyond_all_use_has_no_number():

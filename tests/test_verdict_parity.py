@@ -16,13 +16,13 @@ from perf.harness.verdict.parity import (
     ROUNDING,
     Differs,
     Limits,
-    apart,
-    differences,
     differs,
     differs_at_the_ends,
     end,
     much,
     problem,
+    relative_difference,
+    relative_differences,
 )
 
 EAGER = [2.0, 1.0, 0.5, 0.25]
@@ -34,12 +34,12 @@ def moved(losses, step, share):
 
 
 def test_a_difference_is_a_share_of_the_other_and_of_no_less_than_a_millionth():
-    assert apart(3.0, 2.0) == 0.5
-    assert apart(-3.0, -2.0) == 0.5
-    assert apart(1e-6, 0.0) == 1.0
-    assert apart(2e-6, 1e-6) == 1.0
-    assert apart(4e-6, 2e-6) == 1.0
-    assert differences([3.0, 2.0], [2.0, 2.0]) == [0.5, 0.0]
+    assert relative_difference(3.0, 2.0) == 0.5
+    assert relative_difference(-3.0, -2.0) == 0.5
+    assert relative_difference(1e-6, 0.0) == 1.0
+    assert relative_difference(2e-6, 1e-6) == 1.0
+    assert relative_difference(4e-6, 2e-6) == 1.0
+    assert relative_differences([3.0, 2.0], [2.0, 2.0]) == [0.5, 0.0]
 
 
 def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
@@ -47,9 +47,9 @@ def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
     assert FALLEN == 0.01
     eager, compiled = [2.3, 0.000271758], [2.3, 0.000271818]
     assert problem("fp32", compiled, eager, eager, Limits.of("fp32", 2)) == ""
-    assert apart(-0.5, 0.5, first=200.0) == apart(-0.5, 0.5, first=-200.0) == 0.5
-    assert apart(3.0, 2.0, first=200.0) == 0.5
-    assert differences([2.0, 0.03], [2.0, 0.01]) == [0.0, pytest.approx(1.0)]
+    assert relative_difference(-0.5, 0.5, first=200.0) == relative_difference(-0.5, 0.5, first=-200.0) == 0.5
+    assert relative_difference(3.0, 2.0, first=200.0) == 0.5
+    assert relative_differences([2.0, 0.03], [2.0, 0.01]) == [0.0, pytest.approx(1.0)]
     share = "of 1% of the first loss apart, at most 0.1 is rounding"
     said = problem("fp32", [2.0, 0.011], [2.0, 0.008], [2.0, 0.008], Limits([0.1, 0.1], 0.1))
     assert said == f"eager fp32 does: the loss of step 2 is 0.011, not 0.008: 0.15 {share}"
@@ -62,8 +62,8 @@ def test_a_loss_near_zero_has_the_rounding_of_what_it_is_a_difference_of():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_apart_from_everything(value):
-    assert math.isnan(apart(value, 1.0))
-    assert math.isnan(apart(1.0, value))
+    assert math.isnan(relative_difference(value, 1.0))
+    assert math.isnan(relative_difference(1.0, value))
 
 
 def test_the_end_is_the_mean_of_the_last_ten_losses():

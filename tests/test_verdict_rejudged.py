@@ -8,7 +8,7 @@ from msgspec import structs
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Reference, Spec
-from perf.harness.verdict.checks import NO_BAR, Measurement
+from perf.harness.verdict.checks import NO_BAR, MetricValue
 from perf.harness.verdict.keys import key_of
 from perf.harness.verdict.rejudged import rejudged
 from perf.harness.verdict.tally import standing_exit
@@ -98,7 +98,7 @@ def test_what_another_virtual_machine_explains_is_not_failed_by_its_own_bar_late
     assert (one.verdict, one.bar) == (CheckVerdict.FAIL, 92.0)
 
 
-@pytest.mark.parametrize("busy", [Measurement(80.0, 79.0, 81.0, 0.2), Measurement(80.0, 79.0, 81.0, FREE, sharers=1)])
+@pytest.mark.parametrize("busy", [MetricValue(80.0, 79.0, 81.0, 0.2), MetricValue(80.0, 79.0, 81.0, FREE, sharers=1)])
 def test_what_was_disturbed_in_any_of_its_measurements_is_not_failed_later(busy):
     """The record keeps the crowding of one measurement only: here that of the one that was not disturbed."""
     twice = check(

@@ -35,7 +35,7 @@ STEPS, BATCH_SIZE, BITS = 300, 64, 32
 LOSS, POINTS = 0.001, 0.5
 PLACES = ("weights", "gradients")
 
-Between = Callable[[int, Trainee], None]
+BetweenSteps = Callable[[int, Trainee], None]
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Trained:
     accuracy: float
 
 
-def trainer(work: Workload) -> Callable[[Between | None], Trained]:
+def trainer(work: Workload) -> Callable[[BetweenSteps | None], Trained]:
     """A function that makes one whole training, always from the same state. Its argument plants a flip."""
     trainee, batches = work.trainee(), work.batches(STEPS)
     distinct = batches[: len(work.data.train) // BATCH_SIZE]
 
-    def train(between: Between | None) -> Trained:
+    def train(between: BetweenSteps | None) -> Trained:
         digest = trained_digest(trainee, batches, between)
         with work.open(work.data.test, "resident") as test:
             return Trained(digest, trainee.mean_loss(distinct), 100 * evaluate(trainee.model, test.epoch(0)))
@@ -60,7 +60,7 @@ def trainer(work: Workload) -> Callable[[Between | None], Trained]:
     return train
 
 
-def flip(place: str, chance: random.Random) -> Between:
+def flip(place: str, chance: random.Random) -> BetweenSteps:
     step, bit = chance.randrange(STEPS), chance.randrange(BITS)
     which, where = chance.random(), chance.random()
 

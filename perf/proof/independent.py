@@ -123,7 +123,7 @@ def _in_c(library: ctypes.CDLL) -> list[tuple[str, str, Rate, Rate]]:
     if loop is not None:
         chain = ctypes.c_long(CHAIN)
         found.append((
-            "clock", "C", lambda: effective_clock.clock_hz(loop),
+            "clock", "C", lambda: effective_clock.core_clock_hz(loop),
             lambda: CHAIN * CHAIN_CYCLES / min(_seconds(lambda: library.chain(chain)) for _ in range(20)),
         ))  # fmt: skip
     return found

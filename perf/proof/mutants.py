@@ -53,7 +53,7 @@ CODE = {
     "measurement/effort.py": ["test_effort.py", "test_measure.py"],
     "measurement/calls.py": ["test_calls.py", "test_measure.py"],
     "measurement/between.py": ["test_measure.py"],
-    "measurement/rounds.py": ["test_measure.py"],
+    "measurement/rounds.py": ["test_measure.py", "test_phases.py"],
 }  # fmt: skip
 ENOUGH = 0.9
 LARGE = 1_000_000

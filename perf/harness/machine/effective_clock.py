@@ -38,10 +38,10 @@ def effective_clock_hz(threads: int) -> float | None:
     if loop is None:
         return None
     with ThreadPoolExecutor(threads) as pool:
-        return statistics.median(pool.map(clock_hz, [loop] * threads))
+        return statistics.median(pool.map(core_clock_hz, [loop] * threads))
 
 
-def clock_hz(loop: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+def core_clock_hz(loop: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The clock of the core that runs this thread, if a call of `loop` is TURNS turns [Hz]."""
     end = clock() + WARM_S
     while clock() < end:  # a core that slept needs a while to reach its clock

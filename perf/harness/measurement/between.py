@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perf.harness.measurement.calls import Clock
+from perf.harness.machine.load import Clock
 from perf.harness.measurement.effort import StoppingRule
 
 

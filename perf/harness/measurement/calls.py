@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Clock = Callable[[], float]
+from perf.harness.machine.load import Clock
 
 # Warm-up, in blocks of calls: stable when WARM_PATIENCE blocks in a row are less than 5% faster than the best block.
 WARM_BLOCK_CALLS, WARM_PATIENCE, WARM_GAIN = 8, 4, 0.95

@@ -12,7 +12,7 @@ from typing import Any
 from data import Batch
 from model import RecipeError, TaskStep, UsersStep, evaluate
 from model.task_step import METRIC_BATCHES, metrics, whole
-from perf.harness.measurement.calls import Clock
+from perf.harness.machine.load import Clock
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.workload.workload import Trainee, Workload
 

@@ -17,7 +17,16 @@ from model import train_epoch
 from model.nesting import tensors
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.options import EAGER, FP32
-from perf.harness.verdict.parity import EPOCH, LOGITS, Limits, apart, differences, end, much, problem
+from perf.harness.verdict.parity import (
+    EPOCH,
+    LOGITS,
+    Limits,
+    end,
+    much,
+    problem,
+    relative_difference,
+    relative_differences,
+)
 from perf.harness.workload.modes.mode import PLAIN
 from perf.harness.workload.streams import seed_all
 from perf.harness.workload.workload import Trainee, Workload
@@ -72,11 +81,13 @@ def parity(work: Workload, clock: Callable[[], float]) -> Parity:
         nudged = losses(eagerly, steps, nudge=seed)
         if all(map(math.isfinite, nudged)):
             limits = limits.carried(eager, nudged)
-            rounding = max(rounding or 0.0, *differences(nudged, eager))
+            rounding = max(rounding or 0.0, *relative_differences(nudged, eager))
             wrong = problem(mode.precision, found, eager, plain, limits)
     if wrong:
         raise MeasurementError(f"{mode} does not compute what {wrong}")
-    return Parity(steps, max(differences(found, eager)), apart(end(found), end(plain), plain[0]), rounding)
+    return Parity(
+        steps, max(relative_differences(found, eager)), relative_difference(end(found), end(plain), plain[0]), rounding
+    )
 
 
 def losses(
@@ -136,7 +147,7 @@ def first_losses(
     so_far = [0.0] * len(found)
     for seed in range(FEW_NUDGES if len(found) > 1 else 0):
         _nudge(trainee.model, EPSILON[FP32], seed)
-        moved = differences(_losses(trainee, batches, len(found)), found)
+        moved = relative_differences(_losses(trainee, batches, len(found)), found)
         so_far = list(map(max, so_far, itertools.accumulate(moved, max)))
         trainee.restore()
     steps = [step for step in COMPARED if step <= len(found)]
@@ -175,7 +186,7 @@ def epoch_apart(work: Workload, loss: Tensor, pipeline: Pipeline) -> float:
     plain = replace(work, mode=replace(work.mode, execution=EAGER)).trainee()
     plain.restore()  # both epochs begin with the same seed for dropout
     expected, found = train_epoch(plain.step, pipeline.epoch(0)).item(), loss.item()
-    difference = apart(found, expected)
+    difference = relative_difference(found, expected)
     if not difference <= EPOCH:
         raise MeasurementError(
             f"{work.mode} does not train the epoch that eager does: its mean loss is {much(found, expected, EPOCH)}"

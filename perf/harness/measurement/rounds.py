@@ -18,9 +18,9 @@ import torch
 
 from data import Pipeline
 from model import TrainingStep
-from perf.harness.machine.load import Company, Load, starved
+from perf.harness.machine.load import Clock, Company, Load, starved
 from perf.harness.measurement.between import Between, Over
-from perf.harness.measurement.calls import Clock, device_timer, medians_s, warm_up
+from perf.harness.measurement.calls import device_timer, medians_s, warm_up
 from perf.harness.measurement.effort import Effort
 from perf.harness.measurement.phases import EventStopwatch, HostStopwatch, Stopwatch, epoch_in_phases
 from perf.harness.statistics.fits import fixed_cost

@@ -16,7 +16,8 @@ from model import TrainingStep
 from model.nesting import mapped, tensors
 from perf.harness.machine import memory
 from perf.harness.machine.devices import Device
-from perf.harness.measurement.calls import Clock, warm_up
+from perf.harness.machine.load import Clock
+from perf.harness.measurement.calls import warm_up
 from perf.harness.workload.contract import MINIMAL_BATCH
 from perf.harness.workload.modes.execution import executed
 from perf.harness.workload.modes.precision import in_precision

@@ -23,7 +23,7 @@ NEARLY = 1.05
 TRY_S, ROUNDS = 0.4, 3
 
 
-def counts(cores: int) -> list[int]:
+def thread_counts(cores: int) -> list[int]:
     """The numbers of threads to try: powers of 2, and all `cores`."""
     return sorted({cores, *(2**power for power in range(cores.bit_length()) if 2**power <= cores)})
 
@@ -88,7 +88,7 @@ def _times(asked: dict[str, Any]) -> dict[str, Any]:
     from perf.harness.machine.cpu import loaded_allocator, physical_cores
 
     most = min(torch.get_num_threads(), physical_cores(cores()) or torch.get_num_threads())
-    times: dict[int, list[float]] = {threads: [] for threads in asked["threads"] or counts(most)}
+    times: dict[int, list[float]] = {threads: [] for threads in asked["threads"] or thread_counts(most)}
     steps = []
     for name, step in _steps(asked["models"], asked["sizes"]):
         steps.append(name)

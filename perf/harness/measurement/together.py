@@ -10,7 +10,7 @@ from typing import Any
 
 from perf.harness.measurement.rounds import MeasurementError
 from perf.harness.measurement.side_by_side.link import SideError
-from perf.harness.measurement.side_by_side.pair import LOAD_S, PREPARE_S, Worker
+from perf.harness.measurement.side_by_side.pair import LOAD_S, PREPARE_S, WorkerLink
 
 # A device makes so many visits in a row. The first and the last do not count, because another device may not have begun
 # yet, or may have ended.
@@ -36,7 +36,9 @@ class Together:
     Every method raises MeasurementError if a worker fails.
     """
 
-    def __init__(self, workers: Mapping[str, Worker], cases: Mapping[str, Mapping[str, Any]], seconds: float) -> None:
+    def __init__(
+        self, workers: Mapping[str, WorkerLink], cases: Mapping[str, Mapping[str, Any]], seconds: float
+    ) -> None:
         self._workers = workers
         self._cases = cases
         self._visit_s = seconds / (ROUNDS * VISITS)

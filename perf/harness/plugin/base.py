@@ -13,7 +13,7 @@ from perf.harness.record.baseline import DEFAULT_NAME, MOST_RUNS, PREFIX, baseli
 from perf.harness.record.read import load
 from perf.harness.record.store import numbered
 from perf.harness.report.quantities import counted
-from perf.harness.verdict.stored_runs import Base, Incomparable, differences
+from perf.harness.verdict.stored_runs import Base, Incomparable, changed_fields
 from perf.harness.workload.plan import Plan
 from perf.here import offline, suite
 
@@ -116,7 +116,7 @@ def _read(label: str, paths: list[Path], plan: Plan, selection: bool = False) ->
     """Read the base from `paths`. Raises RecordError, Incomparable, and UsageError if its fingerprint differs."""
     files = [load(path) for path in paths]
     base = Base.of(label, files, selection)
-    if base.fingerprint and (fields := differences(base.fingerprint, plan.fingerprint)):
+    if base.fingerprint and (fields := changed_fields(base.fingerprint, plan.fingerprint)):
         raise pytest.UsageError(
             f"--benchmark-compare: {files[0].source} was not made as this run would be: {', '.join(fields)}. "
             f"To show two machines or settings side by side: {offline('report A.json B.json')}; to judge another "

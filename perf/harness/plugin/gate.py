@@ -21,7 +21,7 @@ from perf.harness.measurement.side_by_side.sides import Side, SideUnusable, acce
 from perf.harness.options import GATE
 from perf.harness.plugin import deciding, preflight
 from perf.harness.plugin.command import repeated
-from perf.harness.plugin.gated import GatedItem, Shown
+from perf.harness.plugin.gated import GatedItem, ShownProgress
 from perf.harness.plugin.items import kind, name_of, parametrize, params
 from perf.harness.plugin.kept import DecidingRecord, check_folder
 from perf.harness.plugin.state import end_undecided
@@ -31,7 +31,7 @@ from perf.harness.record.judgement import GateRun, Judgement, Verdict
 from perf.harness.report.layout import Heading, page
 from perf.harness.report.quantities import counted, duration
 from perf.harness.report.reviewer import judged, unfinished
-from perf.harness.verdict.accepted import Acceptance, accept
+from perf.harness.verdict.accepted import Acceptance, with_acceptance
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.rows import PLAIN_PIPELINE
 from perf.harness.verdict.weights import other_losses
@@ -251,7 +251,8 @@ class SideBySide(Way):
                 self._notes.append(f"Perf-Accept: {error}")
                 continue
             found = {
-                name: accept(judged, given, frozen=name in self._frozen) for name, judged in self._judgements.items()
+                name: with_acceptance(judged, given, frozen=name in self._frozen)
+                for name, judged in self._judgements.items()
             }
             if found == self._judgements:
                 crashed = any(one.verdict is Verdict.INVALID and given.covers(name) for name, one in found.items())
@@ -272,7 +273,7 @@ class SideBySide(Way):
             Rule(sum(not case.alone for case in cases), self.settings.min_effect, self.settings.max_memory),
             budget_s=budget_s,
             cores=cores() if self._threads == 1 else (),
-            watcher=Shown(self.config),
+            watcher=ShownProgress(self.config),
         )
         try:
             gate.run()

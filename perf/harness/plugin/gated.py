@@ -14,7 +14,7 @@ from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import short_name
 from perf.harness.report.quantities import counted, duration
-from perf.harness.report.verdicts import one_line
+from perf.harness.report.verdicts import judgement_line
 from perf.harness.verdict.launches import LOOKS
 from perf.harness.verdict.tally import FAILURES, tally
 
@@ -41,15 +41,15 @@ class GatedItem(pytest.Item):
         self.user_properties.append(("verdict", str(judgement.verdict)))
         failing = FAILURES | ({Verdict.INCONCLUSIVE} if settings.inconclusive == "fail" else set())
         if judgement.verdict in failing and settings.gate == "fail":
-            pytest.fail(one_line(judgement), pytrace=False)
+            pytest.fail(judgement_line(judgement), pytrace=False)
         if judgement.verdict is Verdict.INCONCLUSIVE:
-            pytest.skip(one_line(judgement))
+            pytest.skip(judgement_line(judgement))
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
 
 
-class Shown(Watcher):
+class ShownProgress(Watcher):
     """Shows launch and benchmark on a terminal. Prints a line, on any output, each time cases were judged."""
 
     def __init__(self, config: pytest.Config) -> None:

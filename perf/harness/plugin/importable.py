@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from perf.harness.measurement.side_by_side.worker import CHECKOUT, place, told
+from perf.harness.measurement.side_by_side.worker import CHECKOUT, place_of_error, told
 from perf.here import install
 from perf.needs import missing
 
@@ -27,5 +27,5 @@ for name in ("data", "model", "perf.harness.plugin.fixtures", "perf.harness.plug
     except Exception as error:
         packages = f", or install the missing package: {install()}"
         hint = f"fix it{packages if isinstance(error, ModuleNotFoundError) else ' first'}"
-        where = place(error, CHECKOUT) or name
+        where = place_of_error(error, CHECKOUT) or name
         raise pytest.UsageError(f"the working tree cannot be imported: {where}: {told(error)}; {hint}") from None

@@ -10,7 +10,7 @@ import pytest
 from perf.harness.plugin.state import PROGRESS, STATE
 from perf.harness.record import RecordError, Run
 from perf.harness.record.write import write_text
-from perf.harness.report import summary, workflow_commands
+from perf.harness.report import summary_page, workflow_commands
 
 # GitHub's variables (docs: "Store information in variables", "Workflow commands").
 ON_GITHUB, JOB_SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
@@ -21,7 +21,7 @@ def publish(config: pytest.Config, run: Run) -> None:
     progress, target = config.stash[PROGRESS], config.stash[STATE].settings.summary
     if target is not None:
         try:
-            write_text(target, summary(run))
+            write_text(target, summary_page(run))
         except RecordError as error:  # the disk is full, say: the verdict is printed all the same
             progress.line(f"--perf-summary: {error}")
         else:
@@ -29,7 +29,7 @@ def publish(config: pytest.Config, run: Run) -> None:
     if page := os.environ.get(JOB_SUMMARY):
         try:
             with Path(page).open("a", encoding="utf-8") as file:  # the steps of a job share this file
-                file.write(summary(run))
+                file.write(summary_page(run))
         except OSError as error:
             progress.line(f"{JOB_SUMMARY}: {error.strerror}: the page of the job has no summary")
     if os.environ.get(ON_GITHUB) == "true":

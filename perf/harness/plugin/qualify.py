@@ -31,7 +31,7 @@ from perf.harness.record import RecordError, Run
 from perf.harness.record.check import Check, CheckVerdict
 from perf.harness.record.spec import Spec, load_spec
 from perf.harness.report import render
-from perf.harness.report.qualification import one_line
+from perf.harness.report.qualification import check_line
 from perf.harness.report.quantities import counted, duration
 from perf.harness.verdict.checks import BUSY_SHARE, Allowed, allowed_load
 from perf.harness.verdict.keys import model_of
@@ -231,7 +231,7 @@ class Qualify(Way):
         if why := self._lost.get(device):
             attempt.unclear(why)
             self._results.keep(item.nodeid, attempt.result)
-            raise pytest.fail.Exception(one_line(attempt.result), pytrace=False)
+            raise pytest.fail.Exception(check_line(attempt.result), pytrace=False)
         try:
             yield
         except Exception as error:
@@ -250,9 +250,9 @@ class Qualify(Way):
         if found.verdict is CheckVerdict.FAIL or (
             found.verdict is CheckVerdict.INCONCLUSIVE and inconclusive == "fail"
         ):
-            raise pytest.fail.Exception(one_line(found), pytrace=False)
+            raise pytest.fail.Exception(check_line(found), pytrace=False)
         if found.verdict is not CheckVerdict.PASS:
-            pytest.skip(one_line(found))
+            pytest.skip(check_line(found))
 
     def _warn_of_load(self, found: Check) -> None:
         """Say at the beginning of a run that its machine is busy: most checks take minutes, and would judge nothing."""

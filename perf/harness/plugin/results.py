@@ -13,7 +13,7 @@ from perf.harness.options import QUALIFY
 from perf.harness.plugin.kept import DecidingRecord
 from perf.harness.plugin.state import State
 from perf.harness.record.check import Check, Qualification
-from perf.harness.verdict.machine import qualification, unmet
+from perf.harness.verdict.machine import qualification_of, unmet
 from perf.harness.verdict.required import unjudged
 
 NAMED = 60  # the most characters of a host, or of the devices, in the name of a record
@@ -58,7 +58,7 @@ class Results:
     def write(self, last: bool = False) -> None:
         """Judge and write all results so far. A killed run leaves its record as `partial_qualify_….json`."""
         complete = self._state.complete
-        self.qualification = qualification(
+        self.qualification = qualification_of(
             self.checks,
             required=self._state.settings.require_checks,
             lacking=self._too_few(),

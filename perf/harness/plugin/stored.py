@@ -19,10 +19,10 @@ from perf.harness.record.judgement import Judgement, Verdict
 from perf.harness.record.run import by_pass
 from perf.harness.report.layout import Block, clean, page, shorten
 from perf.harness.report.quantities import seconds
-from perf.harness.report.verdicts import one_line, verdicts, way_out
+from perf.harness.report.verdicts import judgement_line, verdicts, way_out
 from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.launches import Rule
-from perf.harness.verdict.stored import judge, missing
+from perf.harness.verdict.stored import judge_stored, missing_judgement
 from perf.harness.verdict.stored_runs import Base
 from perf.harness.verdict.tally import EXIT_INCONCLUSIVE, UNDECIDED
 from perf.harness.workload.benchmarks import timed
@@ -127,17 +127,19 @@ class Comparison:
         if found is not None and self.settings.gate == "fail":
             if found.verdict is Verdict.SLOWER:
                 other = "; --benchmark-compare-fail would pass it" if self.checks and not failed else ""
-                self._fail(item.nodeid, "slower", f"{one_line(found)} against {self.base.label}{other}")
+                self._fail(item.nodeid, "slower", f"{judgement_line(found)} against {self.base.label}{other}")
             if found.verdict in UNDECIDED and self.settings.inconclusive == "fail":
-                self._fail(item.nodeid, "inconclusive", one_line(found))
+                self._fail(item.nodeid, "inconclusive", judgement_line(found))
         if failed:
             disagrees = found is not None and found.verdict is not Verdict.SLOWER
-            ours = f"; Stepwatch's verdict is another: {one_line(found)}" if found is not None and disagrees else ""
+            ours = (
+                f"; Stepwatch's verdict is another: {judgement_line(found)}" if found is not None and disagrees else ""
+            )
             self._fail(item.nodeid, "slower", f"{failed}{ours}")
 
     def _judged(self, name: str, measured: Any) -> Judgement:
         rounds = by_pass(measured.stats.data, measured.extra_info.get("pass_rounds", {}))
-        found = judge(name, summary(rounds).median, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
+        found = judge_stored(name, summary(rounds).median, self.stored_s.get(name, ()), self.rule, smoke=self.smoke)
         self.state.judgements.append(found)
         return found
 
@@ -148,7 +150,7 @@ class Comparison:
         return next(filter(None, said), "").format(base=self.newest.file_name)
 
     def _fail_missing(self, name: str, why: str) -> None:
-        self.state.judgements.append(missing(name, self.stored_s[name], why))
+        self.state.judgements.append(missing_judgement(name, self.stored_s[name], why))
         text = f"MISSING: {self.base.label} has it, and {why}"
         if self.settings.gate == "warn":
             pytest.skip(text)

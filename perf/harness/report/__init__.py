@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from perf.harness.record.run import Run, some_of
 from perf.harness.report import reviewer
 from perf.harness.report.benchmark_tables import tables
-from perf.harness.report.cases import counts
+from perf.harness.report.cases import case_counts
 from perf.harness.report.conclusion import conclusion
-from perf.harness.report.export import as_csv, as_json
+from perf.harness.report.export import as_csv, speedups_json
 from perf.harness.report.facts import SUBJECT, absent, header, lines, same_machine
 from perf.harness.report.footnotes import footnotes
 from perf.harness.report.layout import PAGE, WIDE_PAGE, Block, Fixed, Heading, Notes, encodable, formatted
-from perf.harness.report.qualification import by_today, hardware, machines, qualification
+from perf.harness.report.qualification import by_today, hardware_blocks, machines, qualification_blocks
 from perf.harness.report.reviewer import MARKER, cut, judged, unfinished, workflow_commands
-from perf.harness.report.together import together
+from perf.harness.report.together import together_blocks
 from perf.harness.verdict.speedups import Speedups, UnknownReference, letters
 
 __all__ = [
@@ -58,23 +58,23 @@ def render(runs: Sequence[Run], *, format: str = "terminal", reference: str | No
     if format == "csv":
         return as_csv(found, named)
     if format == "json":
-        return as_json(found, named)
+        return speedups_json(found, named)
     blocks: list[Block] = [
         Heading("Stepwatch"),
         *_warnings(named),
         *_machines(named),
         *tables(found),
-        *together(found.untimed),
+        *together_blocks(found.untimed),
         *footnotes(found),
-        *counts([run for run in runs if run.gate is None]),
+        *case_counts([run for run in runs if run.gate is None]),
         *conclusion(found),
         *(block for letter, run in named if run.judgements for block in _judged(letter, run)),
     ]
     if format == "github" and len(runs) == 1 and runs[0].judgements:
-        return reviewer.summary(runs[0], blocks if runs[0].benchmarks else ()).rstrip("\n")
+        return reviewer.page(runs[0], blocks if runs[0].benchmarks else ()).rstrip("\n")
     for letter, run in named:
         if run.qualification:
-            blocks += [*hardware(run.perf, letter), *qualification(run.checks, run.qualification, letter)]
+            blocks += [*hardware_blocks(run.perf, letter), *qualification_blocks(run.checks, run.qualification, letter)]
             blocks += [Notes([f"{letter + ': ' if letter else ''}{said}"]) for said in by_today(run)]
     blocks += machines([(letter, run.host, run) for letter, run in named])
     said = any(run.judgements or run.qualification for run in runs)
@@ -99,7 +99,7 @@ def _required(runs: Sequence[Run]) -> str:
     return f" --perf-require-device={','.join(names)} makes that an error (exit code 4)."
 
 
-def summary(run: Run) -> str:
+def summary_page(run: Run) -> str:
     """The report on one run for `--perf-summary`: Markdown with a marker, shorter than a comment may be."""
     text = f"{render([run], format='github')}\n"
     return text if text.startswith(MARKER) else cut(f"{MARKER}\n{text}")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from perf.harness.options import EAGER, FP32
 from perf.harness.report import quantities
-from perf.harness.report.phrases import at_batch, device, in_mode, network, rate, smoke, where
-from perf.harness.verdict.fastest import FACTORS, Lack, Lead, Way, agrees, by_mode, fastest_ways, grouped, leads
+from perf.harness.report.phrases import at_batch, in_mode, network, samples_rate, smoke, this_device, where
+from perf.harness.verdict.fastest import FACTORS, FastestWay, Lack, Lead, agrees, by_mode, fastest_ways, grouped, leads
 from perf.harness.verdict.rows import PLAIN_MODE, Row
 from perf.harness.verdict.speedups import Speedups
 
@@ -77,7 +77,7 @@ def _share(value: float) -> str:
     return quantities.percent(value).replace("<", "less than ")
 
 
-def _way(way: Way) -> str:
+def _way(way: FastestWay) -> str:
     row, ended = way.row, ", of those measured before the run ended" if way.ended else ""
     gain = way.gain
     ratio = (
@@ -87,7 +87,7 @@ def _way(way: Way) -> str:
     )
     plain = ", in eager fp32" if row.plain else ""
     parts = [f"{_typed(row)}{plain}", ratio, *([] if row.plain else [_losses(row)])]
-    return f"{smoke(row)}Fastest way to train {network(row)} on {device(row)}{ended}: {'; '.join(parts)}."
+    return f"{smoke(row)}Fastest way to train {network(row)} on {this_device(row)}{ended}: {'; '.join(parts)}."
 
 
 def _typed(row: Row) -> str:
@@ -95,7 +95,7 @@ def _typed(row: Row) -> str:
     modes = zip(PLAIN_MODE.items(), row.mode, strict=True)
     options = [f"--perf-{name}={value}" for (name, plain), value in modes if value != plain]
     batch = f"--perf-batch-size={quantities.batch(row.batch_size or 0)}"
-    return f"{' '.join([*options, batch])}: {rate(row)}"
+    return f"{' '.join([*options, batch])}: {samples_rate(row)}"
 
 
 def _lead(lead: Lead) -> str:
@@ -138,4 +138,4 @@ def _largest_batch(row: Row) -> str | None:
     else:
         gain = f"from batch {use} on, doubling the batch no longer raises throughput by 5%"
     mode = "" if row.plain else f" in {in_mode(row)}"
-    return f"{smoke(row)}{network(row)}{mode} on {device(row)}: {fits}; {gain}: use --perf-batch-size={use}."
+    return f"{smoke(row)}{network(row)}{mode} on {this_device(row)}: {fits}; {gain}: use --perf-batch-size={use}."

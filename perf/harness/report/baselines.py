@@ -41,7 +41,7 @@ def detail(run: Run, width: int) -> str:
         Column("runs", [str(len(found)) for found in times.values()]),
     )
     blocks: list[Block] = [
-        Heading(summary(baseline)),
+        Heading(baseline_line(baseline)),
         Fixed([f"file         {run.source}", f"fingerprint  {run.perf.get('fingerprint_id')}"], hang=13),
         Table("Runs", columns),
         Table("Benchmarks", benchmarks),
@@ -52,20 +52,20 @@ def detail(run: Run, width: int) -> str:
 
 def accepted(run: Run, replaced: Run | None, width: int) -> str:
     """The baseline that `run` has become, and the baseline that it replaces, with the changes."""
-    blocks: list[Block] = [Heading(f"Accepted: {summary(_of(run))}"), Fixed([run.source], hang=4)]
+    blocks: list[Block] = [Heading(f"Accepted: {baseline_line(_of(run))}"), Fixed([run.source], hang=4)]
     if replaced is not None:
-        blocks.append(Notes([f"It replaces {summary(_of(replaced))}."]))
+        blocks.append(Notes([f"It replaces {baseline_line(_of(replaced))}."]))
         blocks += _changes(_of(replaced), _of(run))
     return page(blocks, width)
 
 
 def removed(path: str, run: Run | None, width: int) -> str:
     """The baseline that was removed; `run` is None if it could not be read."""
-    what = "it could not be read" if run is None else summary(_of(run))
+    what = "it could not be read" if run is None else baseline_line(_of(run))
     return page([Fixed([f"Removed {path}: {what}."], hang=4)], width)
 
 
-def summary(baseline: Baseline) -> str:
+def baseline_line(baseline: Baseline) -> str:
     return f"baseline {baseline.name}, {quantities.counted(len(baseline.runs), 'run')}, of {_date(baseline.accepted)}"
 
 

@@ -39,7 +39,7 @@ def tables(found: Speedups) -> list[Table]:
     ]
 
 
-def title(rows: Sequence[Row], more: str = "") -> str:
+def table_title(rows: Sequence[Row], more: str = "") -> str:
     """The title of a table: the kind of `rows` in plain words, `more`, the epochs, and SMOKE."""
     words = benchmarks.title(rows[0].kind) + more
     epochs = {row.benchmark.number("epochs") for row in rows}
@@ -72,7 +72,7 @@ def _of_kind(rows: Sequence[Row], reference: str | None) -> Table:
         *_metrics(rows),
         Column("final loss", _cells(rows, _final_loss), spare=4),
     ]
-    return Table(title(rows), _saying(columns))
+    return Table(table_title(rows), _saying(columns))
 
 
 def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
@@ -91,7 +91,7 @@ def _by_mode(name: str, rows: Sequence[Row], reference: str | None) -> Table:
         Column("first call", _cells(rows, first_call), spare=6),
     ]
     where = f" on {rows[0].label}" if len(labels) == 1 else ""
-    return Table(title(rows, f" by mode: {name}{where}"), _saying(columns))
+    return Table(table_title(rows, f" by mode: {name}{where}"), _saying(columns))
 
 
 def across(rows: Sequence[Row]) -> bool:
@@ -109,7 +109,7 @@ def _resources(rows: Sequence[Row]) -> list[Table]:
     known = [group for group in groups if _cold_start(group) or _peak(group)]
     firsts = [group[0] for group in known]
     columns = (
-        Column.names("benchmark", [title(group) for group in known]),
+        Column.names("benchmark", [table_title(group) for group in known]),
         *_differing(firsts, names),
         Column.names("device", _cells(firsts, lambda row: row.label)),
         Column("first call, at most", list(map(_cold_start, known))),
@@ -135,7 +135,7 @@ def _peak(rows: Sequence[Row]) -> str:
 def _memory(rows: Sequence[Row]) -> list[Table]:
     """The memory that each training step of the benchmark `memory` takes."""
     columns = [Column(name, [_number(row, key, quantities.size) for row in rows]) for key, name in MEMORY.items()]
-    return [Table(title(rows, " of a training step"), _saying([*_identity(rows), *columns]))] if rows else []
+    return [Table(table_title(rows, " of a training step"), _saying([*_identity(rows), *columns]))] if rows else []
 
 
 def _foreign(rows: Sequence[Row]) -> list[Table]:

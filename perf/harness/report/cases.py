@@ -29,7 +29,7 @@ LISTED = 3
 MAX_REASON = 200
 
 
-def counts(runs: Sequence[Run]) -> list[Notes]:
+def case_counts(runs: Sequence[Run]) -> list[Notes]:
     """The number of cases with each outcome: one line for each run that has cases."""
     lines = [
         (f"{letter}: " if letter else "") + _tally(run.cases)

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from perf.harness.record.run import Run, finite, some_of
 from perf.harness.report import commands, quantities
 from perf.harness.report.advice import advice, largest_batches
-from perf.harness.report.benchmark_tables import title
+from perf.harness.report.benchmark_tables import table_title
 from perf.harness.report.distrust import distrusted
 from perf.harness.report.facts import cpu_state
 from perf.harness.report.layout import INDENT, PAGE, Block, Fixed, Notes, command
 from perf.harness.report.phrases import (
     at_batch,
     called,
-    device,
     in_mode,
     kind_in_words,
     network,
-    rate,
+    samples_rate,
     several_networks,
     smoke,
+    this_device,
     where,
 )
 from perf.harness.verdict.fastest import (
@@ -179,7 +179,7 @@ def _duel(rows: Sequence[Row], reference: str, several: bool, modes: bool) -> st
     if unsure:
         parts.append(f"{where(unsure, rows)}, there are too few rounds to compare {first.label} with {reference}")
     named = [(True, first.pipeline), (several, first.model), (modes, in_mode(first))]
-    subject = ", ".join([title([first]), *(text for needed, text in named if needed and text)])
+    subject = ", ".join([table_title([first]), *(text for needed, text in named if needed and text)])
     return f"{subject}: {'; '.join(parts)}."
 
 
@@ -205,7 +205,7 @@ def _bests(found: Speedups) -> list[str]:
 
 def _best(one: Best) -> str:
     def named(row: Row) -> str:
-        return f"{row.label} reaches {rate(row)}{at_batch(row)}{'' if row.plain else f' in {in_mode(row)}'}"
+        return f"{row.label} reaches {samples_rate(row)}{at_batch(row)}{'' if row.plain else f' in {in_mode(row)}'}"
 
     other = "" if one.row.batch_size == one.base.batch_size else " Another batch size is another training."
     return (
@@ -245,9 +245,11 @@ def _training(rows: Sequence[Row], several: bool) -> str:
     if known is None:
         return ""
     mode = "" if all_plain(rows) else f" in {in_mode(known)}"
-    step = [f"the training step{of}{mode} reaches {rate(found.step)}{at_batch(found.step)}"] if found.step else []
+    step = (
+        [f"the training step{of}{mode} reaches {samples_rate(found.step)}{at_batch(found.step)}"] if found.step else []
+    )
     epoch = [_epoch(found, found.epoch)] if found.epoch else []
-    return f"{smoke(known)}On {device(known)} {'; '.join([*step, *epoch])}."
+    return f"{smoke(known)}On {this_device(known)} {'; '.join([*step, *epoch])}."
 
 
 def _epoch(found: Training, epoch: Row) -> str:

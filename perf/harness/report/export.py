@@ -27,16 +27,16 @@ from perf.harness.workload.benchmarks import BY_NAME
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-Read = Callable[[Row, Speedups], Scalar]
+Cell = Callable[[Row, Speedups], Scalar]
 
 
 def as_csv(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
     """A header line and one line per benchmark; empty cells for what was not measured. `runs` have their letters."""
     records = _records(found, runs)
-    return table(records, list(records[0]) if records else [*COLUMNS, *VERDICT])
+    return csv_table(records, list(records[0]) if records else [*COLUMNS, *VERDICT])
 
 
-def table(records: Sequence[Mapping[str, Scalar]], titles: Sequence[str]) -> str:
+def csv_table(records: Sequence[Mapping[str, Scalar]], titles: Sequence[str]) -> str:
     """CSV: a line of `titles`, and a line for each of `records`, which have these keys in this order."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="")
@@ -51,7 +51,7 @@ class _Lines(list[str]):
     write = list.append
 
 
-def as_json(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
+def speedups_json(found: Speedups, runs: Sequence[tuple[str, Run]]) -> str:
     """A list of objects with the same keys as the CSV; null for what was not measured."""
     # With ASCII only, a control sequence in a name stays escaped.
     return json.dumps(_records(found, runs), indent=1, allow_nan=False, ensure_ascii=True)
@@ -117,33 +117,33 @@ def _verdict(run: Run, judged: Judgement | None) -> dict[str, Scalar]:
     return {name: _finite((sides | entry).get(key)) for name, key in VERDICT.items()}
 
 
-def _text(key: str) -> Read:
+def _text(key: str) -> Cell:
     return lambda row, _: row.benchmark.text(key)
 
 
-def _number(key: str) -> Read:
+def _number(key: str) -> Cell:
     return lambda row, _: row.benchmark.number(key)
 
 
-def _ratio(name: str, end: str) -> Read:
+def _ratio(name: str, end: str) -> Cell:
     return lambda row, _: getattr(getattr(row, name), end, None)
 
 
-def _texts(*keys: str) -> dict[str, Read]:
+def _texts(*keys: str) -> dict[str, Cell]:
     return {key: _text(key) for key in keys}
 
 
-def _numbers(*keys: str) -> dict[str, Read]:
+def _numbers(*keys: str) -> dict[str, Cell]:
     return {key: _number(key) for key in keys}
 
 
-def _ratios(*names: str) -> dict[str, Read]:
+def _ratios(*names: str) -> dict[str, Cell]:
     """A speedup and the ends of its interval: `speedup`, `speedup_low`, `speedup_high`."""
     ends = {"point": "", "low": "_low", "high": "_high"}
     return {name + suffix: _ratio(name, end) for name in names for end, suffix in ends.items()}
 
 
-COLUMNS: dict[str, Read] = {
+COLUMNS: dict[str, Cell] = {
     "file": lambda row, _: row.run.source,
     "run": lambda row, _: row.letter or None,
     "complete": lambda row, _: row.run.complete,

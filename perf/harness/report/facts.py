@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from perf.harness.record.extra_info import BETWEEN
 from perf.harness.record.run import Run, Section, finite, section
 from perf.harness.report import quantities
-from perf.harness.report.fields import counted, listed, named, number
+from perf.harness.report.fields import how_many, listed, named, number
 from perf.harness.report.how_it_ran import how_it_ran
 from perf.harness.report.layout import PAGE, hanging
 
@@ -72,7 +72,7 @@ def _cpu(run: Run) -> str:
     name = environment.get("cpu_model") or machine.get("brand_raw")
     return listed(
         name or section(section(run.perf, "devices"), "cpu").get("name"),
-        counted(environment.get("cpu_cores", machine.get("count")), "core"),
+        how_many(environment.get("cpu_cores", machine.get("count")), "core"),
         *_scarce(environment),
         environment.get("cpu_capability"),
         number(environment.get("memory_bytes"), quantities.size),
@@ -91,12 +91,12 @@ def _scarce(environment: Section) -> list[str]:
 
 def _threads(environment: Section) -> str:
     """The number of threads: `2 threads`. If fewer threads can compute at the same time, the text says so."""
-    said = counted(environment.get("threads"), "thread")
+    said = how_many(environment.get("threads"), "thread")
     threads, physical, quota = (finite(environment.get(key)) for key in ("threads", "physical_cores", "quota_cores"))
     if threads and quota and threads > quota:
         return f"{said} (more than the quota of {quantities.significant(quota)} cores)"
     if threads and physical and threads > physical:
-        return f"{said} (more than the {counted(physical, 'physical core')})"
+        return f"{said} (more than the {how_many(physical, 'physical core')})"
     return said
 
 
@@ -117,8 +117,8 @@ def cpu_state(run: Run) -> str:
     """How the CPU was run: threads, physical cores, allocator, clock, and whether it was tuned; empty if unknown."""
     environment = section(run.perf, "environment")
     clock = finite(section(section(run.perf, "telemetry"), "cpu").get("clock_hz_median"))
-    cores = counted(environment.get("physical_cores"), "physical core")
-    threads = counted(environment.get("threads"), "thread")
+    cores = how_many(environment.get("physical_cores"), "physical core")
+    threads = how_many(environment.get("threads"), "thread")
     if not threads:
         return ""
     how = listed(
@@ -138,7 +138,7 @@ def _tuned(run: Run) -> list[str]:
         for name, found in section(tuned, "gains").items()
         if isinstance(found, list) and (numbers := [one for value in found if (one := finite(value)) is not None])
     }
-    before = counted(tuned.get("usual_threads"), "thread")
+    before = how_many(tuned.get("usual_threads"), "thread")
     worth = [f"{gain} as fast as not tuned, with {before}: {name}" for name, gain in gains.items()]
     return [str(tuned["how"]), *worth] if "how" in tuned else []
 
@@ -148,7 +148,7 @@ def _accelerator(device: Section) -> str:
         return f"absent: {device['absent']}"
     return listed(
         device.get("name"),
-        counted(device.get("multiprocessors"), "multiprocessor"),
+        how_many(device.get("multiprocessors"), "multiprocessor"),
         number(device.get("memory_bytes"), quantities.size),
         named("driver", device.get("driver")),
     )
@@ -174,7 +174,7 @@ def _data(run: Run) -> str:
 def _data_set(data: Section) -> str:
     if data.get("name") == "auto":  # a gate asks for it, and its sides choose
         return ""
-    train, test = (counted(data.get(f"{part}_samples"), f"{name} sample") for part, name in SPLITS.items())
+    train, test = (how_many(data.get(f"{part}_samples"), f"{name} sample") for part, name in SPLITS.items())
     text = listed(data.get("name"), train, test)
     return f"{text} ({data['note']})" if text and data.get("note") else text
 

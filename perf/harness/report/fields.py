@@ -21,7 +21,7 @@ def number(value: object, form: Callable[[float], str]) -> str:
     return form(found) if found else ""
 
 
-def counted(value: object, one: str, several: str = "") -> str:
+def how_many(value: object, one: str, several: str = "") -> str:
     """A number of things: `2 cores`. Empty for 0, or if `value` is no number."""
     return number(value, lambda count: quantities.counted(count, one, several))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perf.harness.record.run import Run, Section, finite, section
 from perf.harness.report import quantities
-from perf.harness.report.fields import counted, known, listed, number
+from perf.harness.report.fields import how_many, known, listed, number
 
 # Time that the host lost is shown if it is more than this share of the run.
 WORTH_SAYING = 0.01
@@ -41,8 +41,8 @@ def _gpu(found: Section) -> str:
         number(found.get("throttled_sw_power_cap_share"), _power_cap),
         _power_limit(found),
         _link(found),
-        counted(found.get("new_ecc_uncorrected"), "new uncorrected memory error"),
-        counted(found.get("other_processes_max"), "other process", "other processes"),
+        how_many(found.get("new_ecc_uncorrected"), "new uncorrected memory error"),
+        how_many(found.get("other_processes_max"), "other process", "other processes"),
     )
 
 

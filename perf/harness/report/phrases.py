@@ -23,7 +23,7 @@ def several_networks(rows: Sequence[Row]) -> bool:
     return len({row.model for row in rows}) > 1
 
 
-def device(row: Row) -> str:
+def this_device(row: Row) -> str:
     return "this CPU" if row.label == "cpu" else row.label
 
 
@@ -36,7 +36,7 @@ def at_batch(row: Row) -> str:
     return f" at batch {quantities.batch(row.batch_size)}" if row.batch_size is not None else ""
 
 
-def rate(row: Row) -> str:
+def samples_rate(row: Row) -> str:
     return f"{quantities.rate(row.samples_per_s or 0.0)} samples/s"
 
 

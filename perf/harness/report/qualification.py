@@ -16,7 +16,7 @@ from perf.harness.report import quantities
 from perf.harness.report.commands import USUAL
 from perf.harness.report.layout import Block, Column, Heading, Notes, Table, command, page
 from perf.harness.verdict.checks import Bar
-from perf.harness.verdict.keys import apart
+from perf.harness.verdict.keys import keys_apart
 from perf.harness.verdict.marks import CROWDED
 from perf.harness.verdict.rejudged import lacking_today, today
 from perf.harness.verdict.roofline import PHASE
@@ -41,7 +41,7 @@ IDENTITY = (
 )  # fmt: skip
 
 
-def hardware(perf: Mapping[str, Any], letter: str = "") -> list[Block]:
+def hardware_blocks(perf: Mapping[str, Any], letter: str = "") -> list[Block]:
     """Which machine it was: a line for the host, and for each accelerator. A record need not have it."""
     found = perf.get("hardware")
     said = []
@@ -53,7 +53,7 @@ def hardware(perf: Mapping[str, Any], letter: str = "") -> list[Block]:
     return [Notes(said)] if said else []
 
 
-def qualification(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:
+def qualification_blocks(checks: Sequence[Check], found: Qualification, letter: str = "") -> list[Block]:
     """A table of the checks, worst first; what was measured, the sources of the bars, the roofline, and the verdict.
 
     `letter` names the file if there are several files.
@@ -171,7 +171,7 @@ def _grouped(checks: Sequence[Check], text: Callable[[Check], str]) -> Iterator[
         yield said, ", ".join(shown)
 
 
-def one_line(check: Check) -> str:
+def check_line(check: Check) -> str:
     """A check in one line, as the reason of a failed or skipped test."""
     known = [value(check)] if check.value is not None else []
     if known and check.bar is not None:
@@ -337,7 +337,7 @@ def _differs(reference: Reference, others: Sequence[Reference]) -> str:
     """What a reference depends on that those of the same metric and device have otherwise."""
     of = (reference.check, reference.variant, reference.device_name)
     alike = [one.key for one in others if (one.check, one.variant, one.device_name) == of]
-    return apart(alike)[alike.index(reference.key)]
+    return keys_apart(alike)[alike.index(reference.key)]
 
 
 def _by_outcome(runs: Sequence[Run]) -> list[str]:

@@ -25,7 +25,7 @@ from perf.harness.report.layout import (
     shorten,
 )
 from perf.harness.report.quantities import counted, duration
-from perf.harness.report.verdicts import Shown, counts, one_line, ranked, table, takes, verdicts
+from perf.harness.report.verdicts import Shown, judgement_counts, judgement_line, ranked, table, takes, verdicts
 from perf.harness.verdict.launches import LOOKS
 from perf.harness.verdict.tally import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, FAILURES, TARGET, UNDECIDED, tally
 
@@ -114,7 +114,7 @@ def _exit(run: Run) -> list[str]:
     return [f"The gate passes: exit code {EXIT_OK}."]
 
 
-def summary(run: Run, rest: Sequence[Block] = ()) -> str:
+def page(run: Run, rest: Sequence[Block] = ()) -> str:
     """The summary of `run` in Markdown, with MARKER, shorter than MOST_BYTES. `rest` is folded at its end."""
     text = ""
     for rows in ROWS:
@@ -154,7 +154,7 @@ def _summary(run: Run, most: int, rest: Sequence[Block]) -> list[Block]:
                 *([] if len(changed) == len(ordered) else table("", ordered[:most], _pairs(run), changed[:most])),
                 *_left_out(len(ordered) - most),
                 *takes(ordered[:most]),
-                Notes(counts(run.judgements, [])),
+                Notes(judgement_counts(run.judgements, [])),
             ],
         ),
     ]
@@ -210,7 +210,7 @@ def workflow_commands(judgements: Sequence[Judgement]) -> list[str]:
     for kind, group in (("error", FAILURES), ("warning", UNDECIDED)):
         found = [one for one in ranked(judgements) if one[1].verdict in group]
         for name, judgement in found[: ANNOTATIONS - 1] if len(found) > ANNOTATIONS else found:
-            made.append(f"::{kind} title={_property(f'Stepwatch: {name}')}::{_data(one_line(judgement))}")
+            made.append(f"::{kind} title={_property(f'Stepwatch: {name}')}::{_data(judgement_line(judgement))}")
         if len(found) > ANNOTATIONS:
             left = [name for name, _ in found[ANNOTATIONS - 1 :]]
             made.append(f"::{kind} title={_property(f'Stepwatch: {len(left)} more')}::{_data(some_of(left))}")

@@ -13,7 +13,7 @@ from perf.harness.workload import benchmarks
 KIND = "together"
 
 
-def together(rows: Sequence[Row]) -> list[Block]:
+def together_blocks(rows: Sequence[Row]) -> list[Block]:
     """The table and the sentence of each row of this kind; of no other row."""
     return [block for row in rows if row.kind == KIND for block in _blocks(row)]
 

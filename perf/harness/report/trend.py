@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perf.harness.record.run import Run, short_name, some_of, told_apart
 from perf.harness.record.values import Scalar
 from perf.harness.report import quantities
-from perf.harness.report.export import table
+from perf.harness.report.export import csv_table
 from perf.harness.report.facts import machine
 from perf.harness.report.layout import PLOT, Block, Column, Heading, Notes, Table, formatted
 from perf.harness.report.verdicts import change
@@ -38,7 +38,7 @@ def render_trends(found: Sequence[History], skipped: Sequence[str], *, width: in
         made = {"histories": [_record(history) for history in found], "not_read": list(skipped)}
         return json.dumps(made, indent=1, allow_nan=False, ensure_ascii=True)
     if format == "csv":
-        return table([point for number, one in enumerate(found, start=1) for point in _points(number, one)], POINT)
+        return csv_table([point for number, one in enumerate(found, start=1) for point in _points(number, one)], POINT)
     several = [history for history in found if len(history.runs) > 1]
     blocks: list[Block] = [Heading("Stepwatch: trend"), *(block for history in several for block in _blocks(history))]
     if alone := [history.runs[0].file_name for history in found if len(history.runs) == 1]:

@@ -40,12 +40,12 @@ def render_verdicts(
     JSON has only the judgements and the `notes`. Raises ValueError for an unknown format.
     """
     if format == "json":
-        return as_json(judgements, notes)
+        return verdicts_json(judgements, notes)
     found = verdicts(judgements, verbose=verbose, skipped=skipped, unselected=unselected)
     return formatted([Heading("Stepwatch"), *(Notes([note]) for note in notes), *found, *last], format, width, FORMATS)
 
 
-def as_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
+def verdicts_json(judgements: Sequence[Judgement], notes: Sequence[str] = ()) -> str:
     """JSON for programs: every judgement, the notes, the number of each verdict, and the exit code."""
     found = {
         "exit_code": exit_code(judgements),
@@ -70,7 +70,7 @@ def verdicts(
     shown = [one for one in ordered if whole or one[1].verdict is not Verdict.SAME]
     unchanged = all(judgement.verdict is Verdict.SAME for _, judgement in ordered)
     blocks: list[Block] = [Notes([_unchanged(judgements)])] if unchanged else []
-    return [*blocks, *table("Verdicts", shown), *takes(shown), Notes(counts(judgements, skipped, unselected))]
+    return [*blocks, *table("Verdicts", shown), *takes(shown), Notes(judgement_counts(judgements, skipped, unselected))]
 
 
 def ranked(judgements: Sequence[Judgement]) -> list[Shown]:
@@ -114,7 +114,7 @@ def change(ratio: float) -> str:
     return f"{percent:+.0f}%" if percent < 999.5 else f"+{quantities.significant(percent)}%"
 
 
-def changed(judgement: Judgement) -> str:
+def change_shown(judgement: Judgement) -> str:
     """The change and its interval, as far as they are known."""
     if judgement.ratio is None:
         return quantities.NONE
@@ -123,7 +123,7 @@ def changed(judgement: Judgement) -> str:
     return f"{change(judgement.ratio)} [{change(judgement.low)}, {change(judgement.high)}]"
 
 
-def times(judgement: Judgement) -> str:
+def both_times(judgement: Judgement) -> str:
     """The times of base and head: `1.23 ms → 1.31 ms`."""
     if judgement.base_s is None and judgement.head_s is None:
         return quantities.NONE
@@ -133,9 +133,9 @@ def times(judgement: Judgement) -> str:
     return f"{base} → {head}"
 
 
-def one_line(judgement: Judgement) -> str:
+def judgement_line(judgement: Judgement) -> str:
     """A judgement as the reason of a failed or skipped test: `SLOWER: 1.23 ms → 1.31 ms, +6.4% [+4.2%, +8.7%]`."""
-    known = [f"{times(judgement)}, {changed(judgement)}"] if judgement.ratio is not None else []
+    known = [f"{both_times(judgement)}, {change_shown(judgement)}"] if judgement.ratio is not None else []
     return ": ".join([str(judgement.verdict), *known, *filter(None, [judgement.reason])])
 
 
@@ -167,8 +167,8 @@ def _table(title: str, shown: Sequence[Shown], pairs: str) -> Table:
     judgements = [judgement for _, judgement in shown]
     columns = (
         Column.names("benchmark", [name for name, _ in shown]),
-        Column("base → head", list(map(times, judgements)), spare=1),
-        Column("change", list(map(changed, judgements))),
+        Column("base → head", list(map(both_times, judgements)), spare=1),
+        Column("change", list(map(change_shown, judgements))),
         *([Column(pairs, [str(judgement.launches or quantities.NONE) for judgement in judgements])] if pairs else []),
         Column.words("verdict", [str(judgement.verdict) for judgement in judgements]),
     )
@@ -222,7 +222,7 @@ def _holders(names: Sequence[str]) -> str:
     return f"{len(names)} benchmarks" if len(names) > NAMED else ", ".join(names)
 
 
-def counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int = 0) -> list[str]:
+def judgement_counts(judgements: Sequence[Judgement], skipped: Sequence[Case], unselected: int = 0) -> list[str]:
     """How many benchmarks were compared, and how many have each verdict: a line each."""
     found = tally(judgements)
     compared = sum(one.ratio is not None for one in judgements)

@@ -38,7 +38,7 @@ class Acceptance:
         return any(re.fullmatch(pattern, one) for pattern in patterns for one in (name, short_name(name)))
 
 
-def accept(judgement: Judgement, given: Acceptance, *, frozen: bool) -> Judgement:
+def with_acceptance(judgement: Judgement, given: Acceptance, *, frozen: bool) -> Judgement:
     """`judgement`, ACCEPTED if it would fail for a reason that a commit may accept, and `given` covers it.
 
     `frozen` says whether it is INVALID because head does not train what base trains.

@@ -94,7 +94,7 @@ def strictest(bars: Sequence[Bar]) -> Bar | None:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MetricValue:
     """One measurement: the median rate, or time, the ends of its 95% interval (None if unknown), and what else ran.
 
     `crowding` is how many of the cores that the measurement needs were missing; None if unknown. `sharers` is how many
@@ -111,7 +111,7 @@ class Measurement:
     @classmethod
     def of(
         cls, values: Sequence[float], crowding: float | None = None, sharers: int = 0, allowed: float = BUSY_CORES
-    ) -> Measurement:
+    ) -> MetricValue:
         """The measurement from the rate, or the time, of each repetition."""
         return cls(*median_interval(values), crowding, sharers, allowed)
 
@@ -146,7 +146,7 @@ class Finding:
     high: float | None = None
 
 
-def measure_again(done: Sequence[Measurement], bar: Bar) -> bool:
+def measure_again(done: Sequence[MetricValue], bar: Bar) -> bool:
     """Whether the metric is measured once more before it is judged; `done` are its measurements so far.
 
     A second measurement confirms a median on the wrong side of the bar, or one that varies so much that it may be. If
@@ -157,12 +157,12 @@ def measure_again(done: Sequence[Measurement], bar: Bar) -> bool:
     return len(done) == 2 and bar.missed(done[0].value) and _clear(done[1], bar)
 
 
-def middle(done: Sequence[Measurement]) -> int:
+def middle(done: Sequence[MetricValue]) -> int:
     """The number of the measurement that counts, from 0: of three, the one between the others; else the first."""
     return sorted(range(3), key=lambda number: done[number].value)[1] if len(done) == 3 else 0
 
 
-def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool = False) -> Finding:
+def judge_check(first: MetricValue, bar: Bar | None, *again: MetricValue, ratio: bool = False) -> Finding:
     """The verdict on a metric that was measured once, or `again`, as `measure_again` says. Of three, the middle counts.
 
     A FAIL needs two measurements whose whole intervals are on the wrong side, none within the bar, a machine that is
@@ -209,12 +209,12 @@ def judge(first: Measurement, bar: Bar | None, *again: Measurement, ratio: bool 
     return Finding(CheckVerdict.INCONCLUSIVE, f"{beyond}, but{which} by less than it varies", **known)
 
 
-def _clear(one: Measurement, bar: Bar) -> bool:
+def _clear(one: MetricValue, bar: Bar) -> bool:
     """Whether one measurement is enough for a PASS."""
     return not bar.missed(one.value) and not _vague(one, bar)
 
 
-def _too_good(measured: Measurement, bar: Bar) -> bool:
+def _too_good(measured: MetricValue, bar: Bar) -> bool:
     """Whether the whole interval is better than what good machines reach, by more than WIDEST."""
     end = measured.low if bar.want is Want.MORE else measured.high
     if bar.typical is None or end is None:
@@ -222,7 +222,7 @@ def _too_good(measured: Measurement, bar: Bar) -> bool:
     return end > WIDEST * bar.typical if bar.want is Want.MORE else end * WIDEST < bar.typical
 
 
-def _vague(measured: Measurement, bar: Bar) -> bool:
+def _vague(measured: MetricValue, bar: Bar) -> bool:
     """Whether the interval reaches so far beyond the bar that a median on its right side says little."""
     end = measured.low if bar.want is Want.MORE else measured.high
     return end is not None and (end * WIDEST < bar.value if bar.want is Want.MORE else end > WIDEST * bar.value)

@@ -173,7 +173,7 @@ class Lack(Enum):
 
 
 @dataclass(frozen=True)
-class Way:
+class FastestWay:
     """`row` is the fastest way to train one network on one device.
 
     `gain` is the speedup of `row` over eager fp32, or the reason why there is none.
@@ -188,7 +188,7 @@ class Way:
         return any(STEP in case.name and case.outcome == "not-run" for case in self.row.run.cases)
 
 
-def fastest_ways(rows: Sequence[Row]) -> list[Way]:
+def fastest_ways(rows: Sequence[Row]) -> list[FastestWay]:
     """One way for each network and device with other modes than eager fp32. `rows` are the training steps."""
     groups = grouped(filter(_counts, rows), _trained)
     return [_way(group, rows) for group in groups if not all_plain(group)]
@@ -199,7 +199,7 @@ def _trained(row: Row) -> Hashable:
     return row.label, *row.task.values()
 
 
-def _way(rows: Sequence[Row], measured: Sequence[Row]) -> Way:
+def _way(rows: Sequence[Row], measured: Sequence[Row]) -> FastestWay:
     """The fastest way among the `rows` of one network on one device. `measured` are all training steps.
 
     Only rows of the same batch size are compared, because another batch size is another training.
@@ -210,14 +210,14 @@ def _way(rows: Sequence[Row], measured: Sequence[Row]) -> Way:
     plain = next((row for row in alike if row.plain), None)
     if plain is None:
         unsteady = any(row.plain for row in tried)
-        return Way(best, Lack.PLAIN_NOT_STEADY if unsteady else Lack.PLAIN_NOT_MEASURED)
+        return FastestWay(best, Lack.PLAIN_NOT_STEADY if unsteady else Lack.PLAIN_NOT_MEASURED)
     sure = [row for row in alike if row.mode_speedup and row.mode_speedup.excludes_one]
     fastest = max(sure, key=_speed, default=plain)
     if fastest.mode_speedup is not None and _faster(fastest.mode_speedup):
-        return Way(fastest, fastest.mode_speedup)
+        return FastestWay(fastest, fastest.mode_speedup)
     if not all_plain(alike):
-        return Way(plain, Lack.OTHERS_NOT_FASTER)
-    return Way(plain, Lack.OTHERS_NOT_MEASURED if all_plain(tried) else Lack.OTHERS_NOT_STEADY)
+        return FastestWay(plain, Lack.OTHERS_NOT_FASTER)
+    return FastestWay(plain, Lack.OTHERS_NOT_MEASURED if all_plain(tried) else Lack.OTHERS_NOT_STEADY)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.record.values import Scalar
 from perf.harness.verdict.checks import UNLIKE
-from perf.harness.verdict.stored_runs import differences
+from perf.harness.verdict.stored_runs import changed_fields
 
 COMPUTE = ("device", "cores", "threads", "instruction set", "torch", "driver")
 # What each metric that a spec can judge depends on. A reference judges only where all of these are equal.
@@ -75,7 +75,7 @@ def _size(facts: Mapping[str, Any]) -> str | None:
     return f"about {float(f'{size / GIB:.2g}'):,.0f} GiB" if isinstance(size, int | float) else None
 
 
-def apart(keys: Sequence[Mapping[str, Scalar]]) -> list[str]:
+def keys_apart(keys: Sequence[Mapping[str, Scalar]]) -> list[str]:
     """For each of several keys of one metric, the fields that tell it from the others: `torch 2.11.0, threads 2`."""
     fields = [name for name in dict.fromkeys(itertools.chain(*keys)) if len({key.get(name) for key in keys}) > 1]
     known = [", ".join(f"{name} {key[name]}" for name in fields if name in key) for key in keys]
@@ -92,7 +92,7 @@ def model_of(device: str, perf: Mapping[str, Any]) -> str:
 def reference_of(spec: Spec, check: str, variant: str, key: Mapping[str, Scalar]) -> Reference | str:
     """The reference in `spec` for a metric with this `key`, or why there is none: the fields that differ."""
     of_metric = [one for one in spec.references if (one.check, one.variant) == (check, variant)]
-    differ = {tuple(differences(one.key, key)): one for one in of_metric}
+    differ = {tuple(changed_fields(one.key, key)): one for one in of_metric}
     if () in differ:
         return differ[()]
     if not differ:

@@ -51,7 +51,7 @@ def unmet(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
     return found
 
 
-def qualification(
+def qualification_of(
     checks: Sequence[Check],
     *,
     required: Sequence[str] = (),

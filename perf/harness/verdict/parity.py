@@ -63,9 +63,9 @@ class Limits:
         deviation so far counts. A wrong step still exceeds the limits, because it differs from its first update on,
         before rounding has grown.
         """
-        so_far = itertools.accumulate(differences(nudged, eager), max)
+        so_far = itertools.accumulate(relative_differences(nudged, eager), max)
         steps = [max(least, CARRIED * made) for least, made in zip(self.steps, so_far, strict=True)]
-        return Limits(steps, max(self.end, CARRIED * apart(end(nudged), end(eager), eager[0])))
+        return Limits(steps, max(self.end, CARRIED * relative_difference(end(nudged), end(eager), eager[0])))
 
 
 def problem(
@@ -76,9 +76,9 @@ def problem(
     `eager` are the losses of eager in the same precision, `plain` those of eager in fp32.
     """
     for step, (loss, other, limit) in enumerate(zip(found, eager, limits.steps, strict=True), 1):
-        if not apart(loss, other, eager[0]) <= limit:
+        if not relative_difference(loss, other, eager[0]) <= limit:
             return f"eager {precision} does: the loss of step {step} is {much(loss, other, limit, eager[0])}"
-    if not apart(end(found), end(plain), plain[0]) <= limits.end:
+    if not relative_difference(end(found), end(plain), plain[0]) <= limits.end:
         what = f"the mean of the last losses of {len(found)} steps"
         return f"eager fp32 does: {what} is {much(end(found), end(plain), limits.end, plain[0])}"
     return ""
@@ -102,7 +102,7 @@ def differs(
     common = sorted(set(losses) & set(others), key=int)
     for step in common:
         limit, first = max(DEVICES, *(CARRIED * moved.get(step, 0.0) for moved in roundings)), others[common[0]]
-        if not apart(losses[step], others[step], first) <= limit:
+        if not relative_difference(losses[step], others[step], first) <= limit:
             return Differs(f"the loss of step {step}", much(losses[step], others[step], limit, first))
     return None
 
@@ -114,7 +114,7 @@ def differs_at_the_ends(
 
     Unknown values are None, and differ from nothing.
     """
-    if first is not None and other_first is not None and not apart(first, other_first) <= FIRST:
+    if first is not None and other_first is not None and not relative_difference(first, other_first) <= FIRST:
         return Differs("the first loss", much(first, other_first, FIRST))
     if accuracy is not None and other_accuracy is not None and not abs(accuracy - other_accuracy) <= ACCURACY:
         return Differs("the accuracy", f"{accuracy:.1%}, not {other_accuracy:.1%}")
@@ -135,9 +135,8 @@ def much(loss: float, other: float, limit: float, first: float = 0.0) -> str:
     if not math.isfinite(loss):
         return f"not finite, but {other:.6g}"
     of = "it" if abs(other) >= FALLEN * abs(first) else f"{FALLEN:.0%} of the first loss"
-    return (
-        f"{loss:.6g}, not {other:.6g}: {apart(loss, other, first):.3g} of {of} apart, at most {limit:.3g} is rounding"
-    )
+    apart = f"{relative_difference(loss, other, first):.3g} of {of} apart"
+    return f"{loss:.6g}, not {other:.6g}: {apart}, at most {limit:.3g} is rounding"
 
 
 def end(found: Sequence[float]) -> float:
@@ -145,12 +144,12 @@ def end(found: Sequence[float]) -> float:
     return statistics.fmean(found[-LAST:])
 
 
-def differences(found: Sequence[float], other: Sequence[float]) -> list[float]:
+def relative_differences(found: Sequence[float], other: Sequence[float]) -> list[float]:
     """The relative difference (`apart`) of each pair of losses of two trainings."""
-    return [apart(one, two, other[0]) for one, two in zip(found, other, strict=True)]
+    return [relative_difference(one, two, other[0]) for one, two in zip(found, other, strict=True)]
 
 
-def apart(value: float, other: float, first: float = 0.0) -> float:
+def relative_difference(value: float, other: float, first: float = 0.0) -> float:
     """The difference as a share of `other`, or of FALLEN of the `first` loss; NaN if one of the two is not finite."""
     if not (math.isfinite(value) and math.isfinite(other)):
         return math.nan

@@ -16,7 +16,7 @@ from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import MAD_TO_SD, log_deviation, next_one, robust_spread
 from perf.harness.verdict.by_spec import too_wide
 from perf.harness.verdict.checks import BUSY_CORES, SURE
-from perf.harness.verdict.keys import apart, key_of
+from perf.harness.verdict.keys import key_of, keys_apart
 
 # A machine whose median is this many robust standard deviations from that of all is not one of them (Iglewicz and
 # Hoaglin 1993). Where there are few machines, it must be further away, in proportion to `next_one`. Good machines may
@@ -35,7 +35,7 @@ FINDS_NOTHING = (
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeSpec:
     """A spec from the runs `used`; the files that were `skipped` and the metrics `left_out`, each with the reason."""
 
     spec: Spec
@@ -52,7 +52,7 @@ class _Metric:
     by_machine: dict[str, list[float]] = field(default_factory=dict)
 
 
-def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
+def references_of(runs: Sequence[Run], *, strict: bool = False) -> MadeSpec:
     """Make references from whole, conclusive runs of quiet machines: the median of each metric over the machines.
 
     Other runs are skipped or, if `strict`, refused. Machines that stand apart are left out of a metric, and so is a
@@ -89,7 +89,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     without: dict[str, list[str]] = {}  # metrics that have no bar, by reason
     for of, metric in found.items():
         alike = [one.key for other, one in found.items() if other[:3] == of[:3]]
-        differs = apart(alike)[alike.index(metric.key)]
+        differs = keys_apart(alike)[alike.index(metric.key)]
         name = f"{of[0]} {of[1]}".rstrip() + (f" ({differs})" if differs else "")
         kept, outliers = _kept(metric)
         left_out += [f"{name}: {outlier}" for outlier in outliers]
@@ -107,7 +107,7 @@ def references_of(runs: Sequence[Run], *, strict: bool = False) -> Made:
     if not references and not golden:
         why = "; ".join([*skipped, *left_out]) or "none of them has a metric that a machine could be held against"
         raise RecordError(", ".join(run.source for run in runs), "", f"no reference can be made: {why}")
-    return Made(Spec("", tuple(references), golden), used, skipped, left_out)
+    return MadeSpec(Spec("", tuple(references), golden), used, skipped, left_out)
 
 
 @dataclass(frozen=True)

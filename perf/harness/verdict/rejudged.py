@@ -13,9 +13,9 @@ from perf.harness.record.check import Check, CheckVerdict, Qualification, Standi
 from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Spec
 from perf.harness.verdict.by_spec import bar_of, golden
-from perf.harness.verdict.checks import NO_BAR, OTHERS, Bar, Measurement, judge, strictest
+from perf.harness.verdict.checks import NO_BAR, OTHERS, Bar, MetricValue, judge_check, strictest
 from perf.harness.verdict.keys import DEPENDS_ON, key_of, model_of
-from perf.harness.verdict.machine import MEASURED_ONCE, explained, qualification
+from perf.harness.verdict.machine import MEASURED_ONCE, explained, qualification_of
 from perf.harness.verdict.required import unjudged
 
 
@@ -29,7 +29,7 @@ def rejudged(run: Run, spec: Spec) -> Run:
     judged = [_by_spec(check, spec, run.perf) for check in run.checks]
     checks = tuple(explained(one, judged) if _is_slow_step(one) else one for one in judged)
     before = run.qualification
-    found = qualification(
+    found = qualification_of(
         checks,
         lacking=before.lacking,
         unjudged=unjudged_of(replace(run, checks=checks)) if run.complete else (),
@@ -92,8 +92,8 @@ def _by_spec(check: Check, spec: Spec, perf: Mapping[str, Any]) -> Check:
     )
     bar = strictest([*own, found])
     assert bar is not None
-    first = Measurement(check.value, check.low, check.high, check.crowding)
-    judged = judge(first, bar, *(Measurement(*other, check.crowding) for other in check.others))
+    first = MetricValue(check.value, check.low, check.high, check.crowding)
+    judged = judge_check(first, bar, *(MetricValue(*other, check.crowding) for other in check.others))
     disturbed = any(part in check.reason for part in OTHERS)  # the record has the crowding of one measurement only
     if check.verdict is CheckVerdict.INCONCLUSIVE and (disturbed or judged.verdict is CheckVerdict.PASS):
         return check  # for a reason that the spec does not know

@@ -22,7 +22,7 @@ LEAST_RUNS = 5
 SMOKE_REASON = "a smoke run is too short for a verdict"
 
 
-def judge(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, smoke: bool = False) -> Judgement:
+def judge_stored(name: str, head_s: float, stored_s: Sequence[float], rule: Rule, *, smoke: bool = False) -> Judgement:
     """The verdict on a benchmark. Its median is `head_s` [s], and `stored_s` in stored runs; NEW if there are none."""
     if not stored_s:
         return Judgement(name, Verdict.NEW, head_s=head_s)
@@ -40,11 +40,11 @@ def judge_all(
 ) -> list[Judgement]:
     """A judgement for each benchmark of `head_s`, and MISSING for each benchmark that only `stored_s` has."""
     rule = Rule(len(head_s.keys() & stored_s.keys()), min_effect)
-    found = [judge(name, median, stored_s.get(name, ()), rule, smoke=smoke) for name, median in head_s.items()]
-    return [*found, *(missing(name, stored_s[name]) for name in stored_s if name not in head_s)]
+    found = [judge_stored(name, median, stored_s.get(name, ()), rule, smoke=smoke) for name, median in head_s.items()]
+    return [*found, *(missing_judgement(name, stored_s[name]) for name in stored_s if name not in head_s)]
 
 
-def missing(name: str, stored_s: Sequence[float], reason: str = "") -> Judgement:
+def missing_judgement(name: str, stored_s: Sequence[float], reason: str = "") -> Judgement:
     """The judgement on a benchmark that the stored runs have and the new run does not have."""
     return Judgement(name, Verdict.MISSING, reason, base_s=geometric_mean(stored_s), launches=len(stored_s))
 

@@ -12,7 +12,7 @@ from perf.harness.record.run import Benchmark, Case, Medians, Run, short_name, s
 from perf.harness.record.values import Scalar
 from perf.harness.statistics.intervals import summary
 from perf.harness.verdict.acceptance import why_partial
-from perf.harness.verdict.stored import judge_all, missing
+from perf.harness.verdict.stored import judge_all, missing_judgement
 from perf.harness.workload.benchmarks import timed
 
 # The length of a short commit, as git writes it, with room for a large repository.
@@ -76,7 +76,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRuns:
     """The result of a comparison. `skipped` are the cases that head skipped and that base does not have either.
 
     `unselected` is the number of base's benchmarks that head was not asked to measure.
@@ -110,7 +110,7 @@ def _median_s(benchmark: Benchmark) -> float:
     return summary(benchmark.passes).median if benchmark.passes else benchmark.stats["median"]
 
 
-def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
+def compare(bases: Sequence[Run], head: Run, min_effect: float) -> ComparedRuns:
     """Compare head with the base files. Raises Incomparable."""
     base = Base.of("", bases)
     check_comparable(bases[0], head)
@@ -129,7 +129,7 @@ def compare(bases: Sequence[Run], head: Run, min_effect: float) -> Compared:
         else one
         for one in judgements
     ]
-    return Compared(
+    return ComparedRuns(
         tuple(_explained(judgement, base_s, cases) for judgement in judgements),
         tuple(_notes(bases, head)),
         tuple(case for case in head.cases if case.outcome == "skipped" and case.name not in base_s),
@@ -149,9 +149,9 @@ def check_comparable(base: Run, head: Run) -> None:
                 "the command `report` prints what it found"
             )
     if base.fingerprint and head.fingerprint:
-        fields = differences(base.fingerprint, head.fingerprint)
+        fields = changed_fields(base.fingerprint, head.fingerprint)
     else:
-        fields = differences(*_known_of_both(machine_facts(base), machine_facts(head)))
+        fields = changed_fields(*_known_of_both(machine_facts(base), machine_facts(head)))
     if fields:
         raise Incomparable(
             f"{base.source} → {head.source}: cannot be compared, because they differ in {', '.join(fields)}; "
@@ -189,12 +189,12 @@ def _other_options(bases: Sequence[Run], head: Run) -> dict[str, str]:
             if name not in now:
                 continue
             options = ({key: str(one.options.get(key, "")) for key in TIMING} for one in (then, now[name]))
-            if fields := differences(*_known_of_both(*options)):
+            if fields := changed_fields(*_known_of_both(*options)):
                 found[name] = f"measured in another way: {', '.join(fields)}"
     return found
 
 
-def differences(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[str]:
+def changed_fields(base: Mapping[str, Scalar], head: Mapping[str, Scalar]) -> list[str]:
     """One text for each field in which two fingerprints differ: `torch: 2.11.0 → 2.15.0`."""
     return [
         f"{key}: {_shown(base, key)} → {_shown(head, key)}"
@@ -218,7 +218,7 @@ def _explained(judgement: Judgement, base_s: Mapping[str, Sequence[float]], case
     reason = f"{case.outcome}: {case.reason}" if case.reason else case.outcome
     if case.outcome == "measured":
         reason = "it was measured, but its result is not in the file"
-    return missing(judgement.name, base_s[judgement.name], reason)
+    return missing_judgement(judgement.name, base_s[judgement.name], reason)
 
 
 def _notes(bases: Sequence[Run], head: Run) -> list[str]:

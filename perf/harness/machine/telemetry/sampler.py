@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from perf.harness.machine.devices import Device
+from perf.harness.machine.load import Clock
 from perf.harness.machine.telemetry.host import Host
 from perf.harness.machine.telemetry.nvml import open_gpu
 from perf.harness.machine.telemetry.source import Sample, Source, Unreadable
@@ -23,8 +24,6 @@ MOST_SHARE = 0.01
 MOST_SAMPLES = 10_000
 # A driver that hangs must not keep pytest from ending. For the same reason, the thread is a daemon.
 JOIN_S = 5.0
-
-Clock = Callable[[], float]
 
 
 class Sampler:

@@ -29,8 +29,8 @@ from perf.harness.verdict.checks import (
     BUSY_CORES,
     Allowed,
     Bar,
-    Measurement,
-    judge,
+    MetricValue,
+    judge_check,
     limit_bar,
     measure_again,
     middle,
@@ -119,13 +119,13 @@ class Attempt:
             else:
                 not_by_spec = found_bar
         bar = strictest(bars)
-        done: list[Measurement] = []
+        done: list[MetricValue] = []
         made: list[Measured] = []
         while not done or (bar is not None and measure_again(done, bar)):
             measured, said = self._measured(measure)
             done.append(measured)
             made.append(said)
-        found = judge(done[0], bar, *done[1:], ratio=ratio)
+        found = judge_check(done[0], bar, *done[1:], ratio=ratio)
         self._counts = middle(done)
         counted = made[self._counts]
         others = [(one.value, one.low, one.high) for number, one in enumerate(done) if number != self._counts]
@@ -152,7 +152,7 @@ class Attempt:
             third_high=third[2],
         )
 
-    def _measured(self, measure: Callable[[], Measured]) -> tuple[Measurement, Measured]:
+    def _measured(self, measure: Callable[[], Measured]) -> tuple[MetricValue, Measured]:
         """What `measure` finds, with the load of others meanwhile; and as it was measured."""
         meter, start = Meter(self._clock), self._clock()
         made = measure()
@@ -164,7 +164,7 @@ class Attempt:
         threads = 1 if self.device.asynchronous else torch.get_num_threads()
         sharers = max((sample.values.get("other_processes", 0) for sample in self._between(start, end)), default=0)
         missing = meter.read().missing_cores(threads)
-        return Measurement.of(made.values, missing, sharers, self.allowed.cores), made
+        return MetricValue.of(made.values, missing, sharers, self.allowed.cores), made
 
     def throttled(self, measure: Callable[[], Measured], bar: float) -> None:
         """FAIL if the hardware slowed itself down for more than `bar` of the time, in two measurements."""

@@ -46,7 +46,7 @@ def slowest_core(cores: Sequence[int], slow: Fault | None = None) -> Measured:
         with on_cores([core]):
             if loop is None:
                 return probes.product_once(CPU, "fp32", CORE_SHAPE, fault, CORE_S)
-            return effective_clock.clock_hz(fault(loop) if fault else loop)
+            return effective_clock.core_clock_hz(fault(loop) if fault else loop)
 
     found = min((_Slowest(rate, group) for group in groups), key=lambda one: one.share)
     alike = "" if len(groups) == 1 else " of its kind"

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from perf.harness.measurement.side_by_side.visit import Clock
+from perf.harness.machine.load import Clock
 from perf.harness.verdict.trials import SLOWDOWNS
 
 Times = Callable[[int], tuple[float, ...]]

@@ -46,7 +46,7 @@ BUSY = "; it hangs, or the machine was out of memory or very busy: then gate aga
 Round = Mapping[str, Visit]
 
 
-class Worker(Protocol):
+class WorkerLink(Protocol):
     """What a gate needs of a worker: `link.Link`, or a fake in tests."""
 
     def request(self, do: str, **arguments: Any) -> None: ...
@@ -132,7 +132,7 @@ class Pair:
 
     def __init__(
         self,
-        workers: Mapping[str, Worker],
+        workers: Mapping[str, WorkerLink],
         cores: Sequence[int],
         clock: Callable[[], float],
         rng: random.Random,

@@ -84,7 +84,7 @@ def merged_commit(folder: Path) -> str:
     return parents[1] if len(parents) > 1 else ""
 
 
-def changed(folder: Path) -> bool:
+def has_changes(folder: Path) -> bool:
     """Whether files below `folder` differ from the commit that is checked out. Raises RefError.
 
     What imports, runs and installations write does not count.
@@ -96,7 +96,7 @@ def changed(folder: Path) -> bool:
 def same_tree(repository: Path, sha: str) -> bool:
     """Whether the working tree has the files of commit `sha`, and no others that git does not ignore."""
     trees = {git(repository, "rev-parse", f"{one}^{{tree}}") for one in (sha, "HEAD")}
-    return len(trees) == 1 and not changed(repository)
+    return len(trees) == 1 and not has_changes(repository)
 
 
 def trailers(repository: Path, base: str, key: str) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from perf.harness.measurement.side_by_side.pair import (
     Failed,
     Pair,
     Round,
-    Worker,
+    WorkerLink,
     failure,
 )
 from perf.harness.measurement.side_by_side.replies import Loaded
@@ -78,7 +78,7 @@ class Gate:
     def __init__(
         self,
         cases: Sequence[Compared],
-        launch: Callable[[str], Worker],
+        launch: Callable[[str], WorkerLink],
         rule: Rule,
         *,
         budget_s: float,
@@ -278,7 +278,7 @@ class Gate:
     def _pair(self, sides: Sequence[str]) -> Iterator[Pair]:
         """A fresh worker of each side that has loaded its data. All are ended afterwards, whatever happens."""
         begin = self._clock()
-        workers: dict[str, Worker] = {}
+        workers: dict[str, WorkerLink] = {}
         try:
             for side in self._rng.sample(list(sides), len(sides)):
                 try:

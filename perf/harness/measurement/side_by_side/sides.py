@@ -21,8 +21,8 @@ from model.imports import LIBRARIES, file_of, from_where, is_file
 from perf.harness.measurement.side_by_side.link import Link, command
 from perf.harness.measurement.side_by_side.repository import (
     RefError,
-    changed,
     commit,
+    has_changes,
     merged_commit,
     same_tree,
     top_level,
@@ -192,7 +192,7 @@ def same_code(base: Side, head: Side) -> bool:
         return True
     try:
         own = _repository(base.subject.root)
-        return own == base.subject.root and same_tree(repository, commit(own, "HEAD")) and not changed(own)
+        return own == base.subject.root and same_tree(repository, commit(own, "HEAD")) and not has_changes(own)
     except RefError:  # another repository, which has commits of its own
         return False
 
@@ -256,7 +256,7 @@ def _at(root: Path) -> str:
     with contextlib.suppress(RefError):
         merged = merged_commit(root)
         of = f" (which merges {merged[:SHORT]})" if merged else ""
-        return f"{commit(root, 'HEAD')[:SHORT]}{of}" + (" + uncommitted changes" if changed(root) else "")
+        return f"{commit(root, 'HEAD')[:SHORT]}{of}" + (" + uncommitted changes" if has_changes(root) else "")
     return ""
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from data import Batch
 from model import TrainingStep
 from perf.harness.measurement.learned import loss_and_problem
-from perf.harness.measurement.side_by_side.visit import Mark, Steps
+from perf.harness.measurement.side_by_side.visit import MarkStep, RunSteps
 from perf.harness.workload.benchmarks import BY_NAME, Definition, endless
 from perf.harness.workload.cycle import cycle
 from perf.harness.workload.modes.execution import steps_in_unit, train, units
 from perf.harness.workload.workload import Trainee, Workload, finite
 
 # Extra work that a self-test plants: it is called in each step or at each load. Any other gate plants nothing.
-Extra = Callable[[], None]
+ExtraWork = Callable[[], None]
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Sliced:
     Each of the `steps` is a cycle of so many: all that a training does before it does the same again.
     """
 
-    steps: Steps
+    steps: RunSteps
     cycle: int = 1
     trainee: Trainee | None = None
     loss_batches: list[Batch] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Sliced:
         self.held.close()
 
 
-def sliced(name: str, work: Workload, extra: Extra | None = None, extra_input: Extra | None = None) -> Sliced:
+def sliced(name: str, work: Workload, extra: ExtraWork | None = None, extra_input: ExtraWork | None = None) -> Sliced:
     """The benchmark `name` cut into steps. `extra` is called in each step, `extra_input` at each load of a batch."""
     definition = BY_NAME[name]
     with contextlib.ExitStack() as held:
@@ -77,9 +77,9 @@ def _epochs(
     trainee: Trainee,
     held: contextlib.ExitStack,
     of: int,
-    extra: Extra | None,
-    extra_input: Extra | None,
-) -> Steps:
+    extra: ExtraWork | None,
+    extra_input: ExtraWork | None,
+) -> RunSteps:
     """Epoch after epoch, cut into steps: from one request for a unit to the one after `of`. All have the same size."""
     assert definition.step is not None
     step = definition.step(trainee)
@@ -87,14 +87,14 @@ def _epochs(
     pipeline = held.enter_context(work.full_batches(steps_in_unit(step, work.pipeline)))
     stream = delayed(delayed(endless(lambda number: units(step, pipeline, number)), extra_input), extra)
 
-    def steps(count: int, mark: Mark) -> None:
+    def steps(count: int, mark: MarkStep) -> None:
         train(step, pipeline, marked(stream, count, mark, of))
 
     return steps
 
 
-def repeated(call: Callable[[], object], of: int = 1) -> Steps:
-    def steps(count: int, mark: Mark) -> None:
+def repeated(call: Callable[[], object], of: int = 1) -> RunSteps:
+    def steps(count: int, mark: MarkStep) -> None:
         mark()
         for _ in range(count):
             for _ in range(of):
@@ -104,7 +104,7 @@ def repeated(call: Callable[[], object], of: int = 1) -> Steps:
     return steps
 
 
-def marked(stream: Iterator[Any], count: int, mark: Mark, of: int = 1) -> Iterator[Any]:
+def marked(stream: Iterator[Any], count: int, mark: MarkStep, of: int = 1) -> Iterator[Any]:
     """The next `count` times `of` items of `stream`, with a mark at every `of`-th request, and one at the end."""
     for _ in range(count):
         mark()
@@ -112,7 +112,7 @@ def marked(stream: Iterator[Any], count: int, mark: Mark, of: int = 1) -> Iterat
     mark()
 
 
-def slowed(call: Callable[[], object], extra: Extra | None) -> Callable[[], object]:
+def slowed(call: Callable[[], object], extra: ExtraWork | None) -> Callable[[], object]:
     """`call`, with `extra` called before it each time."""
     if extra is None:
         return call
@@ -124,7 +124,7 @@ def slowed(call: Callable[[], object], extra: Extra | None) -> Callable[[], obje
     return both
 
 
-def delayed(stream: Iterator[Any], extra: Extra | None) -> Iterator[Any]:
+def delayed(stream: Iterator[Any], extra: ExtraWork | None) -> Iterator[Any]:
     """`stream`, with `extra` called at each request for an item."""
     if extra is None:
         return stream

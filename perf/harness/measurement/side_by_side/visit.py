@@ -9,15 +9,15 @@ import itertools
 import time
 from collections.abc import Callable
 
+from perf.harness.machine.load import Clock
 from perf.harness.verdict.launches import Visit
 
-Mark = Callable[[], None]
+MarkStep = Callable[[], None]
 # A function that runs a number of steps, and calls `mark` before the first step and after each step.
-Steps = Callable[[int, Mark], None]
-Clock = Callable[[], float]
+RunSteps = Callable[[int, MarkStep], None]
 
 
-def host_visit(run: Steps, steps: int, clock: Clock = time.perf_counter, cpu: Clock = time.process_time) -> Visit:
+def host_visit(run: RunSteps, steps: int, clock: Clock = time.perf_counter, cpu: Clock = time.process_time) -> Visit:
     """Run `steps` (2 or more) steps of a synchronous device. Returns wall and CPU times of all but the first step."""
     wall: list[float] = []
     used: list[float] = []
@@ -30,7 +30,7 @@ def host_visit(run: Steps, steps: int, clock: Clock = time.perf_counter, cpu: Cl
     return Visit(_laps(wall), _laps(used), wall[-1] - wall[0])
 
 
-def device_visit(run: Steps, steps: int, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Visit:
+def device_visit(run: RunSteps, steps: int, synchronize: Callable[[], None], clock: Clock = time.perf_counter) -> Visit:
     """Run `steps` (2 or more) steps of an asynchronous device. Returns the mean wall time of all but the first step.
 
     The host waits only after the first and the last step. A wait after each step would empty the queue that a training

@@ -66,7 +66,7 @@ def _in_subject(path: Path, root: Path) -> bool:
     return path.is_file() and path.is_relative_to(root) and not any(map(path.is_relative_to, others))
 
 
-def place(error: BaseException, root: Path) -> str:
+def place_of_error(error: BaseException, root: Path) -> str:
     """The innermost line of the subject in `root` that raised `error`, e.g. `model/networks.py:20`; empty if none."""
     found = ""
     seen: TracebackException | None = TracebackException.from_exception(error, lookup_lines=False)
@@ -286,7 +286,7 @@ def main() -> None:
             reply = getattr(worker, request["do"])(**request["with"])
         except Exception as error:
             said, root = told(error), Path(start["root"]).resolve()
-            reply = {"error": said, "place": "" if f", at {root}" in said else place(error, root)}
+            reply = {"error": said, "place": "" if f", at {root}" in said else place_of_error(error, root)}
         if watch and watch.refused:  # also where the subject has caught the error
             from perf.harness.record.run import some_of
 
