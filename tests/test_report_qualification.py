@@ -435,7 +435,7 @@ def test_references_are_listed_with_their_bars_and_what_they_rest_on():
         Qualification(Standing.QUALIFIED, ("no cuda",), ""),
         Qualification(Standing.PARTLY, ("no memory", "no x"), ""),
     )
-    judged = [Run(name, "", (), qualification_blocks=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
+    judged = [Run(name, "", (), qualification=one) for name, one in {"1": fine, "2": lacking, "3": fine}.items()]
     left_out = ["step bs64: node2 stands apart"]
     lines = references(spec, bars, "spec.json", 100, ["b.json: busy"], left_out, judged).splitlines()
     assert lines[4:7] == [

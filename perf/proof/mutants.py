@@ -15,15 +15,17 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import importlib.abc
 import importlib.util
+import math
 import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +35,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
+# Every module of these rooms decides something.
+ROOMS = ("statistics", "verdict")
 # The modules that decide, and the tests that must see their faults. The first pattern that fits a module counts.
 CODE = {
     "statistics/change_points.py": ["test_change_points.py"],
@@ -47,7 +51,20 @@ CODE = {
     "verdict/acceptance.py": ["test_command_baseline.py", "test_verdict_references.py"],
     "verdict/launches.py": ["test_gate_paired.py"],
     "verdict/stored*.py": ["test_gate_stored.py", "test_command_compare.py"],
-    "verdict/*.py": ["test_verdict*.py", "test_gate_stored.py", "test_qualify_[jlr]*.py", "test_report_*.py"],
+    "verdict/by_spec.py": ["test_qualify_judge.py", "test_report_qualification.py", "test_verdict_[kr]*.py"],
+    "verdict/checks.py": ["test_qualify_judge.py", "test_qualify_limits.py", "test_verdict_[kr]*.py"],
+    "verdict/keys.py": ["test_verdict_keys.py", "test_verdict_re*.py"],
+    "verdict/limits.py": ["test_qualify_judge.py", "test_qualify_limits.py", "test_qualify_roofline.py"],
+    "verdict/machine.py": ["test_qualify_judge.py", "test_report_qualification.py"],
+    "verdict/references.py": ["test_verdict_references.py", "test_report_qualification.py"],
+    "verdict/required.py": ["test_verdict_required.py"],
+    "verdict/rejudged.py": ["test_verdict_rejudged.py"],
+    "verdict/roofline.py": ["test_qualify_roofline.py", "test_qualify_judge.py"],
+    "verdict/tally.py": ["test_gate_stored.py", "test_gate_paired.py", "test_report_verdicts.py"],
+    "verdict/trend.py": ["test_trend.py", "test_change_points.py"],
+    "verdict/marks.py": ["test_verdict_marks.py"],
+    "verdict/weights.py": ["test_verdict_weights.py"],
+    "verdict/accepted.py": ["test_verdict_accepted.py"],
     "measurement/passes.py": ["test_passes.py"],
     "measurement/timetable.py": ["test_timetable.py"],
     "measurement/effort.py": ["test_effort.py", "test_measure.py"],
@@ -57,8 +74,8 @@ CODE = {
 }  # fmt: skip
 ENOUGH = 0.9
 LARGE = 1_000_000
-# A fault may make a loop endless: tests that run for longer count as failed.
-LIMIT_S = 60
+# A fault may make a loop endless: tests that take so many times as long as without a fault count as failed.
+MOST_TIMES = 5
 SWAPS: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -209,15 +226,15 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(ast.fix_missing_locations(tree), str(self._fault.path), "exec"), module.__dict__)
 
 
-def seen(fault: Fault | None, tests: Sequence[str]) -> bool:
+def seen(fault: Fault | None, tests: Sequence[str], limit_s: float = math.inf) -> bool:
     """Whether `tests` fail with `fault` planted; None plants no fault.
 
-    They run in a child process, which is killed after LIMIT_S: an endless loop counts as seen.
+    They run in a child process, which is killed after `limit_s`: an endless loop counts as seen.
     """
     child = os.fork()
     if child == 0:
         _run(fault, tests)
-    end = time.monotonic() + LIMIT_S
+    end = time.monotonic() + limit_s
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -245,17 +262,14 @@ def _run(fault: Fault | None, tests: Sequence[str]) -> None:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files that must see a fault in the module at `path`."""
+    """The test files that must see a fault in the module at `path`, those first that import the module."""
     patterns = next((names for code, names in CODE.items() if path.match(f"perf/harness/{code}")), [])
-    return sorted({str(test) for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
+    tests = sorted({test for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
+    return [str(test) for test in sorted(tests, key=lambda test: _module(path) not in test.read_text())]
 
 
-def _one(fault: Fault) -> tuple[Fault, bool]:
-    """Whether `fault` is seen. The tests that import its module come first, because most faults need no others."""
-    tests = tests_of(fault.path)
-    own = [test for test in tests if _module(fault.path) in Path(test).read_text()]
-    others = [test for test in tests if test not in own]
-    return fault, any(seen(fault, some) for some in (own, others) if some)
+def _one(fault: Fault, limits_s: Mapping[str, float]) -> tuple[Fault, bool]:
+    return fault, any(seen(fault, [test], limits_s[test]) for test in tests_of(fault.path))
 
 
 @contextlib.contextmanager
@@ -274,7 +288,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many faults, picked at random")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at a time (default: one a core)")
     wanted = parser.parse_args()
-    paths = [HARNESS / name for name in wanted.module] or sorted({p for code in CODE for p in HARNESS.glob(code)})
+    code = [*CODE, *(f"{room}/[a-z]*.py" for room in ROOMS)]
+    paths = [HARNESS / name for name in wanted.module] or sorted({p for each in code for p in HARNESS.glob(each)})
     if missing := [path for path in paths if not path.is_file()]:
         parser.error(f"no such module: {missing[0]}")
     if unknown := [path for path in paths if not tests_of(path)]:
@@ -283,13 +298,16 @@ def main() -> int:
     if wanted.sample is not None and wanted.sample < len(found):
         found = random.Random(0).sample(found, wanted.sample)
     with preloaded():
-        for tests in {tuple(tests_of(path)) for path in paths}:
-            if seen(None, tests):
-                print(f"without a fault these tests must pass, and do not: {' '.join(tests)}", file=sys.stderr)
+        limits_s: dict[str, float] = {}
+        for test in sorted({test for path in paths for test in tests_of(path)}):
+            start = time.monotonic()
+            if seen(None, [test]):
+                print(f"without a fault {test} must pass, and does not", file=sys.stderr)
                 return 2
+            limits_s[test] = MOST_TIMES * (time.monotonic() - start)
         survived: dict[Path, int] = dict.fromkeys(paths, 0)
         with multiprocessing.get_context("fork").Pool(wanted.jobs) as pool:
-            for fault, killed in pool.imap_unordered(_one, found):
+            for fault, killed in pool.imap_unordered(functools.partial(_one, limits_s=limits_s), found):
                 if not killed:
                     survived[fault.path] += 1
                     print(f"SURVIVED {fault}", flush=True)
