@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import functools
+import gc
 import importlib.abc
 import importlib.util
 import math
@@ -25,7 +25,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +35,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = ROOT / "perf" / "harness"
+LIBRARIES = (
+    "hypothesis", "jsonschema", "msgspec", "numpy", "psutil", "scipy.stats", "tabulate", "torch", "torchvision",
+)  # fmt: skip
 # Every module of these rooms decides something.
 ROOMS = ("statistics", "verdict")
 # The modules that decide, and the tests that must see their faults. The first pattern that fits a module counts.
@@ -272,14 +275,13 @@ def _one(fault: Fault, limits_s: Mapping[str, float]) -> tuple[Fault, bool]:
     return fault, any(seen(fault, [test], limits_s[test]) for test in tests_of(fault.path))
 
 
-@contextlib.contextmanager
-def preloaded() -> Iterator[None]:
-    """Import the libraries that every child needs, once, before the children are forked."""
+def preload() -> None:
+    """Import the libraries that every child needs, once, and keep the children from searching them for garbage."""
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.path.insert(0, str(ROOT))
-    for name in ("hypothesis", "jsonschema", "numpy", "scipy.stats", "tabulate", "torch", "torchvision"):
+    for name in LIBRARIES:
         importlib.import_module(name)
-    yield
+    gc.freeze()
 
 
 def main() -> int:
@@ -297,20 +299,20 @@ def main() -> int:
     found = [fault for path in paths for fault in faults(path)]
     if wanted.sample is not None and wanted.sample < len(found):
         found = random.Random(0).sample(found, wanted.sample)
-    with preloaded():
-        limits_s: dict[str, float] = {}
-        for test in sorted({test for path in paths for test in tests_of(path)}):
-            start = time.monotonic()
-            if seen(None, [test]):
-                print(f"without a fault {test} must pass, and does not", file=sys.stderr)
-                return 2
-            limits_s[test] = MOST_TIMES * (time.monotonic() - start)
-        survived: dict[Path, int] = dict.fromkeys(paths, 0)
-        with multiprocessing.get_context("fork").Pool(wanted.jobs) as pool:
-            for fault, killed in pool.imap_unordered(functools.partial(_one, limits_s=limits_s), found):
-                if not killed:
-                    survived[fault.path] += 1
-                    print(f"SURVIVED {fault}", flush=True)
+    preload()
+    limits_s: dict[str, float] = {}
+    for test in sorted({test for path in paths for test in tests_of(path)}):
+        start = time.monotonic()
+        if seen(None, [test]):
+            print(f"without a fault {test} must pass, and does not", file=sys.stderr)
+            return 2
+        limits_s[test] = MOST_TIMES * (time.monotonic() - start)
+    survived: dict[Path, int] = dict.fromkeys(paths, 0)
+    with multiprocessing.get_context("fork").Pool(wanted.jobs) as pool:
+        for fault, killed in pool.imap_unordered(functools.partial(_one, limits_s=limits_s), found):
+            if not killed:
+                survived[fault.path] += 1
+                print(f"SURVIVED {fault}", flush=True)
     print()
     for path in paths:
         if total := sum(fault.path == path for fault in found):
