@@ -88,6 +88,14 @@ def test_the_newest_20_whole_runs_of_the_newest_fingerprint_are_accepted(baselin
         ({"cases": [{"name": "a", "outcome": "out-of-memory"}]}, "not a whole run: 1 out of memory"),
         ({"cases": [{"name": "a", "outcome": "not-run"}]}, "not a whole run: 1 not run"),
         ({"profile": "smoke"}, "a smoke run is too short for a verdict"),
+        (
+            {"gate_run": {"base": "main", "head": "the working tree"}},
+            "a gate compared base with head; accept a run that measured",
+        ),
+        (
+            {"qualification": {"verdict": "INCONCLUSIVE", "reasons": ["no check"], "next_action": "-"}, "checks": []},
+            "a qualification judged the machine; accept a run that measured",
+        ),
         ({"fingerprint": {}}, "it has no fingerprint, so its machine is unknown"),
         ({"fingerprint_id": "../../etc"}, None),
         ({"fingerprint_id": 7}, None),

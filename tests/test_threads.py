@@ -123,9 +123,9 @@ def test_where_no_number_can_be_found_the_run_is_refused(perf, answer, stderr, s
     result.stderr.fnmatch_lines([f"ERROR: --perf-threads=auto: {says}"])
 
 
-def rows(*steps):
+def rows(*steps, seconds=1.0):
     run = report_runs.run(
-        *(report_runs.benchmark("training_step", batch=batch, one_thread_s=one, all_threads_s=every)
+        *(report_runs.benchmark("training_step", batch=batch, seconds=seconds, one_thread_s=one, all_threads_s=every)
           for batch, one, every in steps)
     )  # fmt: skip
     return Speedups.of([run]).rows
@@ -145,8 +145,10 @@ def test_where_one_of_the_times_is_not_known_nothing_is_said(unknown):
 
 
 def test_a_moment_in_which_threads_waited_for_each_other_is_not_their_time():
-    found = rows((64, 0.5, 10.0), (512, 0.5, 2.0))  # the median of all rounds is 1.0
-    assert [gain(row) for row in found] == [0.5, 0.25]
+    found = rows((64, 0.5, 10.0), (512, 0.5, 2.0), (4096, 0.5, 2.1))  # the median of all rounds is 1.0
+    assert [gain(row) for row in found] == [0.5, 0.25, 0.5]
+    found = rows((64, 1.0, 4.0), (512, 1.0, 4.2), seconds=2.0)
+    assert [gain(row) for row in found] == [0.25, 0.5]
 
 
 def test_each_training_step_of_a_cpu_is_tried_with_one_thread(perf, pytester, has_cores):

@@ -129,6 +129,33 @@ def test_a_timetable_says_whether_there_is_a_further_pass_which_need_not_be_the_
     assert timetable.has_more == has_more
 
 
+def test_one_case_that_has_further_passes_is_enough_for_one():
+    timetable = Timetable(3, long_s=4.0)
+    assert timetable.next_pass({"a": Taken(1.0, 1), "b": Taken(9.0, 1)}, 10.0) == {"a"}
+    assert timetable.has_more and not timetable.is_last
+
+
+def test_a_case_that_lags_behind_gets_its_passes_after_those_that_were_planned():
+    timetable = Timetable(3, long_s=30.0, number=2)
+    assert timetable.next_pass({"a": Taken(1.0, 3), "b": Taken(1.0, 1)}, 4.0) == {"b"}
+    assert not timetable.is_last
+    assert timetable.next_pass({"a": Taken(1.0, 3), "b": Taken(1.0, 2)}, 5.0) == {"b"}
+    assert timetable.is_last
+
+
+def test_the_limit_rises_by_what_further_passes_take_beside_their_cases_too():
+    """Two more passes of `a` alone; `b` is too long for another one."""
+    timetable = Timetable(3, long_s=4.0, limit_s=10.0, pass_s=1.0)
+    timetable.next_pass({"a": Taken(1.0, 1), "b": Taken(9.0, 1)}, 10.0)
+    assert timetable.limit_s == 10.0 + 2 * 1.0 + 2 * 1.0
+
+
+def test_a_case_that_has_all_its_passes_has_no_further_one_however_late_it_is():
+    timetable = Timetable(4, long_s=30.0, limit_s=5.0, number=3)
+    assert timetable.next_pass({"a": Taken(1.0, 4)}, 10.0) == set()
+    assert timetable.is_last and not timetable.has_more
+
+
 def test_a_machine_that_is_busy_from_the_middle_on_gets_fewer_passes():
     busy = 3  # in the third pass, each case takes nine times as long as it should
     timetable = Timetable(5, long_s=30.0, limit_s=15.0)

@@ -1,6 +1,6 @@
 """Which faults do the tests see? Plants one small fault at a time in the code that decides, and runs its tests.
 
-    python perf/proof/mutants.py                      # everything in CODE; about half an hour on 2 cores
+    python perf/proof/mutants.py                      # everything in CODE; about an hour and a half on 2 cores
     python perf/proof/mutants.py verdict/stored.py    # one module
     python perf/proof/mutants.py --sample 100         # a hundred faults, chosen at random, but always the same
 
