@@ -23,6 +23,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -269,10 +270,12 @@ def _run(fault: Fault | None, tests: Sequence[str]) -> None:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files that must see a fault in the module at `path`, those first that import the module."""
+    """The test files that must see a fault in the module at `path`: those that CODE names, then all that import it."""
     patterns = next((names for code, names in CODE.items() if path.match(f"perf/harness/{code}")), [])
-    tests = sorted({test for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
-    return [str(test) for test in sorted(tests, key=lambda test: _module(path) not in test.read_text())]
+    named = sorted({test for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
+    imports = re.compile(rf"{re.escape(_module(path))}\b")
+    others = sorted(test for test in (ROOT / "tests").glob("test_*.py") if imports.search(test.read_text()))
+    return [str(test) for test in dict.fromkeys([*named, *others])] if named else []
 
 
 def _one(fault: Fault, limits_s: Mapping[str, float]) -> tuple[Fault, bool]:
