@@ -9,8 +9,10 @@ from perf.harness.record.check import CheckVerdict
 from perf.harness.verdict.checks import MetricValue, judge_check, limit_bar
 from perf.harness.verdict.limits import (
     CPU_FLOP_PER_CLOCK,
+    GPU_FLOP_PER_CLOCK,
     Limit,
     cpu_matmul_limit,
+    flop_per_clock,
     gpu_matmul_limit,
     link_limit,
     matmul_limit,
@@ -128,6 +130,16 @@ def test_a_peak_of_float32_agrees_with_what_is_published(multiprocessors, capabi
 
 
 @pytest.mark.parametrize(
+    ("capability", "fp32_cores", "products"), [("8.0", 64, 4 * 256), ("9.0", 128, 4 * 512), ("10.0", 128, 4 * 1024)]
+)
+def test_a_multiprocessor_has_the_cores_and_tensor_cores_of_its_architecture(capability, fp32_cores, products):
+    """Float32 cores, and multiply-adds of 16 bits per clock in its 4 tensor cores. Source: NVIDIA's whitepapers."""
+    assert GPU_FLOP_PER_CLOCK[capability] == {
+        "fp32": 2 * fp32_cores, "tf32": products, "bf16": 2 * products, "fp16": 2 * products,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("generation", "transfers_per_s", "encoding"),
     [(1, 2.5e9, 8 / 10), (2, 5e9, 8 / 10), (3, 8e9, 128 / 130), (4, 16e9, 128 / 130), (5, 32e9, 128 / 130),
      (6, 64e9, 242 / 256)],
@@ -161,6 +173,48 @@ def test_a_cpus_limit_is_its_cores_vector_units_and_clock():
 
 
 MILAN = ("AuthenticAMD", 25, 0x01)  # EPYC 7763 (Zen 3)
+
+
+# CPUs of Intel's family 6 by model, as their maker numbers them.
+TWO_UNITS_OF_256 = {
+    0x3C: "Haswell", 0x3D: "Broadwell", 0x3F: "Haswell, Xeon E5 v3", 0x45: "Haswell, notebooks",
+    0x46: "Haswell, Iris Pro", 0x47: "Broadwell, Iris Pro", 0x4E: "Skylake, notebooks", 0x4F: "Broadwell, Xeon E5 v4",
+    0x55: "Skylake and Cascade Lake, Xeon", 0x56: "Broadwell, Xeon D", 0x5E: "Skylake", 0x8E: "Kaby Lake, notebooks",
+    0x9E: "Kaby Lake and Coffee Lake", 0xA5: "Comet Lake", 0xA6: "Comet Lake, notebooks",
+}  # fmt: skip
+TWO_UNITS_OF_512 = {
+    0x6A: "Ice Lake, Xeon", 0x6C: "Ice Lake, Xeon D", 0x8F: "Sapphire Rapids", 0xAD: "Granite Rapids",
+    0xAE: "Granite Rapids, Xeon D", 0xCF: "Emerald Rapids",
+}  # fmt: skip
+ONE_UNIT_OF_512 = {
+    0x7D: "Ice Lake, desktop", 0x7E: "Ice Lake, notebooks", 0x8C: "Tiger Lake", 0x8D: "Tiger Lake-H",
+    0xA7: "Rocket Lake",
+}  # fmt: skip
+
+
+def test_every_model_of_intel_has_the_units_of_its_cores_and_any_other_is_unknown():
+    for model in range(0x100):
+        kind = ("GenuineIntel", 6, model)
+        wide = 64 if model in TWO_UNITS_OF_512 else 32 if model in ONE_UNIT_OF_512 else None
+        assert flop_per_clock("AVX512", kind) == wide, hex(model)
+        assert flop_per_clock("AVX2", kind) == (32 if wide or model in TWO_UNITS_OF_256 else None), hex(model)
+    assert flop_per_clock("AVX2", ("GenuineIntel", 7, 0x3C)) is None
+
+
+def test_every_model_of_amds_families_has_the_units_of_its_cores():
+    """Zen and Zen+ are family 17h below model 30h. Of Zen 5, those of servers and desktops have whole units."""
+    for model in range(0x100):
+        known = {
+            family: [flop_per_clock(capability, ("AuthenticAMD", family, model)) for capability in ("AVX2", "AVX512")]
+            for family in (0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B)
+        }
+        whole = model in (0x00, 0x01, 0x02, 0x10, 0x11, 0x44)
+        assert known == {
+            0x16: [None, None], 0x17: [16 if model < 0x30 else 32, None], 0x18: [None, None],
+            0x19: [32, 32], 0x1A: [32, 64 if whole else None], 0x1B: [None, None],
+        }, hex(model)  # fmt: skip
+        hygon = flop_per_clock("AVX2", ("HygonGenuine", 0x18, model))
+        assert hygon == (16 if model < 4 else None), hex(model)
 
 
 @pytest.mark.parametrize(

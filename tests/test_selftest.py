@@ -41,6 +41,17 @@ def test_trials_are_summed_up():
     assert outcome_of(MISSED).other == 1
 
 
+@pytest.mark.parametrize(
+    ("share", "slower", "missed", "false_alarm"),
+    [(0.1, 20, False, False), (0.1, 19, False, False), (0.1, 18, True, False), (0.0, 0, False, False),
+     (0.0, 1, False, True)],
+)  # fmt: skip
+def test_19_of_20_planted_slowdowns_are_enough_and_one_of_nothing_is_too_many(share, slower, missed, false_alarm):
+    found = [judged(str(number), Verdict.SLOWER if number < slower else Verdict.SAME) for number in range(20)]
+    outcome = outcome_of([Trial("compute", share, tuple(found), 50.0, None)])
+    assert (outcome.missed, outcome.false_alarm) == (missed, false_alarm)
+
+
 SMALL = [Trial("sleep", 0.1, (judged("a", Verdict.SLOWER),), 61.0, 0.5, (0.1,), ("b",))]
 
 

@@ -10,7 +10,8 @@ from perf.harness.record.run import RecordError, Run
 from perf.harness.record.spec import Reference, Spec
 from perf.harness.verdict.checks import NO_BAR, MetricValue
 from perf.harness.verdict.keys import key_of
-from perf.harness.verdict.rejudged import rejudged
+from perf.harness.verdict.rejudged import lacking_today, rejudged, today
+from perf.harness.verdict.required import required_of
 from perf.harness.verdict.tally import standing_exit
 
 PERF = {
@@ -150,6 +151,48 @@ def test_the_exit_code_is_that_of_the_worst_machine(standings, code):
 def test_only_a_qualification_can_be_judged_by_a_spec():
     with pytest.raises(RecordError, match=r"a.json: not a qualification, so that no spec can judge it"):
         judged(qualification=None)
+
+
+def test_what_no_spec_judges_stays_as_it_is():
+    other = Check("errors", "cpu", CheckVerdict.UNJUDGED, value=3.0, unit="errors", low=3.0, high=3.0, reason="why")
+    bare = [check(low=None, high=None), check(unit=""), check(value=0.0, low=None, unit="")]
+    assert judged(other, *bare).checks == (other, *bare)
+
+
+def test_a_machine_of_which_not_all_was_judged_is_qualified_in_part_only():
+    whole = structs.replace(BEFORE, selection=())
+    found = judged(check(), qualification=whole).qualification
+    assert found.standing is Standing.PARTLY
+    (said,) = found.reasons  # the GPU is absent
+    assert said.startswith("not judged on cpu, and required of its kind (CPU): preconditions, matmul fp32, ")
+    assert judged(check(), qualification=whole, complete=False).qualification.standing is Standing.INCONCLUSIVE
+
+
+def stored(standing, *checks, **perf):
+    found = None if standing is None else Qualification(standing, (), "")
+    return Run("a.json", "", (), perf=PERF | perf, checks=checks, qualification=found)
+
+
+def every_check():
+    return [
+        Check(name, "cpu", CheckVerdict.PASS, variant)
+        for name, variants in required_of("cpu", "CPU 1").checks.items()
+        for variant in variants
+    ]
+
+
+def test_a_stored_qualified_is_partly_qualified_where_todays_rules_ask_for_more():
+    checks = every_check()
+    assert lacking_today(stored(Standing.QUALIFIED, *checks)) == []
+    assert today(stored(Standing.QUALIFIED, *checks)).standing is Standing.QUALIFIED
+    older = stored(Standing.QUALIFIED, *checks[:-1])
+    assert lacking_today(older) == ["not judged on cpu, and required of its kind (CPU): loader supply"]
+    assert today(older).standing is Standing.PARTLY
+    assert today(stored(Standing.NOT_QUALIFIED, *checks[:-1])).standing is Standing.NOT_QUALIFIED
+    assert today(stored(None)) is None
+    for unknown in (None, ["cpu"], {}):  # a record may hold anything
+        assert lacking_today(stored(Standing.QUALIFIED, devices=unknown)) == []
+    assert len(lacking_today(stored(Standing.QUALIFIED, devices={"cpu": "CPU", "cuda": {"name": "H200"}}))) == 2
 
 
 def test_a_value_that_is_missing_is_said_and_not_a_bar():

@@ -72,6 +72,12 @@ def test_a_frozen_backbone_is_invalid_and_whoever_accepts_that_reads_of_the_rest
     assert found.reason == f"head does not train 5 parameters that base trains: 0, 1, 2 and 2 more{heavier}{slower}"
 
 
+def test_two_frozen_parameters_are_two():
+    base, head = ({"a": now, "b": now} for now in (True, False))
+    found = weighed(judged(Verdict.SAME), Weight(1, base, None), Weight(1, head, None), 0.05)
+    assert found.reason == "head does not train 2 parameters that base trains: a, b"
+
+
 @pytest.mark.parametrize(("head", "said"), [(2.25, ""), (2.27, ""), (2.28, "2.25 → 2.28"), (None, "")])
 def test_another_loss_is_said_because_a_time_says_nothing_of_it(head, said):
     found = weighed(judged(Verdict.SAME), BASE, Weight(MIB, ALL, head), 0.05)

@@ -32,7 +32,7 @@ def rejudged(run: Run, spec: Spec) -> Run:
     found = qualification_of(
         checks,
         lacking=before.lacking,
-        unjudged=unjudged_of(replace(run, checks=checks)) if run.complete else (),
+        unjudged=unjudged_of(replace(run, checks=checks)),
         selection=before.selection,
         notes=before.notes,
         complete=run.complete,
