@@ -10,7 +10,7 @@ import pytest
 from perf.__main__ import main
 from perf.harness.record.read import parse
 from perf.harness.report.layout import encodable
-from perf.harness.verdict.trend import histories
+from perf.harness.verdict.trend import CHANCE, Point, Trend, histories
 from tests.stored_runs import record, write
 
 NAME = "training_step[cpu-bs64]"
@@ -89,6 +89,40 @@ def test_runs_of_a_part_are_a_history_of_their_own(tmp_path):
     texts = [record(number=n, **(part if n > 1 else {})) for n in range(5)]
     found = histories([parse(json.dumps(text), f"{n}.json") for n, text in enumerate(texts)])
     assert [(len(one.runs), len(one.trends)) for one in found] == [(3, 1), (2, 2)]
+
+
+def test_a_new_benchmark_begins_no_new_history_and_another_part_does():
+    def parts(*names, **rest):
+        texts = [record(number=number, names=some, **rest) for number, some in enumerate(names)]
+        return [len(one.runs) for one in histories([parse(json.dumps(text), "a.json") for text in texts])]
+
+    both = (NAME, "epoch[cpu-bs64]")
+    assert parts((NAME,), both) == [2]
+    assert parts(both[:1], both[1:], unfit=["3 deselected"]) == [1, 1]
+
+
+def changes_of(*seconds):
+    run = parse(json.dumps(record()), "a.json")
+    return [round(one.ratio, 6) for one in Trend("a", tuple(Point(one, run) for one in seconds), 0.01).changes]
+
+
+def test_a_change_is_the_ratio_of_the_medians_before_and_after_and_less_than_1_percent_is_none():
+    before = [1.0, 1.0001, 1.0002, 1.0003, 1.0004, 1.0005, 1.0006, 1.0007]
+    assert changes_of(*before, *([1.02] * 8)) == [round(1.02 / math.sqrt(1.0003 * 1.0004), 6)]
+    assert changes_of(*before, *([1.008] * 8)) == []
+
+
+@pytest.mark.parametrize("cases", [1, 4])
+def test_the_cases_of_a_history_share_the_chance_of_a_change_where_there_is_none(cases):
+    names = [f"training_step[cpu-bs{number}]" for number in range(cases)]
+    (history,) = histories([parse(json.dumps(record(names=names)), "a.json")])
+    assert [trend.chance for trend in history.trends] == [CHANCE / cases] * cases
+
+
+def test_changes_are_searched_in_the_newest_runs():
+    wiggle = [1.0, 1.0001] * 50
+    assert changes_of(*[1.5] * 30, *wiggle) == []
+    assert changes_of(*[1.5] * 30, *wiggle[:80]) == [round(math.sqrt(1.0001) / 1.5, 6)]
 
 
 def test_runs_that_have_no_other_to_compare_with_are_named(tmp_path, capsys):

@@ -4,7 +4,17 @@ import pytest
 
 from perf.harness.record import Case
 from perf.harness.statistics.intervals import Ratio
-from perf.harness.verdict.fastest import Lack, Relation, Training, by_mode, duels, fastest_ways, leads, relation
+from perf.harness.verdict.fastest import (
+    Lack,
+    Relation,
+    Training,
+    best_against_best,
+    by_mode,
+    duels,
+    fastest_ways,
+    leads,
+    relation,
+)
 from perf.harness.verdict.parity import CARRIED, ROUNDING, same_training
 from perf.harness.verdict.speedups import Speedups
 from tests.report_runs import benchmark, run, steps
@@ -224,6 +234,50 @@ def test_there_is_no_lead_without_a_cpu_an_accelerator_or_a_common_batch_size():
         [*steps(both), *steps({(512, *PLAIN): 1.0, (512, *COMPILED): 1.0}, "cuda")],
     ):
         assert leads(Speedups.of([run(*some)])) == []
+
+
+def test_the_reference_cpu_is_the_one_that_was_asked_for_and_another_training_has_no_lead():
+    times = {(64, *PLAIN): 1.0, (64, *COMPILED): 1.0}
+    runs = [
+        run(*steps({key: value * 8 for key, value in times.items()})),
+        run(*steps(times)),
+        run(*steps({(64, *PLAIN): 0.5}, "cuda")),
+    ]
+    assert [lead.most.point for lead in leads(Speedups.of(runs, "B:cpu"))] == [pytest.approx(2.0)]
+    assert [lead.most.point for lead in leads(Speedups.of(runs))] == [pytest.approx(16.0)]
+    [lead] = leads(Speedups.of([*runs[:2], run(*steps({(64, *PLAIN): 0.5, (64, *COMPILED): 0.25}, "cuda"))], "C:cuda"))
+    assert lead.most.point == pytest.approx(32.0)  # the reference is no CPU, so the first one is taken
+
+
+def bests(cpu, cuda, cpu_losses=None, **info):
+    losses = {} if cpu_losses is None else {"step_losses": cpu_losses}
+    runs = [run(*steps(cpu, **losses)), run(*steps(cuda, "cuda", **info))]
+    return [
+        (one.row.batch_size, one.base.batch_size, pytest.approx(one.gain.point))
+        for one in best_against_best(Speedups.of(runs))
+    ]
+
+
+def test_best_against_best_compares_samples_per_second_of_any_batch_and_mode():
+    one, two = {(64, *PLAIN): 1.0}, {(64, *PLAIN): 1.0, (512, *COMPILED): 1.0}
+    assert bests(one, one) == []  # the speedup says the same
+    assert bests(one, two) == [(512, 64, 8.0)]
+    assert bests(two, one) == [(64, 512, 1 / 8)]
+    assert bests(two, {}) == bests({}, two) == []
+    modes, unknown = {(64, *PLAIN): 1.0, (64, *COMPILED): 2.0}, {"samples_per_iteration": None, "samples_per_s": 1.0}
+    assert bests(modes, {(512, *PLAIN): 1.0}, **unknown) == [(512, 64, 8.0)]  # a step takes a batch
+    assert bests(one, two, cpu_losses={"1": 9.9}) == []  # another training
+
+
+def test_best_against_best_takes_the_first_of_several_cpus_and_each_network_alone():
+    two = {(64, *PLAIN): 1.0, (512, *PLAIN): 1.0}
+    runs = [
+        run(*steps(two)),
+        run(*steps({(64, *PLAIN): 0.1})),
+        run(*steps(two, "cuda"), *steps(two, "cuda", model="other")),
+    ]
+    [found] = best_against_best(Speedups.of(runs))
+    assert (found.base.label, found.row.model) == ("A:cpu", "simple_nn")
 
 
 def test_a_factor_is_reached_only_for_certain():

@@ -255,7 +255,7 @@ def _run(fault: Fault | None, tests: Sequence[str]) -> None:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files that must see a fault in the module at `path`: those that CODE names, then all that import it."""
+    """The test files that must see a fault in the module at `path`: those that CODE names, and all that import it."""
     patterns = next((names for code, names in CODE.items() if path.match(f"perf/harness/{code}")), [])
     named = sorted({test for pattern in patterns for test in (ROOT / "tests").glob(pattern)})
     imports = re.compile(rf"{re.escape(_module(path))}\b")
@@ -264,7 +264,8 @@ def tests_of(path: Path) -> list[str]:
 
 
 def _one(fault: Fault, limits_s: Mapping[str, float]) -> tuple[Fault, bool]:
-    return fault, any(seen(fault, [test], limits_s[test]) for test in tests_of(fault.path))
+    fastest_first = sorted(tests_of(fault.path), key=limits_s.__getitem__)
+    return fault, any(seen(fault, [test], limits_s[test]) for test in fastest_first)
 
 
 def preload() -> None:
