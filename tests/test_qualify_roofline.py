@@ -26,6 +26,7 @@ def test_below_the_ridge_the_memory_is_the_limit_and_above_it_the_peak():
         (10_000, 100, 10.0, 1.0, BoundBy.COMPUTE), (10_000, 100, 25.0, 0.4, BoundBy.COMPUTE),
         (1_000, 1_000, 10.0, 1.0, BoundBy.MEMORY), (1_000, 1_000, 29.0, 10 / 29, BoundBy.MEMORY),
         (10_000, 100, 31.0, 10 / 31, BoundBy.OVERHEAD), (1_000, 1_000, 31.0, 10 / 31, BoundBy.OVERHEAD),
+        (1_000, 1_000, 30.0, 1 / 3, BoundBy.MEMORY), (10_000, 1_000, 10.0, 1.0, BoundBy.COMPUTE),
         (1_000, 1_000, 5.0, 2.0, BoundBy.CACHES),
         (0, 1_000, 20.0, 0.5, BoundBy.MEMORY),  # no FLOP at all: the share is one of times
     ],
@@ -43,12 +44,17 @@ def test_the_share_and_what_binds(flop, bytes_, seconds, share, bound):
     ("ops", "seconds", "bound"),
     [
         (60, 100.0, BoundBy.LAUNCHES), (49, 100.0, BoundBy.OVERHEAD), (60, 119.0, BoundBy.LAUNCHES),
-        (60, 121.0, BoundBy.OVERHEAD),
+        (60, 120.0, BoundBy.OVERHEAD), (60, 121.0, BoundBy.OVERHEAD),
         (9, 15.0, BoundBy.MEMORY),  # the memory explains more of it
     ],
 )  # fmt: skip
 def test_launches_bind_where_they_take_more_than_half_of_the_time(ops, seconds, bound):
     assert roofline(work(1, 1_000, ops), seconds, PEAK, BANDWIDTH, launch_s=1.0).bound is bound
+
+
+def test_a_short_step_of_many_operations_needs_no_time_of_a_launch():
+    found = roofline(work(10**9, 10**6, ops=1_000), 2e-3, 1e12, 1e11)
+    assert (found.share, found.bound) == (0.5, BoundBy.COMPUTE)
 
 
 @pytest.mark.parametrize(

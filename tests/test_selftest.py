@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_trials_are_summed_up():
     assert (planted.slower, planted.gates_with_slower, planted.others_cores) == (2, 1, None)
     assert planted.reached == pytest.approx(0.05)
     assert outcome_of(MISSED).other == 1
+    assert outcome_of(ACCUSED).gates_with_slower == 1
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,12 @@ def test_19_of_20_planted_slowdowns_are_enough_and_one_of_nothing_is_too_many(sh
 SMALL = [Trial("sleep", 0.1, (judged("a", Verdict.SLOWER),), 61.0, 0.5, (0.1,), ("b",))]
 
 
+def test_a_stored_run_flags_what_is_more_than_5_percent_slower():
+    (trial,) = FOUND
+    found = outcome_of([replace(trial, stock=(1.04, 1.05, 1.051))])
+    assert (found.stock_flagged, found.stock_pairs) == (1, 3)
+
+
 def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
     """10% of a step of 0.3 ms is less than the shortest sleep."""
     found = outcome_of(SMALL * 2)
@@ -66,7 +74,7 @@ def test_what_is_too_small_to_be_planted_is_neither_found_nor_missed():
         one_trial(SMALL[0], 1, 2) == "10% sleep, gate 1 of 2: 1 SLOWER, 61 s, load 0.50; too small to be planted in b"
     )
     nothing = Trial("sleep", 0.1, (), 61.0, 0.5, (), ("a", "b"))
-    assert outcome_of([nothing]).benchmarks == 0
+    assert (outcome_of([nothing]).benchmarks, outcome_of([nothing]).launches) == (0, 0.0)
     assert one_trial(nothing, 1, 1).startswith("10% sleep, gate 1 of 1: nothing judged, 61 s")
 
 

@@ -24,5 +24,5 @@ def gain(row: Row) -> float | None:
 
 def worth(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """The rows in which all threads are worth it, and those in which one thread is as fast."""
-    known = [row for row in rows if gain(row) is not None]
-    return [row for row in known if (gain(row) or 0) >= WORTH], [row for row in known if (gain(row) or 0) < WORTH]
+    known = [(row, faster) for row in rows if (faster := gain(row)) is not None]
+    return [row for row, faster in known if faster >= WORTH], [row for row, faster in known if faster < WORTH]
