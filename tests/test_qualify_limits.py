@@ -116,7 +116,8 @@ def test_a_peak_computed_from_the_clock_agrees_with_the_datasheet(device, multip
     assert computed.value == pytest.approx(
         matmul_limit(device, dtype).value, rel=0.005 if device != "NVIDIA B200" else 0.03
     )
-    assert computed.source.startswith(f"{multiprocessors} multiprocessors × ")
+    per_clock = GPU_FLOP_PER_CLOCK[capability][dtype]
+    assert computed.source == f"{multiprocessors} multiprocessors × {per_clock} FLOP × {clock_hz / 1e9:.2f} GHz"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,9 @@ def test_every_model_of_amds_families_has_the_units_of_its_cores():
         }, hex(model)  # fmt: skip
         hygon = flop_per_clock("AVX2", ("HygonGenuine", 0x18, model))
         assert hygon == (16 if model < 4 else None), hex(model)
+    for family in (0x17, 0x19, 0x1A):  # a model is one byte
+        assert flop_per_clock("AVX2", ("AuthenticAMD", family, 0x100)) is None
+    assert flop_per_clock("AVX512", ("AuthenticAMD", 0x19, 0x100)) is None
 
 
 @pytest.mark.parametrize(
