@@ -345,6 +345,11 @@ def test_of_two_rows_of_the_reference_the_one_timed_alike_is_taken():
     assert found.label == "cuda" and found.speedup.point == pytest.approx(2.0)
 
 
+def test_the_only_row_of_the_reference_is_taken_however_it_was_timed():
+    found = Speedups.of([run(benchmark("mine", "cpu", timing="latency"), benchmark("mine", "cuda", timing="x"))]).rows
+    assert found[-1].label == "cuda" and found[-1].speedup is not None
+
+
 def test_a_pipeline_is_compared_with_the_plain_one_on_its_own_device():
     rows = Speedups.of(
         [run(*(benchmark("epoch", d, pipeline=p, seconds=s) for d, p, s in (
@@ -368,6 +373,11 @@ def test_rows_are_sorted_by_batch_pipeline_and_with_the_reference_first():
     assert [(r.batch_size, r.pipeline, r.label) for r in rows] == [
         (b, p, d) for b in (64, 512) for p in ("dataloader", "workers", "resident") for d in ("cpu", "cuda")
     ]
+
+
+def test_a_row_without_a_batch_size_comes_first():
+    rows = Speedups.of([run(*(benchmark("mine", batch=batch) for batch in (1, None, 2)))]).rows
+    assert [row.batch_size for row in rows] == [None, 1, 2]
 
 
 def test_the_reference_is_the_first_cpu_or_the_one_asked_for():

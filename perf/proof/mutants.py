@@ -55,6 +55,7 @@ CODE = {
     "verdict/by_spec.py": ["test_qualify_judge.py", "test_report_qualification.py", "test_verdict_[kr]*.py"],
     "verdict/checks.py": ["test_qualify_judge.py", "test_qualify_limits.py", "test_verdict_[kr]*.py"],
     "verdict/keys.py": ["test_verdict_keys.py", "test_verdict_re*.py"],
+    "verdict/machine.py": ["test_verdict_rejudged.py"],
     "verdict/references.py": ["test_verdict_references.py", "test_report_qualification.py"],
     "verdict/roofline.py": ["test_qualify_roofline.py", "test_qualify_judge.py"],
     "verdict/tally.py": ["test_gate_stored.py", "test_gate_paired.py", "test_report_verdicts.py"],

@@ -89,7 +89,7 @@ def _index(rows: Sequence[Row]) -> dict[Key, list[Row]]:
     return index
 
 
-def _key(row: Row, label: str, **other: str) -> Key:
+def _key(row: Row, label: str | None, **other: str) -> Key:
     """The key of the work of `row` on the device `label`. `other` replaces its pipeline, execution or precision."""
     work = {"kind": row.kind, "batch size": row.batch_size, "pipeline": row.pipeline, **row.workload}
     return (label, *(work | other).values())
@@ -103,8 +103,6 @@ def _trained_alike(
     unequal: dict[Key, tuple[Row, Differs]] = {}
     compared: set[Key] = set()
     for row in rows:
-        if reference is None:
-            break
         same, plain = (_only(index.get(_key(row, reference, **mode), []), row) for mode in ({}, PLAIN_MODE))
         other = same or plain
         if other is None or other is row or row.trained in unequal or _seed(row) != _seed(other):
@@ -127,7 +125,7 @@ def _seed(row: Row) -> object:
 def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None, equal: bool) -> Row:
     """`row` with its speedups; without those over the reference device unless its training is `equal` there."""
 
-    def over(label: str, **other: str) -> Ratio | None:
+    def over(label: str | None, **other: str) -> Ratio | None:
         found = _only(index.get(_key(row, label, **other), []), row)
         return None if found is None else ratio(found.passes, row.passes)
 
@@ -135,10 +133,10 @@ def _compared(row: Row, index: Mapping[Key, list[Row]], reference: str | None, e
     return replace(
         row,
         reference=here,
-        speedup=None if reference is None or here or not equal else over(reference),
+        speedup=None if here or not equal else over(reference),
         pipeline_speedup=None if row.pipeline in (None, PLAIN_PIPELINE) else over(row.label, pipeline=PLAIN_PIPELINE),
         mode_speedup=None if row.plain else over(row.label, **PLAIN_MODE),
-        full_speedup=None if reference is None or (here and row.plain) or not equal else over(reference, **PLAIN_MODE),
+        full_speedup=None if (here and row.plain) or not equal else over(reference, **PLAIN_MODE),
     )
 
 
