@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given
@@ -72,7 +73,29 @@ def test_runs_that_differ_much_decide_nothing_and_say_what_would_have_shown():
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reason == "5 stored runs differ by ±8.3%; only a slowdown above 94.3% would show"
     assert found.low < found.ratio < found.high < found.smallest_detectable
-    assert judge_stored("step", 1e-3 * found.smallest_detectable, stored, Rule(12)).verdict is Verdict.SLOWER
+    usual = statistics.geometric_mean(stored)
+    for share, verdict in ((1.001, Verdict.SLOWER), (0.999, Verdict.INCONCLUSIVE)):
+        assert judge_stored("step", usual * found.smallest_detectable * share, stored, Rule(12)).verdict is verdict
+
+
+def test_what_would_have_shown_is_students_t_from_the_runs_and_the_benchmarks():
+    """From the table of Student's t with 4 degrees of freedom: 3.747 at 99%, 4.604 at 99.5%."""
+    for benchmarks, deviations in ((1, 3.747), (2, 4.604)):
+        for power in (0.01, 0.2):
+            stored = [math.exp(power * step) for step in (-2, -1, 0, 1, 2)]
+            error = power * math.sqrt(10 / 4) * math.sqrt(6 / 5)
+            found = judge_stored("step", 1.0, stored, Rule(benchmarks))
+            assert found.smallest_detectable == pytest.approx(1.01 * math.exp(deviations * error), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("power", "words"),
+    [(0.1, "±17.1%; only a slowdown above 93.3% would"), (0.2, "±37.2%; only a slowdown above 270% would"),
+     (0.4, "±88.2%; only a slowdown above 1254% would"), (1.2, "±567%; only a slowdown above 10000% would")],
+)  # fmt: skip
+def test_a_large_share_has_no_decimals_and_an_enormous_one_is_10000_percent(power, words):
+    found = judge_stored("step", 1.0, [math.exp(power * step) for step in (-2, -1, 0, 1, 2)], Rule(1))
+    assert words in found.reason
 
 
 @pytest.mark.parametrize(

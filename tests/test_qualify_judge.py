@@ -285,6 +285,18 @@ def test_a_reference_leaves_room_for_what_good_machines_differ_by(spread, unit, 
 
 
 @pytest.mark.parametrize(
+    ("machines", "runs", "deviations"),
+    [(3, 9, 6.965 * math.sqrt(4 / 3)), (2, 4, 4.541 * math.sqrt(5 / 4)), (1, 2, 31.82 * math.sqrt(3 / 2)), (1, 1, 3.0)],
+)
+def test_the_fewer_values_a_reference_rests_on_the_more_room_it_leaves(machines, runs, deviations):
+    """From the table of Student's t at 99%: of the machines, or of the runs where there are fewer than 3 machines."""
+    bar = spec_bar(reference(0.01, "s", machines, runs), "spec.json")
+    assert bar.value == pytest.approx(100 * max(1.25, math.exp(0.01 * deviations)), rel=1e-4)
+    bar = spec_bar(reference(0.1, "s", machines, runs), "spec.json")
+    assert bar.value == pytest.approx(100 * math.exp(0.1 * deviations), rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("unit", "within", "beyond"), [("B/s", (100.0, 199.0, 215.0), (201.0, 210.0, 220.0)),
                                    ("s", (45.0, 48.0, 51.0), (40.0, 45.0, 49.0))],
 )  # fmt: skip

@@ -108,7 +108,9 @@ class _Prediction:
         reason = ""
         if verdict is Verdict.INCONCLUSIVE:
             spread, slowdown = _percent(exp(self.spread) - 1), _percent(detectable - 1)
-            reason = f"{_runs(len(self.stored_s))} differ by ±{spread}; only a slowdown above {slowdown} would show"
+            reason = (
+                f"{len(self.stored_s)} stored runs differ by ±{spread}; only a slowdown above {slowdown} would show"
+            )
         return Judgement(
             name,
             verdict,
@@ -121,10 +123,6 @@ class _Prediction:
             launches=len(self.stored_s),
             smallest_detectable=detectable,
         )
-
-
-def _runs(count: int) -> str:
-    return f"{count} stored run{'s' * (count != 1)}"
 
 
 def _percent(share: float) -> str:
