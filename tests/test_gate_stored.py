@@ -179,6 +179,16 @@ def test_a_smoke_run_on_either_side_decides_nothing(side):
     assert found.verdict is Verdict.SLOWER
 
 
+def test_one_smoke_run_among_the_stored_ones_is_one_too_many():
+    bases = [run(1e-3, day, **({"perf": {"profile": "smoke"}} if day == 3 else {})) for day in range(1, 7)]
+    assert compare(bases, run(2e-3, 9), 0.025).judgements[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_long_value_is_cut_in_what_differs():
+    said = changed_fields({"a": "x" * 61}, {"a": "y" * 60})
+    assert said == [f"a: {'x' * 60} → {'y' * 60}"]
+
+
 def test_a_field_that_one_side_lacks_is_a_difference_even_where_the_other_has_nothing_in_it():
     assert changed_fields({"driver": None}, {}) == ["driver: none → not recorded"]
     assert changed_fields({"driver": None}, {"driver": None}) == []

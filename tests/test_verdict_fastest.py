@@ -14,6 +14,7 @@ from perf.harness.verdict.fastest import (
     fastest_ways,
     leads,
     relation,
+    slow_inside,
 )
 from perf.harness.verdict.parity import CARRIED, ROUNDING, same_training
 from perf.harness.verdict.speedups import Speedups
@@ -134,6 +135,35 @@ def test_of_several_modes_the_epochs_of_eager_fp32_are_taken():
     assert found.epoch.plain
 
 
+STEP = {"forward": 100.0, "backward": 100.0, "optimizer": 100.0}  # of 100 batches: 3 s each
+
+
+@pytest.mark.parametrize(
+    ("alone_s", "device", "pipeline", "phases", "info", "times"),
+    [
+        (1.0, "cpu", "workers", STEP, {}, [3.0]),
+        (0.9, "cpu", "workers", STEP, {}, [300 / 90]),
+        (1.01, "cpu", "workers", STEP, {}, []),
+        (1.0, "cpu", "workers", {"backward": 300.0}, {}, [3.0]),
+        (1.0, "cpu", "workers", STEP, {"phases_batches": 50}, [6.0]),
+        (1.0, "cpu", "workers", STEP, {"samples_per_iteration": 6337}, [3.0]),  # the last batch has one sample
+        (1.0, "cpu", "workers", STEP, {"samples_per_iteration": None}, []),
+        (1.0, "cpu", "workers", STEP, {"crowding": 0.3}, []),
+        (1.0, "cpu", "dataloader", STEP, {}, []),
+        (1.0, "cuda", "workers", STEP, {}, []),
+        (None, "cpu", "workers", STEP, {}, []),
+    ],
+)
+def test_a_step_that_takes_three_times_as_long_beside_worker_processes_is_found(
+    alone_s, device, pipeline, phases, info, times
+):
+    epoch = benchmark("epoch", device, 64, pipeline, seconds=300.0, phases_s=phases,
+                      **{"samples_per_iteration": 6400} | info)  # fmt: skip
+    steps_alone = [] if alone_s is None else [benchmark("training_step", device, 64, seconds=alone_s)]
+    found = slow_inside(rows_of(epoch, *steps_alone, benchmark("training_step", device, 512, seconds=0.1)))
+    assert [slower for _, slower in found] == pytest.approx(times)
+
+
 # Modes
 
 
@@ -182,7 +212,8 @@ def test_a_time_that_does_not_count_is_told_from_one_that_was_not_measured(info)
     ],
 )
 def test_only_what_options_can_choose_is_a_way_to_train(batch, mode, counts):
-    odd = benchmark("training_step", batch=batch, seconds=0.001, execution=mode[0], precision=mode[1])
+    rate = {} if batch else {"samples_per_iteration": 64}
+    odd = benchmark("training_step", batch=batch, seconds=0.001, execution=mode[0], precision=mode[1], **rate)
     found = fastest_ways(rows_of(odd, *steps({(512, *PLAIN): 100.0, (512, *COMPILED): 90.0})))
     assert (found[0].row.batch_size == batch) == counts
 

@@ -107,6 +107,24 @@ def test_a_row_is_unsteady_above_a_spread_or_a_load_of_a_quarter(samples, info, 
 @pytest.mark.parametrize(("rounds", "share"), [(None, None), (0, 0.0), (1, 0.25), (4, 1.0), (5, 1.0)])
 def test_a_row_knows_in_which_share_of_its_rounds_the_device_had_slowed_down(rounds, share):
     assert row_of((1.0,) * 4, throttled_rounds=rounds).throttled == share
+    assert row_of((1.0,), throttled_rounds=rounds).throttled == (None if rounds is None else float(rounds > 0))
+
+
+def test_a_row_knows_its_rate_in_the_trainings_own_unit():
+    known = {"seconds": 2.0, "samples_per_iteration": 64}
+    assert row_of(**known, units_per_sample=128).units_per_s == 64 * 128 / 2
+    assert row_of(**known).units_per_s is row_of(samples_per_iteration=None, units_per_sample=128).units_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("measured", "planned", "few"),
+    [(1, 5, 1), (2, 5, 2), (3, 5, None), (1, 3, 1), (2, 3, 2), (1, 2, 1), (2, 2, None), (1, 1, None), (1, None, None)],
+)
+def test_a_row_knows_that_one_or_two_of_more_passes_measured_it(measured, planned, few):
+    rounds = {str(number): 2 for number in range(measured)}
+    made = benchmark("training_step", samples=(1.0,) * 2 * measured, pass_rounds=rounds)
+    [row] = Speedups.of([run(made, passes=planned)]).rows
+    assert row.few_passes == few
 
 
 @pytest.mark.parametrize(
@@ -141,6 +159,8 @@ def test_a_row_knows_what_it_reaches_of_the_devices_matrix_products():
     for missing in ("flop_per_sample", "matmul_flop_per_s"):
         assert row_of(**known | {missing: None}).share_of_matmul is None
     assert row_of(**known | {"matmul_flop_per_s": 0}).share_of_matmul is None
+    assert row_of(**known | {"matmul_flop_per_s": 30e9}).share_of_matmul == pytest.approx(32 / 30)
+    assert row_of(**known | {"matmul_flop_per_s": 28e9}).share_of_matmul is None  # no step is faster than its products
     assert row_of(**known | {"crowding": 0.2}).share_of_matmul == pytest.approx(0.5)
     assert row_of(**known | {"crowding": 0.3}).share_of_matmul is None  # CROWDED
 
@@ -148,6 +168,7 @@ def test_a_row_knows_what_it_reaches_of_the_devices_matrix_products():
 def test_a_strangers_file_gives_a_median_and_a_spread_only_if_it_has_quartiles():
     def found(**stats):
         [row] = Speedups.of([run(foreign(median=2.0, **stats))]).foreign
+        assert not row.reference
         return row.summary.median, row.summary.spread, row.summary.rounds
 
     quartiles = {"q1": 1.5, "q3": 2.5}
