@@ -3,16 +3,17 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perf.harness.record.judgement import Verdict
-from perf.harness.record.run import Benchmark, Run
+from perf.harness.record.run import Baseline, Benchmark, Case, Medians, Run
 from perf.harness.verdict.launches import Rule
 from perf.harness.verdict.stored import judge_all, judge_stored
-from perf.harness.verdict.stored_runs import changed_fields, compare
+from perf.harness.verdict.stored_runs import changed_fields, compare, several_hosts
 from perf.harness.verdict.tally import ALPHA
 
 ONE = Rule(1)
@@ -182,6 +183,23 @@ def test_a_smoke_run_on_either_side_decides_nothing(side):
 def test_one_smoke_run_among_the_stored_ones_is_one_too_many():
     bases = [run(1e-3, day, **({"perf": {"profile": "smoke"}} if day == 3 else {})) for day in range(1, 7)]
     assert compare(bases, run(2e-3, 9), 0.025).judgements[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_what_head_skipped_and_no_stored_run_has_is_named_and_what_one_has_is_missing():
+    cases = tuple(Case(name, "skipped", "no CUDA") for name in ("b", "c"))
+    found = compare([run(1e-3, 1)], Run("2.json", "2026-11-02", (), cases), 0.025)
+    assert [case.name for case in found.skipped] == ["c"]
+    assert [(one.name, one.verdict, one.reason) for one in found.judgements] == [
+        ("b", Verdict.MISSING, "skipped: no CUDA")
+    ]
+
+
+def test_baselines_are_of_no_host():
+    one, other = (run(1e-3, day, perf={"host_name": host}) for day, host in ((1, "a"), (2, "b")))
+    assert several_hosts([one, other]) and not several_hosts([one, one])
+    baseline = Baseline("default", "2026-11-01", (Medians("a.json", "2026-11-01", "", {}),))
+    assert several_hosts([one, replace(other, baseline=baseline)]) == []
+    assert several_hosts([one, replace(other, perf={})]) == []
 
 
 def test_a_long_value_is_cut_in_what_differs():

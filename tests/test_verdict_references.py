@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perf.harness.record.check import Check, CheckVerdict, Qualification, Standing
 from perf.harness.record.run import RecordError, Run
+from perf.harness.statistics.intervals import log_deviation, robust_spread
 from perf.harness.verdict.by_spec import spec_bar
 from perf.harness.verdict.references import machine_of, references_of
 
@@ -89,6 +90,30 @@ def test_a_machine_that_was_measured_often_counts_once():
     (found,) = made.spec.references
     assert (found.value, found.machines, found.runs) == (100.0, 3, 3)
     assert made.left_out == ["matmul fp32: node9 stands apart: 80% of the median"]
+
+
+def test_three_machines_differ_by_what_their_medians_do_and_two_by_what_all_their_runs_do():
+    def spread(*middles):
+        runs = [run(check(value), source=str(value), host=f"node{middle}")
+                for middle in middles for value in (middle - 5.0, middle, middle + 5.5)]  # fmt: skip
+        (found,) = references_of(runs).spec.references
+        return found.spread
+
+    assert spread(99.0, 100.0, 101.0) == pytest.approx(log_deviation([99.0, 100.0, 101.0]))
+    assert spread(99.0, 100.0) == pytest.approx(log_deviation([94.0, 99.0, 104.5, 95.0, 100.0, 105.5]))
+
+
+@pytest.mark.parametrize(("count", "spread"), [(15, log_deviation), (16, robust_spread)])
+def test_the_spread_of_16_machines_is_a_robust_one(count, spread):
+    values = [100 * math.exp(0.001 * place) for place in range(count)]
+    (found,) = references_of(machines(*values)).spec.references
+    assert found.spread == pytest.approx(spread(values))
+
+
+def test_of_two_machines_that_differ_too_much_the_further_one_is_named():
+    runs = [run(check(value), source=str(value), host=host) for value, host in ((50, "a"), (100, "b"), (101, "b"))]
+    with pytest.raises(RecordError, match="the furthest: a, 50%"):
+        references_of(runs)
 
 
 def test_fewer_than_three_say_too_little_and_three_runs_of_one_machine_are_called_that():

@@ -83,9 +83,9 @@ class ComparedRuns:
     """
 
     judgements: tuple[Judgement, ...]
-    notes: tuple[str, ...] = ()
-    skipped: tuple[Case, ...] = ()
-    unselected: int = 0
+    notes: tuple[str, ...]
+    skipped: tuple[Case, ...]
+    unselected: int
 
     @property
     def overlap(self) -> bool:
