@@ -84,6 +84,15 @@ def test_how_busy_a_run_might_be_is_what_its_own_preconditions_say():
         assert len(references_of(runs).left_out) == left
 
 
+def test_the_strictest_of_the_loads_that_were_allowed_counts():
+    loads = [Check("preconditions", "cpu", CheckVerdict.PASS, name, bar=bar) for name, bar in (
+        ("load", 1.0), ("load between", 0.05), ("load after", 1.0), ("configuration", 0.01))]  # fmt: skip
+    other = Check("matmul", "cpu", CheckVerdict.PASS, "load", bar=0.01)
+    for crowding, left in ((0.05, 0), (0.06, 1)):
+        busy = run(*loads, other, check(crowding=crowding), quiet=False)
+        assert len(references_of([*machines(99.0, 100.0, 101.0), busy]).left_out) == left
+
+
 def test_a_machine_that_was_measured_often_counts_once():
     slow = [run(check(80.0), source=f"s{number}", host="node9") for number in range(9)]
     made = references_of([*machines(99.0, 100.0, 101.0), *slow])
@@ -221,7 +230,8 @@ def test_what_was_measured_otherwise_is_another_metric():
 
 def test_a_run_that_is_not_whole_conclusive_and_quiet_is_skipped_with_the_reason_or_refused():
     busy = Check("preconditions", "cpu", CheckVerdict.INCONCLUSIVE, "load", reason="others take 2.0 cores")
-    unclear = Qualification(Standing.INCONCLUSIVE, ("preconditions load on cpu: others take 2.0 cores",), "")
+    unclear = Qualification(Standing.INCONCLUSIVE, ("preconditions load on cpu: others take 2.0 cores", "more"), "")
+    settled = Check("preconditions", "cpu", CheckVerdict.PASS, "configuration")
     bad = {
         "not a run of pytest perf/ --perf-profile=qualify": run(qualification=None),
         "a fault was planted in it": run(check(injected="matmul:slow")),
@@ -230,7 +240,9 @@ def test_a_run_that_is_not_whole_conclusive_and_quiet_is_skipped_with_the_reason
         "it is INCONCLUSIVE: preconditions load on cpu: others take 2.0 cores": run(
             check(), busy, qualification=unclear
         ),
-        "it does not say whether other programs ran": run(check(), quiet=False),
+        "it does not say whether other programs ran": run(
+            check(), settled, Check("matmul", "cpu", CheckVerdict.PASS, "load"), quiet=False
+        ),
     }
     for reason, one in bad.items():
         made = references_of([*machines(99.0, 100.0, 101.0), one])
@@ -260,7 +272,8 @@ def test_a_check_that_passed_beside_other_programs_is_named_with_a_reason():
 
 def test_what_is_exact_and_what_is_a_ratio_need_no_reference():
     ratio = Check("loader", "cpu", CheckVerdict.PASS, value=1900.0, low=1800.0, high=2000.0)
-    runs = [run(check(), ratio, check(0.0, name="replay", low=None), source=f"{n}") for n in range(3)]
+    nothing = [check(0.0, name="replay", low=None), check(0.0, name="sustained", low=0.0)]
+    runs = [run(check(), ratio, *nothing, source=f"{n}") for n in range(3)]
     assert [found.check for found in references_of(runs).spec.references] == ["matmul"]
 
 
