@@ -91,7 +91,8 @@ def test_what_would_have_shown_is_students_t_from_the_runs_and_the_benchmarks():
 
 @pytest.mark.parametrize(
     ("power", "words"),
-    [(0.1, "±17.1%; only a slowdown above 93.3% would"), (0.2, "±37.2%; only a slowdown above 270% would"),
+    [(0.1, "±17.1%; only a slowdown above 93.3% would"), (0.125, "±21.9%; only a slowdown above 127% would"),
+     (0.2, "±37.2%; only a slowdown above 270% would"),
      (0.4, "±88.2%; only a slowdown above 1254% would"), (1.2, "±567%; only a slowdown above 10000% would")],
 )  # fmt: skip
 def test_a_large_share_has_no_decimals_and_an_enormous_one_is_10000_percent(power, words):
