@@ -25,9 +25,9 @@ SPENDING = (0.1, 0.2, 0.2, 0.25, 0.25)
 LEAST_ROUNDS, FEWEST_ROUNDS = 40, 12
 # A few launches may show less spread than there really is. This is half of the spread measured between launches.
 LEAST_SPREAD = 0.003
-# The number of launches that are left out at each end, lowest and highest. Without this, a single extreme launch leaves
-# the gate INCONCLUSIVE to the end (simulated: always if it is among the first 4 launches; with this, never).
-TRIMMED = {4: 0, 6: 0, 8: 0, 12: 1, 16: 2}
+# From so many launches on, how many are left out at each end, lowest and highest. Without this, a single extreme launch
+# leaves the gate INCONCLUSIVE to the end (simulated: always if it is among the first 4 launches; with this, never).
+TRIMMED = {12: 1, 16: 2}
 # The share of the CPU time ratios of one launch that is left out at each end. Between launches of the same code, this
 # trimmed mean spreads by 0.7 to 1.1%, as much as a median; a mean without its top tenth spreads by 1.0 to 1.6%
 # (measured). The trimmed mean still shows a cost that comes with every 20th step. A median hides it (simulated: +0.1%
